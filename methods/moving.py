@@ -1,0 +1,103 @@
+"""Windows that move along the trajectory when learning stagnates (paper, C.2, Figure 5)."""
+
+import random
+from abc import ABC, abstractmethod
+from typing import Any
+
+from methods.window import StatelessMethod, Window
+
+
+class MovingWindow(StatelessMethod, ABC):
+    """A window that shifts by its own size whenever the outer loss stagnates.
+
+    Stagnant: the smoothed outer loss has had no new best for `patience` outer steps (the paper:
+    2,000). The loss is smoothed by an exponential moving average with decay `smoothing`. After a
+    shift both start afresh, because the loss at another end of the window is another quantity. At
+    the limit of the trajectory the window stays.
+    """
+
+    def __init__(
+        self, unroll_length: int, window_size: int, patience: int = 2000, smoothing: float = 0.99
+    ) -> None:
+        super().__init__(unroll_length, window_size)
+        if patience < 1:
+            raise ValueError(f"patience={patience} must be at least 1 outer step")
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"smoothing={smoothing} must lie in [0, 1)")
+        self.patience = patience
+        self.smoothing = smoothing
+        self.start = self.first_start()
+        self._forget()
+
+    @abstractmethod
+    def first_start(self) -> int:
+        """Where the window begins before its first shift."""
+
+    @abstractmethod
+    def shifted_start(self) -> int:
+        """Where the window begins after a shift from `self.start`, within the trajectory."""
+
+    def next_window(self, step: int, rng: random.Random) -> Window:
+        return Window(self.start, self.start + self.window_size)
+
+    def observe(self, step: int, outer_loss: float) -> None:
+        self.average = (
+            outer_loss
+            if self.average is None
+            else self.smoothing * self.average + (1 - self.smoothing) * outer_loss
+        )
+        if self.best is None or self.average < self.best:
+            self.best, self.steps_without_best = self.average, 0
+        else:
+            self.steps_without_best += 1
+        if self.steps_without_best >= self.patience:
+            self.start = self.shifted_start()
+            self._forget()
+
+    def _forget(self) -> None:
+        self.average: float | None = None
+        self.best: float | None = None
+        self.steps_without_best = 0
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "start": self.start,
+            "average": self.average,
+            "best": self.best,
+            "steps_without_best": self.steps_without_best,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.start = state["start"]
+        self.average = state["average"]
+        self.best = state["best"]
+        self.steps_without_best = state["steps_without_best"]
+
+
+class ForwardWindow(MovingWindow):
+    """Called "forward moving" in the paper (C.2): starts at the END, moves to the BEGINNING.
+
+    First window: `[unroll_length - window_size, unroll_length)`; each shift lowers its start by
+    `window_size`, down to 0. The words are ambiguous: the paper's published code calls the opposite
+    direction "forward". This file follows the paper's text.
+    """
+
+    def first_start(self) -> int:
+        return self.unroll_length - self.window_size
+
+    def shifted_start(self) -> int:
+        return max(self.start - self.window_size, 0)
+
+
+class BackwardWindow(MovingWindow):
+    """Called "backward moving" in the paper (C.2): starts at the BEGINNING, moves to the END.
+
+    First window: `[0, window_size)`; each shift raises its start by `window_size`, up to
+    `unroll_length - window_size`. On the words see `ForwardWindow`.
+    """
+
+    def first_start(self) -> int:
+        return 0
+
+    def shifted_start(self) -> int:
+        return min(self.start + self.window_size, self.unroll_length - self.window_size)

@@ -1,0 +1,26 @@
+"""R-BPTT: full back-propagation along trajectories of random length."""
+
+import random
+
+from methods.window import StatelessMethod, Window
+
+
+class RandomLengthBPTT(StatelessMethod):
+    """Full unrolling along trajectories of randomly sampled lengths (paper, section 2, "R-BPTT").
+
+    Window: `[0, length)` with length uniform on `{min_length, ..., unroll_length}`. The paper does
+    not state the distribution; `min_length=0` (the default) stands for the window size, so that the
+    trajectories end where RaT-BPTT's windows may end.
+    """
+
+    def __init__(self, unroll_length: int, window_size: int, min_length: int = 0) -> None:
+        super().__init__(unroll_length, window_size)
+        if not 0 <= min_length <= unroll_length:
+            raise ValueError(
+                f"min_length={min_length} must lie between 1 and unroll_length={unroll_length},"
+                " or be 0 for the window size"
+            )
+        self.min_length = min_length or window_size
+
+    def next_window(self, step: int, rng: random.Random) -> Window:
+        return Window(0, rng.randint(self.min_length, self.unroll_length))
