@@ -1,0 +1,39 @@
+"""Initial parameters from an explicit generator, in the distribution that torch uses by default."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def initial_parameters(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    """Draw θ_0 for `network`: a float32 CPU tensor for every parameter, by name.
+
+    Convolutions and linear layers: weights and biases uniform on ±1/sqrt(fan-in), torch's default.
+    Norms: scale 1, shift 0. The parameters that the module holds are neither read nor changed.
+
+    Raises:
+        TypeError: the network has a parameter in a layer of another kind.
+    """
+    parameters: dict[str, Tensor] = {}
+    for module_name, module in network.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        if not own:
+            continue
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            drawn = {
+                name: torch.empty(tensor.shape).uniform_(-bound, bound, generator=generator)
+                for name, tensor in own.items()
+            }
+        elif isinstance(module, nn.GroupNorm):
+            drawn = {
+                "weight": torch.ones(own["weight"].shape),
+                "bias": torch.zeros(own["bias"].shape),
+            }
+        else:
+            raise TypeError(
+                f"no initialisation is known for {type(module).__name__} ({module_name})"
+            )
+        parameters |= {f"{module_name}.{name}".lstrip("."): drawn[name] for name in own}
+    return parameters

@@ -1,0 +1,30 @@
+"""Every random draw of the project, as a function of (seed, purpose, indices).
+
+No draw depends on global state or on how often something was drawn before. Hence a resumed run
+continues bit for bit, and two methods with the same seed meet the same networks and the same target
+batches at the same outer step: comparisons between methods are paired.
+
+All draws are made on the CPU and moved to the device where they are used, so that a run sees the
+same numbers on every kind of hardware.
+"""
+
+import hashlib
+import random
+
+import torch
+
+
+def derive_seed(seed: int, purpose: str, *indices: int) -> int:
+    """A 64-bit seed for the draw named `purpose` at `indices` (outer step, inner step, ...)."""
+    key = "/".join([str(seed), purpose, *map(str, indices)])
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
+
+
+def torch_generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
+    """A CPU generator in the state that belongs to (seed, purpose, indices)."""
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, *indices))
+
+
+def python_random(seed: int, purpose: str, *indices: int) -> random.Random:
+    """The same for draws without tensors (window positions)."""
+    return random.Random(derive_seed(seed, purpose, *indices))
