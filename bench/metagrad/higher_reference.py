@@ -1,0 +1,92 @@
+"""The reference engine: the unroll that the paper used, through the `higher` library.
+
+It holds the graph of the whole window in memory. `higher` is unmaintained; it is kept because it is
+independent of our own engine and because the paper's numbers were made with it.
+"""
+
+import copy
+import math
+from typing import Any
+
+import higher
+import torch
+from torch import Tensor
+
+from bench.metagrad.optimizers import SGD, Adam, InnerOptimizer
+from bench.metagrad.problem import MetaGradient, Problem, StepRange, inner_loss, outer_losses
+
+
+class HigherEngine:
+    """Meta-gradients by `higher.innerloop_ctx` and one backward pass through its record."""
+
+    def meta_gradient(
+        self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
+    ) -> MetaGradient:
+        distilled, losses = self._unroll(problem, window, target_images, target_labels)
+        loss = losses.mean()
+        images_bar, *rest = torch.autograd.grad(loss, distilled)
+        return MetaGradient(images_bar, rest[0] if rest else None, loss.detach())
+
+    def sample_gradients(
+        self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
+    ) -> MetaGradient:
+        distilled, losses = self._unroll(problem, window, target_images, target_labels)
+        parts = [torch.autograd.grad(loss, distilled, retain_graph=True) for loss in losses]
+        stacked = [torch.stack(part) for part in zip(*parts, strict=True)]
+        return MetaGradient(
+            stacked[0], stacked[1] if problem.learn_labels else None, losses.detach()
+        )
+
+    def _unroll(
+        self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The leaves (images[, labels]) and the single-sample outer losses [batch]."""
+        network = copy.deepcopy(problem.network)
+        network.load_state_dict(problem.parameters)
+        network.to(problem.images)
+        images = problem.images.detach().requires_grad_()
+        labels = problem.labels.detach().requires_grad_(problem.learn_labels)
+        with higher.innerloop_ctx(
+            network, torch_optimizer(problem.optimizer, network), track_higher_grads=False
+        ) as (unrolled, optimizer):
+            for t in range(window.stop):
+                # The warm-up runs with tracking off; switching it on at the window's start makes
+                # θ_start and the optimiser's state there constants.
+                optimizer._track_higher_grads = t >= window.start
+                batch_images, batch_labels = problem.inner_batch(t, images, labels)
+                if t < window.start:
+                    batch_images, batch_labels = batch_images.detach(), batch_labels.detach()
+                loss = inner_loss(unrolled(batch_images), batch_labels)
+                optimizer.step(loss, override=step_settings(problem.optimizer, t))
+            losses = outer_losses(unrolled(target_images), target_labels)
+        return ((images, labels) if problem.learn_labels else (images,)), losses
+
+
+def torch_optimizer(optimizer: InnerOptimizer, network: torch.nn.Module) -> torch.optim.Optimizer:
+    """The torch optimiser that `higher` makes differentiable."""
+    if isinstance(optimizer, SGD):
+        return torch.optim.SGD(
+            network.parameters(),
+            lr=optimizer.lr,
+            momentum=optimizer.momentum,
+            weight_decay=optimizer.weight_decay,
+        )
+    if isinstance(optimizer, Adam):
+        return torch.optim.Adam(
+            network.parameters(),
+            lr=optimizer.lr,
+            betas=(optimizer.beta1, optimizer.beta2),
+            eps=optimizer.eps,
+            weight_decay=optimizer.weight_decay,
+        )
+    raise TypeError(f"the higher engine knows Adam and SGD, not {type(optimizer).__name__}")
+
+
+def step_settings(optimizer: InnerOptimizer, t: int) -> dict[str, list[Any]]:
+    """The settings of step `t`. `higher` adds Adam's eps before the bias correction; today's form
+    is the same step with eps·√(1 - β2^k)."""
+    assert isinstance(optimizer, Adam | SGD)
+    settings: dict[str, list[Any]] = {"lr": [optimizer.learning_rate(t)]}
+    if isinstance(optimizer, Adam) and optimizer.eps_form == "torch":
+        settings["eps"] = [optimizer.eps * math.sqrt(1 - optimizer.beta2 ** (t + 1))]
+    return settings

@@ -1,0 +1,142 @@
+"""The inner optimisers: one step, and the adjoint of one step in closed form.
+
+Parameters are one flat vector θ [P]. A step takes the gradient g of the inner loss at θ and the
+optimiser's state s to θ', s'. Its adjoint takes cotangents of (θ', s') to cotangents of (θ, g, s);
+what g itself contributes (the second derivatives of the loss) is the engine's part. Cotangents may
+carry leading batch dimensions: [..., P].
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+
+
+class InnerOptimizer(Protocol):
+    """What an engine asks of an inner optimiser."""
+
+    def initial_state(self, theta: Tensor) -> State:
+        """The state before the first step: zeros shaped like θ."""
+        ...
+
+    def step(self, theta: Tensor, grad: Tensor, state: State, t: int) -> tuple[Tensor, State]:
+        """θ_t, ∇ℓ(θ_t), s_t -> θ_{t+1}, s_{t+1}; `t` counts from 0. Nothing is changed in place."""
+        ...
+
+    def adjoint(
+        self, theta_bar: Tensor, state_bar: State, theta: Tensor, grad: Tensor, state: State, t: int
+    ) -> tuple[Tensor, Tensor, State]:
+        """Cotangents of (θ_{t+1}, s_{t+1}) -> cotangents of (θ_t with g held fixed, g, s_t)."""
+        ...
+
+
+@dataclass(frozen=True)
+class SGD:
+    """SGD with heavy-ball momentum, L2 weight decay and step decay, as `torch.optim.SGD`.
+
+    The learning rate is multiplied by `decay_factor` at each of the inner steps `decay_steps`
+    (paper, C.7: 0.01, times 0.2 at steps 120 and 200).
+    """
+
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    decay_steps: tuple[int, ...] = ()
+    decay_factor: float = 1.0
+
+    def learning_rate(self, t: int) -> float:
+        return decayed(self.lr, t, self.decay_steps, self.decay_factor)
+
+    def initial_state(self, theta: Tensor) -> State:
+        return (torch.zeros_like(theta),)
+
+    def step(self, theta: Tensor, grad: Tensor, state: State, t: int) -> tuple[Tensor, State]:
+        if self.weight_decay:
+            grad = grad.add(theta, alpha=self.weight_decay)
+        buffer = grad.add(state[0], alpha=self.momentum)
+        return theta.sub(buffer, alpha=self.learning_rate(t)), (buffer,)
+
+    def adjoint(
+        self, theta_bar: Tensor, state_bar: State, theta: Tensor, grad: Tensor, state: State, t: int
+    ) -> tuple[Tensor, Tensor, State]:
+        grad_bar = state_bar[0].sub(theta_bar, alpha=self.learning_rate(t))
+        return (
+            theta_bar.add(grad_bar, alpha=self.weight_decay),
+            grad_bar,
+            (self.momentum * grad_bar,),
+        )
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam in either of the two forms of its epsilon, with L2 weight decay and step decay.
+
+    eps_form="torch" is today's `torch.optim.Adam`: θ' = θ - lr/c1 · m' / (√v'/√c2 + eps), with the
+    bias corrections c1 = 1 - β1^k and c2 = 1 - β2^k at the k-th step (k = t + 1).
+    eps_form="higher" adds eps before the correction, as the `higher` library and torch <= 1.2 do:
+    θ' = θ - lr·√c2/c1 · m' / (√v' + eps); the same step as the other form with eps/√c2.
+
+    Where v' = 0 the derivative of √v' is infinite; it is taken as 0, as `higher` does (such an
+    entry has g = 0, so nothing is lost).
+    """
+
+    lr: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    eps_form: str = "torch"
+    weight_decay: float = 0.0
+    decay_steps: tuple[int, ...] = ()
+    decay_factor: float = 1.0
+
+    def learning_rate(self, t: int) -> float:
+        return decayed(self.lr, t, self.decay_steps, self.decay_factor)
+
+    def initial_state(self, theta: Tensor) -> State:
+        return (torch.zeros_like(theta), torch.zeros_like(theta))
+
+    def coefficients(self, t: int) -> tuple[float, float]:
+        """(a, e) such that θ' = θ - a · m' / (√v' + e), whichever form eps has."""
+        root_c2 = math.sqrt(1 - self.beta2 ** (t + 1))
+        scale = self.learning_rate(t) * root_c2 / (1 - self.beta1 ** (t + 1))
+        return scale, self.eps if self.eps_form == "higher" else self.eps * root_c2
+
+    def _moments(self, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor]:
+        if self.weight_decay:
+            grad = grad.add(theta, alpha=self.weight_decay)
+        m = (state[0] * self.beta1).add_(grad, alpha=1 - self.beta1)
+        v = (state[1] * self.beta2).addcmul_(grad, grad, value=1 - self.beta2)
+        return grad, m, v
+
+    def step(self, theta: Tensor, grad: Tensor, state: State, t: int) -> tuple[Tensor, State]:
+        scale, eps = self.coefficients(t)
+        _, m, v = self._moments(theta, grad, state)
+        return theta.addcdiv(m, v.sqrt().add_(eps), value=-scale), (m, v)
+
+    def adjoint(
+        self, theta_bar: Tensor, state_bar: State, theta: Tensor, grad: Tensor, state: State, t: int
+    ) -> tuple[Tensor, Tensor, State]:
+        scale, eps = self.coefficients(t)
+        grad, m, v = self._moments(theta, grad, state)
+        root = v.sqrt()
+        direction = scale / (root + eps)  # -∂θ'/∂m'
+        # ∂θ'/∂v' = scale · m' / (√v' + eps)² · 1/(2√v'), masked where v' = 0
+        slope = direction * m / (root + eps) / (2 * root)
+        slope = torch.where(root == 0, torch.zeros_like(slope), slope)
+        m_bar = state_bar[0] - theta_bar * direction
+        v_bar = state_bar[1] + theta_bar * slope
+        grad_bar = m_bar * (1 - self.beta1) + v_bar * (grad * (2 * (1 - self.beta2)))
+        return (
+            theta_bar.add(grad_bar, alpha=self.weight_decay),
+            grad_bar,
+            (m_bar * self.beta1, v_bar * self.beta2),
+        )
+
+
+def decayed(lr: float, t: int, decay_steps: tuple[int, ...], decay_factor: float) -> float:
+    """The learning rate of step `t` (from 0) under step decay."""
+    return lr * decay_factor ** sum(t >= step for step in decay_steps)

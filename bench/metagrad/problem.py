@@ -1,0 +1,105 @@
+"""The question that every engine answers, as data, and the form of the answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.metagrad.optimizers import InnerOptimizer
+
+InnerBatch = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class StepRange(Protocol):
+    """The inner steps `[start, stop)` that the gradient flows through (a method's window)."""
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def stop(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The bilevel problem of one outer step. Everything random is already drawn.
+
+    Attributes:
+        network: the architecture; the parameters it holds are not used.
+        parameters: θ_0 by name.
+        optimizer: the inner optimiser, its state zero at θ_0.
+        images: distilled images [classes*ipc, C, H, W].
+        labels: distilled labels [classes*ipc, classes], probabilities (not necessarily normalised).
+        inner_batch: (t, images, labels) -> the batch of inner step t, differentiable with respect
+            to images and labels; it must return the same batch whenever it is asked for the same t.
+        learn_labels: whether the gradient with respect to the labels is wanted.
+    """
+
+    network: nn.Module
+    parameters: dict[str, Tensor]
+    optimizer: InnerOptimizer
+    images: Tensor
+    labels: Tensor
+    inner_batch: InnerBatch
+    learn_labels: bool = False
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """d outer loss / d distilled set, through a window.
+
+    Attributes:
+        images: shaped like the distilled images; with leading [samples] for single-sample losses.
+        labels: shaped like the distilled labels, or None where labels are not learned.
+        outer_loss: the loss at θ_stop, a detached scalar; [samples] for single-sample losses.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    outer_loss: Tensor
+
+
+class Engine(Protocol):
+    """One way to compute meta-gradients. All agree to rounding."""
+
+    def meta_gradient(
+        self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
+    ) -> MetaGradient:
+        """The exact gradient of the mean outer loss over the target batch.
+
+        Gradients do not flow into the optimiser state or the parameters at the window's start: the
+        warm-up is a constant.
+
+        Args:
+            target_images: [batch, C, H, W].
+            target_labels: [batch] class indices.
+        """
+        ...
+
+    def sample_gradients(
+        self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
+    ) -> MetaGradient:
+        """The same for each target image alone: every part has a leading [batch] dimension."""
+        ...
+
+
+def inner_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with probabilities as targets, averaged over the batch.
+
+    Args:
+        logits: [batch, classes].
+        labels: [batch, classes].
+    """
+    return -(labels * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+
+def outer_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each target image, [batch]; the outer loss is its mean.
+
+    Args:
+        logits: [batch, classes].
+        labels: [batch] class indices.
+    """
+    return F.cross_entropy(logits, labels, reduction="none")
