@@ -1,0 +1,219 @@
+"""The whole configuration of a run: typed, with defaults and help texts, and its identity.
+
+Frozen dataclasses, one for each question:
+
+- `RunConfig`: WHAT is computed. Everything in it can change a result; its hash names the run.
+- `Place`: WHERE data and results lie and on what the run computes. Not part of the identity.
+- `SweepOptions` in `bench.sweep` and the like: what one command is asked to do.
+
+Values are resolved in layers, each over the one before: the defaults below, the scale
+(`bench/scales/*.yaml`), the grid, the run's entry in the grid, the command line.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.errors import UserError
+from bench.settings import setting, typed, unknown_key
+from methods import CONDITIONERS, make_method, method_defaults
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that can change a run's result. Defaults are the paper's for CIFAR-10, IPC 10."""
+
+    # --- what is compared
+    method: str = setting(
+        "rat_bptt",
+        "where the window lies: bptt, t_bptt, r_bptt, rat_bptt, forward_window, backward_window,"
+        " or your own as package.module:Class",
+    )
+    window_size: int = setting(80, "inner steps that the gradient flows through")
+    unroll_length: int = setting(250, "longest trajectory, in inner steps (the paper's N)")
+    method_options: dict[str, Any] = setting(
+        {}, "options of the method beyond these, e.g. method_options.patience=2000"
+    )
+    redraw_every: int = setting(1, "outer steps that share one draw of a random window")
+    conditioner: str = setting(
+        "ema_clip", "what is done to a meta-gradient before the update", CONDITIONERS
+    )
+    clip_ratio: float = setting(2.0, "ema_clip: largest norm, as a multiple of the average norm")
+    clip_decay: float = setting(0.9, "ema_clip: decay of the moving average of the norm")
+    seed: int = setting(0, "of every random draw; methods with equal seeds see equal draws")
+    scale: str = setting(
+        "paper", "how much of the paper's setting is used", ("quick", "cpu", "paper")
+    )
+
+    # --- the target set and the distilled set
+    dataset: str = setting("cifar10", "target set", ("digits", "cifar10", "cifar100"))
+    validation_fraction: float = setting(0.1, "part of the training set held out for selection")
+    zca: bool = setting(True, "whiten the images with regularised ZCA (C.1)")
+    zca_lambda: float = setting(0.1, "regularisation of ZCA, in mean eigenvalues")
+    ipc: int = setting(10, "distilled images per class")
+    learn_labels: bool = setting(False, "optimise the labels too")
+    target_batch: int = setting(5000, "target images per outer step; at most the training set")
+    augment_target: str = setting(
+        "flip_or_rotate",
+        "augmentation of target batches",
+        ("none", "flip", "rotate", "flip_or_rotate"),
+    )
+    augment_inner: str = setting(
+        "flip_or_rotate",
+        "augmentation of inner batches",
+        ("none", "flip", "rotate", "flip_or_rotate"),
+    )
+    augment_evaluation: str = setting(
+        "flip_or_rotate",
+        "augmentation when fresh networks are trained to evaluate",
+        ("none", "flip", "rotate", "flip_or_rotate"),
+    )
+
+    # --- the network and its training (inner loop)
+    arch: str = setting("convnet", "network trained on the distilled set", ("convnet",))
+    width: int = setting(128, "channels of each block")
+    depth: int = setting(3, "blocks")
+    inner_optimizer: str = setting("adam", "inner optimiser", ("adam", "sgd"))
+    inner_lr: float = setting(0.001, "learning rate of the inner optimiser")
+    inner_momentum: float = setting(0.0, "sgd: heavy-ball momentum")
+    inner_eps: float = setting(1e-8, "adam: epsilon")
+    inner_eps_form: str = setting(
+        "torch",
+        "adam: epsilon after (torch) or before (higher, torch <= 1.2) the bias correction",
+        ("torch", "higher"),
+    )
+    inner_weight_decay: float = setting(0.0, "L2 weight decay of the inner optimiser")
+    inner_decay_steps: list[int] = setting([], "inner steps at which the learning rate decays")
+    inner_decay_factor: float = setting(0.2, "factor of each decay")
+    inner_classes: int = setting(0, "classes in an inner batch, drawn anew each step; 0: all")
+    inner_ipc: int = setting(0, "distilled images of each of them; 0: all")
+
+    # --- the outer loop
+    engine: str = setting("exact", "how meta-gradients are computed", ("exact", "higher"))
+    precision: str = setting("float32", "floating point type", ("float32", "float64"))
+    outer_steps: int = setting(20000, "updates of the distilled set")
+    outer_lr: float = setting(0.001, "learning rate of the outer Adam")
+
+    # --- what is measured
+    variance_every: int = setting(100, "outer steps between normalised variances (C.4); 0: never")
+    variance_samples: int = setting(100, "single-sample losses behind each of them")
+    accuracy_every: int = setting(500, "outer steps between accuracies of fresh networks; 0: never")
+    accuracy_networks: int = setting(3, "fresh networks behind each of them")
+    accuracy_steps: int = setting(300, "steps they are trained for")
+    evaluation_networks: int = setting(10, "fresh networks in the final evaluation")
+    evaluation_steps: list[int] = setting(
+        [300, 600, 1000, 3000], "steps at which they are measured; the best is selected"
+    )
+    selection: str = setting(
+        "validation",
+        "what chooses checkpoint and step count; test is the published protocol, not a fair number",
+        ("validation", "test"),
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things lie and what computes. Part of no run's identity."""
+
+    data_root: str = setting(
+        os.environ.get("BENCH_DATA_ROOT", "data"), "folder of the image data ($BENCH_DATA_ROOT)"
+    )
+    cache_root: str = setting(
+        os.environ.get("BENCH_CACHE_ROOT", "~/.cache/window-bench"),
+        "folder of decoded and whitened images ($BENCH_CACHE_ROOT)",
+    )
+    results_root: str = setting("results", "folder of the results")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")
+    threads: int = setting(
+        0, "CPU threads of a run; 0: all for one run, one for each run of a sweep"
+    )
+    checkpoint_seconds: float = setting(60.0, "longest time between two checkpoints")
+
+
+def resolve(settings: dict[str, Any]) -> RunConfig:
+    """The complete configuration that `settings` describe: typed, checked, with the method's own
+    options filled in, so that a change of a default changes the identity.
+
+    Raises:
+        UserError: a value of the wrong type or an impossible combination.
+    """
+    config = typed(RunConfig, settings)
+    try:
+        options = method_defaults(config.method)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    for key in config.method_options:
+        if key not in options:
+            known = [f"method_options.{option}" for option in options]
+            raise UserError(unknown_key(f"method_options.{key}", known))
+    config = typed(RunConfig, {**settings, "method_options": {**options, **config.method_options}})
+    check(config)
+    return config
+
+
+def check(config: RunConfig) -> None:
+    """Refuse what cannot be run.
+
+    Raises:
+        UserError: says which settings do not go together.
+    """
+    try:
+        make_method(config.method, config.unroll_length, config.window_size, config.method_options)
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+    at_least_one = (
+        "redraw_every ipc target_batch width depth outer_steps evaluation_networks"
+        " accuracy_networks accuracy_steps"
+    )
+    for key in at_least_one.split():
+        if getattr(config, key) < 1:
+            raise UserError(f"{key}={getattr(config, key)} must be at least 1")
+    for key in ("variance_every", "accuracy_every", "inner_classes", "inner_ipc", "seed"):
+        if getattr(config, key) < 0:
+            raise UserError(f"{key}={getattr(config, key)} must not be negative")
+    for key in ("clip_ratio", "inner_lr", "inner_eps", "outer_lr", "zca_lambda"):
+        if not getattr(config, key) > 0:
+            raise UserError(f"{key}={getattr(config, key)} must be positive")
+    for key in ("clip_decay", "inner_momentum", "validation_fraction"):
+        if not 0 <= getattr(config, key) < 1:
+            raise UserError(f"{key}={getattr(config, key)} must lie in [0, 1)")
+    if config.variance_every and config.variance_samples < 2:
+        raise UserError(f"variance_samples={config.variance_samples} must be at least 2")
+    if config.variance_every and config.variance_samples > config.target_batch:
+        raise UserError(
+            f"variance_samples={config.variance_samples} is more than"
+            f" target_batch={config.target_batch}, from which they are taken"
+        )
+    if config.inner_ipc > config.ipc:
+        raise UserError(f"inner_ipc={config.inner_ipc} is more than ipc={config.ipc}")
+    if not config.evaluation_steps or min(config.evaluation_steps) < 1:
+        raise UserError("evaluation_steps needs at least one number of steps, each at least 1")
+    if config.selection == "validation" and config.validation_fraction == 0:
+        raise UserError(
+            "selection=validation needs validation_fraction > 0;"
+            " selection=test reproduces the published protocol"
+        )
+
+
+def identity(config: RunConfig) -> str:
+    """The hash that names a run: over its full resolved configuration and the schema version."""
+    return _digest({"schema": SCHEMA_VERSION, **asdict(config)})
+
+
+def experiment_identity(config: RunConfig) -> str:
+    """The same without the seed: what the seeds of one experiment have in common."""
+    return _digest({"schema": SCHEMA_VERSION, **asdict(config), "seed": None})
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_name(config: RunConfig) -> str:
+    """The name of a run's folder: the method and the identity, e.g. `rat_bptt-3f0c9a1b22de`."""
+    method = config.method.rpartition(":")[2]
+    return f"{method}-{identity(config)}"

@@ -1,0 +1,218 @@
+"""The outer loop of one run (paper, Algorithm 1): everything but files.
+
+One outer step: the method names a window; a fresh network, a target batch and the inner batches are
+drawn; the engine computes the meta-gradient through the window; the conditioner scales it; Adam
+updates the distilled images (and labels); the method hears the outer loss.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.batches import InnerBatches, make_inner_optimizer, target_batch
+from bench.config import RunConfig
+from bench.data import TargetSet
+from bench.evaluation import make_network
+from bench.metagrad import MetaGradient, Problem, make_engine, normalized_variance
+from bench.networks import initial_parameters
+from bench.randomness import python_random, torch_generator
+from methods import Window, make_conditioner, make_method
+
+# So many outer steps in a row without a finite meta-gradient, and the run has diverged for good.
+MAX_STEPS_NOT_FINITE = 50
+
+
+class Diverged(RuntimeError):
+    """The meta-gradients stay not finite; no further step can mend it."""
+
+
+@dataclass(frozen=True)
+class OuterStep:
+    """What is recorded of one outer step.
+
+    Attributes:
+        step: counts from 0.
+        outer_loss: mean cross-entropy of the target batch at θ_stop.
+        window_start, window_stop: the window, in inner steps.
+        gradient_norm: norm of the whole meta-gradient, before the conditioner.
+        image_gradient_norm: mean over images of the norm of each image's gradient, before the
+            conditioner; this is what the paper's Figure 2 shows.
+        clip_factor: what the conditioner multiplied the gradient by.
+        updated: False where the gradient was not finite and the distilled set was left alone.
+        seconds: wall-clock time of the step.
+    """
+
+    step: int
+    outer_loss: float
+    window_start: int
+    window_stop: int
+    gradient_norm: float
+    image_gradient_norm: float
+    clip_factor: float
+    updated: bool
+    seconds: float
+
+
+class Distillation:
+    """A distilled set under optimisation, and everything that the next outer step depends on.
+
+    Args:
+        config: the run.
+        target_set: preprocessed, on the device and in the floating point type of the run.
+
+    Attributes:
+        images: [classes*ipc, C, H, W], class by class.
+        labels: [classes*ipc, classes].
+        step: outer steps done.
+    """
+
+    def __init__(self, config: RunConfig, target_set: TargetSet) -> None:
+        self.config = config
+        self.target_set = target_set
+        self.network = make_network(config, target_set)
+        self.inner_optimizer = make_inner_optimizer(config)
+        self.engine = make_engine(config.engine)
+        self.method = make_method(
+            config.method, config.unroll_length, config.window_size, config.method_options
+        )
+        self.conditioner = make_conditioner(
+            config.conditioner, config.clip_ratio, config.clip_decay
+        )
+        self.images = initial_images(config, target_set)
+        self.labels = initial_labels(config, target_set)
+        learned = [self.images, self.labels] if config.learn_labels else [self.images]
+        self.outer_optimizer = torch.optim.Adam(learned, lr=config.outer_lr)
+        self.step = 0
+        self.steps_not_finite = 0
+
+    def outer_step(self) -> OuterStep:
+        """Update the distilled set once.
+
+        Raises:
+            Diverged: too many meta-gradients in a row were not finite.
+        """
+        started = time.perf_counter()
+        window = self._window(self.step)
+        gradient = self.engine.meta_gradient(
+            self._problem(), window, *target_batch(self.config, self.target_set.train, self.step)
+        )
+        image_norms = gradient.images.flatten(1).norm(dim=1)
+        norm, image_norm, loss = torch.stack(
+            [whole_norm(gradient), image_norms.mean(), gradient.outer_loss]
+        ).tolist()  # one transfer from the device
+        factor = self.conditioner.factor(norm)
+        finite = math.isfinite(norm)
+        if finite:
+            self._update(gradient, factor)
+            self.method.observe(self.step, loss)
+        self.steps_not_finite = 0 if finite else self.steps_not_finite + 1
+        if self.steps_not_finite > MAX_STEPS_NOT_FINITE:
+            raise Diverged(
+                f"{self.steps_not_finite} meta-gradients in a row were not finite"
+                f" (up to outer step {self.step})"
+            )
+        self.step += 1
+        return OuterStep(
+            self.step - 1,
+            loss,
+            window.start,
+            window.stop,
+            norm,
+            image_norm,
+            factor,
+            finite,
+            time.perf_counter() - started,
+        )
+
+    def normalized_variance(self) -> float:
+        """The normalised variance (C.4) of the meta-gradient with respect to the images, over the
+        first `variance_samples` images of the coming outer step's target batch. Changes nothing."""
+        images, labels = target_batch(self.config, self.target_set.train, self.step)
+        count = self.config.variance_samples
+        gradients = self.engine.sample_gradients(
+            self._problem(), self._window(self.step), images[:count], labels[:count]
+        )
+        return normalized_variance(gradients.images)
+
+    def _window(self, step: int) -> Window:
+        # Random windows are drawn from the number of the epoch, so that they stay for redraw_every
+        # outer steps without any memory of the last draw.
+        rng = python_random(self.config.seed, "window", step // self.config.redraw_every)
+        return self.method.next_window(step, rng)
+
+    def _problem(self) -> Problem:
+        """The bilevel problem of the coming outer step."""
+        drawn = initial_parameters(
+            self.network, torch_generator(self.config.seed, "network", self.step)
+        )
+        return Problem(
+            self.network,
+            {name: value.to(self.images) for name, value in drawn.items()},
+            self.inner_optimizer,
+            self.images,
+            self.labels,
+            InnerBatches(
+                self.config,
+                len(self.target_set.classes),
+                self.config.augment_inner,
+                "inner",
+                (self.step,),
+            ),
+            self.config.learn_labels,
+        )
+
+    def _update(self, gradient: MetaGradient, factor: float) -> None:
+        self.images.grad = gradient.images * factor
+        if gradient.labels is not None:
+            self.labels.grad = gradient.labels * factor
+        self.outer_optimizer.step()
+        self.labels.clamp_(min=0)  # probabilities; they are never renormalised (C.1)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, for a checkpoint."""
+        return {
+            "images": self.images,
+            "labels": self.labels,
+            "outer_optimizer": self.outer_optimizer.state_dict(),
+            "method": self.method.state(),
+            "conditioner": self.conditioner.state(),
+            "step": self.step,
+            "steps_not_finite": self.steps_not_finite,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state()` returned."""
+        self.images.copy_(state["images"])
+        self.labels.copy_(state["labels"])
+        self.outer_optimizer.load_state_dict(state["outer_optimizer"])
+        self.method.load_state(state["method"])
+        self.conditioner.load_state(state["conditioner"])
+        self.step = state["step"]
+        self.steps_not_finite = state["steps_not_finite"]
+
+
+def whole_norm(gradient: MetaGradient) -> Tensor:
+    """The norm of the meta-gradient over images and learned labels together."""
+    square = gradient.images.square().sum()
+    if gradient.labels is not None:
+        square = square + gradient.labels.square().sum()
+    return square.sqrt()
+
+
+def initial_images(config: RunConfig, target_set: TargetSet) -> Tensor:
+    """Standard normal images, each scaled to L2 norm 1 (C.1), [classes*ipc, C, H, W]."""
+    count = len(target_set.classes) * config.ipc
+    generator = torch_generator(config.seed, "distilled_images")
+    images = torch.randn(count, *target_set.image_shape, generator=generator)
+    images /= images.flatten(1).norm(dim=1)[:, None, None, None]
+    return images.to(target_set.train.images)
+
+
+def initial_labels(config: RunConfig, target_set: TargetSet) -> Tensor:
+    """One-hot labels, class by class, [classes*ipc, classes]."""
+    one_hot = torch.eye(len(target_set.classes)).repeat_interleave(config.ipc, dim=0)
+    return one_hot.to(target_set.train.images)

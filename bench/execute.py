@@ -1,0 +1,372 @@
+"""One run from its folder to its result: resume, outer loop, records, checkpoints, evaluation."""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+
+from bench import manifest
+from bench.config import Place, RunConfig, identity
+from bench.data import TargetSet, load_target_set
+from bench.data.distilled_set import DistilledSet
+from bench.distill import Distillation, Diverged, OuterStep
+from bench.errors import UserError
+from bench.evaluation import Evaluation, evaluate
+from bench.pictures import save_picture
+from bench.progress import Heartbeat
+from bench.store import Recorder, RunFolder, RunIsTaken, now
+
+
+class Reporter(Protocol):
+    """Told what happens in a run, for whoever watches."""
+
+    def started(self, target_set: TargetSet, device: torch.device, resumed_at: int) -> None: ...
+
+    def stepped(self, record: OuterStep) -> None: ...
+
+    def measured(self, measurement: dict[str, Any]) -> None: ...
+
+    def evaluating(self, trained: int, networks: int) -> None: ...
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and has: its state is in the checkpoint."""
+
+
+def execute(folder: RunFolder, place: Place, reporter: Reporter) -> dict[str, Any]:
+    """Bring the run in `folder` to its end, from wherever it stands, and return its result.
+
+    A finished run is not run again. Whatever goes wrong is recorded in error.json and raised.
+
+    Raises:
+        RunIsTaken: another process is at work on it.
+        UserError: the configuration, the data or the checkpoint cannot be used.
+        Interrupted: SIGINT or SIGTERM came; the run goes on when it is executed again.
+        Diverged: the meta-gradients stayed not finite.
+    """
+    with folder.lock():
+        if (result := folder.read("result")) is not None:
+            return result
+        folder.remove("error.json")
+        config = folder.config()
+        with Heartbeat(folder, config.outer_steps) as heartbeat:
+            try:
+                return _Execution(folder, config, place, heartbeat, reporter).to_the_end()
+            except (Interrupted, RunIsTaken):
+                raise
+            except Exception as error:
+                folder.write("error", describe_error(error))
+                raise
+
+
+def describe_error(error: Exception) -> dict[str, Any]:
+    """What error.json says: the class of the cause, the message, the traceback."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, Diverged):
+        kind = "diverged"
+    elif isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in message:
+        kind = "out of memory"
+    else:
+        kind = "error"
+        if not isinstance(error, UserError):
+            message = f"{type(error).__name__}: {message}"
+    return {
+        "kind": kind,
+        "message": message[:500],
+        "time": now(),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+
+
+@dataclass
+class Best:
+    """The distilled set that did best so far on the part that selects."""
+
+    step: int
+    accuracy: float
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+class _Execution:
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        place: Place,
+        heartbeat: Heartbeat,
+        reporter: Reporter,
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.place = place
+        self.heartbeat = heartbeat
+        self.reporter = reporter
+        self.device = choose_device(place.device)
+        self.best: Best | None = None
+        self.record_sizes: dict[str, int] = {}
+        self.seconds = 0.0  # in outer steps and measurements, over all starts
+        self.interrupted = False
+
+    def to_the_end(self) -> dict[str, Any]:
+        self._set_threads()
+        self.heartbeat.update(activity="loading data")
+        self.target_set = load_data(self.config, self.place, self.device)
+        self.distillation = self._build()
+        self._resume()
+        self._write_manifest()
+        with self._signals():
+            self.reporter.started(self.target_set, self.device, self.distillation.step)
+            with self.folder.recorder(self.record_sizes) as recorder:
+                self._outer_loop(recorder)
+            return self._finish()
+
+    def _set_threads(self) -> None:
+        """A resumed run keeps its number of threads: sums in another order round differently."""
+        before = (self.folder.read("manifest") or {}).get("threads")
+        torch.set_num_threads(before or self.place.threads or os.cpu_count() or 1)
+
+    def _build(self) -> Distillation:
+        try:
+            return Distillation(self.config, self.target_set)
+        except ValueError as error:  # the network does not fit the images
+            raise UserError(str(error)) from error
+
+    def _resume(self) -> None:
+        known = (self.folder.read("manifest") or {}).get("data", {}).get("fingerprint")
+        if known is not None and known != self.target_set.fingerprint:
+            raise UserError(
+                f"{self.folder.name} was begun with other data ({known}, now"
+                f" {self.target_set.fingerprint}); point data_root at that copy, or give force=true"
+            )
+        checkpoint = self.folder.load_checkpoint()
+        if checkpoint is None:
+            return
+        try:
+            self.distillation.load_state(checkpoint["distillation"])
+            self.record_sizes = checkpoint["record_sizes"]
+            self.seconds = checkpoint["seconds"]
+            self.best = Best(**checkpoint["best"]) if checkpoint["best"] else None
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"the checkpoint of {self.folder.name} does not belong to this configuration"
+                f" ({error}); give force=true to start anew"
+            ) from error
+
+    def _write_manifest(self) -> None:
+        content = self.folder.read("manifest") or {
+            "identity": identity(self.config),
+            "seed": self.config.seed,
+            "data": {
+                "name": self.target_set.name,
+                "source": self.target_set.source,
+                "fingerprint": self.target_set.fingerprint,
+                "train": len(self.target_set.train),
+                "validation": len(self.target_set.validation),
+                "test": len(self.target_set.test),
+            },
+            "threads": torch.get_num_threads(),
+            "starts": [],
+        }
+        start = {
+            "time": now(),
+            "step": self.distillation.step,
+            "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+            "versions": manifest.versions(),
+            "hardware": manifest.hardware(self.device),
+            **manifest.commit(),
+        }
+        content["starts"].append(start)
+        self.folder.write("manifest", content)
+        if diff := manifest.uncommitted_diff():
+            (self.folder.path / "uncommitted.diff").write_text(diff)
+
+    # --- the outer loop
+
+    def _outer_loop(self, recorder: Recorder) -> None:
+        begun, first = time.perf_counter(), self.distillation.step
+        saved_at, seconds_before = begun, self.seconds
+        while self.distillation.step < self.config.outer_steps:
+            self.heartbeat.update(activity="distilling")
+            self._measure(recorder)
+            record = self.distillation.outer_step()
+            recorder.append("metrics", asdict(record))
+            self.reporter.stepped(record)
+            elapsed = time.perf_counter() - begun
+            self.seconds = seconds_before + elapsed
+            self.heartbeat.update(
+                step=self.distillation.step,
+                seconds_per_step=elapsed / (self.distillation.step - first),
+            )
+            due = time.perf_counter() - saved_at >= self.place.checkpoint_seconds
+            last = self.distillation.step == self.config.outer_steps
+            if due or last or self.interrupted:
+                self._checkpoint(recorder)
+                saved_at = time.perf_counter()
+            self._stop_if_asked()
+        self._measure(recorder)
+
+    def _checkpoint(self, recorder: Recorder) -> None:
+        self.folder.save_checkpoint(
+            {
+                "distillation": self.distillation.state(),
+                "best": vars(self.best) if self.best else None,
+                "record_sizes": recorder.sync(),
+                "seconds": self.seconds,
+            }
+        )
+
+    def _measure(self, recorder: Recorder) -> None:
+        """What is due before outer step `distillation.step`, or after the last one."""
+        step, config = self.distillation.step, self.config
+        is_last = step == config.outer_steps
+        if config.variance_every and step % config.variance_every == 0 and not is_last:
+            self.heartbeat.update(activity="measuring variance")
+            variance = self.distillation.normalized_variance()
+            self._record(recorder, {"step": step, "normalized_variance": variance})
+        if config.accuracy_every and (step % config.accuracy_every == 0 or is_last):
+            self.heartbeat.update(activity="measuring accuracy")
+            measured = evaluate(
+                config,
+                self.target_set,
+                self.distillation.images,
+                self.distillation.labels,
+                networks=config.accuracy_networks,
+                steps=[config.accuracy_steps],
+                purpose="accuracy",
+                indices=(step,),
+                report=lambda trained: self._stop_if_asked(),
+            )
+            self._record(recorder, {"step": step, **measured.summary(config.selection)})
+            self._keep_if_best(measured)
+
+    def _record(self, recorder: Recorder, measurement: dict[str, Any]) -> None:
+        recorder.append("measurements", measurement)
+        self.reporter.measured(measurement)
+
+    def _keep_if_best(self, measured: Evaluation) -> None:
+        judged = measured.test if self.config.selection == "test" else measured.validation
+        accuracy = judged.mean().item()
+        if self.best is None or accuracy > self.best.accuracy:
+            self.best = Best(
+                self.distillation.step,
+                accuracy,
+                self.distillation.images.detach().clone(),
+                self.distillation.labels.detach().clone(),
+            )
+
+    # --- the end
+
+    def _finish(self) -> dict[str, Any]:
+        images, labels, chosen_step = (
+            (self.best.images.to(self.device), self.best.labels.to(self.device), self.best.step)
+            if self.best
+            else (self.distillation.images, self.distillation.labels, self.distillation.step)
+        )
+        self.heartbeat.update(activity="evaluating")
+        evaluation = evaluate(
+            self.config,
+            self.target_set,
+            images,
+            labels,
+            networks=self.config.evaluation_networks,
+            steps=self.config.evaluation_steps,
+            purpose="evaluation",
+            report=self._report_evaluation,
+        )
+        metadata = {
+            "dataset": self.config.dataset,
+            "fingerprint": self.target_set.fingerprint,
+            "classes": self.target_set.classes,
+            "space": "preprocessed",
+            "zca": self.config.zca,
+            "zca_lambda": self.config.zca_lambda,
+            "outer_step": chosen_step,
+            "config": asdict(self.config),
+        }
+        DistilledSet(images, labels, metadata).save(self.folder.path / "distilled.safetensors")
+        picture = self.folder.path / "distilled.png"
+        save_picture(picture, images, self.target_set.whitening, columns=columns_for(self.config))
+        result = {
+            "finished": now(),
+            "outer_steps": self.config.outer_steps,
+            "distilled_step": chosen_step,
+            "evaluation": evaluation.summary(self.config.selection),
+            "data": (self.folder.read("manifest") or {})["data"],
+            "seconds": self.seconds,
+            "peak_memory_bytes": manifest.peak_memory_bytes(self.device),
+        }
+        self.folder.write("result", result)
+        return result
+
+    def _report_evaluation(self, trained: int) -> None:
+        self._stop_if_asked()
+        networks = self.config.evaluation_networks
+        self.heartbeat.update(activity=f"evaluating {trained}/{networks}")
+        self.reporter.evaluating(trained, networks)
+
+    # --- interruption
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM stop the run at the end of the outer step; a second one at once."""
+
+        def handler(number: int, frame: FrameType | None) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        before = {
+            number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, previous in before.items():
+                signal.signal(number, previous)
+
+    def _stop_if_asked(self) -> None:
+        if self.interrupted:
+            raise Interrupted(f"stopped after outer step {self.distillation.step}")
+
+
+def columns_for(config: RunConfig) -> int:
+    """Images a row in a picture of the distilled set: one class a row, or 10 where IPC is 1."""
+    return config.ipc if config.ipc > 1 else 10
+
+
+def load_data(config: RunConfig, place: Place, device: torch.device) -> TargetSet:
+    """The run's target set, on the device. Nothing is held out where the test set selects."""
+    return load_target_set(
+        config.dataset,
+        data_root=Path(place.data_root).expanduser(),
+        cache_root=Path(place.cache_root).expanduser(),
+        zca=config.zca,
+        zca_lambda=config.zca_lambda,
+        validation_fraction=0.0 if config.selection == "test" else config.validation_fraction,
+    ).to(device, getattr(torch, config.precision))
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is the GPU where there is one.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name}: {str(error).splitlines()[0]}") from error
+    return device

@@ -1,0 +1,158 @@
+"""Named grids: lists of runs that feed a figure or a table, and the scales they exist at.
+
+A grid is `bench/grids/NAME.yaml`:
+
+    about: one line
+    figures: [5]
+    seeds: {quick: 2, cpu: 3, paper: 3}     # how many, unless seeds=... says otherwise
+    common: {ipc: 10}                        # settings of all its runs
+    scales:                                  # settings at one scale, over `common`
+      quick: {ipc: 1}
+    runs:                                    # one entry a run, times the seeds; `scales` may stand
+      - {method: rat_bptt}                   # in an entry too, over all of the above
+
+A scale is `bench/scales/NAME.yaml`: settings that every grid and every single run starts from.
+"""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from bench.config import RunConfig, resolve
+from bench.errors import UserError
+from bench.machine import visible_gpus
+from bench.settings import unknown_key
+
+GRIDS = Path(__file__).parent
+SCALES = GRIDS.parent / "scales"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid as its file states it."""
+
+    name: str
+    about: str
+    figures: list[int]
+    seeds: dict[str, int]
+    common: dict[str, Any]
+    scales: dict[str, dict[str, Any]]
+    runs: list[dict[str, Any]]
+
+
+def grid_names() -> list[str]:
+    """The grids that come with the project."""
+    return sorted(path.stem for path in GRIDS.glob("*.yaml"))
+
+
+def load_grid(name: str) -> Grid:
+    """A grid by its name, or from a file of your own by its path.
+
+    Raises:
+        UserError: there is no such grid, or its file is not as described above.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else GRIDS / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"there is no grid {name!r}; known: {', '.join(grid_names())},"
+            " or a path to your own .yaml"
+        )
+    content = _read_yaml(path)
+    allowed = {"about", "figures", "seeds", "common", "scales", "runs"}
+    for key in content:
+        if key not in allowed:
+            raise UserError(f"{path.name}: {unknown_key(key, allowed)}")
+    if not content.get("runs"):
+        raise UserError(f"{path.name}: a grid needs at least one entry under runs")
+    return Grid(
+        name=path.stem,
+        about=content.get("about", ""),
+        figures=content.get("figures") or [],
+        seeds=content.get("seeds") or {},
+        common=content.get("common") or {},
+        scales=content.get("scales") or {},
+        runs=content["runs"],
+    )
+
+
+def expand(
+    grid: Grid, scale: str, overrides: dict[str, Any], seeds: int | None = None, first_seed: int = 0
+) -> list[RunConfig]:
+    """All runs of a grid at one scale, seeds innermost; two entries never become the same run.
+
+    Args:
+        overrides: settings from the command line; they win over the grid's.
+        seeds: how many; by default what the grid says.
+
+    Raises:
+        UserError: a setting that no run has, of the wrong type, or impossible.
+    """
+    count = grid.seeds.get(scale, 1) if seeds is None else seeds
+    shared = [scale_settings(scale), grid.common, grid.scales.get(scale) or {}]
+    configs: list[RunConfig] = []
+    for entry in grid.runs:
+        own = {key: value for key, value in entry.items() if key != "scales"}
+        at_scale = (entry.get("scales") or {}).get(scale) or {}
+        config = resolve(merge(*shared, own, at_scale, overrides, {"scale": scale}))
+        configs += [replace(config, seed=first_seed + k) for k in range(count)]
+    distinct = {str(config): config for config in configs}
+    return list(distinct.values())
+
+
+def single_run(scale: str, overrides: dict[str, Any]) -> RunConfig:
+    """The configuration of one run outside any grid."""
+    return resolve(merge(scale_settings(scale), overrides, {"scale": scale}))
+
+
+def merge(*layers: dict[str, Any]) -> dict[str, Any]:
+    """Later layers win; `method_options` are merged key by key, and start afresh where a layer
+    names another method, whose options are others."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        options = result.get("method_options") or {}
+        if layer.get("method", result.get("method")) != result.get("method"):
+            options = {}
+        result = {**result, **layer}
+        if options or layer.get("method_options"):
+            result["method_options"] = {**options, **(layer.get("method_options") or {})}
+    return result
+
+
+def scale_settings(scale: str) -> dict[str, Any]:
+    """The settings of a scale.
+
+    Raises:
+        UserError: there is no such scale.
+    """
+    path = SCALES / f"{scale}.yaml"
+    if not path.is_file():
+        names = sorted(path.stem for path in SCALES.glob("*.yaml"))
+        raise UserError(f"scale={scale} is not one of auto, {', '.join(names)}")
+    return _read_yaml(path)
+
+
+def choose_scale(asked: str) -> tuple[str, str]:
+    """(scale, why): `auto` takes `paper` where there is a GPU or a SLURM cluster, else `quick`."""
+    if asked != "auto":
+        scale_settings(asked)
+        return asked, "asked for"
+    if shutil.which("sbatch"):
+        return "paper", "sbatch is on the path"
+    if visible_gpus():
+        return "paper", "there is a GPU"
+    return "quick", "neither a GPU nor a SLURM cluster"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OmegaConfBaseException, YAMLError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a mapping of settings")
+    return {str(key): value for key, value in content.items()}

@@ -1,0 +1,173 @@
+"""What a launcher is, and the two that need no cluster: a pool of processes, and this process.
+
+A launcher makes runs come about. It says nothing of how they fare: that stands in their folders,
+and `bench.progress` reads it there.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Protocol
+
+from bench.config import Place
+from bench.machine import visible_gpus
+from bench.progress import log_path
+from bench.store import RunFolder, now
+
+SOURCE = Path(__file__).resolve().parent.parent
+SECONDS_TO_STOP = 60.0  # an outer step of the paper's setting takes seconds; then a checkpoint
+
+
+class Launcher(Protocol):
+    """Brings runs to their end."""
+
+    def poll(self) -> bool:
+        """Do what is due; False once nothing is left to do."""
+        ...
+
+    def stop(self) -> None:
+        """Make the runs write a checkpoint and end. Called when the sweep is interrupted."""
+        ...
+
+
+class Inline:
+    """Runs in this process, one after the other: for debuggers."""
+
+    def __init__(self, folders: list[RunFolder], place: Place) -> None:
+        self.waiting = deque(folders)
+        self.place = place
+
+    def poll(self) -> bool:
+        from bench import run  # imports torch on use
+
+        if not self.waiting:
+            return False
+        folder = self.waiting.popleft()
+        try:
+            interrupted = run.main([f"folder={folder.path}", *place_arguments(self.place)]) == 130
+        except Exception as error:  # recorded in the run's folder; the others still get their turn
+            print(f"{folder.name}: {error}", file=sys.stderr)
+            interrupted = False
+        if interrupted:
+            raise KeyboardInterrupt
+        return bool(self.waiting)
+
+    def stop(self) -> None:
+        self.waiting.clear()
+
+
+@dataclass
+class Worker:
+    """A process at work on a run, and the slot that it takes."""
+
+    folder: RunFolder
+    process: subprocess.Popen[bytes]
+    slot: int
+
+
+class LocalPool:
+    """At most `workers` processes at a time on this machine, one run each.
+
+    A run that another process is at work on (a second sweep, or what a killed sweep left behind) is
+    not started twice: it waits until that process ends, then is looked at again.
+
+    Args:
+        folders: runs in the order of their turn.
+        workers: 0 takes one worker a GPU, or one a CPU core where there is none.
+    """
+
+    def __init__(self, folders: list[RunFolder], place: Place, workers: int = 0) -> None:
+        self.waiting = deque(folders)
+        self.place = place
+        self.gpus = visible_gpus() if place.device == "auto" else []
+        self.free_slots = list(range(workers or len(self.gpus) or os.cpu_count() or 1))
+        self.workers = len(self.free_slots)
+        self.at_work: list[Worker] = []
+
+    def poll(self) -> bool:
+        for worker in [w for w in self.at_work if w.process.poll() is not None]:
+            self.at_work.remove(worker)
+            self.free_slots.append(worker.slot)
+            note_death(worker)
+        for _ in range(len(self.waiting)):
+            if not self.free_slots:
+                break
+            folder = self.waiting.popleft()
+            if (folder.path / "result.json").exists():
+                continue
+            if folder.is_taken():
+                self.waiting.append(folder)
+            else:
+                self._start(folder)
+        return bool(self.at_work or self.waiting)
+
+    def _start(self, folder: RunFolder) -> None:
+        slot = self.free_slots.pop(0)
+        command = [sys.executable, "-m", "bench.run", f"folder={folder.path.resolve()}"]
+        environment = {
+            **os.environ,
+            # The source tree may not be installed, and a user's own method may lie in the folder
+            # that the sweep was started from.
+            "PYTHONPATH": os.pathsep.join(
+                [str(SOURCE), os.getcwd(), os.environ.get("PYTHONPATH", "")]
+            ).rstrip(os.pathsep),
+            "PYTHONUNBUFFERED": "1",
+        }
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+        with open(log_path(folder), "ab") as log:
+            log.write(f"--- {now()}\n".encode())
+            log.flush()
+            process = subprocess.Popen(
+                [*command, *place_arguments(self.place)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches the sweep alone, which then calls stop()
+            )
+        self.at_work.append(Worker(folder, process, slot))
+
+    def stop(self) -> None:
+        for worker in self.at_work:
+            worker.process.send_signal(signal.SIGTERM)
+        for worker in self.at_work:
+            try:
+                worker.process.wait(SECONDS_TO_STOP)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+        self.at_work.clear()
+        self.waiting.clear()
+
+
+def note_death(worker: Worker) -> None:
+    """Record the end of a process that could not record it itself (killed, or crashed)."""
+    folder, status = worker.folder, worker.process.returncode
+    if status == 0 or (folder.path / "error.json").exists() or folder.is_taken():
+        return
+    if status == 130 or (folder.path / "result.json").exists():
+        return
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = ", as the system does when memory runs out" if -status == signal.SIGKILL else ""
+        message = f"its process was ended by {name}{hint}"
+    else:
+        lines = log_path(folder).read_text(errors="replace").strip().splitlines()
+        message = lines[-1] if lines else f"its process ended with exit status {status}"
+    folder.write("error", {"kind": "killed" if status < 0 else "error", "message": message})
+
+
+def place_arguments(place: Place) -> list[str]:
+    """A place as command-line arguments, its folders made absolute."""
+    arguments = []
+    for item in fields(place):
+        value = getattr(place, item.name)
+        if item.name.endswith("_root"):
+            value = Path(value).expanduser().resolve()
+        arguments.append(f"{item.name}={value}")
+    return arguments

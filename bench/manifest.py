@@ -1,0 +1,87 @@
+"""What a run was made with: versions, commit, hardware. Recorded beside every result."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+PACKAGES = ("torch", "torchvision", "higher", "numpy", "safetensors", "omegaconf", "scikit-learn")
+SOURCE = Path(__file__).resolve().parent.parent
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages whose version can change a number."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # an optional package that is not installed
+    return found
+
+
+def commit() -> dict[str, Any]:
+    """The commit of the source tree, and whether it had uncommitted changes; empty outside git."""
+    head = _git("rev-parse", "HEAD")
+    if head is None:
+        return {}
+    return {"commit": head.strip(), "uncommitted_changes": bool(uncommitted_diff())}
+
+
+def uncommitted_diff() -> str:
+    """`git diff HEAD` of the source tree; empty where there is nothing to show."""
+    return _git("diff", "HEAD") or ""
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(SOURCE), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """The machine and the device of the run."""
+    described: dict[str, Any] = {
+        "cpu": _cpu_name(),
+        "cpu_cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "device": str(device),
+        "platform": platform.platform(),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        described["gpu"] = properties.name
+        described["gpu_memory_bytes"] = properties.total_memory
+        described["cuda"] = torch.version.cuda
+    return described
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def peak_memory_bytes(device: torch.device) -> dict[str, int]:
+    """Peak resident memory of this process and, on a GPU, of its tensors there."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
+    peak = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if device.type == "cuda":
+        peak["device"] = torch.cuda.max_memory_allocated(device)
+    return peak

@@ -1,0 +1,61 @@
+"""`python -m bench.prepare dataset=cifar10`: fetch, check, whiten and cache a data set.
+
+For machines whose compute nodes have no network: run it once where there is one.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.config import Place, RunConfig
+from bench.files import make_folder
+from bench.grids import single_run
+from bench.settings import command, only, parse, setting, typed
+
+USAGE = """
+python -m bench.prepare dataset=NAME [data_root=PATH]    fetch what is missing, whiten, cache
+"""
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What this command is asked to do."""
+
+    download: bool = setting(True, "download what is not under data_root")
+
+
+def main(argv: list[str]) -> int:
+    """The command; returns its exit status."""
+    given = parse(argv, PrepareOptions, RunConfig, Place)
+    options = typed(PrepareOptions, only(given, PrepareOptions))
+    place = typed(Place, only(given, Place))
+    config = single_run("paper", {k: v for k, v in only(given, RunConfig).items() if k != "scale"})
+
+    import torch
+
+    from bench.data import download, find_source
+    from bench.errors import UserError
+    from bench.execute import load_data
+
+    data_root = Path(place.data_root).expanduser()
+    try:
+        find_source(config.dataset, data_root)
+    except UserError:
+        if not options.download:
+            raise
+        print(f"downloading {config.dataset} to {data_root} ...", flush=True)
+        download(config.dataset, make_folder(data_root, "data folder"))
+    started = time.perf_counter()
+    print("decoding and whitening, or reading what is cached ...", flush=True)
+    target_set = load_data(config, place, torch.device("cpu"))
+    print(
+        f"{target_set.source}: {len(target_set.train)} train, {len(target_set.validation)}"
+        f" validation, {len(target_set.test)} test images of"
+        f" {'x'.join(map(str, target_set.image_shape))}, {len(target_set.classes)} classes,"
+        f" fingerprint {target_set.fingerprint} ({time.perf_counter() - started:.1f} s)"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    command(main, USAGE, PrepareOptions, RunConfig, Place)

@@ -1,0 +1,127 @@
+"""The heartbeat of a run: written by the run, read by `bench.status` and the launchers."""
+
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import psutil
+
+from bench.files import write_json
+from bench.store import RunFolder
+
+HEARTBEAT_SECONDS = 1.0
+LOST_AFTER_SECONDS = 120.0  # network file systems and clocks lag; a beat is due every second
+
+State = Literal["waiting", "running", "done", "failed", "stopped", "lost"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known of a run from its files alone.
+
+    `state`: waiting (never started), running, done, failed (it says why), stopped (interrupted,
+    will go on), lost (its process is gone without a word: killed, or its machine went down).
+    """
+
+    state: State
+    step: int = 0
+    outer_steps: int = 0
+    activity: str = ""
+    seconds_per_step: float | None = None
+    seconds_left: float | None = None
+    cause: str = ""
+
+
+class Heartbeat:
+    """Writes progress.json every second from a thread, until the `with` block ends."""
+
+    def __init__(self, folder: RunFolder, outer_steps: int) -> None:
+        self.path = folder.path / "progress.json"
+        process = psutil.Process()
+        self._content: dict[str, Any] = {
+            "state": "running",
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "process_started": process.create_time(),
+            "step": 0,
+            "outer_steps": outer_steps,
+            "activity": "starting",
+            "seconds_per_step": None,
+        }
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def update(self, **content: Any) -> None:
+        """Change what the next beat says: `step`, `activity`, `seconds_per_step`."""
+        self._content.update(content)
+
+    def __enter__(self) -> Self:
+        self._write()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.update(state="ended" if kind is None else "stopped")
+        self._write()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            self._write()
+
+    def _write(self) -> None:
+        write_json(self.path, {**self._content, "time": time.time()})
+
+
+def progress_of(folder: RunFolder) -> Progress:
+    """What a run's files say of it. Never raises for a run that is being written."""
+    beat = folder.read("progress") or {}
+    step, steps = beat.get("step", 0), beat.get("outer_steps", 0)
+    if (folder.path / "result.json").exists():
+        return Progress("done", steps, steps)
+    if beat.get("state") == "running" and _is_alive(beat):
+        pace = beat.get("seconds_per_step")
+        return Progress(
+            "running",
+            step,
+            steps,
+            beat.get("activity", ""),
+            pace,
+            pace * (steps - step) if pace is not None else None,
+        )
+    if (error := folder.read("error")) is not None:
+        return Progress("failed", step, steps, cause=f"{error['kind']}: {error['message']}")
+    if beat.get("state") == "running":
+        cause = (
+            f"process {beat['pid']} on {beat['host']} is gone; it will go on from its checkpoint"
+        )
+        return Progress("lost", step, steps, cause=cause)
+    if beat:
+        return Progress("stopped", step, steps)
+    return Progress("waiting")
+
+
+def _is_alive(beat: dict[str, Any]) -> bool:
+    if beat["host"] == socket.gethostname():
+        try:
+            # A process id is used again after a while; the start time tells the two apart.
+            return abs(psutil.Process(beat["pid"]).create_time() - beat["process_started"]) < 2
+        except psutil.NoSuchProcess:
+            return False
+    return time.time() - beat["time"] < LOST_AFTER_SECONDS
+
+
+def log_path(folder: RunFolder) -> Path:
+    """Where a launcher sends what the run prints."""
+    return folder.path / "log.txt"

@@ -1,0 +1,150 @@
+"""`python -m bench.run method=rat_bptt dataset=digits seed=0`: one run."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.config import Place, RunConfig
+from bench.errors import UserError
+from bench.grids import choose_scale, single_run
+from bench.settings import command, only, parse, setting, typed
+from bench.store import RunFolder, Store
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.data import TargetSet
+    from bench.distill import OuterStep
+
+USAGE = """
+python -m bench.run [key=value ...]     one run; goes on where it was if it was killed
+"""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What this command is asked to do."""
+
+    scale: str = setting("auto", "auto, quick, cpu or paper: the settings to start from")
+    folder: str = setting("", "an existing run folder to bring to its end, instead of settings")
+    force: bool = setting(False, "start anew even if the run is finished or begun")
+    dry_run: bool = setting(False, "print the configuration and stop")
+
+
+def main(argv: list[str]) -> int:
+    """The command; returns its exit status."""
+    given = parse(argv, RunOptions, RunConfig, Place)
+    options = typed(RunOptions, only(given, RunOptions))
+    place = typed(Place, only(given, Place))
+    overrides = {key: value for key, value in only(given, RunConfig).items() if key != "scale"}
+    if options.folder:
+        if overrides:
+            raise UserError("folder=... brings its own configuration; give no other run settings")
+        folder = RunFolder(Path(options.folder))
+        config = folder.config()
+    else:
+        scale, why = choose_scale(options.scale)
+        print(f"scale={scale} ({why})")
+        config = single_run(scale, overrides)
+        folder = Store(Path(place.results_root)).run(config)
+    if options.dry_run:
+        for key, value in vars(config).items():
+            print(f"  {key}={value}")
+        print(f"would run in {folder.path}")
+        return 0
+    folder.create(config)
+
+    from bench.execute import Interrupted, execute  # imports torch: only once all is checked
+
+    if options.force:
+        with folder.lock():
+            folder.clear()
+    print(f"{folder.path}", flush=True)
+    try:
+        result = execute(folder, place, Console(config))
+    except Interrupted as interruption:
+        print(f"{interruption}; the same command goes on from there", file=sys.stderr)
+        return 130
+    print(final_line(result))
+    print(f"distilled images: {folder.path / 'distilled.png'}")
+    return 0
+
+
+def final_line(result: dict[str, Any]) -> str:
+    """The accuracy of a finished run, with its n and how it was selected."""
+    evaluation = result["evaluation"]
+    spread = evaluation["test_accuracy_std"]
+    return (
+        f"test accuracy {100 * evaluation['test_accuracy_mean']:.1f}%"
+        + (f" ± {100 * spread:.1f}" if spread is not None else "")
+        + f" (mean{' ± standard deviation' if spread is not None else ''} over n={evaluation['n']}"
+        f" fresh networks, {evaluation['steps']} steps, selected by {evaluation['selection']};"
+        f" {result['data']['source']}, fingerprint {result['data']['fingerprint']})"
+    )
+
+
+class Console:
+    """Prints a run's course: a bar where there is a terminal, else a line now and then."""
+
+    def __init__(self, config: RunConfig) -> None:
+        from rich.console import Console as RichConsole
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self.config = config
+        self.out = RichConsole(highlight=False, soft_wrap=True)
+        self.last_loss = float("nan")
+        self.bar = Progress(
+            TextColumn("outer step"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=self.out,
+            transient=True,
+            disable=not self.out.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=config.outer_steps)
+
+    def started(self, target_set: "TargetSet", device: "torch.device", resumed_at: int) -> None:
+        self.out.print(
+            f"{self.config.method} on {target_set.source} ({len(target_set.train)} train,"
+            f" {len(target_set.validation)} validation, {len(target_set.test)} test),"
+            f" fingerprint {target_set.fingerprint}, {device}"
+        )
+        if resumed_at:
+            self.out.print(f"goes on at outer step {resumed_at}")
+        self.bar.update(self.task, completed=resumed_at)
+        self.bar.start()
+
+    def stepped(self, record: "OuterStep") -> None:
+        self.last_loss = record.outer_loss
+        self.bar.update(
+            self.task, completed=record.step + 1, description=f"{record.outer_loss:.3f}"
+        )
+
+    def measured(self, measurement: dict[str, Any]) -> None:
+        step = f"outer step {measurement['step']:>6}"
+        if "normalized_variance" in measurement:
+            self.out.print(f"{step}  normalised variance {measurement['normalized_variance']:.3g}")
+        else:
+            validation = measurement["validation_accuracy_mean"]
+            held_out = "" if validation != validation else f"  validation {100 * validation:5.1f}%"
+            self.out.print(
+                f"{step}  outer loss {self.last_loss:.3f}{held_out}"
+                f"  test {100 * measurement['test_accuracy_mean']:5.1f}%  (n={measurement['n']})"
+            )
+
+    def evaluating(self, trained: int, networks: int) -> None:
+        self.bar.stop()
+        self.out.print(f"evaluating: {trained} of {networks} networks")
+
+
+if __name__ == "__main__":
+    command(main, USAGE, RunOptions, RunConfig, Place)

@@ -1,0 +1,128 @@
+"""`key=value` on the command line: from text to typed dataclasses, with help and clear refusals."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, field, fields
+from typing import Any, NoReturn, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from bench.errors import UserError
+
+Schema = TypeVar("Schema")
+
+
+def setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
+    """A dataclass field with its help text and, where there are any, the values it may take."""
+    metadata = {"help": help, "choices": choices}
+    if isinstance(default, list | dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def keys_of(*schemas: type) -> list[str]:
+    """All keys of some dataclasses."""
+    return [item.name for schema in schemas for item in fields(schema)]
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """The line that refuses a key and names the nearest valid one."""
+    known = list(known)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4) or [
+        name for name in known if key in name or name in key
+    ]
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown key {key!r}{hint} (--help lists all)"
+
+
+def typed(schema: type[Schema], values: dict[str, Any]) -> Schema:
+    """`schema(**values)` with every value converted to its field's type, or refused.
+
+    Raises:
+        UserError: an unknown key, a value of another type, a value that is not among the choices.
+    """
+    for key in values:
+        if key not in keys_of(schema):
+            raise UserError(unknown_key(key, keys_of(schema)))
+    try:
+        result: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+    except OmegaConfBaseException as error:
+        key = str(error.full_key or "").partition("[")[0]  # type: ignore[attr-defined]
+        raise UserError(f"{key}={values.get(key)}: {str(error).splitlines()[0]}") from error
+    for item in fields(schema):  # pyright: ignore[reportArgumentType]
+        choices, value = item.metadata["choices"], getattr(result, item.name)
+        if choices and value not in choices:
+            near = difflib.get_close_matches(str(value), choices, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{item.name}={value} is not one of {', '.join(choices)}{hint}")
+    return result
+
+
+def parse(argv: Sequence[str], *schemas: type) -> dict[str, Any]:
+    """The settings given on the command line, untyped: `["ipc=1", "method_options.patience=5"]` ->
+    `{"ipc": 1, "method_options": {"patience": 5}}`.
+
+    Raises:
+        UserError: an argument that is no key=value, or a key that no schema has.
+    """
+    for argument in argv:
+        key, separator, _ = argument.partition("=")
+        if not separator or not key:
+            raise UserError(f"{argument!r} is not of the form key=value (--help lists the keys)")
+        if key.partition(".")[0] not in keys_of(*schemas):
+            raise UserError(unknown_key(key, keys_of(*schemas)))
+    try:
+        given = OmegaConf.to_container(OmegaConf.from_dotlist(list(argv)), resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise UserError(
+            f"cannot be read: {' '.join(argv)} ({str(error).splitlines()[0]})"
+        ) from error
+    assert isinstance(given, dict)
+    return {str(key): value for key, value in given.items()}
+
+
+def only(given: dict[str, Any], schema: type) -> dict[str, Any]:
+    """The part of `given` that belongs to `schema`."""
+    return {key: value for key, value in given.items() if key in keys_of(schema)}
+
+
+def help_text(usage: str, *schemas: type) -> str:
+    """What `--help` prints: the usage, then every key with its default, meaning and choices."""
+    lines = [usage.strip(), ""]
+    for schema in schemas:
+        lines.append(f"{(schema.__doc__ or schema.__name__).strip().splitlines()[0]}")
+        for item in fields(schema):
+            default = item.default if item.default is not MISSING else item.default_factory()  # pyright: ignore[reportCallIssue]
+            choices = item.metadata["choices"]
+            listed = f" ({' | '.join(choices)})" if choices else ""
+            shown = f"{item.name}={str(default).replace(' ', '')}"
+            lines.append(f"  {shown:<36} {item.metadata['help']}{listed}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoReturn:
+    """Run a command's `main(argv)` as a process: help, one-line errors with exit status 2, Ctrl-C
+    with exit status 130."""
+    argv = sys.argv[1:]
+    if {"--help", "-h", "help"} & set(argv):
+        print(help_text(usage, *schemas))
+        sys.exit(0)
+    try:
+        status = main(argv)
+        sys.stdout.flush()
+        sys.exit(status)
+    except UserError as error:
+        message = " ".join(str(error).split())
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output (head, less) went away: not an error of ours.
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,207 @@
+"""`python -m bench.sweep grid=window_ablation`: run a grid; skip what is finished, resume what was
+killed."""
+
+import json
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.config import Place, RunConfig, experiment_identity
+from bench.errors import UserError
+from bench.files import make_folder
+from bench.grids import Grid, choose_scale, expand, grid_names, load_grid
+from bench.launch import Inline, Launcher, LocalPool, place_arguments
+from bench.progress import Progress, log_path, progress_of
+from bench.settings import command, only, parse, setting, typed
+from bench.status import console, duration, rows, summary, table
+from bench.store import RunFolder, Store
+
+USAGE = f"""
+python -m bench.sweep grid=NAME [key=value ...]     run a grid: {", ".join(grid_names())}
+  any run setting can be given too and holds for all runs of the grid
+"""
+
+POLL_SECONDS = 0.25
+PLAIN_LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """What this command is asked to do."""
+
+    grid: str = setting("", "name of a grid, or path of your own .yaml")
+    scale: str = setting("auto", "auto, quick, cpu or paper")
+    seeds: int = setting(0, "seeds of each run; 0: as many as the grid states")
+    only: str = setting("", "only these methods, comma-separated")
+    workers: int = setting(0, "processes at a time; 0: one a GPU, else one a CPU core")
+    launcher: str = setting("auto", "where runs are made", ("auto", "local", "inline"))
+    dry_run: bool = setting(False, "print the plan and stop")
+    force: bool = setting(False, "make all runs anew, finished ones too")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of the sweep and its folder."""
+
+    config: RunConfig
+    folder: RunFolder
+
+
+def main(argv: list[str]) -> int:
+    """The command; returns its exit status."""
+    given = parse(argv, SweepOptions, RunConfig, Place)
+    options = typed(SweepOptions, only(given, SweepOptions))
+    if not options.grid:
+        raise UserError(f"name a grid: grid={' or grid='.join(grid_names())}")
+    place = typed(Place, only(given, Place))
+    place = replace(place, threads=place.threads or 1)
+    grid = load_grid(options.grid)
+    scale, why = choose_scale(options.scale)
+    print(f"grid {grid.name}: {grid.about}\nscale={scale} ({why})")
+    planned = plan(grid, scale, only(given, RunConfig), options, Store(Path(place.results_root)))
+    to_do = [run for run in planned if options.force or progress_of(run.folder).state != "done"]
+    print_plan(planned, options.force)
+    if to_do:
+        print_estimate(to_do, place, options.workers)
+    if options.dry_run or not to_do:
+        return 0
+    make_folder(Path(place.results_root), "results folder")
+    for run in to_do:
+        run.folder.create(run.config)
+        if options.force:
+            with run.folder.lock():
+                run.folder.clear()
+    folders = [run.folder for run in to_do]
+    launcher: Launcher = (
+        Inline(folders, place)
+        if options.launcher == "inline"
+        else LocalPool(folders, place, options.workers)
+    )
+    try:
+        watch(launcher, planned)
+    except KeyboardInterrupt:
+        print("\ninterrupted: waiting for the runs to write their checkpoints", flush=True)
+        launcher.stop()
+        print("stopped; the same command goes on from there")
+        return 130
+    return report_end(planned, grid)
+
+
+def plan(
+    grid: Grid, scale: str, overrides: dict[str, Any], options: SweepOptions, store: Store
+) -> list[Planned]:
+    """The runs that the command names, in order."""
+    first_seed = int(overrides.get("seed", 0))
+    overrides = {key: value for key, value in overrides.items() if key not in ("scale", "seed")}
+    configs = expand(grid, scale, overrides, options.seeds or None, first_seed)
+    if options.only:
+        known = {config.method for config in configs}
+        wanted = options.only.split(",")
+        if unknown := [name for name in wanted if name not in known]:
+            raise UserError(f"only={unknown[0]}: this grid has {', '.join(sorted(known))}")
+        configs = [config for config in configs if config.method in wanted]
+    return [Planned(config, store.run(config)) for config in configs]
+
+
+def print_plan(planned: list[Planned], force: bool) -> None:
+    """The runs, and what is done already."""
+    if force:
+        print(f"{len(planned)} runs, all anew (force=true):")
+    else:
+        print(summary([progress_of(run.folder) for run in planned]))
+    for run in planned:
+        progress = progress_of(run.folder)
+        at = f" at outer step {progress.step}" if progress.state not in ("waiting", "done") else ""
+        print(f"  {run.config.method:<16} seed {run.config.seed}  {progress.state}{at}")
+
+
+def print_estimate(to_do: list[Planned], place: Place, workers: int) -> None:
+    """How long the rest will take, from one measured step of every different experiment."""
+    experiments = {experiment_identity(run.config): run.config for run in to_do}
+    print("measuring a step of each experiment ...", flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.estimate", *place_arguments(place)],
+        input=json.dumps([asdict(config) for config in experiments.values()]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["the measurement ended without a word"]
+        if done.returncode == 2:  # bad data or settings, told in one line: no run could succeed
+            raise UserError(lines[-1].removeprefix("error: "))
+        # What breaks one experiment may spare the others, and their runs record it properly.
+        print(f"no estimate: {lines[-1]}")
+        return
+    seconds = dict(zip(experiments, json.loads(done.stdout), strict=True))
+    left = [
+        seconds[experiment_identity(run.config)]
+        * (1 - progress_of(run.folder).step / run.config.outer_steps)
+        for run in to_do
+    ]
+    slots = min(LocalPool([], place, workers).workers, len(to_do))
+    total = max(sum(left) / slots, max(left))
+    each = f"{duration(min(left))} to {duration(max(left))}"
+    print(f"estimate: {each} a run, about {duration(total)} in all with {slots} at a time")
+
+
+def watch(launcher: Launcher, planned: list[Planned]) -> None:
+    """Show the progress until the launcher has nothing left to do."""
+    from rich.live import Live
+
+    out = console()
+    folders = [run.folder for run in planned]
+    if out.is_terminal and not isinstance(launcher, Inline):
+        with Live(table(rows(folders)), console=out, refresh_per_second=4, transient=True) as live:
+            while launcher.poll():
+                live.update(table(rows(folders)))
+                time.sleep(POLL_SECONDS)
+        return
+    told: dict[str, str] = {}
+    told_at = time.monotonic()
+    while launcher.poll():
+        standing = rows(folders)
+        for folder, progress in standing:
+            if told.setdefault(folder.name, "waiting") != progress.state:
+                told[folder.name] = progress.state
+                told_at = time.monotonic()
+                print(plain_line(folder, progress), flush=True)
+        if time.monotonic() - told_at >= PLAIN_LINE_SECONDS:
+            told_at = time.monotonic()
+            for folder, progress in standing:
+                if progress.state == "running":
+                    print(plain_line(folder, progress), flush=True)
+        time.sleep(POLL_SECONDS)
+
+
+def plain_line(folder: RunFolder, progress: Progress) -> str:
+    """A run's progress in one line, for logs."""
+    line = f"{time.strftime('%H:%M:%S')} {folder.name}  {progress.state}"
+    if progress.state == "running":
+        line += f"  {progress.activity}, outer step {progress.step}/{progress.outer_steps}"
+        if progress.seconds_left is not None:
+            line += f", {duration(progress.seconds_left)} left"
+    return line + (f"  {progress.cause}" if progress.cause else "")
+
+
+def report_end(planned: list[Planned], grid: Grid) -> int:
+    """Print how all runs ended; exit status 1 if any has no result."""
+    standing = rows([run.folder for run in planned])
+    console().print(table(standing))
+    print(summary([progress for _, progress in standing]))
+    wrong = [(folder, progress) for folder, progress in standing if progress.state != "done"]
+    for folder, progress in wrong:
+        print(f"{progress.state}: {folder.name}: {progress.cause or 'no result'}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"  {log_path(folder).relative_to(Path.cwd())}", file=sys.stderr)
+    if not wrong and grid.figures:
+        print(f"next: python -m analysis.plot figure={grid.figures[0]}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    command(main, USAGE, SweepOptions, RunConfig, Place)
