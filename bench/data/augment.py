@@ -1,0 +1,83 @@
+"""Random flips and rotations of batches, on the device, differentiable with respect to the images.
+
+Drawing is apart from applying: draws are made on the CPU, and a draw can be applied again when a
+step is recomputed. What the paper's published code does is "flip_or_rotate".
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.errors import UserError
+
+CHOICES = ("none", "flip", "rotate", "flip_or_rotate")
+MAX_ANGLE = math.radians(15)
+_FLIP_PROBABILITY = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class AugmentationDraw:
+    """What happens to each image of a batch.
+
+    Attributes:
+        flip: bool `[B]`, whether to mirror left and right; None for no flips.
+        angles: float64 radians `[B]`, counter-clockwise as seen; None for no rotation.
+    """
+
+    flip: Tensor | None = None
+    angles: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> "AugmentationDraw":
+        """The same draw on `device`."""
+        flip = None if self.flip is None else self.flip.to(device)
+        angles = None if self.angles is None else self.angles.to(device)
+        return AugmentationDraw(flip, angles)
+
+
+def draw(kind: str, batch_size: int, generator: torch.Generator) -> AugmentationDraw:
+    """Draw an augmentation for a batch.
+
+    Args:
+        kind: one of `CHOICES`: "flip" mirrors each image with probability 1/2, "rotate" turns each
+            by an angle uniform in ±15°, "flip_or_rotate" does one of the two to the whole batch.
+        batch_size: B.
+        generator: on the CPU; every kind and type of image sees the same numbers from one state.
+
+    Raises:
+        UserError: `kind` is not known.
+    """
+    if kind not in CHOICES:
+        raise UserError(f"unknown augmentation {kind}: choose one of {', '.join(CHOICES)}")
+    if kind == "flip_or_rotate":
+        coin = torch.rand((), generator=generator, dtype=torch.float64).item()
+        kind = "flip" if coin < 0.5 else "rotate"
+    if kind == "none":
+        return AugmentationDraw()
+    # The type is named, so that the numbers do not depend on torch's default type.
+    unit = torch.rand(batch_size, generator=generator, dtype=torch.float64)
+    if kind == "flip":
+        return AugmentationDraw(flip=unit < _FLIP_PROBABILITY)
+    return AugmentationDraw(angles=(2 * unit - 1) * MAX_ANGLE)
+
+
+def apply(images: Tensor, draw: AugmentationDraw) -> Tensor:
+    """Augment `[B, C, H, W]`: a linear map of the images. `draw` lies on the same device."""
+    if draw.flip is not None:
+        images = torch.where(draw.flip[:, None, None, None], images.flip(-1), images)
+    if draw.angles is not None:
+        images = _rotate(images, draw.angles)
+    return images
+
+
+def _rotate(images: Tensor, angles: Tensor) -> Tensor:
+    """Rotate each image about its centre, bilinear, zeros from outside."""
+    height, width = images.shape[2:]
+    cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+    # Where each output pixel comes from, in coordinates that run from -1 to 1 along each side.
+    rows = ((cos, -sin * height / width, zero), (sin * width / height, cos, zero))
+    theta = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)  # [B, 2, 3]
+    grid = F.affine_grid(theta.to(images.dtype), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)

@@ -1,0 +1,92 @@
+"""Tensors cached on disk, checked whenever they are read: undamaged, or built anew.
+
+The files are memory-mapped, so that several processes on one machine share one copy in memory.
+"""
+
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bench.errors import UserError
+from bench.files import atomic_write, make_folder
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Named tensors with some JSON-able facts about them."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def load_or_build(path: Path, build: Callable[[], Stored]) -> Stored:
+    """The content of the cache file `path`; if it is missing or damaged it is built and written.
+
+    Processes that ask at the same time wait for the first of them to build. A cache that is
+    complete needs no write permission. `path` must name its content: nothing here notices that
+    `build` would return something else today.
+
+    Raises:
+        UserError: the folder cannot be written, or what was written does not read back.
+    """
+    stored = load(path)
+    if stored is not None:
+        return stored
+    folder = make_folder(path.parent, "cache folder")
+    with FileLock(path.with_name(path.name + ".lock")):
+        stored = load(path)  # another process may have built it while this one waited
+        if stored is not None:
+            return stored
+        content = build()
+        try:
+            for orphan in folder.glob(f".{path.name}.*"):
+                orphan.unlink()  # of a writer that was killed: the lock says that none is alive
+            save(path, content)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"cannot write into the cache folder {folder}: {error}") from error
+    stored = load(path)
+    if stored is None:
+        raise UserError(f"{path} was written but does not read back; check the disk it lies on")
+    return stored
+
+
+def save(path: Path, stored: Stored) -> None:
+    """Write tensors and facts with a checksum over all of them, atomically."""
+    facts = json.dumps(stored.facts, sort_keys=True)
+    header = {"facts": facts, "checksum": _checksum(stored.tensors, facts)}
+    with atomic_write(path) as temporary:
+        save_file(stored.tensors, temporary, metadata=header)
+
+
+def load(path: Path) -> Stored | None:
+    """Tensors mapped from `path`, or None where the file is missing, incomplete or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        facts = header.get("facts", "")
+        if header.get("checksum") != _checksum(tensors, facts):
+            return None
+        return Stored(tensors, json.loads(facts))
+    except (OSError, SafetensorError, ValueError):
+        return None
+
+
+def _checksum(tensors: dict[str, Tensor], facts: str) -> str:
+    """CRC-32 over facts, names, types, shapes and bytes: against damage, not against malice."""
+    checksum = zlib.crc32(facts.encode())
+    for name, tensor in sorted(tensors.items()):
+        described = f"{name} {tensor.dtype} {tuple(tensor.shape)}"
+        checksum = zlib.crc32(described.encode(), checksum)
+        flat = tensor.contiguous().reshape(-1).view(torch.uint8)
+        checksum = zlib.crc32(flat.numpy().data, checksum)
+    return f"{checksum:08x}"

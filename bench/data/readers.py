@@ -1,0 +1,140 @@
+"""Readers of raw images. Each stands for one copy, knows its content's hash and how to decode it.
+
+This file holds the interface and the official packagings; `class_folders.py` holds the free ones.
+"""
+
+import hashlib
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data.order import balanced_order
+from bench.errors import UserError
+
+DIGITS_TEST_IMAGES = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Images as they lie in one packaging: pixels uint8 `[n, H, W, C]`, labels int64 `[n]`."""
+
+    train_pixels: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_pixels: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+
+class Reader(Protocol):
+    """One copy of a data set."""
+
+    @property
+    def description(self) -> str:
+        """What this copy is, in a few words that stand beside results made from it."""
+        ...
+
+    def content_hash(self) -> str:
+        """Hex SHA-256 of what `decode` would read; cheap beside decoding."""
+        ...
+
+    def decode(self) -> Decoded:
+        """Read everything. Raises UserError naming the file that cannot be read."""
+        ...
+
+
+class BundledDigits:
+    """The 1797 real 8x8 digits that come with scikit-learn.
+
+    They have no official split: the last 500 of the canonical order are the test images.
+    """
+
+    description = "scikit-learn digits, resplit"
+
+    def content_hash(self) -> str:
+        # Importing scikit-learn takes seconds, so its data file is found without importing it.
+        package = importlib.util.find_spec("sklearn")
+        for folder in (package and package.submodule_search_locations) or ():
+            file = Path(folder, "datasets", "data", "digits.csv.gz")
+            if file.is_file():
+                return hash_files([file])
+        pixels, labels = self._read()
+        return hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
+
+    def decode(self) -> Decoded:
+        pixels, labels = self._read()
+        order = balanced_order(pixels, labels)
+        train, test = order[:-DIGITS_TEST_IMAGES], order[-DIGITS_TEST_IMAGES:]
+        classes = tuple(str(digit) for digit in range(10))
+        return Decoded(pixels[train], labels[train], pixels[test], labels[test], classes)
+
+    def _read(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        from sklearn.datasets import load_digits
+
+        digits: Any = load_digits()
+        pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)  # values were 0..16
+        return pixels[..., None], digits.target.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class TorchvisionFiles:
+    """The pickled batches of the CIFAR authors, as torchvision's `CIFAR10`/`CIFAR100` keep them."""
+
+    folder: Path
+    class_name: str
+
+    @property
+    def description(self) -> str:
+        return f"official files in {self.folder.name}"
+
+    def content_hash(self) -> str:
+        return hash_files(sorted(path for path in self.folder.iterdir() if path.is_file()))
+
+    def decode(self) -> Decoded:
+        dataset_class = torchvision_dataset(self.class_name)
+        try:  # torchvision checks the MD5 sums of all files before it unpickles any
+            train = dataset_class(self.folder.parent, train=True, download=False)
+            test = dataset_class(self.folder.parent, train=False, download=False)
+        except (RuntimeError, OSError, EOFError, ValueError) as error:
+            raise UserError(
+                f"the files in {self.folder} are damaged or incomplete ({error}); "
+                "delete the folder and fetch it again"
+            ) from error
+        train_labels = np.asarray(train.targets, dtype=np.int64)
+        test_labels = np.asarray(test.targets, dtype=np.int64)
+        return Decoded(train.data, train_labels, test.data, test_labels, tuple(train.classes))
+
+
+def torchvision_dataset(class_name: str) -> Any:
+    """The class `torchvision.datasets.<class_name>`.
+
+    Raises:
+        UserError: torchvision is missing, or does not fit the installed torch.
+    """
+    try:  # a build for another torch fails with RuntimeError (operator ... does not exist)
+        with warnings.catch_warnings():
+            # Importing it sets off torch's own deprecations, which no user here can act on.
+            warnings.simplefilter("ignore")
+            from torchvision import datasets
+    except (ImportError, RuntimeError, OSError) as error:
+        raise UserError(
+            f"torchvision cannot be imported ({error}): install the version that belongs to the "
+            "installed torch, or provide the images as a zip of class folders"
+        ) from error
+    return getattr(datasets, class_name)
+
+
+def hash_files(paths: Sequence[Path], root: Path | None = None) -> str:
+    """Hex SHA-256 over names (below `root`, if given), sizes and bytes."""
+    digest = hashlib.sha256()
+    for path in paths:
+        name = path.relative_to(root).as_posix() if root else path.name
+        content = path.read_bytes()
+        digest.update(f"{name}\0{len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()

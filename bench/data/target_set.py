@@ -1,0 +1,139 @@
+"""The target set of a run: whitened images in memory, split into train, validation and test."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bench.data.cache import Stored, load_or_build
+from bench.data.sources import RawImages, load_raw
+from bench.data.whitening import Whitening
+from bench.errors import UserError
+
+_CACHE_VERSION = 1  # of the whitening and the layout of the cached file
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images with labels: whitened float `[n, C, H, W]` and int64 `[n]`."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Split":
+        """The same on `device`, images as `dtype`; no copy where nothing changes."""
+        return Split(self.images.to(device, dtype), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class TargetSet:
+    """A real data set, ready for distilling and evaluating.
+
+    Attributes:
+        name: key of `bench.data.sources.DATASETS`.
+        source: which copy of the data this is; belongs beside every number made from it.
+        fingerprint: 16 hex digits over the raw images, labels, class names and official split.
+        classes: names; labels are indices into it.
+        train, validation: the official training set, divided; the second may be empty.
+        test: the official test set.
+        whitening: how the images were whitened; draws them again.
+    """
+
+    name: str
+    source: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    whitening: Whitening
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.whitening.image_shape
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "TargetSet":
+        """The same with all images and labels on `device`, images as `dtype`."""
+        train, validation, test = (
+            split.to(device, dtype) for split in (self.train, self.validation, self.test)
+        )
+        return TargetSet(
+            self.name,
+            self.source,
+            self.fingerprint,
+            self.classes,
+            train,
+            validation,
+            test,
+            self.whitening,
+        )
+
+
+def load_target_set(
+    name: str,
+    *,
+    data_root: Path,
+    cache_root: Path,
+    zca: bool = True,
+    zca_lambda: float = 0.1,
+    validation_fraction: float = 0.1,
+) -> TargetSet:
+    """Load, whiten and split a data set; decoding and whitening happen once and are cached.
+
+    The images are memory-mapped: processes on one machine that load the same set share its memory.
+    The validation part is the same in every run, holds the classes in proportion, and a smaller one
+    lies within a larger one. The whitening is measured on the whole official training set, images
+    only, so that it does not depend on `validation_fraction`.
+
+    Args:
+        name: a key of `bench.data.sources.DATASETS`.
+        data_root: folder that holds copies of the data sets.
+        cache_root: folder for decoded and whitened images (5 bytes a value).
+        zca: regularised ZCA; False leaves it at the per-image normalisation.
+        zca_lambda: λ, as a part of the mean eigenvalue.
+        validation_fraction: part of the training set to hold out, in [0, 1).
+
+    Raises:
+        UserError: unknown name, no or damaged data, settings that make no sense, no place to cache.
+    """
+    if not 0 <= validation_fraction < 1:
+        raise UserError(f"validation_fraction={validation_fraction} must be in [0, 1)")
+    raw = load_raw(name, data_root, cache_root)
+    kind = f"zca{float(zca_lambda)!r}" if zca else "normalised"
+    file_name = f"{name}-{raw.fingerprint}-{kind}-v{_CACHE_VERSION}.safetensors"
+    stored = load_or_build(
+        cache_root / "whitened" / file_name, lambda: _whiten(raw, zca=zca, zca_lambda=zca_lambda)
+    )
+    images, labels = stored.tensors["train"], torch.from_numpy(raw.train_labels)
+    kept = len(labels) - round(validation_fraction * len(labels))
+    if len(labels[:kept].unique()) < len(raw.classes):
+        raise UserError(
+            f"validation_fraction={validation_fraction} leaves some class of {name} without a "
+            "training image"
+        )
+    return TargetSet(
+        name=name,
+        source=raw.source,
+        fingerprint=raw.fingerprint,
+        classes=raw.classes,
+        # Any tail of the canonical order is balanced (bench/data/order.py), and a slice is a view.
+        train=Split(images[:kept], labels[:kept]),
+        validation=Split(images[kept:], labels[kept:]),
+        test=Split(stored.tensors["test"], torch.from_numpy(raw.test_labels)),
+        whitening=Whitening.from_state(stored.tensors),
+    )
+
+
+def _whiten(raw: RawImages, *, zca: bool, zca_lambda: float) -> Stored:
+    train, test = (
+        torch.from_numpy(pixels).permute(0, 3, 1, 2)  # [n, H, W, C] -> [n, C, H, W]
+        for pixels in (raw.train_pixels, raw.test_pixels)
+    )
+    whitening = Whitening.fit(train, zca=zca, zca_lambda=zca_lambda)
+    images = {"train": whitening.apply(train), "test": whitening.apply(test)}
+    return Stored(images | whitening.state())
