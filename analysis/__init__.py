@@ -1,0 +1,1 @@
+"""WHAT the results say: from finished runs to tidy tables, and from those to figures."""

@@ -1,0 +1,99 @@
+"""What stands beneath a figure: how to read it and where its numbers come from."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from analysis.figures import Curves, FigureSpec
+from analysis.load import Results
+
+
+def caption(spec: FigureSpec, results: Results, curves: Curves, overrides: Iterable[str]) -> str:
+    """The text beneath a figure, in two paragraphs: how to read it (statistic, n, networks behind a
+    point), and where it comes from (scale, settings, data, selection).
+
+    Args:
+        overrides: settings that the figure was asked for with, as `key=value`.
+    """
+    reading = [
+        f"{spec.title} (paper: Figure {spec.number}){spec.remark}.",
+        _statistic(spec, results),
+        _networks(spec, results),
+        _left_out(spec, curves),
+    ]
+    return f"{' '.join(filter(None, reading))}\n{_origin(results, overrides)} {_selection(results)}"
+
+
+def _statistic(spec: FigureSpec, results: Results) -> str:
+    n = dict.fromkeys(results.experiments, 0)
+    n.update(Counter(run.label for run in results.runs))
+    drawn = {label: count for label, count in n.items() if count}
+    counts = f"n = {_told(drawn, str)}"
+    geometric = "geometric " if spec.log else ""
+    spread = "×/÷ one geometric standard deviation" if spec.log else "± one standard deviation"
+    band = f"; band: {spread}" if any(count > 1 for count in drawn.values()) else ""
+    lone = "; a single seed has no band" if min(drawn.values(), default=0) == 1 else ""
+    if not spec.smoothed_over:
+        return f"Line: {geometric}mean over seeds ({counts}){band}{lone}."
+    return (
+        f"Thick line: {geometric}mean over seeds ({counts}), each smoothed by a rolling {geometric}"
+        f"mean over {spec.smoothed_over} steps{band}{lone}. Thin line: not smoothed."
+    )
+
+
+def _networks(spec: FigureSpec, results: Results) -> str:
+    configs = {run.label: run.config for run in results.runs}
+    if spec.kind == "accuracy":
+        networks = _told({k: c.accuracy_networks for k, c in configs.items()}, str)
+        steps = _told({k: c.accuracy_steps for k, c in configs.items()}, str)
+        return f"A seed's point: mean of {networks} fresh networks after {steps} steps."
+    if spec.kind == "variance":
+        samples = _told({k: c.variance_samples for k, c in configs.items()}, str)
+        return f"A seed's point: over {samples} single-sample losses of one batch."
+    return ""
+
+
+def _left_out(spec: FigureSpec, curves: Curves) -> str:
+    if curves.left_out.empty:
+        return ""
+    counts = Counter(curves.left_out["label"])
+    told = "; ".join(f"{count} of {label}" for label, count in counts.items())
+    what = "not finite or not positive" if spec.log else "not finite"
+    return f"Crosses at the top: values left out because they are {what} ({told})."
+
+
+def _origin(results: Results, overrides: Iterable[str]) -> str:
+    given = ", ".join(overrides)
+    data = dict.fromkeys(_data(run.result) for run in results.runs)  # one, unless runs were mixed
+    return (
+        f"grid={results.grid}, scale={results.scale}{f', {given}' if given else ''};"
+        f" data: {' and '.join(data)}."
+    )
+
+
+def _data(result: dict[str, Any]) -> str:
+    data = result.get("data") or {}
+    return f"{data.get('source', 'unknown')}, fingerprint {data.get('fingerprint', 'unknown')}"
+
+
+def _selection(results: Results) -> str:
+    """Curves show every measured point, so nothing in them is selected; but what a run keeps for
+    selection it cannot train on, so the protocol stands here all the same."""
+    held = {
+        run.label: f"selection={run.config.selection}"
+        + (
+            " (the published protocol, not a fair number)"
+            if run.config.selection == "test"
+            else f" ({100 * run.config.validation_fraction:g}% of the training set)"
+        )
+        for run in results.runs
+    }
+    return f"{_told(held, str)}; no point shown is selected."
+
+
+def _told(values: Mapping[str, Any], text: Callable[[Any], str]) -> str:
+    """One value where all labels have the same, else each with its label."""
+    distinct = list(dict.fromkeys(values.values()))
+    if len(distinct) == 1:
+        return text(distinct[0])
+    return ", ".join(f"{text(value)} ({label})" for label, value in values.items())

@@ -1,0 +1,232 @@
+"""Results as tidy tables: the finished runs of a grid, their outer steps and their measurements.
+
+Which runs belong to a grid is decided by `experiment_identity`, the configuration without its seed:
+any number of finished seeds counts, and a run with any other setting never gets in between.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.labels import METHOD_NAMES, differences, distinct_labels
+from bench.config import SCHEMA_VERSION, RunConfig, experiment_identity
+from bench.errors import UserError
+from bench.files import atomic_write
+from bench.grids import Grid, expand
+from bench.progress import progress_of
+from bench.settings import typed
+from bench.store import RunFolder, Store
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run that has a folder, finished or not."""
+
+    folder: RunFolder
+    config: RunConfig
+    experiment: str
+    finished: bool
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run of a grid; `label` names its experiment, as in legends and tables."""
+
+    folder: RunFolder
+    config: RunConfig
+    label: str
+    manifest: dict[str, Any]
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MissingRun:
+    """A run that the grid asks for, or that was begun for it, and that has no result."""
+
+    label: str
+    seed: int
+    state: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a grid has to show at one scale.
+
+    Attributes:
+        experiments: one configuration an experiment, by label, in the grid's order.
+        runs: the finished ones, in the grid's order, then by seed.
+        missing: what is not finished.
+    """
+
+    grid: str
+    scale: str
+    experiments: dict[str, RunConfig]
+    runs: list[FinishedRun]
+    missing: list[MissingRun]
+
+    def metrics(self) -> pd.DataFrame:
+        """One row a run and outer step: run, method, label, seed, and what `OuterStep` records."""
+        return self._table("metrics")
+
+    def measurements(self) -> pd.DataFrame:
+        """One row a run and measurement: run, method, label, seed, step, `kind` ("variance" or
+        "accuracy"), and what was measured; accuracies of single networks are left out."""
+        table = self._table("measurements")
+        counted = table["n"].notna() if "n" in table else pd.Series(False, index=table.index)
+        return table.assign(kind=counted.map({True: "accuracy", False: "variance"}))
+
+    def _table(self, name: str) -> pd.DataFrame:
+        tables = []
+        for run in self.runs:
+            table = collected(run.folder, name)
+            if table.empty:
+                continue
+            who = {"run": run.folder.name, "method": run.config.method, "label": run.label}
+            for place, (key, value) in enumerate({**who, "seed": run.config.seed}.items()):
+                table.insert(place, key, value)
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def stored_runs(root: Path) -> list[StoredRun]:
+    """All runs under a results folder. A configuration that cannot be read (damaged, or of another
+    schema version) belongs to no grid, and the run is left out."""
+    found = []
+    for folder in Store(root).runs():
+        try:
+            content = folder.read("config") or {}
+            if content.pop("schema", None) != SCHEMA_VERSION:
+                continue
+            # Not folder.config(): it was checked when the run was made, and a check takes 50 ms.
+            config = RunConfig(**content)
+        except (UserError, TypeError):
+            continue
+        finished = (folder.path / "result.json").exists()
+        found.append(StoredRun(folder, config, experiment_identity(config), finished))
+    return found
+
+
+def load_results(
+    stored: Sequence[StoredRun],
+    grid: Grid,
+    scale: str,
+    overrides: dict[str, Any],
+    *,
+    seeds: int | None = None,
+    methods: Sequence[str] = (),
+    names: Mapping[str, str] = METHOD_NAMES,
+) -> Results:
+    """The runs of `grid` at `scale` among the stored ones.
+
+    Args:
+        stored: from `stored_runs`.
+        overrides: settings as they were given to the sweep; `seed` is the first seed asked for.
+        seeds: how many seeds are asked for (finished ones beyond them count all the same); by
+            default what the grid states.
+        methods: only these; by default all.
+        names: what methods are called.
+
+    Raises:
+        UserError: a setting that no run has, a method that the grid has not, a damaged result.
+    """
+    settings = {key: value for key, value in overrides.items() if key not in ("seed", "scale")}
+    first_seed = typed(RunConfig, {"seed": overrides.get("seed", 0)}).seed
+    asked = expand(grid, scale, settings, seeds, first_seed)
+    known = list(dict.fromkeys(config.method for config in asked))
+    if unknown := [method for method in methods if method not in known]:
+        raise UserError(f"only={unknown[0]}: this grid has {', '.join(known)}")
+    asked = [config for config in asked if not methods or config.method in methods]
+    experiments: dict[str, RunConfig] = {}
+    for config in asked:
+        experiments.setdefault(experiment_identity(config), config)
+    labels = dict(zip(experiments, distinct_labels([*experiments.values()], names), strict=True))
+
+    runs, missing = [], []
+    for key, label in labels.items():
+        own = {run.config.seed: run for run in stored if run.experiment == key}
+        wanted = {config.seed for config in asked if experiment_identity(config) == key}
+        for seed in sorted(wanted | own.keys()):
+            if seed in own and own[seed].finished:
+                folder = own[seed].folder
+                manifest, result = folder.read("manifest") or {}, folder.read("result") or {}
+                runs.append(FinishedRun(folder, own[seed].config, label, manifest, result))
+            else:
+                state = _state(own[seed].folder) if seed in own else "not started"
+                missing.append(MissingRun(label, seed, state))
+    by_label = {labels[key]: config for key, config in experiments.items()}
+    return Results(grid.name, scale, by_label, runs, missing)
+
+
+def _state(folder: RunFolder) -> str:
+    progress = progress_of(folder)
+    at = f" at outer step {progress.step}" if progress.step else ""
+    cause = f" ({progress.cause.partition(':')[0]})" if progress.state == "failed" else ""
+    return f"{progress.state}{at}{cause}"
+
+
+def settings_of_others(stored: Sequence[StoredRun], results: Results) -> dict[str, Any]:
+    """What sets the finished runs of the same methods and scale apart from those asked for: the
+    smallest such difference that most of them share; empty where there are none.
+
+    Someone who swept with `outer_steps=60` and plots without it learns so from this.
+    """
+    found: Counter[str] = Counter()
+    for run in stored:
+        likely = [c for c in results.experiments.values() if c.method == run.config.method]
+        if run.finished and run.config.scale == results.scale and likely:
+            nearest = min((differences(run.config, c) for c in likely), key=len)
+            found[json.dumps(nearest)] += 1
+    if not found:
+        return {}
+    return json.loads(min(found, key=lambda text: (len(json.loads(text)), -found[text])))
+
+
+def collected(folder: RunFolder, name: str) -> pd.DataFrame:
+    """The records "metrics" or "measurements" of a finished run as a table, lists left out.
+
+    They are collected once into a Parquet file beside the JSON lines and read from there as long as
+    it is the newer of the two; where the folder cannot be written, from the JSON lines every time.
+
+    Raises:
+        UserError: the records are missing or damaged.
+    """
+    lines, parquet = folder.path / f"{name}.jsonl", folder.path / f"{name}.parquet"
+    if _is_newer(parquet, lines):
+        try:
+            return pd.read_parquet(parquet)
+        except (OSError, ValueError):  # cut short by a copy; the JSON lines are the original
+            pass
+    if not lines.exists():
+        raise UserError(f"{lines} is missing: the run is finished but cannot be drawn")
+    try:
+        table = _tidy(folder.records(name))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{lines} is damaged ({error}); restore it or run anew") from error
+    try:
+        with atomic_write(parquet) as temporary:
+            table.to_parquet(temporary, index=False)
+    except OSError:
+        pass  # a results folder that belongs to someone else
+    return table
+
+
+def _tidy(records: list[dict[str, Any]]) -> pd.DataFrame:
+    plain = [
+        {key: value for key, value in record.items() if not isinstance(value, list)}
+        for record in records
+    ]
+    table = pd.DataFrame(plain)
+    # A standard deviation of one network is null: a number that is not there, not an object.
+    nulls = [key for key in table if table[key].isna().all()]
+    return table.astype(dict.fromkeys(nulls, "float64"))
+
+
+def _is_newer(parquet: Path, lines: Path) -> bool:
+    if not parquet.is_file():
+        return False
+    return not lines.exists() or parquet.stat().st_mtime_ns > lines.stat().st_mtime_ns

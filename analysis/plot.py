@@ -1,0 +1,226 @@
+"""`python -m analysis.plot figure=5`: a figure as PNG, PDF and the CSV behind it."""
+
+import hashlib
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.figures import FIGURES, FigureSpec, curves
+from bench.config import Place, RunConfig
+from bench.errors import UserError
+from bench.files import make_folder
+from bench.grids import SCALES, Grid, choose_scale, grid_names, load_grid
+from bench.settings import command, keys_of, only, parse, setting, typed
+
+if TYPE_CHECKING:
+    from analysis.load import Results, StoredRun
+
+KNOWN = ", ".join(str(number) for number in FIGURES)
+USAGE = f"""
+python -m analysis.plot figure=N [key=value ...]     a figure from finished runs: {KNOWN}
+  give the settings that the sweep was given; every finished seed is drawn
+"""
+
+
+@dataclass(frozen=True)
+class PlotOptions:
+    """What this command is asked to do."""
+
+    figure: str = setting("all", f"number of the paper's figure ({KNOWN}), or all")
+    scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
+    grid: str = setting("", "another grid to draw in this way: a name or your own .yaml")
+    seeds: int = setting(0, "seeds that should be there; 0: as many as the grid states")
+    only: str = setting("", "only these methods, comma-separated")
+    output: str = setting("", "folder of the figures; by default figures in results_root")
+
+
+def main(argv: list[str]) -> int:
+    """The command; returns its exit status."""
+    given = parse(argv, PlotOptions, RunConfig, Place)
+    options = typed(PlotOptions, only(given, PlotOptions))
+    place = typed(Place, only(given, Place))
+    specs = chosen(options.figure)
+    if options.seeds < 0:
+        raise UserError(f"seeds={options.seeds} must not be negative")
+    scale, why = choose_scale(options.scale)
+    print(f"scale={scale} ({why})")
+
+    from analysis.load import stored_runs  # imports pandas: only once the command is checked
+
+    request = Request(argv, only(given, RunConfig), options, scale)
+    root = Path(place.results_root)
+    stored = stored_runs(root)
+    folder = Path(options.output) if options.output else root / "figures"
+    refusals: list[UserError] = []
+    for spec in specs:
+        try:
+            for path in plot(spec, request, stored, folder):
+                print(path)
+        except UserError as error:
+            refusals.append(error)
+    if len(refusals) == len(specs):
+        raise refusals[0]
+    for refusal in refusals:
+        print(f"note: {refusal}", file=sys.stderr)
+    return 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: the arguments as they were written, and what they mean."""
+
+    argv: Sequence[str]
+    overrides: dict[str, Any]
+    options: PlotOptions
+    scale: str
+
+    def written(self, *keys: str) -> list[str]:
+        """The arguments that set these keys, as they were written."""
+        return [argument for argument in self.argv if re.split(r"[.=]", argument)[0] in keys]
+
+    def settings(self) -> list[str]:
+        """The settings of runs among the arguments, as they were written."""
+        keys = [key for key in keys_of(RunConfig) if key not in ("scale", "seed")]
+        return self.written(*keys)
+
+    def sweep(self, grid: Grid, *more: str) -> str:
+        """The command that makes the runs of `grid`."""
+        name = self.options.grid or grid.name
+        same = [*self.settings(), *self.written("seed", "seeds", "only", "results_root")]
+        words = ["python", "-m", "bench.sweep", f"grid={name}", f"scale={self.scale}", *same, *more]
+        return shlex.join(words)
+
+
+def chosen(figure: str) -> list[FigureSpec]:
+    """The figures that `figure=` names.
+
+    Raises:
+        UserError: there is no such figure.
+    """
+    if figure == "all":
+        return list(FIGURES.values())
+    if not figure.isdecimal() or int(figure) not in FIGURES:
+        raise UserError(f"figure={figure} cannot be drawn; there are {KNOWN}, and all")
+    return [FIGURES[int(figure)]]
+
+
+def grid_of(spec: FigureSpec) -> Grid:
+    """The grid that says it feeds the figure.
+
+    Raises:
+        UserError: none does.
+    """
+    for grid in map(load_grid, grid_names()):
+        if spec.number in grid.figures:
+            return grid
+    raise UserError(f"no grid feeds figure {spec.number}; name one: grid=...")
+
+
+def plot(
+    spec: FigureSpec, request: Request, stored: "Sequence[StoredRun]", folder: Path
+) -> list[Path]:
+    """Draw one figure from what is finished, and say what is not; returns the paths made.
+
+    Raises:
+        UserError: nothing is finished that the figure could show, or `folder` cannot be written.
+    """
+    grid = load_grid(request.options.grid) if request.options.grid else grid_of(spec)
+    results = _load(spec, request, stored, grid, request.scale)
+    if not results.runs:
+        raise UserError(_nothing(spec, request, stored, grid, results))
+    numbers = curves(spec, results)
+    if numbers.table["mean"].notna().sum() == 0:
+        raise UserError(
+            f"figure {spec.number}: the finished runs of grid {grid.name} recorded no"
+            f" {spec.column}, or none that is finite"
+        )
+    if results.missing:
+        print(f"note: {_missing(spec, request, grid, results)}", file=sys.stderr)
+
+    from analysis.captions import caption
+    from analysis.draw import draw
+    from analysis.style import looks
+
+    make_folder(folder, "folder of the figures")
+    stem = folder / file_stem(spec, request, grid)
+    text = caption(spec, results, numbers, request.settings())
+    return draw(spec, numbers, looks(results.experiments), text, stem)
+
+
+def file_stem(spec: FigureSpec, request: Request, grid: Grid) -> str:
+    """figure5_quick, and whatever else distinguishes what was asked for: a figure of other settings
+    must not take another's place."""
+    parts = [f"figure{spec.number}", request.scale]
+    other = [grid.name] if request.options.grid else []
+    other += [*request.settings(), *request.written("only")]
+    told = "_".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in other)
+    if len(told) > 80:
+        told = hashlib.sha256(" ".join(other).encode()).hexdigest()[:12]
+    return "_".join([*parts, told] if told else parts)
+
+
+def _load(
+    spec: FigureSpec, request: Request, stored: "Sequence[StoredRun]", grid: Grid, scale: str
+) -> "Results":
+    from analysis.load import load_results
+
+    return load_results(
+        stored,
+        grid,
+        scale,
+        request.overrides,
+        seeds=request.options.seeds or None,
+        methods=[name for name in request.options.only.split(",") if name],
+        names=spec.names,
+    )
+
+
+def _missing(spec: FigureSpec, request: Request, grid: Grid, results: "Results") -> str:
+    told = ", ".join(f"{run.label} seed {run.seed} ({run.state})" for run in results.missing)
+    total = len(results.missing) + len(results.runs)
+    return (
+        f"figure {spec.number} lacks {len(results.missing)} of {total} runs: {told};"
+        f" make them with: {request.sweep(grid)}"
+    )
+
+
+def _nothing(
+    spec: FigureSpec,
+    request: Request,
+    stored: "Sequence[StoredRun]",
+    grid: Grid,
+    results: "Results",
+) -> str:
+    """Why there is nothing to draw, and what can be done about it."""
+    from analysis.load import settings_of_others
+
+    lines = [f"figure {spec.number}: no finished run of grid {grid.name} at scale={results.scale}"]
+    begun = [run for run in results.missing if run.state != "not started"]
+    if begun:
+        lines.append(f"({', '.join(f'{run.label} seed {run.seed}: {run.state}' for run in begun)})")
+    lines.append(f"; make them with: {request.sweep(grid)}")
+    others = [path.stem for path in sorted(SCALES.glob("*.yaml")) if path.stem != results.scale]
+    with_results = [s for s in others if _has_results(spec, request, stored, grid, s)]
+    if with_results:
+        lines.append(f"; there are results at scale={' and scale='.join(with_results)}")
+    if apart := settings_of_others(stored, results):
+        told = " ".join(f"{key}={value}" for key, value in apart.items())
+        lines.append(f"; there are results of runs with other settings: {told}")
+    return " ".join(lines).replace(" ;", ";")
+
+
+def _has_results(
+    spec: FigureSpec, request: Request, stored: "Sequence[StoredRun]", grid: Grid, scale: str
+) -> bool:
+    try:
+        return bool(_load(spec, request, stored, grid, scale).runs)
+    except UserError:  # the settings given do not go with that scale
+        return False
+
+
+if __name__ == "__main__":
+    command(main, USAGE, PlotOptions, RunConfig, Place)

@@ -1,0 +1,154 @@
+"""Which runs belong to a grid, and that their numbers arrive as they were written."""
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+
+from analysis import load
+from analysis.labels import distinct_labels
+from bench.errors import UserError
+from bench.grids import load_grid, single_run
+
+if TYPE_CHECKING:
+    from tests.analysis.conftest import Maker
+
+
+def loaded(results: "Maker", grid: str = "window_ablation", **how: Any) -> load.Results:
+    overrides = how.pop("overrides", {})
+    stored = load.stored_runs(results.root)
+    return load.load_results(stored, load_grid(grid), "quick", overrides, **how)
+
+
+def test_finished_seeds_beyond_the_grids_count_are_used(results: "Maker") -> None:
+    results.grid("window_ablation", seeds=4)
+    found = loaded(results)
+    assert [run.config.seed for run in found.runs] == [0, 1, 2, 3] * 3
+    assert found.missing == []
+
+
+def test_unfinished_runs_are_left_out_and_named(results: "Maker") -> None:
+    first, second, *_ = results.configs("window_ablation")
+    results.run(first)
+    folder = results.run(second, finished=False)
+    folder.write("error", {"kind": "diverged", "message": "50 in a row", "traceback": ""})
+    found = loaded(results)
+    assert [(run.config.method, run.config.seed) for run in found.runs] == [("rat_bptt", 0)]
+    states = {(run.label, run.seed): run.state for run in found.missing}
+    assert states[("RaT-BPTT", 1)] == "failed (diverged)"
+    assert states[("Forward moving", 0)] == "not started"
+    assert len(states) == 5
+    assert set(found.metrics()["seed"]) == {0}
+
+
+def test_runs_with_other_settings_are_not_mixed_in(results: "Maker") -> None:
+    results.grid("window_ablation", seeds=1)
+    results.grid("window_ablation", seeds=3, inner_lr=0.02)
+    assert {run.config.inner_lr for run in loaded(results).runs} == {0.01}
+    other = loaded(results, overrides={"inner_lr": 0.02})
+    assert {run.config.inner_lr for run in other.runs} == {0.02}
+    assert len(other.runs) == 9
+
+
+def test_a_run_outside_the_grid_counts_where_only_the_seed_differs(results: "Maker") -> None:
+    results.run(replace(single_run("quick", {"method": "rat_bptt"}), seed=17))
+    assert [run.config.seed for run in loaded(results).runs] == [17]
+
+
+def test_damaged_and_foreign_folders_do_not_stand_in_the_way(results: "Maker") -> None:
+    results.grid("window_ablation")
+    for name, content in (("a", "{"), ("b", '{"schema": 99}'), ("c", '{"schema": 1, "x": 2}')):
+        (results.root / "runs" / name).mkdir()
+        (results.root / "runs" / name / "config.json").write_text(content)
+    assert len(loaded(results).runs) == 6
+
+
+def test_metrics_and_measurements_are_what_was_recorded(results: "Maker") -> None:
+    results.grid("window_ablation")
+    metrics, measurements = loaded(results).metrics(), loaded(results).measurements()
+    assert len(metrics) == 6 * 40
+    assert list(metrics.columns[:5]) == ["run", "method", "label", "seed", "step"]
+    config = results.configs("window_ablation")[3]
+    own = metrics[(metrics["method"] == config.method) & (metrics["seed"] == config.seed)]
+    assert list(own["image_gradient_norm"]) == [results.norm(config, k) for k in range(40)]
+    assert measurements.groupby("kind").size().to_dict() == {"accuracy": 30, "variance": 24}
+    assert not any(str(column).startswith("all_") for column in measurements)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["from JSON lines", "from Parquet"])
+def test_not_finite_numbers_survive(results: "Maker", again: bool) -> None:
+    values = {3: float("nan"), 5: float("inf"), 6: float("-inf")}
+    config = results.configs("window_ablation")[0]
+    results.run(config, norm=lambda config, step: values.get(step, 1.0))
+    column = loaded(results).metrics()["image_gradient_norm"]
+    if again:
+        column = loaded(results).metrics()["image_gradient_norm"]
+    assert pd.isna(column[3])
+    assert column[5] == float("inf")
+    assert column[6] == float("-inf")
+    assert column.drop([3, 5, 6]).eq(1.0).all()
+
+
+def test_records_are_collected_once_and_anew_when_they_change(results: "Maker") -> None:
+    folder = results.run(results.configs("window_ablation")[0])
+    lines, parquet = folder.path / "metrics.jsonl", folder.path / "metrics.parquet"
+    first = load.collected(folder, "metrics")
+    pd.testing.assert_frame_equal(load.collected(folder, "metrics"), first)
+    content = lines.read_bytes()
+    lines.write_bytes(b"not read\n")
+    os.utime(lines, ns=(0, 0))
+    pd.testing.assert_frame_equal(load.collected(folder, "metrics"), first)
+    lines.write_bytes(content.splitlines(keepends=True)[0])
+    os.utime(lines, ns=(0, parquet.stat().st_mtime_ns + 1))
+    assert len(load.collected(folder, "metrics")) == 1
+
+
+def test_a_damaged_parquet_file_is_replaced(results: "Maker") -> None:
+    folder = results.run(results.configs("window_ablation")[0])
+    first = load.collected(folder, "metrics")
+    (folder.path / "metrics.parquet").write_bytes(b"PAR1 cut short")
+    pd.testing.assert_frame_equal(load.collected(folder, "metrics"), first)
+    assert len(pd.read_parquet(folder.path / "metrics.parquet")) == 40
+
+
+def test_a_folder_that_cannot_be_written_is_read_from_its_json_lines(results: "Maker") -> None:
+    folder = results.run(results.configs("window_ablation")[0])
+    (folder.path / "metrics.parquet").mkdir()  # holds for root too, whom no mode bits stop
+    assert len(load.collected(folder, "metrics")) == 40
+
+
+def test_damaged_records_are_refused_by_name(results: "Maker") -> None:
+    folder = results.run(results.configs("window_ablation")[0])
+    (folder.path / "metrics.jsonl").write_text('{"step": 0\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
+        loaded(results).metrics()
+
+
+def test_labels_name_the_settings_in_which_runs_differ() -> None:
+    def config(**settings: Any) -> Any:
+        return single_run("quick", settings)
+
+    def labels(*configs: Any) -> list[str]:
+        return distinct_labels(configs)
+
+    assert labels(config(method="bptt"), config(method="rat_bptt")) == ["BPTT", "RaT-BPTT"]
+    assert labels(config(method="rat_bptt"), config(method="rat_bptt", window_size=20)) == [
+        "RaT-BPTT, window_size=10",
+        "RaT-BPTT, window_size=20",
+    ]
+    assert labels(config(method="bptt", inner_lr=0.1), config(method="rat_bptt")) == [
+        "BPTT, inner_lr=0.1",
+        "RaT-BPTT, inner_lr=0.01",
+    ]
+    assert labels(
+        config(method="forward_window", method_options={"patience": 5}),
+        config(method="forward_window", method_options={"patience": 6}),
+        config(method="backward_window", method_options={"patience": 7}),
+    ) == ["Forward moving, patience=5", "Forward moving, patience=6", "Backward moving"]
+    assert labels(config(method="methods.truncated:TruncatedBPTT")) == ["TruncatedBPTT"]
+    assert labels(config(method="methods.bptt:BPTT"), config(method="bptt")) == [
+        "BPTT, method=methods.bptt:BPTT",
+        "BPTT, method=bptt",
+    ]

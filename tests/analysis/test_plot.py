@@ -1,0 +1,243 @@
+"""The command `python -m analysis.plot`: its files, its numbers, its refusals."""
+
+import math
+import statistics
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from analysis.figures import FIGURES
+from analysis.plot import main
+from bench.errors import UserError
+from bench.grids import expand, load_grid
+
+if TYPE_CHECKING:
+    from tests.analysis.conftest import Maker
+
+SOURCE = Path(__file__).resolve().parents[2]
+
+
+def plotted(results: "Maker", *arguments: str) -> pd.DataFrame:
+    """The CSV behind a figure that was just drawn."""
+    before = set(results.root.glob("figures/*.csv"))
+    assert main([*arguments, "scale=quick", f"results_root={results.root}"]) == 0
+    (made,) = set(results.root.glob("figures/*.csv")) - before
+    return pd.read_csv(made)
+
+
+def test_mean_spread_and_n_are_those_of_the_runs(results: "Maker") -> None:
+    results.grid("window_ablation", seeds=3)
+    table = plotted(results, "figure=5")
+    assert len(table) == 3 * 5
+    row = table[(table["label"] == "Backward moving") & (table["step"] == 20)].iloc[0]
+    seeds = [c for c in results.configs("window_ablation", 3) if c.method == "backward_window"]
+    values = [100 * results.accuracy(config, 20) for config in seeds]
+    mean, spread = statistics.mean(values), statistics.stdev(values)
+    assert row["mean"] == pytest.approx(mean)
+    assert row["low"] == pytest.approx(mean - spread)
+    assert row["high"] == pytest.approx(mean + spread)
+    assert row["n"] == 3
+
+
+@pytest.mark.parametrize(("figure", "step"), [(2, 7), (7, 20)])
+def test_means_and_spreads_on_logarithmic_axes_are_geometric(
+    results: "Maker", figure: int, step: int
+) -> None:
+    results.grid("methods_comparison", seeds=3)
+    table = plotted(results, f"figure={figure}")
+    row = table[(table["label"] == "R-BPTT") & (table["step"] == step)].iloc[0]
+    seeds = [c for c in results.configs("methods_comparison", 3) if c.method == "r_bptt"]
+    logs = [math.log(results.norm(config, step)) for config in seeds]
+    mean, spread = statistics.mean(logs), statistics.stdev(logs)
+    assert row["mean"] == pytest.approx(math.exp(mean))
+    assert row["low"] == pytest.approx(math.exp(mean - spread))
+    assert row["high"] == pytest.approx(math.exp(mean + spread))
+
+
+def test_figure_2_states_raw_and_smoothed_numbers(results: "Maker") -> None:
+    results.grid("methods_comparison", seeds=1)
+    table = plotted(results, "figure=2")
+    config = results.configs("methods_comparison", 1)[0]
+    raw = [results.norm(config, step) for step in range(40)]
+    own = table[table["label"] == "BPTT"].reset_index()
+    assert list(own["mean"]) == pytest.approx(raw)
+    window = [math.log(value) for value in raw[20 - 12 : 20 + 13]]
+    assert own["smooth_mean"][20] == pytest.approx(math.exp(statistics.mean(window)))
+
+
+def test_figure_2_shows_the_first_outer_steps_only(
+    results: "Maker", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert FIGURES[2].first_steps == 500
+    monkeypatch.setitem(FIGURES, 2, replace(FIGURES[2], first_steps=10))
+    results.grid("methods_comparison", seeds=1)
+    assert plotted(results, "figure=2")["step"].max() == 9
+
+
+def test_a_single_seed_has_no_band(results: "Maker") -> None:
+    results.grid("window_ablation", seeds=1)
+    table = plotted(results, "figure=5")
+    assert set(table["n"]) == {1}
+    assert table["low"].isna().all()
+    assert table["high"].isna().all()
+
+
+def test_values_not_finite_are_left_out_counted_and_told(results: "Maker") -> None:
+    for config in results.configs("methods_comparison"):
+        broken = config.method == "bptt" and config.seed == 1
+        results.run(config, norm=lambda _, step, b=broken: math.nan if b and step == 9 else 2.0)
+    table = plotted(results, "figure=2")
+    row = table[(table["label"] == "BPTT") & (table["step"] == 9)].iloc[0]
+    assert (row["n"], row["mean"]) == (1, pytest.approx(2.0))
+    assert "left out because they are not finite or not positive (1 of BPTT)" in told(results)
+
+
+def told(results: "Maker") -> str:
+    """The caption of the only figure drawn."""
+    (png,) = results.root.glob("figures/*.png")
+    with Image.open(png) as image:
+        return image.info["Description"]
+
+
+def test_every_figure_is_drawn_as_png_pdf_and_csv(results: "Maker", capsys) -> None:
+    results.grid("methods_comparison")
+    results.grid("window_ablation")
+    assert main(["scale=quick", f"results_root={results.root}"]) == 0
+    printed = capsys.readouterr().out.splitlines()[1:]
+    made = [
+        results.root / "figures" / f"figure{n}_quick.{e}"
+        for n in (2, 3, 5, 7)
+        for e in ("png", "pdf", "csv")
+    ]
+    assert printed == [str(path) for path in made]
+    assert all(path.stat().st_size > 500 for path in made)
+    with Image.open(made[0]) as image:
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=1)
+        assert image.width == pytest.approx(3.5 * 300, abs=1)
+    assert not list(results.root.glob("figures/.*"))
+
+
+def test_the_caption_states_scale_data_selection_seeds_and_networks(results: "Maker") -> None:
+    results.grid("window_ablation", selection="test")
+    plotted(results, "figure=5", "selection=test")
+    caption = told(results)
+    for part in (
+        "grid=window_ablation, scale=quick, selection=test",
+        "made up, fingerprint 0123456789abcdef",
+        "selection=test (the published protocol, not a fair number)",
+        "n = 2",
+        "mean of 5 fresh networks after 30 steps",
+        "one standard deviation",
+    ):
+        assert part in caption
+
+
+def test_different_data_is_told(results: "Maker") -> None:
+    first, second, *_ = results.configs("window_ablation")
+    results.run(first)
+    results.run(second, fingerprint="fedcba9876543210")
+    plotted(results, "figure=5")
+    assert "0123456789abcdef and made up, fingerprint fedcba9876543210" in told(results)
+
+
+def test_what_is_finished_is_drawn_and_what_is_missing_is_told(results: "Maker", capsys) -> None:
+    for config in results.configs("window_ablation")[:3]:
+        results.run(config)
+    table = plotted(results, "figure=5")
+    assert table.groupby("label")["n"].max().to_dict() == {
+        "Forward moving": 1,
+        "Random uniform (RaT-BPTT)": 2,
+    }
+    note = capsys.readouterr().err
+    assert "lacks 3 of 6 runs" in note
+    assert "Forward moving seed 1 (not started)" in note
+    assert "python -m bench.sweep grid=window_ablation scale=quick results_root=" in note
+
+
+def test_a_figure_of_other_settings_takes_no_ones_place(results: "Maker") -> None:
+    results.grid("window_ablation")
+    results.grid("window_ablation", inner_lr=0.02)
+    plotted(results, "figure=5")
+    plotted(results, "figure=5", "inner_lr=0.02")
+    names = sorted(path.name for path in results.root.glob("figures/*.csv"))
+    assert names == ["figure5_quick.csv", "figure5_quick_inner-lr-0-02.csv"]
+
+
+def test_a_users_own_grid_and_method_are_drawn(results: "Maker", tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text(
+        "runs:\n- {method: rat_bptt}\n- {method: rat_bptt, window_size: 5}\n"
+        "- {method: 'methods.truncated:TruncatedBPTT'}\n"
+    )
+    for config in expand(load_grid(str(own)), "quick", {}):
+        results.run(config)
+    table = plotted(results, "figure=3", f"grid={own}")
+    assert list(dict.fromkeys(table["label"])) == [
+        "RaT-BPTT, window_size=10",
+        "RaT-BPTT, window_size=5",
+        "TruncatedBPTT, window_size=10",
+    ]
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(UserError) as refused:
+        main(list(arguments))
+    return str(refused.value)
+
+
+def test_an_unknown_figure_is_refused_with_those_there_are() -> None:
+    assert (
+        refusal("figure=4", "scale=quick")
+        == "figure=4 cannot be drawn; there are 2, 3, 5, 7, and all"
+    )
+
+
+def test_impossible_arguments_are_refused(tmp_path: Path) -> None:
+    root = f"results_root={tmp_path}"
+    assert refusal("figure=5", "scale=quick", "seed=x", root).startswith("seed=x")
+    assert refusal("figure=5", "seeds=-1", root) == "seeds=-1 must not be negative"
+    assert "this grid has" in refusal("figure=5", "scale=quick", "only=bptt", root)
+    assert "did you mean figure" in refusal("figur=5")
+
+
+def test_without_results_the_command_that_makes_them_is_named(tmp_path: Path) -> None:
+    words = ["figure=5", "scale=quick", "inner_lr=0.02", "only=forward_window"]
+    command = [sys.executable, "-m", "analysis.plot", *words, f"results_root={tmp_path}"]
+    done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert (
+        "python -m bench.sweep grid=window_ablation scale=quick inner_lr=0.02"
+        f" only=forward_window results_root={tmp_path}"
+    ) in done.stderr
+
+
+def test_results_at_another_scale_and_with_other_settings_are_pointed_out(
+    results: "Maker",
+) -> None:
+    results.grid("window_ablation", outer_steps=60)
+    root = f"results_root={results.root}"
+    assert "with other settings: outer_steps=60" in refusal("figure=5", "scale=quick", root)
+    other = refusal("figure=5", "scale=cpu", "outer_steps=60", root)
+    assert "there are results at scale=quick" in other
+
+
+def test_runs_without_the_measurement_are_refused_plainly(results: "Maker") -> None:
+    for folder in results.grid("window_ablation", accuracy_every=0):
+        (folder.path / "measurements.jsonl").write_text("")
+    message = refusal("figure=5", "scale=quick", "accuracy_every=0", f"results_root={results.root}")
+    assert "recorded no test_accuracy_mean" in message
+
+
+def test_neither_the_command_nor_its_help_needs_torch_or_matplotlib() -> None:
+    code = (
+        "import sys, analysis.plot, analysis.load;"
+        "assert not {'torch', 'matplotlib', 'seaborn'} & set(sys.modules), 'imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=SOURCE, check=True)
