@@ -196,8 +196,13 @@ class _Execution:
         begun, first = time.perf_counter(), self.distillation.step
         saved_at, seconds_before = begun, self.seconds
         while self.distillation.step < self.config.outer_steps:
+            before = recorder.sizes()
+            try:
+                self._measure(recorder)
+            except Interrupted:
+                self._checkpoint(recorder, before)  # the step is done, its measurements are not
+                raise
             self.heartbeat.update(activity="distilling")
-            self._measure(recorder)
             record = self.distillation.outer_step()
             recorder.append("metrics", asdict(record))
             self.reporter.stepped(record)
@@ -210,17 +215,19 @@ class _Execution:
             due = time.perf_counter() - saved_at >= self.place.checkpoint_seconds
             last = self.distillation.step == self.config.outer_steps
             if due or last or self.interrupted:
-                self._checkpoint(recorder)
+                self._checkpoint(recorder, recorder.sizes())
                 saved_at = time.perf_counter()
             self._stop_if_asked()
         self._measure(recorder)
 
-    def _checkpoint(self, recorder: Recorder) -> None:
+    def _checkpoint(self, recorder: Recorder, sizes: dict[str, int]) -> None:
+        """Save the state, and the sizes of the records that belong to it."""
+        recorder.sync()
         self.folder.save_checkpoint(
             {
                 "distillation": self.distillation.state(),
                 "best": vars(self.best) if self.best else None,
-                "record_sizes": recorder.sync(),
+                "record_sizes": sizes,
                 "seconds": self.seconds,
             }
         )

@@ -33,8 +33,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically. NaN and infinities are refused by no reader here:
-    they are written as Python's `json` does, because a diverged loss must stay visible."""
+    """Write `value` as indented JSON, atomically. NaN and infinities are written as Python's `json`
+    does: a diverged loss must stay visible."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n")
 
@@ -47,8 +47,10 @@ def read_json(path: Path) -> Any | None:
     """
     try:
         return json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it or restore it") from error
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
@@ -35,24 +36,26 @@ class Launcher(Protocol):
 
 
 class Inline:
-    """Runs in this process, one after the other: for debuggers."""
+    """Runs in this process, one after the other: for debuggers.
 
-    def __init__(self, folders: list[RunFolder], place: Place) -> None:
+    Args:
+        make: brings one run to its end; False where it was interrupted.
+    """
+
+    def __init__(self, folders: list[RunFolder], make: Callable[[RunFolder], bool]) -> None:
         self.waiting = deque(folders)
-        self.place = place
+        self.make = make
 
     def poll(self) -> bool:
-        from bench import run  # imports torch on use
-
         if not self.waiting:
             return False
         folder = self.waiting.popleft()
         try:
-            interrupted = run.main([f"folder={folder.path}", *place_arguments(self.place)]) == 130
+            finished = self.make(folder)
         except Exception as error:  # recorded in the run's folder; the others still get their turn
             print(f"{folder.name}: {error}", file=sys.stderr)
-            interrupted = False
-        if interrupted:
+            finished = True
+        if not finished:
             raise KeyboardInterrupt
         return bool(self.waiting)
 

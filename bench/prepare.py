@@ -34,15 +34,10 @@ def main(argv: list[str]) -> int:
     import torch
 
     from bench.data import download, find_source
-    from bench.errors import UserError
     from bench.execute import load_data
 
     data_root = Path(place.data_root).expanduser()
-    try:
-        find_source(config.dataset, data_root)
-    except UserError:
-        if not options.download:
-            raise
+    if options.download and find_source(config.dataset, data_root) is None:
         print(f"downloading {config.dataset} to {data_root} ...", flush=True)
         download(config.dataset, make_folder(data_root, "data folder"))
     started = time.perf_counter()

@@ -115,8 +115,10 @@ def progress_of(folder: RunFolder) -> Progress:
 def _is_alive(beat: dict[str, Any]) -> bool:
     if beat["host"] == socket.gethostname():
         try:
+            process = psutil.Process(beat["pid"])
             # A process id is used again after a while; the start time tells the two apart.
-            return abs(psutil.Process(beat["pid"]).create_time() - beat["process_started"]) < 2
+            same = abs(process.create_time() - beat["process_started"]) < 2
+            return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
     return time.time() - beat["time"] < LOST_AFTER_SECONDS

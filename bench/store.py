@@ -190,17 +190,15 @@ class Recorder:
     """
 
     def __init__(self, folder: Path, sizes: dict[str, int]) -> None:
-        self._files = {}
         for name in JSON_LINES:
-            size = sizes.get(name, 0)
-            file = open(folder / name, "ab")  # noqa: SIM115 -- closed by close()
-            if file.tell() < size:
+            path = folder / name
+            if (path.stat().st_size if path.exists() else 0) < sizes.get(name, 0):
                 raise UserError(
-                    f"{folder / name} is shorter than its checkpoint says; start the run anew with"
-                    " force=true"
+                    f"{path} is shorter than its checkpoint says; force=true starts the run anew"
                 )
-            file.truncate(size)
-            self._files[name] = file
+        self._files = {name: open(folder / name, "ab") for name in JSON_LINES}  # noqa: SIM115
+        for name, file in self._files.items():
+            file.truncate(sizes.get(name, 0))
 
     def append(self, name: str, record: dict[str, Any]) -> None:
         """Add a line to `name`.jsonl; others can read it at once."""
@@ -208,10 +206,13 @@ class Recorder:
         file.write(json.dumps(record).encode() + b"\n")
         file.flush()
 
-    def sync(self) -> dict[str, int]:
-        """Force the lines to disk and return the sizes in bytes, for the checkpoint."""
+    def sync(self) -> None:
+        """Force the lines to disk: a checkpoint must not know more than the records."""
         for file in self._files.values():
             os.fsync(file.fileno())
+
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the records in bytes, for a checkpoint."""
         return {name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}
 
     def close(self) -> None:

@@ -5,18 +5,18 @@ import json
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench import run as one_run
 from bench.config import Place, RunConfig, experiment_identity
 from bench.errors import UserError
 from bench.files import make_folder
 from bench.grids import Grid, choose_scale, expand, grid_names, load_grid
 from bench.launch import Inline, Launcher, LocalPool, place_arguments
 from bench.progress import Progress, log_path, progress_of
-from bench.settings import command, only, parse, setting, typed
+from bench.settings import command, keys_of, only, parse, setting, typed
 from bench.status import console, duration, rows, summary, table
 from bench.store import RunFolder, Store
 
@@ -65,22 +65,22 @@ def main(argv: list[str]) -> int:
     planned = plan(grid, scale, only(given, RunConfig), options, Store(Path(place.results_root)))
     to_do = [run for run in planned if options.force or progress_of(run.folder).state != "done"]
     print_plan(planned, options.force)
+    if not options.dry_run:
+        make_folder(Path(place.results_root), "results folder")
     if to_do:
         print_estimate(to_do, place, options.workers)
+    figure = figure_command(grid, argv)
     if options.dry_run or not to_do:
+        if not to_do:
+            print(f"nothing is left to do; next: {figure}")
         return 0
-    make_folder(Path(place.results_root), "results folder")
-    for run in to_do:
-        run.folder.create(run.config)
+    for each in to_do:
+        each.folder.create(each.config)
         if options.force:
-            with run.folder.lock():
-                run.folder.clear()
-    folders = [run.folder for run in to_do]
-    launcher: Launcher = (
-        Inline(folders, place)
-        if options.launcher == "inline"
-        else LocalPool(folders, place, options.workers)
-    )
+            with each.folder.lock():
+                each.folder.clear()
+    folders = [each.folder for each in to_do]
+    launcher = make_launcher(options, place, folders)
     try:
         watch(launcher, planned)
     except KeyboardInterrupt:
@@ -88,14 +88,25 @@ def main(argv: list[str]) -> int:
         launcher.stop()
         print("stopped; the same command goes on from there")
         return 130
-    return report_end(planned, grid)
+    return report_end(planned, figure)
+
+
+def make_launcher(options: SweepOptions, place: Place, folders: list[RunFolder]) -> Launcher:
+    """The launcher that the options name."""
+    if options.launcher != "inline":
+        return LocalPool(folders, place, options.workers)
+
+    def make(folder: RunFolder) -> bool:
+        return one_run.main([f"folder={folder.path}", *place_arguments(place)]) != 130
+
+    return Inline(folders, make)
 
 
 def plan(
     grid: Grid, scale: str, overrides: dict[str, Any], options: SweepOptions, store: Store
 ) -> list[Planned]:
     """The runs that the command names, in order."""
-    first_seed = int(overrides.get("seed", 0))
+    first_seed = typed(RunConfig, {"seed": overrides.get("seed", 0)}).seed
     overrides = {key: value for key, value in overrides.items() if key not in ("scale", "seed")}
     configs = expand(grid, scale, overrides, options.seeds or None, first_seed)
     if options.only:
@@ -188,18 +199,26 @@ def plain_line(folder: RunFolder, progress: Progress) -> str:
     return line + (f"  {progress.cause}" if progress.cause else "")
 
 
-def report_end(planned: list[Planned], grid: Grid) -> int:
+def figure_command(grid: Grid, argv: list[str]) -> str:
+    """The command that draws what a sweep with the arguments `argv` has made."""
+    own = {"grid", "seeds", "seed", "only", "workers", "launcher", "dry_run", "force"}
+    place = set(keys_of(Place)) - {"results_root"}
+    kept = [text for text in argv if text.partition("=")[0] not in own | place]
+    figure = grid.figures[0] if grid.figures else "..."
+    return " ".join(["python -m analysis.plot", f"figure={figure}", *kept])
+
+
+def report_end(planned: list[Planned], figure: str) -> int:
     """Print how all runs ended; exit status 1 if any has no result."""
     standing = rows([run.folder for run in planned])
     console().print(table(standing))
     print(summary([progress for _, progress in standing]))
     wrong = [(folder, progress) for folder, progress in standing if progress.state != "done"]
     for folder, progress in wrong:
-        print(f"{progress.state}: {folder.name}: {progress.cause or 'no result'}", file=sys.stderr)
-        with suppress(OSError):
-            print(f"  {log_path(folder).relative_to(Path.cwd())}", file=sys.stderr)
-    if not wrong and grid.figures:
-        print(f"next: python -m analysis.plot figure={grid.figures[0]}")
+        cause = progress.cause or "no result"
+        print(f"{progress.state}: {folder.name}: {cause} ({log_path(folder)})", file=sys.stderr)
+    if not wrong:
+        print(f"next: {figure}")
     return 1 if wrong else 0
 
 

@@ -118,8 +118,7 @@ def merge(*layers: dict[str, Any]) -> dict[str, Any]:
         if layer.get("method", result.get("method")) != result.get("method"):
             options = {}
         result = {**result, **layer}
-        if options or layer.get("method_options"):
-            result["method_options"] = {**options, **(layer.get("method_options") or {})}
+        result["method_options"] = {**options, **(layer.get("method_options") or {})}
     return result
 
 

@@ -1,0 +1,140 @@
+"""Memory of the exact engine: the window costs its parameter copies, never a graph."""
+
+import gc
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.metagrad import SGD, Adam, InnerOptimizer, Problem, make_engine
+from methods import Window
+
+MakeProblem = Callable[..., Problem]
+Target = tuple[Tensor, Tensor]
+
+
+class GraphMeter:
+    """Counts the bytes of the tensors that autograd graphs hold, and remembers the peak."""
+
+    def __init__(self) -> None:
+        self.live = self.peak = 0
+
+    def pack(self, tensor: Tensor) -> "Held":
+        held = Held(tensor)
+        self.live += held.n_bytes
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(held, self._release, held.n_bytes)
+        return held
+
+    def unpack(self, held: "Held") -> Tensor:
+        return held.tensor
+
+    def _release(self, n_bytes: int) -> None:
+        self.live -= n_bytes
+
+
+class Held:
+    """A tensor saved for a backward pass."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.n_bytes = tensor.numel() * tensor.element_size()
+
+
+def graph_peak(
+    engine: str, problem: Problem, window: Window, target: Target, *, samples: bool = False
+) -> int:
+    """The most bytes that graphs hold at one time."""
+    meter, made = GraphMeter(), make_engine(engine)
+    ask = made.sample_gradients if samples else made.meta_gradient
+    with torch.autograd.graph.saved_tensors_hooks(meter.pack, meter.unpack):
+        ask(problem, window, *target)
+    gc.collect()
+    return meter.peak
+
+
+def live_tensor_bytes() -> int:
+    """Bytes of all tensors that Python holds, each storage once."""
+    storages: dict[int, int] = {}
+    for thing in gc.get_objects():
+        if type(thing) is Tensor:
+            storage = thing.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def held_peak(problem: Problem, window: Window, target: Target) -> int:
+    """The most bytes of tensors that the exact engine holds when it asks for an inner batch."""
+    peak = 0
+
+    def batch(t: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal peak
+        peak = max(peak, live_tensor_bytes())
+        return problem.inner_batch(t, images, labels)
+
+    gc.collect()
+    before = live_tensor_bytes()
+    make_engine("exact").meta_gradient(replace(problem, inner_batch=batch), window, *target)
+    return peak - before
+
+
+@pytest.mark.parametrize("samples", [False, True], ids=["meta_gradient", "sample_gradients"])
+def test_the_graphs_of_the_exact_engine_do_not_grow_with_the_window(
+    make_problem: MakeProblem, target: Target, samples: bool
+) -> None:
+    problem = make_problem(Adam(0.01), learn_labels=True)
+    short, long = (
+        graph_peak("exact", problem, Window(0, stop), target, samples=samples) for stop in (2, 6)
+    )
+    assert short > 0
+    assert long <= 1.01 * short
+
+
+def test_the_meter_sees_a_graph_that_grows_with_the_window(
+    make_problem: MakeProblem, target: Target
+) -> None:
+    problem = make_problem(Adam(0.01))
+    short, long = (graph_peak("higher", problem, Window(0, stop), target) for stop in (2, 6))
+    assert long > 2 * short
+
+
+def test_the_warm_up_costs_nothing(make_problem: MakeProblem, target: Target) -> None:
+    problem = make_problem(Adam(0.01))
+    without, behind = (
+        held_peak(problem, window, target) for window in (Window(0, 2), Window(4, 6))
+    )
+    assert behind <= without + theta_bytes(problem)
+
+
+@pytest.mark.parametrize("engine", ["exact", "higher"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.02])
+def test_no_graph_is_kept_of_the_warm_up(
+    make_problem: MakeProblem, target: Target, weight_decay: float, engine: str
+) -> None:
+    problem = make_problem(Adam(0.01, weight_decay=weight_decay))
+    without, behind = (
+        graph_peak(engine, problem, window, target) for window in (Window(0, 2), Window(4, 6))
+    )
+    assert behind <= 1.01 * without
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "vectors"),
+    [(Adam(0.01), 3), (SGD(0.1, momentum=0.9), 2)],
+    ids=["adam", "sgd"],
+)
+def test_a_step_of_the_window_holds_its_parameters_and_optimizer_state_only(
+    make_problem: MakeProblem, target: Target, optimizer: InnerOptimizer, vectors: int
+) -> None:
+    problem = make_problem(optimizer)
+    short, long = (held_peak(problem, Window(0, stop), target) for stop in (2, 6))
+    growth = (long - short) / (4 * theta_bytes(problem))
+    assert growth == pytest.approx(vectors, abs=0.3)
+
+
+def theta_bytes(problem: Problem) -> int:
+    """Bytes of one parameter vector."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in problem.parameters.values())

@@ -1,0 +1,219 @@
+"""The outer loop of one run: Algorithm 1, its draws, its checkpoints."""
+
+import io
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.batches import InnerBatches, target_batch
+from bench.config import RunConfig
+from bench.data import TargetSet, load_target_set
+from bench.distill import MAX_STEPS_NOT_FINITE, Distillation, Diverged, whole_norm
+from bench.grids import single_run
+from bench.metagrad import MetaGradient
+from bench.settings import parse
+from methods import Window
+
+
+@pytest.fixture(scope="module")
+def digits(cache_root: Path) -> TargetSet:
+    return load_target_set("digits", data_root=cache_root, cache_root=cache_root)
+
+
+@pytest.fixture
+def config(tiny: list[str]) -> RunConfig:
+    given = parse(tiny, RunConfig)
+    return single_run("quick", given)
+
+
+def same_state(one: object, other: object) -> bool:
+    """Bit for bit, through any nesting."""
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    if isinstance(one, dict):
+        return (
+            isinstance(other, dict)
+            and one.keys() == other.keys()
+            and all(same_state(value, other[key]) for key, value in one.items())
+        )
+    if isinstance(one, list):
+        return isinstance(other, list) and all(map(same_state, one, other))
+    return one == other
+
+
+def recorded(distillation: Distillation, steps: int) -> list[object]:
+    return [replace(distillation.outer_step(), seconds=0.0) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("method", ["rat_bptt", "r_bptt", "backward_window"])
+def test_a_checkpoint_continues_bit_for_bit(
+    config: RunConfig, digits: TargetSet, method: str
+) -> None:
+    options = {"patience": 2} if method == "backward_window" else {}
+    if method == "r_bptt":
+        options = {"min_length": 0}
+    config = replace(
+        config, method=method, method_options=options, learn_labels=True, augment_inner="rotate"
+    )
+    whole = Distillation(config, digits)
+    records = recorded(whole, 6)
+    first = Distillation(config, digits)
+    recorded(first, 3)
+    file = io.BytesIO()
+    torch.save(first.state(), file)
+    file.seek(0)
+    second = Distillation(config, digits)
+    second.load_state(torch.load(file, weights_only=True))
+    assert recorded(second, 3) == records[3:]
+    assert same_state(second.state(), whole.state())
+
+
+def test_measuring_the_variance_changes_nothing(config: RunConfig, digits: TargetSet) -> None:
+    undisturbed, measured = Distillation(config, digits), Distillation(config, digits)
+    expected = recorded(undisturbed, 3)
+    for step in range(3):
+        assert measured.normalized_variance() > 0
+        assert recorded(measured, 1) == expected[step : step + 1]
+
+
+def test_methods_with_the_same_seed_see_the_same_draws(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    one = Distillation(replace(config, method="t_bptt"), digits)
+    other = Distillation(replace(config, method="bptt"), digits)
+    recorded(one, 2)
+    recorded(other, 2)
+    assert torch.equal(
+        target_batch(one.config, digits.train, 2)[0], target_batch(other.config, digits.train, 2)[0]
+    )
+    for name, value in one._problem().parameters.items():
+        assert torch.equal(value, other._problem().parameters[name])
+
+
+def test_each_outer_step_and_each_seed_has_draws_of_its_own(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    batches = [target_batch(config, digits.train, step)[0] for step in range(2)]
+    other_seed = target_batch(replace(config, seed=1), digits.train, 0)[0]
+    assert not torch.equal(batches[0], batches[1])
+    assert not torch.equal(batches[0], other_seed)
+
+
+def test_a_random_window_stays_for_redraw_every_outer_steps(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    config = replace(config, unroll_length=40, redraw_every=5)
+    distillation = Distillation(config, digits)
+    windows = [distillation._window(step) for step in range(50)]
+    assert all(len(set(windows[k : k + 5])) == 1 for k in range(0, 50, 5))
+    assert len(set(windows)) > 5
+
+
+def test_the_initial_images_have_norm_one_and_the_labels_are_one_hot(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    distillation = Distillation(replace(config, ipc=3), digits)
+    norms = distillation.images.flatten(1).norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones(30))
+    assert distillation.labels.argmax(dim=1).tolist() == [c for c in range(10) for _ in range(3)]
+    assert distillation.labels.sum(dim=1).tolist() == [1.0] * 30
+
+
+def test_only_learned_labels_change_and_stay_at_least_zero(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    fixed = Distillation(config, digits)
+    learned = Distillation(replace(config, learn_labels=True, outer_lr=0.3), digits)
+    before = fixed.labels.clone()
+    recorded(fixed, 2)
+    recorded(learned, 2)
+    assert torch.equal(fixed.labels, before)
+    assert not torch.equal(learned.labels, before)
+    assert learned.labels.min() >= 0
+
+
+def test_the_recorded_norms_are_those_of_the_gradient(config: RunConfig, digits: TargetSet) -> None:
+    distillation = Distillation(config, digits)
+    gradient = distillation.engine.meta_gradient(
+        distillation._problem(),
+        distillation._window(0),
+        *target_batch(config, digits.train, 0),
+    )
+    record = distillation.outer_step()
+    assert record.gradient_norm == pytest.approx(gradient.images.norm().item(), rel=1e-6)
+    each = [image.norm().item() for image in gradient.images]
+    assert record.image_gradient_norm == pytest.approx(sum(each) / len(each), rel=1e-6)
+    assert record.outer_loss == pytest.approx(gradient.outer_loss.item())
+
+
+def test_the_norm_of_the_whole_gradient_counts_learned_labels() -> None:
+    gradient = MetaGradient(torch.full((4,), 1.5), torch.full((1,), 4.0), torch.zeros(()))
+    assert whole_norm(gradient).item() == 5.0
+
+
+class BrokenEngine:
+    """Answers with NaN for the given outer steps."""
+
+    def __init__(self, distillation: Distillation, steps: set[int]) -> None:
+        self.distillation, self.steps, self.real = distillation, steps, distillation.engine
+
+    def meta_gradient(self, *question: object) -> MetaGradient:
+        answer = self.real.meta_gradient(*question)  # type: ignore[arg-type]
+        if self.distillation.step in self.steps:
+            return MetaGradient(answer.images * math.nan, None, answer.outer_loss)
+        return answer
+
+
+def test_a_gradient_that_is_not_finite_is_recorded_and_not_applied(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    distillation = Distillation(config, digits)
+    distillation.engine = BrokenEngine(distillation, {1})  # type: ignore[assignment]
+    first = distillation.outer_step()
+    images = distillation.images.clone()
+    broken = distillation.outer_step()
+    assert first.updated
+    assert not broken.updated
+    assert math.isnan(broken.gradient_norm)
+    assert torch.equal(distillation.images, images)
+    assert distillation.outer_step().updated
+    assert math.isfinite(distillation.conditioner.state()["average"])
+
+
+def test_a_run_whose_gradients_stay_not_finite_has_diverged(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    distillation = Distillation(config, digits)
+    distillation.engine = BrokenEngine(distillation, set(range(1000)))  # type: ignore[assignment]
+    with pytest.raises(Diverged):
+        recorded(distillation, MAX_STEPS_NOT_FINITE + 1)
+
+
+def test_inner_batches_hold_the_asked_classes_and_images(config: RunConfig) -> None:
+    config = replace(config, ipc=4, inner_classes=3, inner_ipc=2)
+    images = torch.arange(40.0)[:, None, None, None].expand(40, 1, 2, 2)
+    labels = torch.eye(10).repeat_interleave(4, dim=0)
+    batches = InnerBatches(config, 10, "none", "inner", (0,))
+    seen = set()
+    for t in range(60):
+        batch_images, batch_labels = batches(t, images, labels)
+        counts = batch_labels.sum(dim=0)
+        assert sorted(counts.tolist()) == [0.0] * 7 + [2.0] * 3
+        numbers = batch_images[:, 0, 0, 0]
+        assert len(set(numbers.tolist())) == 6
+        assert torch.equal((numbers // 4).long(), batch_labels.argmax(dim=1))
+        again, _ = batches(t, images, labels)
+        assert torch.equal(again, batch_images)
+        seen |= set(numbers.tolist())
+    assert len(seen) == 40
+
+
+def test_windows_reach_the_engine_as_the_method_names_them(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    distillation = Distillation(replace(config, method="t_bptt", unroll_length=7), digits)
+    record = distillation.outer_step()
+    assert Window(record.window_start, record.window_stop) == Window(5, 7)

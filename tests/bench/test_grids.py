@@ -1,0 +1,86 @@
+"""Grids and scales."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.config import identity
+from bench.errors import UserError
+from bench.grids import choose_scale, expand, grid_names, load_grid, merge, single_run
+
+SCALES = ("quick", "cpu", "paper")
+
+
+@pytest.mark.parametrize("name", grid_names())
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_grid_expands_at_every_scale_to_distinct_runs(name: str, scale: str) -> None:
+    configs = expand(load_grid(name), scale, {})
+    assert configs
+    assert len({identity(config) for config in configs}) == len(configs)
+    assert {config.scale for config in configs} == {scale}
+
+
+def test_figure_5_at_the_paper_scale_has_the_paper_s_numbers() -> None:
+    configs = expand(load_grid("window_ablation"), "paper", {}, seeds=1)
+    assert [config.method for config in configs] == [
+        "rat_bptt",
+        "forward_window",
+        "backward_window",
+    ]
+    for config in configs:
+        assert (config.dataset, config.ipc) == ("cifar10", 10)
+        assert (config.unroll_length, config.window_size) == (120, 40)
+        assert (config.width, config.depth, config.target_batch) == (128, 3, 5000)
+        assert (config.inner_optimizer, config.inner_lr, config.outer_lr) == ("adam", 1e-3, 1e-3)
+        assert config.method_options.get("patience", 2000) == 2000
+
+
+def test_figures_2_3_and_7_at_the_paper_scale_have_the_paper_s_numbers() -> None:
+    configs = expand(load_grid("methods_comparison"), "paper", {}, seeds=1)
+    assert [config.method for config in configs] == ["bptt", "t_bptt", "r_bptt", "rat_bptt"]
+    for config in configs:
+        assert (config.unroll_length, config.window_size, config.redraw_every) == (120, 40, 25)
+        assert config.variance_samples == 100
+
+
+def test_the_layers_win_in_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "common: {ipc: 2, outer_lr: 0.5}\n"
+        "scales: {quick: {ipc: 3, width: 6}}\n"
+        "runs:\n"
+        "  - {method: rat_bptt, ipc: 4}\n"
+        "  - {method: t_bptt, scales: {quick: {ipc: 5}}}\n"
+    )
+    first, second = expand(load_grid(str(path)), "quick", {"width": 7})
+    assert (first.ipc, first.width, first.outer_lr, first.dataset) == (4, 7, 0.5, "digits")
+    assert (second.ipc, second.width) == (5, 7)
+
+
+def test_seeds_are_counted_from_the_first() -> None:
+    grid = load_grid("window_ablation")
+    configs = expand(grid, "quick", {}, seeds=3, first_seed=5)
+    assert [config.seed for config in configs] == [5, 6, 7] * 3
+
+
+def test_options_of_one_method_do_not_reach_another() -> None:
+    layers = {"method": "forward_window", "method_options": {"patience": 3}}, {"method": "bptt"}
+    assert not merge(*layers).get("method_options")
+    kept = merge(layers[0], {"method_options": {"smoothing": 0.5}})
+    assert kept["method_options"] == {"patience": 3, "smoothing": 0.5}
+
+
+def test_an_unknown_grid_or_scale_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="window_ablation"):
+        load_grid("window_ablaton")
+    with pytest.raises(UserError, match="quick"):
+        single_run("quik", {})
+    with pytest.raises(UserError, match="quick"):
+        choose_scale("quik")
+
+
+@pytest.mark.parametrize("text", ["runs: [", "- 1", "run: [{method: bptt}]", "runs: []", ""])
+def test_a_broken_grid_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"mine\.yaml"):
+        load_grid(str(tmp_path / "mine.yaml"))

@@ -1,0 +1,264 @@
+"""One run through its command: records, results, kills and resumptions, refusals."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+from PIL import Image
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = (folder / "results" / "runs").iterdir()
+    return run
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """Everything a run computed, without times."""
+    metrics = [{**line, "seconds": 0} for line in lines(run / "metrics.jsonl")]
+    return {
+        "metrics": metrics,
+        "measurements": lines(run / "measurements.jsonl"),
+        "evaluation": json.loads((run / "result.json").read_text())["evaluation"],
+        "distilled": {
+            name: tensor.tolist()
+            for name, tensor in safetensors.torch.load_file(run / "distilled.safetensors").items()
+        },
+        "picture": (run / "distilled.png").read_bytes(),
+    }
+
+
+def test_a_run_leaves_everything_it_should(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    done = command("bench.run", "seed=3", *tiny)
+    assert done.returncode == 0, done.stderr
+    assert "(mean ± standard deviation over n=2 fresh networks" in done.stdout
+    run = only_run(tmp_path)
+    metrics = lines(run / "metrics.jsonl")
+    assert [line["step"] for line in metrics] == list(range(6))
+    assert set(metrics[0]) == {
+        "step",
+        "outer_loss",
+        "window_start",
+        "window_stop",
+        "gradient_norm",
+        "image_gradient_norm",
+        "clip_factor",
+        "updated",
+        "seconds",
+    }
+    measurements = lines(run / "measurements.jsonl")
+    variances = [line["step"] for line in measurements if "normalized_variance" in line]
+    accuracies = [line["step"] for line in measurements if "test_accuracy_mean" in line]
+    assert (variances, accuracies) == ([0, 3], [0, 2, 4, 6])
+    result = json.loads((run / "result.json").read_text())
+    assert result["evaluation"]["n"] == 2
+    assert result["evaluation"]["selection"] == "validation"
+    assert result["peak_memory_bytes"]["process"] > 50e6
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["seed"] == 3
+    assert manifest["data"]["source"] == "scikit-learn digits, resplit"
+    assert manifest["data"]["fingerprint"] == result["data"]["fingerprint"]
+    assert {"torch", "python"} <= set(manifest["starts"][0]["versions"])
+    assert manifest["starts"][0]["hardware"]["cpu"]
+    with safetensors.safe_open(run / "distilled.safetensors", "pt") as file:
+        metadata = json.loads(file.metadata()["distilled_set"])
+        assert file.get_tensor("images").shape == (10, 1, 8, 8)
+        assert file.get_tensor("labels").shape == (10, 10)
+    assert (metadata["zca"], metadata["zca_lambda"]) == (True, 0.1)
+    assert metadata["fingerprint"] == manifest["data"]["fingerprint"]
+    with Image.open(run / "distilled.png") as picture:
+        assert picture.size[0] > picture.size[1] > 50
+    assert not list(run.glob(".*"))
+
+    again = command("bench.run", "seed=3", *tiny)
+    assert again.returncode == 0
+    assert lines(run / "metrics.jsonl") == metrics  # not run a second time
+
+
+def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
+    command: Command, tiny: list[str], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    settings = ["method=backward_window", "method_options.patience=3", *tiny, "outer_steps=30"]
+    undisturbed = command("bench.run", *settings, "threads=1", "results_root=undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    started = [sys.executable, "-m", "bench.run", *settings, "threads=1", "checkpoint_seconds=0"]
+    delays = random.Random(0)
+    kills = 0
+    for _ in range(12):
+        process = subprocess.Popen(
+            started, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
+        )
+        # Not before the outer loop: then nothing would be learned but that it starts anew.
+        deadline = time.monotonic() + 60
+        records = list((tmp_path / "results").glob("runs/*/metrics.jsonl"))
+        size = records[0].stat().st_size if records else 0
+        while process.poll() is None and time.monotonic() < deadline:
+            records = list((tmp_path / "results").glob("runs/*/metrics.jsonl"))
+            if records and records[0].stat().st_size > size:
+                break
+            time.sleep(0.005)
+        time.sleep(delays.uniform(0, 0.2))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert kills >= 2
+    last = command("bench.run", *settings, "threads=1")
+    assert last.returncode == 0, last.stderr
+    (expected,) = (tmp_path / "undisturbed" / "runs").iterdir()
+    found = only_run(tmp_path)
+    assert outcome(found) == outcome(expected)
+    starts = json.loads((found / "manifest.json").read_text())["starts"]
+    assert len(starts) >= 3
+    assert any(start["step"] > 0 for start in starts)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_writes_its_checkpoint_and_says_so(
+    tiny: list[str], tmp_path: Path, environment: dict[str, str], signal_number: int
+) -> None:
+    arguments = [*tiny, "outer_steps=100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.run", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        records = list((tmp_path / "results").glob("runs/*/metrics.jsonl"))
+        if records and records[0].stat().st_size > 0:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal_number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in told
+    assert "Traceback" not in told
+    run = only_run(tmp_path)
+    assert (run / "checkpoint.pt").exists()
+    assert json.loads((run / "progress.json").read_text())["state"] == "stopped"
+
+
+def refused(done: subprocess.CompletedProcess[str], *told: str) -> None:
+    """Exit status 2 and one clear line."""
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert done.stderr.count("\n") == 1, done.stderr
+    for words in told:
+        assert words in done.stderr
+
+
+def test_bad_settings_are_refused_in_one_line(command: Command, tmp_path: Path) -> None:
+    refused(command("bench.run", "windw_size=3"), "window_size")
+    refused(command("bench.run", "scale=quick", "window_size=99"), "unroll_length=30")
+    refused(command("bench.run", "scale=quick", "depth=5"), "depth=5")
+    refused(command("bench.run", "scale=quick", "device=cuda:99"), "cuda:99")
+    refused(command("bench.evaluate", "distilled=none.npz"), "none.npz")
+
+
+def test_missing_data_say_what_to_do(command: Command, tmp_path: Path) -> None:
+    done = command("bench.run", "scale=cpu", "data_root=nowhere")
+    refused(done, "nowhere", "bench.prepare dataset=cifar10")
+
+
+def test_a_corrupt_zip_is_named(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cifar10.zip").write_bytes(b"PK\x03\x04 this is no zip")
+    refused(command("bench.run", "scale=cpu", "data_root=data"), "cifar10.zip")
+
+
+def test_an_unwritable_results_folder_is_named(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for module, grid in (("bench.run", []), ("bench.sweep", ["grid=window_ablation"])):
+        done = command(module, *grid, "scale=quick", "results_root=file/results")
+        refused(done, "file/results", "cannot be written")
+
+
+def test_a_damaged_checkpoint_is_refused_and_kept(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    command("bench.run", *tiny)
+    run = only_run(tmp_path)
+    os.remove(run / "result.json")
+    content = (run / "checkpoint.pt").read_bytes()
+    (run / "checkpoint.pt").write_bytes(content[: len(content) // 2])
+    metrics = (run / "metrics.jsonl").read_bytes()
+    refused(command("bench.run", *tiny), "checkpoint", "damaged", "force=true")
+    assert (run / "metrics.jsonl").read_bytes() == metrics
+    assert command("bench.run", "force=true", *tiny).returncode == 0
+
+
+def test_other_data_under_a_begun_run_are_refused(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    command("bench.run", *tiny)
+    run = only_run(tmp_path)
+    os.remove(run / "result.json")
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["data"]["fingerprint"] = "of other data"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    refused(command("bench.run", *tiny), "begun with other data")
+
+
+def test_the_published_protocol_is_labelled_wherever_its_number_stands(
+    command: Command, tiny: list[str]
+) -> None:
+    done = command("bench.run", "selection=test", *tiny)
+    assert done.returncode == 0, done.stderr
+    assert "selected by test" in done.stdout
+    assert "0 validation" in done.stdout
+    assert "selected by TEST" in command("bench.status").stdout
+
+
+def test_a_distilled_set_is_evaluated_in_every_form(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    import numpy as np
+
+    command("bench.run", *tiny)
+    run = only_run(tmp_path)
+    expected = json.loads((run / "result.json").read_text())["evaluation"]["all_test"]
+    ours = command("bench.evaluate", f"distilled={run}")
+    assert ours.returncode == 0, ours.stderr
+    tensors = safetensors.torch.load_file(run / "distilled.safetensors")
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    backwards = np.arange(10)[::-1]
+    np.savez(
+        tmp_path / "theirs.npz",
+        x=arrays["images"][backwards].transpose(0, 2, 3, 1),
+        y=arrays["labels"].argmax(1)[backwards],
+    )
+    theirs = command("bench.evaluate", "distilled=theirs.npz", *tiny)
+    assert theirs.returncode == 0, theirs.stderr
+    records = [
+        json.loads(path.read_text()) for path in (tmp_path / "results/evaluations").iterdir()
+    ]
+    assert [record["evaluation"]["all_test"] for record in records] == [expected, expected]
+
+    np.savez(tmp_path / "pixels.npz", images=np.zeros((10, 8, 8, 1), np.uint8), labels=range(10))
+    pixels = command("bench.evaluate", "distilled=pixels.npz", *tiny)
+    assert "(pixels)" in pixels.stdout
+    real = command("bench.evaluate", "distilled=real_images", *tiny)
+    assert "1 random real images a class" in real.stdout
+    refused(command("bench.evaluate", "distilled=pixels.npz", *tiny, "ipc=x"), "ipc=x")
+    (tmp_path / "broken.npz").write_bytes(b"PK nothing")
+    refused(command("bench.evaluate", "distilled=broken.npz", *tiny), "broken.npz", "damaged")

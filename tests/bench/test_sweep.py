@@ -1,0 +1,275 @@
+"""Grids through the command, as a user meets them: plan, pool, kills, failures, status."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def outcomes(folder: Path) -> dict[str, Any]:
+    """What every run computed, without times."""
+    found = {}
+    for run in sorted((folder / "runs").iterdir()):
+        metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        found[run.name] = (
+            [{**line, "seconds": 0} for line in metrics],
+            (run / "measurements.jsonl").read_text(),
+            json.loads((run / "result.json").read_text())["evaluation"],
+            (run / "distilled.safetensors").read_bytes(),
+        )
+    return found
+
+
+def test_a_sweep_runs_its_grid_and_does_nothing_twice(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    first = command("bench.sweep", "grid=window_ablation", *tiny)
+    assert first.returncode == 0, first.stderr
+    assert "6 runs: 6 waiting" in first.stdout
+    assert "estimate: " in first.stdout
+    assert "6 runs: 6 done" in first.stdout
+    assert "\x1b" not in first.stdout  # plain lines where there is no terminal
+    before = outcomes(tmp_path / "results")
+    assert len(before) == 6
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "results/runs").rglob("*")}
+
+    second = command("bench.sweep", "grid=window_ablation", *tiny)
+    assert second.returncode == 0
+    assert "nothing is left to do" in second.stdout
+    for path, changed in times.items():
+        assert path.stat().st_mtime_ns == changed
+
+    more = command("bench.sweep", "grid=window_ablation", "only=rat_bptt", "seeds=3", *tiny)
+    assert "3 runs: 2 done, 1 waiting" in more.stdout
+    assert more.returncode == 0
+
+    anew = command("bench.sweep", "grid=window_ablation", "only=rat_bptt", "force=true", *tiny)
+    assert anew.returncode == 0
+    after = outcomes(tmp_path / "results")
+    assert {name: after[name] for name in before} == before
+
+    status = command("bench.status")
+    assert "7 runs: 7 done" in status.stdout
+    assert status.stdout.count("(n=2)") == 7
+    of_grid = command("bench.status", "grid=window_ablation", "only=forward_window", *tiny)
+    assert "2 runs: 2 done" in of_grid.stdout
+
+
+def test_a_sweep_killed_half_way_finishes_when_started_again(
+    command: Command, tiny: list[str], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    settings = ["grid=methods_comparison", "seeds=1", "workers=2", *tiny, "outer_steps=40"]
+    undisturbed = command("bench.sweep", *settings, "results_root=undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "bench.sweep", *settings, "checkpoint_seconds=0.1"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    )
+    runs = tmp_path / "results" / "runs"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if len(list(runs.glob("*/checkpoint.pt"))) >= 2:
+            break
+        time.sleep(0.01)
+    # First the sweep alone: its runs are orphans now. Then one of them.
+    sweep.kill()
+    sweep.wait()
+    alive = [json.loads(path.read_text()) for path in runs.glob("*/progress.json")]
+    running = [beat["pid"] for beat in alive if beat["state"] == "running"]
+    if running:
+        os.kill(running[0], signal.SIGKILL)
+        while Path(f"/proc/{running[0]}/cmdline").exists():
+            state = Path(f"/proc/{running[0]}/stat").read_text().split()[2]
+            if state == "Z":
+                break
+            time.sleep(0.01)
+        assert "lost" in command("bench.status").stdout
+    again = command("bench.sweep", *settings)
+    assert again.returncode == 0, again.stderr + again.stdout
+    assert outcomes(tmp_path / "results") == outcomes(tmp_path / "undisturbed")
+
+
+FAILING = """
+import os, signal
+from methods import StatelessMethod, Window
+
+class Raises(StatelessMethod):
+    def next_window(self, step, rng):
+        if step == 3:
+            raise RuntimeError("three is too much")
+        return Window(0, self.window_size)
+
+class Dies(Raises):
+    def next_window(self, step, rng):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Works(Raises):
+    def next_window(self, step, rng):
+        return Window(0, self.window_size)
+"""
+
+
+def test_a_failing_run_is_named_with_its_cause_and_stops_no_other(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(FAILING)
+    (tmp_path / "mine.yaml").write_text(
+        "runs: [{method: 'own:Raises'}, {method: 'own:Dies'}, {method: 'own:Works'}]\n"
+    )
+    done = command("bench.sweep", "grid=mine.yaml", *tiny)
+    assert done.returncode == 1
+    assert "three is too much" in done.stderr
+    assert "SIGKILL" in done.stderr
+    assert "Traceback" not in done.stderr
+    status = command("bench.status").stdout
+    assert "3 runs: 1 done, 2 failed" in status
+
+    (tmp_path / "own.py").write_text(FAILING.replace("raise RuntimeError", "print"))
+    mended = command("bench.sweep", "grid=mine.yaml", *tiny)
+    assert "1 done, 2 failed" in mended.stdout
+    assert "2 done, 1 failed" in mended.stdout
+
+
+def test_the_plan_runs_nothing(command: Command, tiny: list[str], tmp_path: Path) -> None:
+    done = command("bench.sweep", "grid=window_ablation", "dry_run=true", *tiny)
+    assert done.returncode == 0, done.stderr
+    assert "6 runs: 6 waiting" in done.stdout
+    assert "estimate: " in done.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_ctrl_c_stops_the_runs_at_a_checkpoint(
+    tiny: list[str], tmp_path: Path, environment: dict[str, str], command: Command
+) -> None:
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "bench.sweep", "grid=window_ablation", *tiny, "outer_steps=100000"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    runs = tmp_path / "results" / "runs"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if len([path for path in runs.glob("*/metrics.jsonl") if path.stat().st_size]) >= 2:
+            break
+        time.sleep(0.01)
+    sweep.send_signal(signal.SIGINT)
+    out, err = sweep.communicate(timeout=90)
+    assert sweep.returncode == 130
+    assert "the same command goes on" in out
+    assert err == ""
+    states = [json.loads(path.read_text())["state"] for path in runs.glob("*/progress.json")]
+    assert states == ["stopped"] * len(states)
+    assert len(list(runs.glob("*/checkpoint.pt"))) == len(states) >= 2
+    assert "stopped" in command("bench.status").stdout
+
+
+def test_two_sweeps_at_once_make_every_run_once(
+    command: Command, tiny: list[str], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    arguments = ["bench.sweep", "grid=methods_comparison", "seeds=1", "workers=1", *tiny]
+    beside = subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    done = command(*arguments)
+    out, _ = beside.communicate(timeout=250)
+    assert (done.returncode, beside.returncode) == (0, 0), done.stderr + out
+    for run in (tmp_path / "results" / "runs").iterdir():
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        steps = [json.loads(line)["step"] for line in lines]
+        assert steps == list(range(6))
+        assert len(json.loads((run / "manifest.json").read_text())["starts"]) == 1
+
+
+def test_on_a_terminal_the_progress_is_a_live_table(
+    tiny: list[str], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    master, slave = pty.openpty()
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "bench.sweep", "grid=window_ablation", "only=rat_bptt", *tiny],
+        cwd=tmp_path,
+        env={**environment, "TERM": "xterm", "COLUMNS": "140"},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # the terminal's other end is closed: the sweep has ended
+            break
+        if not part:
+            break
+        shown += part
+    os.close(master)
+    assert sweep.wait(60) == 0
+    assert b"\x1b[" in shown
+    assert b"running" in shown
+    assert b"2 runs: 2 done" in shown
+
+
+def test_the_runs_can_be_made_in_this_process(command: Command, tiny: list[str]) -> None:
+    done = command("bench.sweep", "grid=window_ablation", "only=rat_bptt", "launcher=inline", *tiny)
+    assert done.returncode == 0, done.stderr
+    assert "2 runs: 2 done" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "grid=window_ablation"),
+        (["grid=window_ablaton"], "window_ablation"),
+        (["grid=window_ablation", "only=bptt"], "rat_bptt"),
+        (["grid=window_ablation", "seds=3"], "did you mean seeds?"),
+        (["grid=window_ablation", "launcher=slurmm"], "local"),
+        (["grid=window_ablation", "scale=cpu", "data_root=nowhere"], "bench.prepare"),
+    ],
+)
+def test_a_wrong_command_gets_one_line(
+    command: Command, arguments: list[str], told: str, tmp_path: Path
+) -> None:
+    done = command("bench.sweep", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert told in done.stderr
+    assert not list((tmp_path / "results").rglob("config.json"))
+
+
+@pytest.mark.parametrize("module", ["bench.sweep", "bench.status", "bench.run"])
+def test_help_and_status_need_no_torch(module: str, environment: dict[str, str]) -> None:
+    # The claim is half a second; what makes it true is that torch is not imported.
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = [{module!r}, '--help']\n"
+        "try:\n"
+        f"    runpy.run_module({module!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0\n"
+        "assert 'torch' not in sys.modules and 'pandas' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "window_size=" in done.stdout

@@ -1,0 +1,77 @@
+"""Shared by all tests: settings small enough for a second, and commands run as a user runs them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported: the tests' tensors are too small for a second thread to help.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Every part of a run takes place, on the bundled digits, within about a second.
+TINY = [
+    "scale=quick",
+    "width=4",
+    "depth=1",
+    "unroll_length=4",
+    "window_size=2",
+    "target_batch=32",
+    "outer_steps=6",
+    "variance_every=3",
+    "variance_samples=4",
+    "accuracy_every=2",
+    "accuracy_networks=2",
+    "accuracy_steps=3",
+    "evaluation_networks=2",
+    "evaluation_steps=[2,4]",
+]
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of whitened digits for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def tiny() -> list[str]:
+    """Settings of a run of about a second."""
+    return list(TINY)
+
+
+@pytest.fixture
+def environment(cache_root: Path) -> dict[str, str]:
+    """The environment of a command: this source tree, one thread, the tests' own cache."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        "BENCH_CACHE_ROOT": str(cache_root),
+    }
+
+
+@pytest.fixture
+def command(tmp_path: Path, environment: dict[str, str]) -> Command:
+    """`command("bench.run", "seed=1", ...)` runs `python -m bench.run seed=1 ...` in an empty
+    folder, without a terminal."""
+
+    def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=250,
+            check=False,
+        )
+
+    return run

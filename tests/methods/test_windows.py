@@ -1,0 +1,176 @@
+"""The window that each method chooses, against enumeration of all windows that it may choose."""
+
+import json
+import math
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.randomness import python_random
+from methods import METHODS, BackwardWindow, Window, make_method
+from methods.window import Method
+
+DRAWS_PER_OUTCOME = 1000
+
+
+def draw_windows(method: Method, draws: int) -> Counter[tuple[int, int]]:
+    """How often each window is chosen in `draws` outer steps."""
+    windows = (method.next_window(step, python_random(7, "window", step)) for step in range(draws))
+    return Counter((window.start, window.stop) for window in windows)
+
+
+def assert_uniform(counts: Counter[tuple[int, int]], outcomes: set[tuple[int, int]]) -> None:
+    """Every outcome occurs, no other does, and each count lies within 4 standard deviations."""
+    assert set(counts) == outcomes
+    draws, probability = counts.total(), 1 / len(outcomes)
+    deviation = math.sqrt(draws * probability * (1 - probability))
+    assert all(abs(count - draws * probability) <= 4 * deviation for count in counts.values())
+
+
+@pytest.mark.parametrize(("unroll_length", "window_size"), [(1, 1), (5, 5), (9, 2), (40, 12)])
+def test_bptt_always_takes_the_whole_trajectory(unroll_length: int, window_size: int) -> None:
+    method = make_method("bptt", unroll_length, window_size)
+    assert set(draw_windows(method, 50)) == {(0, unroll_length)}
+
+
+@pytest.mark.parametrize(("unroll_length", "window_size"), [(1, 1), (5, 5), (9, 2), (40, 12)])
+def test_t_bptt_always_takes_the_last_steps(unroll_length: int, window_size: int) -> None:
+    method = make_method("t_bptt", unroll_length, window_size)
+    assert set(draw_windows(method, 50)) == {(unroll_length - window_size, unroll_length)}
+
+
+@pytest.mark.parametrize(("unroll_length", "window_size"), [(1, 1), (5, 5), (9, 2), (20, 13)])
+def test_rat_bptt_is_uniform_on_all_windows_of_its_size(
+    unroll_length: int, window_size: int
+) -> None:
+    outcomes = {
+        (start, stop)
+        for start in range(unroll_length)
+        for stop in range(start + 1, unroll_length + 1)
+        if stop - start == window_size
+    }
+    method = make_method("rat_bptt", unroll_length, window_size)
+    assert_uniform(draw_windows(method, DRAWS_PER_OUTCOME * len(outcomes)), outcomes)
+
+
+@pytest.mark.parametrize(
+    ("unroll_length", "window_size", "min_length", "shortest"),
+    [(9, 4, 0, 4), (9, 4, 1, 1), (9, 4, 7, 7), (9, 4, 9, 9), (6, 6, 0, 6)],
+)
+def test_r_bptt_is_uniform_on_lengths_from_min_length_which_is_the_window_size_by_default(
+    unroll_length: int, window_size: int, min_length: int, shortest: int
+) -> None:
+    outcomes = {(0, length) for length in range(shortest, unroll_length + 1)}
+    method = make_method("r_bptt", unroll_length, window_size, {"min_length": min_length})
+    assert_uniform(draw_windows(method, DRAWS_PER_OUTCOME * len(outcomes)), outcomes)
+
+
+def test_r_bptt_without_options_starts_its_lengths_at_the_window_size() -> None:
+    counts = draw_windows(make_method("r_bptt", 8, 5), 500)
+    assert set(counts) == {(0, 5), (0, 6), (0, 7), (0, 8)}
+
+
+@st.composite
+def method_settings(draw: st.DrawFn) -> tuple[str, int, int]:
+    unroll_length = draw(st.integers(1, 60))
+    return draw(st.sampled_from(list(METHODS))), unroll_length, draw(st.integers(1, unroll_length))
+
+
+@given(
+    settings=method_settings(),
+    seed=st.integers(0, 2**32),
+    losses=st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=40),
+)
+def test_windows_of_every_method_lie_within_the_trajectory(
+    settings: tuple[str, int, int], seed: int, losses: list[float]
+) -> None:
+    name, unroll_length, window_size = settings
+    method = make_method(name, unroll_length, window_size)
+    if hasattr(method, "patience"):
+        method = make_method(name, unroll_length, window_size, {"patience": 1, "smoothing": 0.0})
+    for step, loss in enumerate([0.0, *losses]):
+        window = method.next_window(step, python_random(seed, "window", step))
+        assert 0 <= window.start < window.stop <= unroll_length
+        if name not in ("bptt", "r_bptt"):
+            assert window.size == window_size
+        method.observe(step, loss)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_window_depends_on_the_random_numbers_only_through_the_given_generator(
+    name: str,
+) -> None:
+    before = random.getstate()
+    first, second = make_method(name, 30, 7), make_method(name, 30, 7)
+    for step in range(20):
+        window = first.next_window(step, random.Random(step))
+        assert window == second.next_window(step, random.Random(step))
+    assert random.getstate() == before
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_restored_from_json_goes_on_as_the_uninterrupted_one(name: str) -> None:
+    options = {"patience": 3, "smoothing": 0.8} if name.endswith("_window") else {}
+    losses = [python_random(3, "loss", step).random() for step in range(60)]
+
+    def windows(method: Method, steps: range) -> list[Window]:
+        chosen: list[Window] = []
+        for step in steps:
+            chosen.append(method.next_window(step, python_random(1, "window", step)))
+            method.observe(step, losses[step])
+        return chosen
+
+    uninterrupted = windows(make_method(name, 40, 4, options), range(60))
+    for interruption in (0, 1, 17, 30):
+        stopped = make_method(name, 40, 4, options)
+        windows(stopped, range(interruption))
+        restored = make_method(name, 40, 4, options)
+        restored.load_state(json.loads(json.dumps(stopped.state(), allow_nan=False)))
+        assert windows(restored, range(interruption, 60)) == uninterrupted[interruption:]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("unroll_length", "window_size"), [(4, 5), (4, 0), (4, -1), (0, 0)])
+def test_window_sizes_that_do_not_fit_the_trajectory_are_refused(
+    name: str, unroll_length: int, window_size: int
+) -> None:
+    with pytest.raises(ValueError, match="window_size"):
+        make_method(name, unroll_length, window_size)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("r_bptt", "min_length", -1),
+        ("r_bptt", "min_length", 11),
+        ("forward_window", "patience", 0),
+        ("backward_window", "patience", -3),
+        ("forward_window", "smoothing", 1.0),
+        ("backward_window", "smoothing", -0.1),
+        ("backward_window", "smoothing", math.nan),
+    ],
+)
+def test_options_outside_their_range_are_refused_by_name(
+    name: str, option: str, value: float
+) -> None:
+    with pytest.raises(ValueError, match=option):
+        make_method(name, 10, 3, {option: value})
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (3, 3), (3, 2)])
+def test_an_empty_or_negative_window_is_refused(start: int, stop: int) -> None:
+    with pytest.raises(ValueError, match="start"):
+        Window(start, stop)
+
+
+def test_the_size_of_a_window_is_the_number_of_its_steps() -> None:
+    assert Window(3, 8).size == len(range(3, 8))
+
+
+def test_backward_moving_is_not_forward_moving() -> None:
+    assert make_method("backward_window", 9, 2).next_window(0, random.Random(0)) == Window(0, 2)
+    assert make_method("forward_window", 9, 2).next_window(0, random.Random(0)) == Window(7, 9)
+    assert METHODS["backward_window"] is BackwardWindow
