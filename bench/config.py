@@ -163,7 +163,7 @@ def check(config: RunConfig) -> None:
     """
     try:
         make_method(config.method, config.unroll_length, config.window_size, config.method_options)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise UserError(str(error)) from error
     at_least_one = (
         "redraw_every ipc target_batch width depth outer_steps evaluation_networks"

@@ -55,7 +55,7 @@ def method_class(name: str) -> type:
         )
     try:
         return getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError) as error:
         raise ValueError(f"method {name!r} cannot be imported: {error}") from error
 
 
@@ -83,6 +83,9 @@ def make_method(
     Raises:
         ValueError: an unknown name, or settings that the method refuses.
     """
-    return method_class(name)(
-        unroll_length=unroll_length, window_size=window_size, **(options or {})
-    )
+    try:
+        return method_class(name)(
+            unroll_length=unroll_length, window_size=window_size, **(options or {})
+        )
+    except TypeError as error:
+        raise ValueError(f"method {name!r}: {error}") from error

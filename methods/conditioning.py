@@ -49,7 +49,7 @@ class EMAClipping:
     """
 
     def __init__(self, ratio: float, decay: float) -> None:
-        if ratio <= 0:
+        if not ratio > 0:
             raise ValueError(f"clip_ratio={ratio} must be positive")
         if not 0 <= decay < 1:
             raise ValueError(f"clip_decay={decay} must lie in [0, 1)")

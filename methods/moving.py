@@ -1,5 +1,6 @@
 """Windows that move along the trajectory when learning stagnates (paper, C.2, Figure 5)."""
 
+import math
 import random
 from abc import ABC, abstractmethod
 from typing import Any
@@ -41,6 +42,8 @@ class MovingWindow(StatelessMethod, ABC):
         return Window(self.start, self.start + self.window_size)
 
     def observe(self, step: int, outer_loss: float) -> None:
+        if not math.isfinite(outer_loss):
+            return  # one NaN would stay in the average until the next shift
         self.average = (
             outer_loss
             if self.average is None

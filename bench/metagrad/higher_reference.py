@@ -42,8 +42,8 @@ class HigherEngine:
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """The leaves (images[, labels]) and the single-sample outer losses [batch]."""
         network = copy.deepcopy(problem.network)
+        network.to(problem.images)  # first: loading into float32 would round float64 parameters
         network.load_state_dict(problem.parameters)
-        network.to(problem.images)
         images = problem.images.detach().requires_grad_()
         labels = problem.labels.detach().requires_grad_(problem.learn_labels)
         with higher.innerloop_ctx(
@@ -58,8 +58,20 @@ class HigherEngine:
                     batch_images, batch_labels = batch_images.detach(), batch_labels.detach()
                 loss = inner_loss(unrolled(batch_images), batch_labels)
                 optimizer.step(loss, override=step_settings(problem.optimizer, t))
+                if t < window.start:
+                    detach_state(optimizer)
             losses = outer_losses(unrolled(target_images), target_labels)
         return ((images, labels) if problem.learn_labels else (images,)), losses
+
+
+def detach_state(optimizer: Any) -> None:
+    """Cut the graph that `higher` records of its optimiser's state even with tracking off, where
+    weight decay brings the parameters into it."""
+    for group in optimizer.state:
+        for state in group.values():
+            for name, value in state.items():
+                if isinstance(value, Tensor):
+                    state[name] = value.detach()
 
 
 def torch_optimizer(optimizer: InnerOptimizer, network: torch.nn.Module) -> torch.optim.Optimizer:

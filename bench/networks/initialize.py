@@ -23,13 +23,15 @@ def initial_parameters(network: nn.Module, generator: torch.Generator) -> dict[s
         if isinstance(module, nn.Conv2d | nn.Linear):
             bound = 1 / math.sqrt(module.weight[0].numel())
             drawn = {
-                name: torch.empty(tensor.shape).uniform_(-bound, bound, generator=generator)
+                name: torch.empty(tensor.shape, dtype=torch.float32).uniform_(
+                    -bound, bound, generator=generator
+                )
                 for name, tensor in own.items()
             }
         elif isinstance(module, nn.GroupNorm):
             drawn = {
-                "weight": torch.ones(own["weight"].shape),
-                "bias": torch.zeros(own["bias"].shape),
+                "weight": torch.ones(own["weight"].shape, dtype=torch.float32),
+                "bias": torch.zeros(own["bias"].shape, dtype=torch.float32),
             }
         else:
             raise TypeError(

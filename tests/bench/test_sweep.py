@@ -33,7 +33,7 @@ def outcomes(folder: Path) -> dict[str, Any]:
 def test_a_sweep_runs_its_grid_and_does_nothing_twice(
     command: Command, tiny: list[str], tmp_path: Path
 ) -> None:
-    first = command("bench.sweep", "grid=window_ablation", *tiny)
+    first = command("bench.sweep", "grid=window_ablation", "seeds=2", *tiny)
     assert first.returncode == 0, first.stderr
     assert "6 runs: 6 waiting" in first.stdout
     assert "estimate: " in first.stdout
@@ -43,7 +43,7 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
     assert len(before) == 6
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "results/runs").rglob("*")}
 
-    second = command("bench.sweep", "grid=window_ablation", *tiny)
+    second = command("bench.sweep", "grid=window_ablation", "seeds=2", *tiny)
     assert second.returncode == 0
     assert "nothing is left to do" in second.stdout
     for path, changed in times.items():
@@ -53,7 +53,9 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
     assert "3 runs: 2 done, 1 waiting" in more.stdout
     assert more.returncode == 0
 
-    anew = command("bench.sweep", "grid=window_ablation", "only=rat_bptt", "force=true", *tiny)
+    anew = command(
+        "bench.sweep", "grid=window_ablation", "seeds=2", "only=rat_bptt", "force=true", *tiny
+    )
     assert anew.returncode == 0
     after = outcomes(tmp_path / "results")
     assert {name: after[name] for name in before} == before
@@ -61,7 +63,9 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
     status = command("bench.status")
     assert "7 runs: 7 done" in status.stdout
     assert status.stdout.count("(n=2)") == 7
-    of_grid = command("bench.status", "grid=window_ablation", "only=forward_window", *tiny)
+    of_grid = command(
+        "bench.status", "grid=window_ablation", "seeds=2", "only=forward_window", *tiny
+    )
     assert "2 runs: 2 done" in of_grid.stdout
 
 
@@ -143,7 +147,7 @@ def test_a_failing_run_is_named_with_its_cause_and_stops_no_other(
 
 
 def test_the_plan_runs_nothing(command: Command, tiny: list[str], tmp_path: Path) -> None:
-    done = command("bench.sweep", "grid=window_ablation", "dry_run=true", *tiny)
+    done = command("bench.sweep", "grid=window_ablation", "seeds=2", "dry_run=true", *tiny)
     assert done.returncode == 0, done.stderr
     assert "6 runs: 6 waiting" in done.stdout
     assert "estimate: " in done.stdout
@@ -205,7 +209,15 @@ def test_on_a_terminal_the_progress_is_a_live_table(
 ) -> None:
     master, slave = pty.openpty()
     sweep = subprocess.Popen(
-        [sys.executable, "-m", "bench.sweep", "grid=window_ablation", "only=rat_bptt", *tiny],
+        [
+            sys.executable,
+            "-m",
+            "bench.sweep",
+            "grid=window_ablation",
+            "seeds=2",
+            "only=rat_bptt",
+            *tiny,
+        ],
         cwd=tmp_path,
         env={**environment, "TERM": "xterm", "COLUMNS": "140"},
         stdin=slave,
@@ -230,7 +242,9 @@ def test_on_a_terminal_the_progress_is_a_live_table(
 
 
 def test_the_runs_can_be_made_in_this_process(command: Command, tiny: list[str]) -> None:
-    done = command("bench.sweep", "grid=window_ablation", "only=rat_bptt", "launcher=inline", *tiny)
+    done = command(
+        "bench.sweep", "grid=window_ablation", "seeds=2", "only=rat_bptt", "launcher=inline", *tiny
+    )
     assert done.returncode == 0, done.stderr
     assert "2 runs: 2 done" in done.stdout
 

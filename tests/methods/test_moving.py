@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods import BackwardWindow, ForwardWindow
+from methods import BackwardWindow, ForwardWindow, Window
 from methods.moving import MovingWindow
 
 
@@ -116,3 +116,11 @@ def test_the_papers_patience_is_the_default() -> None:
     seen = starts(method, [1.0] * 2001)
     assert seen[2000] == 0
     assert seen[2001] == 10
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_passed_over(bad: float) -> None:
+    method = BackwardWindow(12, 3, patience=5, smoothing=0.5)
+    for step in range(40):
+        method.observe(step, bad if step == 2 else 40.0 - step)
+    assert method.next_window(40, random.Random(0)) == Window(0, 3)

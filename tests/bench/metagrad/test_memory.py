@@ -23,7 +23,9 @@ class GraphMeter:
         self.live = self.peak = 0
 
     def pack(self, tensor: Tensor) -> "Held":
-        held = Held(tensor)
+        # Detached: a node that holds its own output would hold itself, and never be freed. Autograd
+        # puts the graph back when it unpacks.
+        held = Held(tensor.detach())
         self.live += held.n_bytes
         self.peak = max(self.peak, self.live)
         weakref.finalize(held, self._release, held.n_bytes)
