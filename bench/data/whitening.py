@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.errors import UserError
@@ -97,13 +98,15 @@ class Whitening:
             images: floats `[n, C, H, W]`, whitened.
 
         Returns:
-            `[n, C, H, W]` of the same type, clipped to [0, 1], with the average brightness and
-            contrast of the training images.
+            `[n, C, H, W]` of the same type, clipped to [0, 1]. The whitening of a real image undone
+            has mean 0 and norm 1; distilled images are scaled to norm 1 too, then all get the
+            average brightness and contrast of the training images.
         """
         flat = images.flatten(1)  # [n, D]
         if self.eigenvectors is not None and self.gains is not None:
             eigenvectors = self.eigenvectors.to(flat)
             flat = ((flat @ eigenvectors) / self.gains.to(flat)) @ eigenvectors.T
+        flat = F.normalize(flat, dim=1)
         return (flat * self.norm + self.mean).clamp(0, 1).view(images.shape)
 
     def state(self) -> dict[str, Tensor]:
