@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.batches import InnerBatches, make_inner_optimizer, target_batch
 from bench.config import RunConfig
 from bench.data import TargetSet
-from bench.evaluation import make_network
+from bench.ingredients import make_network
 from bench.metagrad import MetaGradient, Problem, make_engine, normalized_variance
 from bench.networks import initial_parameters
 from bench.randomness import python_random, torch_generator

@@ -17,7 +17,7 @@ from bench.config import Place, RunConfig, resolve
 from bench.data import TargetSet
 from bench.distill import Distillation
 from bench.evaluation import evaluate
-from bench.execute import choose_device, load_data
+from bench.ingredients import choose_device, load_data
 from bench.settings import command, parse, typed
 
 USAGE = """

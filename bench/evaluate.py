@@ -58,7 +58,8 @@ def main(argv: list[str]) -> int:
     import torch
 
     from bench import manifest
-    from bench.execute import choose_device, load_data
+    from bench.evaluation import evaluate, evaluate_real_images
+    from bench.ingredients import choose_device, load_data
 
     device = choose_device(place.device)
     if place.threads:
@@ -75,10 +76,10 @@ def main(argv: list[str]) -> int:
     )
     if found is None:
         what = f"{config.ipc} random real images a class"
-        evaluation = evaluate_real_images(config, target_set)
+        evaluation = evaluate_real_images(config, target_set, **protocol(config))
     else:
         images, labels, what = prepared(found, options, target_set)
-        evaluation = evaluate_distilled(config, target_set, images, labels)
+        evaluation = evaluate(config, target_set, images, labels, **protocol(config))
     summary = evaluation.summary(config.selection)
     print(f"{what}: {options.distilled}")
     print_table(evaluation, summary)
@@ -164,63 +165,18 @@ def prepared(
     return images[order].to(like), labels[order].to(like), what
 
 
-def evaluate_distilled(
-    config: RunConfig, target_set: "TargetSet", images: "Tensor", labels: "Tensor"
-) -> "Evaluation":
-    """The final evaluation of a run, of any distilled set."""
-    from bench.evaluation import evaluate
+def protocol(config: RunConfig) -> dict[str, Any]:
+    """The final evaluation of a run, told as it goes: the same networks as there."""
 
-    return evaluate(
-        config,
-        target_set,
-        images,
-        labels,
-        networks=config.evaluation_networks,
-        steps=config.evaluation_steps,
-        purpose="evaluation",
-        report=lambda trained: print(
-            f"trained {trained} of {config.evaluation_networks} networks", flush=True
-        ),
-    )
+    def report(trained: int) -> None:
+        print(f"trained {trained} of {config.evaluation_networks} networks", flush=True)
 
-
-def evaluate_real_images(config: RunConfig, target_set: "TargetSet") -> "Evaluation":
-    """The same with `ipc` random training images a class, drawn anew for each network."""
-    import torch
-
-    from bench.evaluation import Evaluation, evaluate
-    from bench.randomness import torch_generator
-
-    classes = len(target_set.classes)
-    parts = []
-    for k in range(config.evaluation_networks):
-        generator = torch_generator(config.seed, "real_images", k)
-        shuffled = torch.randperm(len(target_set.train), generator=generator)
-        found = target_set.train.labels.cpu()[shuffled]
-        chosen = torch.cat([shuffled[found == c][: config.ipc] for c in range(classes)])
-        if len(chosen) < classes * config.ipc:
-            raise UserError(f"ipc={config.ipc}: some class has fewer training images")
-        chosen = chosen.to(target_set.train.labels.device)
-        labels = torch.nn.functional.one_hot(target_set.train.labels[chosen], classes)
-        images = target_set.train.images[chosen]
-        parts.append(
-            evaluate(
-                config,
-                target_set,
-                images,
-                labels.to(images),
-                networks=1,
-                steps=config.evaluation_steps,
-                purpose="evaluation",
-                indices=(k,),
-            )
-        )
-        print(f"trained {k + 1} of {config.evaluation_networks} networks", flush=True)
-    return Evaluation(
-        parts[0].steps,
-        torch.cat([part.validation for part in parts]),
-        torch.cat([part.test for part in parts]),
-    )
+    return {
+        "networks": config.evaluation_networks,
+        "steps": config.evaluation_steps,
+        "purpose": "evaluation",
+        "report": report,
+    }
 
 
 def print_table(evaluation: "Evaluation", summary: dict[str, Any]) -> None:

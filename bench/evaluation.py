@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.batches import InnerBatches, make_inner_optimizer
 from bench.config import RunConfig
 from bench.data import TargetSet
 from bench.data.target_set import Split
+from bench.errors import UserError
+from bench.ingredients import make_network
 from bench.metagrad import FlatNetwork
-from bench.networks import build_network, initial_parameters
+from bench.networks import initial_parameters
 from bench.randomness import torch_generator
 
 FORWARD_BATCH = 1000  # images at once when accuracy is measured; changes memory only
@@ -95,6 +98,53 @@ def evaluate(
     return Evaluation(steps, torch.tensor(validation), torch.tensor(test))
 
 
+def evaluate_real_images(
+    config: RunConfig,
+    target_set: TargetSet,
+    *,
+    networks: int,
+    steps: list[int],
+    purpose: str,
+    report: Callable[[int], None] = lambda trained: None,
+) -> Evaluation:
+    """The same with `ipc` random training images a class, drawn anew for each network: what a
+    distilled set has to beat.
+
+    Raises:
+        UserError: some class has fewer than `ipc` training images.
+    """
+    labels_of_train = target_set.train.labels.cpu()
+    classes = len(target_set.classes)
+    parts = []
+    for k in range(networks):
+        generator = torch_generator(config.seed, "real_images", k)
+        shuffled = torch.randperm(len(target_set.train), generator=generator)
+        by_class = [shuffled[labels_of_train[shuffled] == c][: config.ipc] for c in range(classes)]
+        chosen = torch.cat(by_class)
+        if len(chosen) < classes * config.ipc:
+            raise UserError(f"ipc={config.ipc}: some class has fewer training images")
+        images = target_set.train.images[chosen.to(target_set.train.images.device)]
+        labels = F.one_hot(labels_of_train[chosen], classes).to(images)
+        parts.append(
+            evaluate(
+                config,
+                target_set,
+                images,
+                labels,
+                networks=1,
+                steps=steps,
+                purpose=purpose,
+                indices=(k,),
+            )
+        )
+        report(k + 1)
+    return Evaluation(
+        sorted(steps),
+        torch.cat([part.validation for part in parts]),
+        torch.cat([part.test for part in parts]),
+    )
+
+
 def _train(
     config: RunConfig,
     network: nn.Module,
@@ -133,14 +183,3 @@ def accuracy(network: FlatNetwork, theta: Tensor, split: Split) -> float:
         )
     )
     return float(right) / len(split.labels)
-
-
-def make_network(config: RunConfig, target_set: TargetSet) -> nn.Module:
-    """The architecture of `config` for the images of `target_set`."""
-    return build_network(
-        config.arch,
-        image_shape=target_set.image_shape,
-        classes=len(target_set.classes),
-        width=config.width,
-        depth=config.depth,
-    )

@@ -4,11 +4,9 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
@@ -16,11 +14,13 @@ import torch
 
 from bench import manifest
 from bench.config import Place, RunConfig, identity
-from bench.data import TargetSet, load_target_set
+from bench.data import TargetSet
 from bench.data.distilled_set import DistilledSet
-from bench.distill import Distillation, Diverged, OuterStep
+from bench.distill import Distillation, OuterStep
 from bench.errors import UserError
 from bench.evaluation import Evaluation, evaluate
+from bench.failures import describe_error
+from bench.ingredients import choose_device, load_data
 from bench.pictures import save_picture
 from bench.progress import Heartbeat
 from bench.store import Recorder, RunFolder, RunIsTaken, now
@@ -66,25 +66,6 @@ def execute(folder: RunFolder, place: Place, reporter: Reporter) -> dict[str, An
             except Exception as error:
                 folder.write("error", describe_error(error))
                 raise
-
-
-def describe_error(error: Exception) -> dict[str, Any]:
-    """What error.json says: the class of the cause, the message, the traceback."""
-    message = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, Diverged):
-        kind = "diverged"
-    elif isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in message:
-        kind = "out of memory"
-    else:
-        kind = "error"
-        if not isinstance(error, UserError):
-            message = f"{type(error).__name__}: {message}"
-    return {
-        "kind": kind,
-        "message": message[:500],
-        "time": now(),
-        "traceback": "".join(traceback.format_exception(error)),
-    }
 
 
 @dataclass
@@ -349,31 +330,3 @@ class _Execution:
 def columns_for(config: RunConfig) -> int:
     """Images a row in a picture of the distilled set: one class a row, or 10 where IPC is 1."""
     return config.ipc if config.ipc > 1 else 10
-
-
-def load_data(config: RunConfig, place: Place, device: torch.device) -> TargetSet:
-    """The run's target set, on the device. Nothing is held out where the test set selects."""
-    return load_target_set(
-        config.dataset,
-        data_root=Path(place.data_root).expanduser(),
-        cache_root=Path(place.cache_root).expanduser(),
-        zca=config.zca,
-        zca_lambda=config.zca_lambda,
-        validation_fraction=0.0 if config.selection == "test" else config.validation_fraction,
-    ).to(device, getattr(torch, config.precision))
-
-
-def choose_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is the GPU where there is one.
-
-    Raises:
-        UserError: there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name}: {str(error).splitlines()[0]}") from error
-    return device

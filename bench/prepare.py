@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     import torch
 
     from bench.data import download, find_source
-    from bench.execute import load_data
+    from bench.ingredients import load_data
 
     data_root = Path(place.data_root).expanduser()
     if options.download and find_source(config.dataset, data_root) is None:

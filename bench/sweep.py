@@ -2,12 +2,13 @@
 killed."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import run as one_run
 from bench.config import Place, RunConfig, experiment_identity
@@ -19,6 +20,9 @@ from bench.progress import Progress, log_path, progress_of
 from bench.settings import command, keys_of, only, parse, setting, typed
 from bench.status import console, duration, rows, summary, table
 from bench.store import RunFolder, Store
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 USAGE = f"""
 python -m bench.sweep grid=NAME [key=value ...]     run a grid: {", ".join(grid_names())}
@@ -82,6 +86,7 @@ def main(argv: list[str]) -> int:
     folders = [each.folder for each in to_do]
     launcher = make_launcher(options, place, folders)
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` is as good as Ctrl-C
         watch(launcher, planned)
     except KeyboardInterrupt:
         print("\ninterrupted: waiting for the runs to write their checkpoints", flush=True)
@@ -167,9 +172,9 @@ def watch(launcher: Launcher, planned: list[Planned]) -> None:
     out = console()
     folders = [run.folder for run in planned]
     if out.is_terminal and not isinstance(launcher, Inline):
-        with Live(table(rows(folders)), console=out, refresh_per_second=4, transient=True) as live:
+        with Live(console=out, auto_refresh=False, transient=True) as live:
             while launcher.poll():
-                live.update(table(rows(folders)))
+                live.update(live_view(rows(folders), out.height), refresh=True)
                 time.sleep(POLL_SECONDS)
         return
     told: dict[str, str] = {}
@@ -187,6 +192,16 @@ def watch(launcher: Launcher, planned: list[Planned]) -> None:
                 if progress.state == "running":
                     print(plain_line(folder, progress), flush=True)
         time.sleep(POLL_SECONDS)
+
+
+def live_view(standing: list[tuple[RunFolder, Progress]], height: int) -> "Group":
+    """The table and a summary; where the terminal is too low for all runs, those at work only."""
+    from rich.console import Group
+
+    told = summary([progress for _, progress in standing])
+    if len(standing) + 3 > height:
+        standing = [row for row in standing if row[1].state == "running"]
+    return Group(table(standing[: max(1, height - 3)]), told)
 
 
 def plain_line(folder: RunFolder, progress: Progress) -> str:

@@ -1,15 +1,23 @@
 """Shared by all tests: settings small enough for a second, and commands run as a user runs them."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 # Before torch is imported: the tests' tensors are too small for a second thread to help.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts the tests in the background makes them ignore Ctrl-C, and every command that
+# they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -32,6 +40,7 @@ TINY = [
 ]
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +84,34 @@ def command(tmp_path: Path, environment: dict[str, str]) -> Command:
         )
 
     return run
+
+
+@pytest.fixture
+def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Start]:
+    """`start("bench.sweep", "grid=...", ...)` does not wait; what still runs when the test ends,
+    however it ends, is killed with all that it started."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(module: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            **{
+                "cwd": tmp_path,
+                "env": environment,
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                "text": True,
+                **options,
+            },
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        process.kill()
+        process.communicate()

@@ -147,9 +147,9 @@ def test_different_data_is_told(results: "Maker") -> None:
 
 
 def test_what_is_finished_is_drawn_and_what_is_missing_is_told(results: "Maker", capsys) -> None:
-    for config in results.configs("window_ablation")[:3]:
+    for config in results.configs("window_ablation", seeds=2)[:3]:
         results.run(config)
-    table = plotted(results, "figure=5")
+    table = plotted(results, "figure=5", "seeds=2")
     assert table.groupby("label")["n"].max().to_dict() == {
         "Forward moving": 1,
         "Random uniform (RaT-BPTT)": 2,
@@ -157,7 +157,7 @@ def test_what_is_finished_is_drawn_and_what_is_missing_is_told(results: "Maker",
     note = capsys.readouterr().err
     assert "lacks 3 of 6 runs" in note
     assert "Forward moving seed 1 (not started)" in note
-    assert "python -m bench.sweep grid=window_ablation scale=quick results_root=" in note
+    assert "python -m bench.sweep grid=window_ablation scale=quick seeds=2 results_root=" in note
 
 
 def test_a_figure_of_other_settings_takes_no_ones_place(results: "Maker") -> None:

@@ -11,8 +11,9 @@ from torch import Tensor
 from bench.config import RunConfig
 from bench.data import TargetSet, load_target_set
 from bench.data.target_set import Split
-from bench.evaluation import Evaluation, accuracy, evaluate, make_network
+from bench.evaluation import Evaluation, accuracy, evaluate
 from bench.grids import single_run
+from bench.ingredients import make_network
 from bench.metagrad import FlatNetwork
 from bench.networks import initial_parameters
 from bench.randomness import torch_generator

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import safetensors.torch
 from PIL import Image
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 def only_run(folder: Path) -> Path:
@@ -92,18 +92,15 @@ def test_a_run_leaves_everything_it_should(
 
 
 def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
-    command: Command, tiny: list[str], tmp_path: Path, environment: dict[str, str]
+    command: Command, start: Start, tiny: list[str], tmp_path: Path
 ) -> None:
     settings = ["method=backward_window", "method_options.patience=3", *tiny, "outer_steps=30"]
     undisturbed = command("bench.run", *settings, "threads=1", "results_root=undisturbed")
     assert undisturbed.returncode == 0, undisturbed.stderr
-    started = [sys.executable, "-m", "bench.run", *settings, "threads=1", "checkpoint_seconds=0"]
     delays = random.Random(0)
     kills = 0
     for _ in range(12):
-        process = subprocess.Popen(
-            started, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
-        )
+        process = start("bench.run", *settings, "threads=1", "checkpoint_seconds=0")
         # Not before the outer loop: then nothing would be learned but that it starts anew.
         deadline = time.monotonic() + 60
         records = list((tmp_path / "results").glob("runs/*/metrics.jsonl"))
@@ -132,17 +129,10 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_writes_its_checkpoint_and_says_so(
-    tiny: list[str], tmp_path: Path, environment: dict[str, str], signal_number: int
+    start: Start, tiny: list[str], tmp_path: Path, signal_number: int
 ) -> None:
     arguments = [*tiny, "outer_steps=100000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.run", *arguments],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start("bench.run", *arguments)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         records = list((tmp_path / "results").glob("runs/*/metrics.jsonl"))

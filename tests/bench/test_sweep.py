@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 def outcomes(folder: Path) -> dict[str, Any]:
@@ -70,17 +71,12 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
 
 
 def test_a_sweep_killed_half_way_finishes_when_started_again(
-    command: Command, tiny: list[str], tmp_path: Path, environment: dict[str, str]
+    command: Command, start: Start, tiny: list[str], tmp_path: Path
 ) -> None:
     settings = ["grid=methods_comparison", "seeds=1", "workers=2", *tiny, "outer_steps=40"]
     undisturbed = command("bench.sweep", *settings, "results_root=undisturbed")
     assert undisturbed.returncode == 0, undisturbed.stderr
-    sweep = subprocess.Popen(
-        [sys.executable, "-m", "bench.sweep", *settings, "checkpoint_seconds=0.1"],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-    )
+    sweep = start("bench.sweep", *settings, "checkpoint_seconds=0.1")
     runs = tmp_path / "results" / "runs"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -154,24 +150,18 @@ def test_the_plan_runs_nothing(command: Command, tiny: list[str], tmp_path: Path
     assert not (tmp_path / "results").exists()
 
 
-def test_ctrl_c_stops_the_runs_at_a_checkpoint(
-    tiny: list[str], tmp_path: Path, environment: dict[str, str], command: Command
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_stops_its_runs_at_a_checkpoint(
+    command: Command, start: Start, tiny: list[str], tmp_path: Path, signal_number: int
 ) -> None:
-    sweep = subprocess.Popen(
-        [sys.executable, "-m", "bench.sweep", "grid=window_ablation", *tiny, "outer_steps=100000"],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    sweep = start("bench.sweep", "grid=window_ablation", *tiny, "outer_steps=100000")
     runs = tmp_path / "results" / "runs"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if len([path for path in runs.glob("*/metrics.jsonl") if path.stat().st_size]) >= 2:
             break
         time.sleep(0.01)
-    sweep.send_signal(signal.SIGINT)
+    sweep.send_signal(signal_number)
     out, err = sweep.communicate(timeout=90)
     assert sweep.returncode == 130
     assert "the same command goes on" in out
@@ -183,17 +173,10 @@ def test_ctrl_c_stops_the_runs_at_a_checkpoint(
 
 
 def test_two_sweeps_at_once_make_every_run_once(
-    command: Command, tiny: list[str], tmp_path: Path, environment: dict[str, str]
+    command: Command, start: Start, tiny: list[str], tmp_path: Path
 ) -> None:
     arguments = ["bench.sweep", "grid=methods_comparison", "seeds=1", "workers=1", *tiny]
-    beside = subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    beside = start(*arguments, stderr=subprocess.STDOUT)
     done = command(*arguments)
     out, _ = beside.communicate(timeout=250)
     assert (done.returncode, beside.returncode) == (0, 0), done.stderr + out
@@ -205,20 +188,15 @@ def test_two_sweeps_at_once_make_every_run_once(
 
 
 def test_on_a_terminal_the_progress_is_a_live_table(
-    tiny: list[str], tmp_path: Path, environment: dict[str, str]
+    start: Start, tiny: list[str], environment: dict[str, str]
 ) -> None:
     master, slave = pty.openpty()
-    sweep = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "bench.sweep",
-            "grid=window_ablation",
-            "seeds=2",
-            "only=rat_bptt",
-            *tiny,
-        ],
-        cwd=tmp_path,
+    sweep = start(
+        "bench.sweep",
+        "grid=window_ablation",
+        "seeds=2",
+        "only=rat_bptt",
+        *tiny,
         env={**environment, "TERM": "xterm", "COLUMNS": "140"},
         stdin=slave,
         stdout=slave,

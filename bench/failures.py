@@ -1,0 +1,29 @@
+"""How a run can fail, and what is recorded of it."""
+
+import traceback
+from typing import Any
+
+import torch
+
+from bench.distill import Diverged
+from bench.errors import UserError
+from bench.store import now
+
+
+def describe_error(error: Exception) -> dict[str, Any]:
+    """What error.json says: the class of the cause, the message, the traceback."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, Diverged):
+        kind = "diverged"
+    elif isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in message:
+        kind = "out of memory"
+    else:
+        kind = "error"
+        if not isinstance(error, UserError):
+            message = f"{type(error).__name__}: {message}"
+    return {
+        "kind": kind,
+        "message": message[:500],
+        "time": now(),
+        "traceback": "".join(traceback.format_exception(error)),
+    }

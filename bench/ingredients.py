@@ -1,0 +1,50 @@
+"""What a run needs before it can start: its device, its target set, its network."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bench.config import Place, RunConfig
+from bench.data import TargetSet, load_target_set
+from bench.errors import UserError
+from bench.networks import build_network
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is the GPU where there is one.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name}: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def load_data(config: RunConfig, place: Place, device: torch.device) -> TargetSet:
+    """The run's target set, on the device. Nothing is held out where the test set selects."""
+    return load_target_set(
+        config.dataset,
+        data_root=Path(place.data_root).expanduser(),
+        cache_root=Path(place.cache_root).expanduser(),
+        zca=config.zca,
+        zca_lambda=config.zca_lambda,
+        validation_fraction=0.0 if config.selection == "test" else config.validation_fraction,
+    ).to(device, getattr(torch, config.precision))
+
+
+def make_network(config: RunConfig, target_set: TargetSet) -> nn.Module:
+    """The architecture of `config` for the images of `target_set`."""
+    return build_network(
+        config.arch,
+        image_shape=target_set.image_shape,
+        classes=len(target_set.classes),
+        width=config.width,
+        depth=config.depth,
+    )
