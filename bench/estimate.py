@@ -17,7 +17,7 @@ from bench.config import Place, RunConfig, resolve
 from bench.data import TargetSet
 from bench.distill import Distillation
 from bench.evaluation import evaluate
-from bench.ingredients import choose_device, load_data
+from bench.ingredients import choose_device, forbid_reduced_precision, load_data
 from bench.settings import command, parse, typed
 
 USAGE = """
@@ -79,6 +79,7 @@ def main(argv: list[str]) -> int:
     place = typed(Place, parse(argv, Place))
     configs = [resolve(content) for content in json.load(sys.stdin)]
     torch.set_num_threads(place.threads or torch.get_num_threads())
+    forbid_reduced_precision()
     device = choose_device(place.device)
     seconds = [estimate_seconds(config, load_data(config, place, device)) for config in configs]
     print(json.dumps(seconds))

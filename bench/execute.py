@@ -20,7 +20,7 @@ from bench.distill import Distillation, OuterStep
 from bench.errors import UserError
 from bench.evaluation import Evaluation, evaluate
 from bench.failures import describe_error
-from bench.ingredients import choose_device, load_data
+from bench.ingredients import choose_device, forbid_reduced_precision, load_data
 from bench.pictures import save_picture
 from bench.progress import Heartbeat
 from bench.store import Recorder, RunFolder, RunIsTaken, now
@@ -99,6 +99,7 @@ class _Execution:
         self.interrupted = False
 
     def to_the_end(self) -> dict[str, Any]:
+        forbid_reduced_precision()
         self._set_threads()
         self.heartbeat.update(activity="loading data")
         self.target_set = load_data(self.config, self.place, self.device)

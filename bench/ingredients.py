@@ -27,6 +27,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def forbid_reduced_precision() -> None:
+    """Make float32 mean float32 on a GPU: torch's convolutions otherwise take TF32, with 10
+    bits of mantissa. Holds for the whole process."""
+    torch.backends.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def load_data(config: RunConfig, place: Place, device: torch.device) -> TargetSet:
     """The run's target set, on the device. Nothing is held out where the test set selects."""
     return load_target_set(
