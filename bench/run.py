@@ -56,16 +56,26 @@ def main(argv: list[str]) -> int:
     folder.create(config)
 
     from bench.execute import Interrupted, execute  # imports torch: only once all is checked
+    from bench.failures import describe_error
 
     if options.force:
         with folder.lock():
             folder.clear()
     print(f"{folder.path}", flush=True)
+    console = Console(config)
     try:
-        result = execute(folder, place, Console(config))
+        result = execute(folder, place, console)
     except Interrupted as interruption:
+        console.bar.stop()  # the line below must not be drawn over
         print(f"{interruption}; the same command goes on from there", file=sys.stderr)
         return 130
+    except Exception as error:
+        console.bar.stop()
+        described = describe_error(error)
+        if described["kind"] == "error":  # a mistake in code: its traceback is wanted
+            raise
+        print(f"{described['kind']}: {described['message']}", file=sys.stderr)
+        return 1
     print(final_line(result))
     print(f"distilled images: {folder.path / 'distilled.png'}")
     return 0
@@ -99,7 +109,7 @@ class Console:
 
         self.config = config
         self.out = RichConsole(highlight=False, soft_wrap=True)
-        self.last_loss = float("nan")
+        self.last_loss = ""
         self.bar = Progress(
             TextColumn("outer step"),
             BarColumn(),
@@ -124,7 +134,7 @@ class Console:
         self.bar.start()
 
     def stepped(self, record: "OuterStep") -> None:
-        self.last_loss = record.outer_loss
+        self.last_loss = f"  outer loss {record.outer_loss:.3f}"
         self.bar.update(
             self.task, completed=record.step + 1, description=f"{record.outer_loss:.3f}"
         )
@@ -137,7 +147,7 @@ class Console:
             validation = measurement["validation_accuracy_mean"]
             held_out = "" if validation != validation else f"  validation {100 * validation:5.1f}%"
             self.out.print(
-                f"{step}  outer loss {self.last_loss:.3f}{held_out}"
+                f"{step}{self.last_loss:<19}{held_out}"
                 f"  test {100 * measurement['test_accuracy_mean']:5.1f}%  (n={measurement['n']})"
             )
 

@@ -149,6 +149,17 @@ def test_an_interrupted_run_writes_its_checkpoint_and_says_so(
     assert json.loads((run / "progress.json").read_text())["state"] == "stopped"
 
 
+def test_a_run_that_diverges_says_so_in_one_line(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    done = command("bench.run", *tiny, "outer_steps=60", "inner_optimizer=sgd", "inner_lr=1e30")
+    assert done.returncode == 1
+    assert done.stderr.startswith("diverged: ")
+    assert done.stderr.count("\n") == 1
+    error = json.loads((only_run(tmp_path) / "error.json").read_text())
+    assert error["kind"] == "diverged"
+
+
 def refused(done: subprocess.CompletedProcess[str], *told: str) -> None:
     """Exit status 2 and one clear line."""
     assert done.returncode == 2, (done.stdout, done.stderr)
