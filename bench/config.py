@@ -22,6 +22,12 @@ from methods import CONDITIONERS, make_method, method_defaults
 
 SCHEMA_VERSION = 1
 
+# What other rooms offer, named here because this room lies below them; a test compares.
+AUGMENTATIONS = ("none", "flip", "rotate", "flip_or_rotate")
+DATASETS = ("digits", "cifar10", "cifar100")
+ARCHITECTURES = ("convnet",)
+ENGINES = ("exact", "higher")
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -50,7 +56,7 @@ class RunConfig:
     )
 
     # --- the target set and the distilled set
-    dataset: str = setting("cifar10", "target set", ("digits", "cifar10", "cifar100"))
+    dataset: str = setting("cifar10", "target set", DATASETS)
     validation_fraction: float = setting(0.1, "part of the training set held out for selection")
     zca: bool = setting(True, "whiten the images with regularised ZCA (C.1)")
     zca_lambda: float = setting(0.1, "regularisation of ZCA, in mean eigenvalues")
@@ -60,21 +66,21 @@ class RunConfig:
     augment_target: str = setting(
         "flip_or_rotate",
         "augmentation of target batches",
-        ("none", "flip", "rotate", "flip_or_rotate"),
+        AUGMENTATIONS,
     )
     augment_inner: str = setting(
         "flip_or_rotate",
         "augmentation of inner batches",
-        ("none", "flip", "rotate", "flip_or_rotate"),
+        AUGMENTATIONS,
     )
     augment_evaluation: str = setting(
         "flip_or_rotate",
         "augmentation when fresh networks are trained to evaluate",
-        ("none", "flip", "rotate", "flip_or_rotate"),
+        AUGMENTATIONS,
     )
 
     # --- the network and its training (inner loop)
-    arch: str = setting("convnet", "network trained on the distilled set", ("convnet",))
+    arch: str = setting("convnet", "network trained on the distilled set", ARCHITECTURES)
     width: int = setting(128, "channels of each block")
     depth: int = setting(3, "blocks")
     inner_optimizer: str = setting("adam", "inner optimiser", ("adam", "sgd"))
@@ -93,7 +99,7 @@ class RunConfig:
     inner_ipc: int = setting(0, "distilled images of each of them; 0: all")
 
     # --- the outer loop
-    engine: str = setting("exact", "how meta-gradients are computed", ("exact", "higher"))
+    engine: str = setting("exact", "how meta-gradients are computed", ENGINES)
     precision: str = setting("float32", "floating point type", ("float32", "float64"))
     outer_steps: int = setting(20000, "updates of the distilled set")
     outer_lr: float = setting(0.001, "learning rate of the outer Adam")

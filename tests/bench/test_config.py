@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bench import config as config_module
+from bench import data, metagrad, networks
 from bench.config import RunConfig, experiment_identity, identity, resolve, run_name
 from bench.errors import UserError
 from bench.settings import help_text, parse, typed
@@ -29,6 +31,13 @@ def test_every_setting_of_a_run_is_part_of_its_identity(key: str) -> None:
     changed = replace(config, **{key: other_value(config, key)})
     assert identity(changed) != identity(config)
     assert (experiment_identity(changed) == experiment_identity(config)) == (key == "seed")
+
+
+def test_the_choices_are_what_the_other_rooms_offer() -> None:
+    assert tuple(data.DATASETS) == config_module.DATASETS
+    assert config_module.AUGMENTATIONS == data.AUGMENTATIONS
+    assert config_module.ARCHITECTURES == networks.ARCHITECTURES
+    assert config_module.ENGINES == metagrad.ENGINES
 
 
 def test_the_method_s_own_defaults_are_part_of_the_identity() -> None:
