@@ -17,9 +17,8 @@ from analysis.labels import METHOD_NAMES, differences, distinct_labels
 from bench.config import SCHEMA_VERSION, RunConfig, experiment_identity
 from bench.errors import UserError
 from bench.files import atomic_write
-from bench.grids import Grid, expand
+from bench.grids import Grid, requested
 from bench.progress import progress_of
-from bench.settings import typed
 from bench.store import RunFolder, Store
 
 
@@ -134,13 +133,7 @@ def load_results(
     Raises:
         UserError: a setting that no run has, a method that the grid has not, a damaged result.
     """
-    settings = {key: value for key, value in overrides.items() if key not in ("seed", "scale")}
-    first_seed = typed(RunConfig, {"seed": overrides.get("seed", 0)}).seed
-    asked = expand(grid, scale, settings, seeds, first_seed)
-    known = list(dict.fromkeys(config.method for config in asked))
-    if unknown := [method for method in methods if method not in known]:
-        raise UserError(f"only={unknown[0]}: this grid has {', '.join(known)}")
-    asked = [config for config in asked if not methods or config.method in methods]
+    asked = requested(grid, scale, overrides, seeds=seeds or 0, methods=methods)
     experiments: dict[str, RunConfig] = {}
     for config in asked:
         experiments.setdefault(experiment_identity(config), config)

@@ -14,7 +14,7 @@ from bench.config import Place, RunConfig
 from bench.errors import UserError
 from bench.files import make_folder
 from bench.grids import SCALES, Grid, choose_scale, grid_names, load_grid
-from bench.settings import command, keys_of, only, parse, setting, typed
+from bench.settings import command, keys_of, only, parse, setting, typed, words
 
 if TYPE_CHECKING:
     from analysis.load import Results, StoredRun
@@ -33,7 +33,7 @@ class PlotOptions:
     figure: str = setting("all", f"number of the paper's figure ({KNOWN}), or all")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
     grid: str = setting("", "another grid to draw in this way: a name or your own .yaml")
-    seeds: int = setting(0, "seeds that should be there; 0: as many as the grid states")
+    seeds: int = setting(0, "seeds that should be there; 0: as many as the grid states", minimum=0)
     only: str = setting("", "only these methods, comma-separated")
     output: str = setting("", "folder of the figures; by default figures in results_root")
 
@@ -44,8 +44,6 @@ def main(argv: list[str]) -> int:
     options = typed(PlotOptions, only(given, PlotOptions))
     place = typed(Place, only(given, Place))
     specs = chosen(options.figure)
-    if options.seeds < 0:
-        raise UserError(f"seeds={options.seeds} must not be negative")
     scale, why = choose_scale(options.scale)
     print(f"scale={scale} ({why})")
 
@@ -174,7 +172,7 @@ def _load(
         scale,
         request.overrides,
         seeds=request.options.seeds or None,
-        methods=[name for name in request.options.only.split(",") if name],
+        methods=words(request.options.only),
         names=spec.names,
     )
 

@@ -44,13 +44,15 @@ class RunConfig:
     method_options: dict[str, Any] = setting(
         {}, "options of the method beyond these, e.g. method_options.patience=2000"
     )
-    redraw_every: int = setting(1, "outer steps that share one draw of a random window")
+    redraw_every: int = setting(1, "outer steps that share one draw of a random window", minimum=1)
     conditioner: str = setting(
         "ema_clip", "what is done to a meta-gradient before the update", CONDITIONERS
     )
     clip_ratio: float = setting(2.0, "ema_clip: largest norm, as a multiple of the average norm")
     clip_decay: float = setting(0.9, "ema_clip: decay of the moving average of the norm")
-    seed: int = setting(0, "of every random draw; methods with equal seeds see equal draws")
+    seed: int = setting(
+        0, "of every random draw; methods with equal seeds see equal draws", minimum=0
+    )
     scale: str = setting(
         "paper", "how much of the paper's setting is used", ("quick", "cpu", "paper")
     )
@@ -60,9 +62,11 @@ class RunConfig:
     validation_fraction: float = setting(0.1, "part of the training set held out for selection")
     zca: bool = setting(True, "whiten the images with regularised ZCA (C.1)")
     zca_lambda: float = setting(0.1, "regularisation of ZCA, in mean eigenvalues")
-    ipc: int = setting(10, "distilled images per class")
+    ipc: int = setting(10, "distilled images per class", minimum=1)
     learn_labels: bool = setting(False, "optimise the labels too")
-    target_batch: int = setting(5000, "target images per outer step; at most the training set")
+    target_batch: int = setting(
+        5000, "target images per outer step; at most the training set", minimum=1
+    )
     augment_target: str = setting(
         "flip_or_rotate",
         "augmentation of target batches",
@@ -81,8 +85,8 @@ class RunConfig:
 
     # --- the network and its training (inner loop)
     arch: str = setting("convnet", "network trained on the distilled set", ARCHITECTURES)
-    width: int = setting(128, "channels of each block")
-    depth: int = setting(3, "blocks")
+    width: int = setting(128, "channels of each block", minimum=1)
+    depth: int = setting(3, "blocks", minimum=1)
     inner_optimizer: str = setting("adam", "inner optimiser", ("adam", "sgd"))
     inner_lr: float = setting(0.001, "learning rate of the inner optimiser")
     inner_momentum: float = setting(0.0, "sgd: heavy-ball momentum")
@@ -95,22 +99,28 @@ class RunConfig:
     inner_weight_decay: float = setting(0.0, "L2 weight decay of the inner optimiser")
     inner_decay_steps: list[int] = setting([], "inner steps at which the learning rate decays")
     inner_decay_factor: float = setting(0.2, "factor of each decay")
-    inner_classes: int = setting(0, "classes in an inner batch, drawn anew each step; 0: all")
-    inner_ipc: int = setting(0, "distilled images of each of them; 0: all")
+    inner_classes: int = setting(
+        0, "classes in an inner batch, drawn anew each step; 0: all", minimum=0
+    )
+    inner_ipc: int = setting(0, "distilled images of each of them; 0: all", minimum=0)
 
     # --- the outer loop
     engine: str = setting("exact", "how meta-gradients are computed", ENGINES)
     precision: str = setting("float32", "floating point type", ("float32", "float64"))
-    outer_steps: int = setting(20000, "updates of the distilled set")
+    outer_steps: int = setting(20000, "updates of the distilled set", minimum=1)
     outer_lr: float = setting(0.001, "learning rate of the outer Adam")
 
     # --- what is measured
-    variance_every: int = setting(100, "outer steps between normalised variances (C.4); 0: never")
+    variance_every: int = setting(
+        100, "outer steps between normalised variances (C.4); 0: never", minimum=0
+    )
     variance_samples: int = setting(100, "single-sample losses behind each of them")
-    accuracy_every: int = setting(500, "outer steps between accuracies of fresh networks; 0: never")
-    accuracy_networks: int = setting(3, "fresh networks behind each of them")
-    accuracy_steps: int = setting(300, "steps they are trained for")
-    evaluation_networks: int = setting(10, "fresh networks in the final evaluation")
+    accuracy_every: int = setting(
+        500, "outer steps between accuracies of fresh networks; 0: never", minimum=0
+    )
+    accuracy_networks: int = setting(3, "fresh networks behind each of them", minimum=1)
+    accuracy_steps: int = setting(300, "steps they are trained for", minimum=1)
+    evaluation_networks: int = setting(10, "fresh networks in the final evaluation", minimum=1)
     evaluation_steps: list[int] = setting(
         [300, 600, 1000, 3000], "steps at which they are measured; the best is selected"
     )
@@ -135,9 +145,9 @@ class Place:
     results_root: str = setting("results", "folder of the results")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")
     threads: int = setting(
-        0, "CPU threads of a run; 0: all for one run, one for each run of a sweep"
+        0, "CPU threads of a run; 0: all for one run, one for each run of a sweep", minimum=0
     )
-    checkpoint_seconds: float = setting(60.0, "longest time between two checkpoints")
+    checkpoint_seconds: float = setting(60.0, "longest time between two checkpoints", minimum=0)
 
 
 def resolve(settings: dict[str, Any]) -> RunConfig:
@@ -171,16 +181,6 @@ def check(config: RunConfig) -> None:
         make_method(config.method, config.unroll_length, config.window_size, config.method_options)
     except ValueError as error:
         raise UserError(str(error)) from error
-    at_least_one = (
-        "redraw_every ipc target_batch width depth outer_steps evaluation_networks"
-        " accuracy_networks accuracy_steps"
-    )
-    for key in at_least_one.split():
-        if getattr(config, key) < 1:
-            raise UserError(f"{key}={getattr(config, key)} must be at least 1")
-    for key in ("variance_every", "accuracy_every", "inner_classes", "inner_ipc", "seed"):
-        if getattr(config, key) < 0:
-            raise UserError(f"{key}={getattr(config, key)} must not be negative")
     for key in ("clip_ratio", "inner_lr", "inner_eps", "outer_lr", "zca_lambda"):
         if not getattr(config, key) > 0:
             raise UserError(f"{key}={getattr(config, key)} must be positive")

@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
         what = f"{config.ipc} random real images a class"
         evaluation = evaluate_real_images(config, target_set, **protocol(config))
     else:
-        images, labels, what = prepared(found, options, target_set)
+        images, labels, what = prepared(found, config, options, target_set)
         evaluation = evaluate(config, target_set, images, labels, **protocol(config))
     summary = evaluation.summary(config.selection)
     print(f"{what}: {options.distilled}")
@@ -122,7 +122,7 @@ def configuration(
 
 
 def prepared(
-    found: "DistilledSet", options: EvaluateOptions, target_set: "TargetSet"
+    found: "DistilledSet", config: RunConfig, options: EvaluateOptions, target_set: "TargetSet"
 ) -> tuple["Tensor", "Tensor", str]:
     """The images, preprocessed like the target set, their labels as probabilities, and a
     description.
@@ -155,15 +155,18 @@ def prepared(
     stated = found.metadata.get("fingerprint")
     if stated and stated != target_set.fingerprint:
         print(f"note: distilled from other data ({stated}) than it is tested on")
-    if len(images) % classes:
-        raise UserError(
-            f"{len(images)} images are not the same number for each of {classes} classes"
-        )
-    # Batches are drawn class by class, which takes images in the order of their classes.
-    order = torch.argsort(labels.argmax(dim=1), stable=True)
+    if "config" not in found.metadata:  # made elsewhere: in any order, of any number a class
+        order = torch.argsort(labels.argmax(dim=1), stable=True)
+        images, labels = images[order], labels[order]
+        counts = labels.argmax(dim=1).bincount(minlength=classes)
+        if (config.inner_classes or config.inner_ipc) and len(counts.unique()) > 1:
+            raise UserError(
+                "inner_classes and inner_ipc draw batches class by class, but the classes have"
+                f" {counts.min()} to {counts.max()} distilled images"
+            )
     what = f"{len(images)} distilled images ({space})"
     like = target_set.train.images
-    return images[order].to(like), labels[order].to(like), what
+    return images.to(like), labels.to(like), what
 
 
 def protocol(config: RunConfig) -> dict[str, Any]:

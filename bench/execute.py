@@ -21,6 +21,7 @@ from bench.errors import UserError
 from bench.evaluation import Evaluation, evaluate
 from bench.failures import describe_error
 from bench.ingredients import choose_device, forbid_reduced_precision, load_data
+from bench.machine import cpu_cores
 from bench.pictures import save_picture
 from bench.progress import Heartbeat
 from bench.store import Recorder, RunFolder, RunIsTaken, now
@@ -103,7 +104,7 @@ class _Execution:
         self._set_threads()
         self.heartbeat.update(activity="loading data")
         self.target_set = load_data(self.config, self.place, self.device)
-        self.distillation = self._build()
+        self.distillation = Distillation(self.config, self.target_set)
         self._resume()
         self._write_manifest()
         with self._signals():
@@ -115,13 +116,7 @@ class _Execution:
     def _set_threads(self) -> None:
         """A resumed run keeps its number of threads: sums in another order round differently."""
         before = (self.folder.read("manifest") or {}).get("threads")
-        torch.set_num_threads(before or self.place.threads or os.cpu_count() or 1)
-
-    def _build(self) -> Distillation:
-        try:
-            return Distillation(self.config, self.target_set)
-        except ValueError as error:  # the network does not fit the images
-            raise UserError(str(error)) from error
+        torch.set_num_threads(before or self.place.threads or cpu_cores())
 
     def _resume(self) -> None:
         known = (self.folder.read("manifest") or {}).get("data", {}).get("fingerprint")

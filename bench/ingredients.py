@@ -46,11 +46,18 @@ def load_data(config: RunConfig, place: Place, device: torch.device) -> TargetSe
 
 
 def make_network(config: RunConfig, target_set: TargetSet) -> nn.Module:
-    """The architecture of `config` for the images of `target_set`."""
-    return build_network(
-        config.arch,
-        image_shape=target_set.image_shape,
-        classes=len(target_set.classes),
-        width=config.width,
-        depth=config.depth,
-    )
+    """The architecture of `config` for the images of `target_set`.
+
+    Raises:
+        UserError: the network does not fit the images.
+    """
+    try:
+        return build_network(
+            config.arch,
+            image_shape=target_set.image_shape,
+            classes=len(target_set.classes),
+            width=config.width,
+            depth=config.depth,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.config import Place
-from bench.machine import visible_gpus
+from bench.machine import cpu_cores, visible_gpus
 from bench.progress import log_path
 from bench.store import RunFolder, now
 
@@ -80,16 +80,21 @@ class LocalPool:
 
     Args:
         folders: runs in the order of their turn.
-        workers: 0 takes one worker a GPU, or one a CPU core where there is none.
+        workers: 0 takes one worker a GPU, or what the CPU cores allow where there is none.
     """
 
     def __init__(self, folders: list[RunFolder], place: Place, workers: int = 0) -> None:
         self.waiting = deque(folders)
         self.place = place
         self.gpus = visible_gpus() if place.device == "auto" else []
-        self.free_slots = list(range(workers or len(self.gpus) or os.cpu_count() or 1))
+        self.free_slots = list(range(workers or self._default_workers()))
         self.workers = len(self.free_slots)
         self.at_work: list[Worker] = []
+
+    def _default_workers(self) -> int:
+        if self.gpus or self.place.device.startswith("cuda"):
+            return max(1, len(self.gpus))
+        return max(1, cpu_cores() // max(1, self.place.threads))
 
     def poll(self) -> bool:
         for worker in [w for w in self.at_work if w.process.poll() is not None]:
@@ -111,15 +116,7 @@ class LocalPool:
     def _start(self, folder: RunFolder) -> None:
         slot = self.free_slots.pop(0)
         command = [sys.executable, "-m", "bench.run", f"folder={folder.path.resolve()}"]
-        environment = {
-            **os.environ,
-            # The source tree may not be installed, and a user's own method may lie in the folder
-            # that the sweep was started from.
-            "PYTHONPATH": os.pathsep.join(
-                [str(SOURCE), os.getcwd(), os.environ.get("PYTHONPATH", "")]
-            ).rstrip(os.pathsep),
-            "PYTHONUNBUFFERED": "1",
-        }
+        environment = child_environment()
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         with open(log_path(folder), "ab") as log:
@@ -163,6 +160,14 @@ def note_death(worker: Worker) -> None:
         lines = log_path(folder).read_text(errors="replace").strip().splitlines()
         message = lines[-1] if lines else f"its process ended with exit status {status}"
     folder.write("error", {"kind": "killed" if status < 0 else "error", "message": message})
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of the processes that a sweep starts."""
+    # The source tree may not be installed, and a user's own method may lie in the folder that the
+    # sweep was started from.
+    folders = [str(SOURCE), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1"}
 
 
 def place_arguments(place: Place) -> list[str]:

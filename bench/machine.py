@@ -16,3 +16,10 @@ def visible_gpus() -> list[str]:
         return []
     lines = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
     return [str(index) for index in range(len(lines))]
+
+
+def cpu_cores() -> int:
+    """The cores that this process may use: fewer than the machine has inside a batch job."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

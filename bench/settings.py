@@ -15,9 +15,11 @@ from bench.errors import UserError
 Schema = TypeVar("Schema")
 
 
-def setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
+def setting(
+    default: Any, help: str, choices: tuple[str, ...] = (), minimum: float | None = None
+) -> Any:
     """A dataclass field with its help text and, where there are any, the values it may take."""
-    metadata = {"help": help, "choices": choices}
+    metadata = {"help": help, "choices": choices, "minimum": minimum}
     if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -42,7 +44,8 @@ def typed(schema: type[Schema], values: dict[str, Any]) -> Schema:
     """`schema(**values)` with every value converted to its field's type, or refused.
 
     Raises:
-        UserError: an unknown key, a value of another type, a value that is not among the choices.
+        UserError: an unknown key, a value of another type, one that is not among the choices or
+            below the minimum.
     """
     for key in values:
         if key not in keys_of(schema):
@@ -58,6 +61,9 @@ def typed(schema: type[Schema], values: dict[str, Any]) -> Schema:
             near = difflib.get_close_matches(str(value), choices, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"{item.name}={value} is not one of {', '.join(choices)}{hint}")
+        minimum = item.metadata["minimum"]
+        if minimum is not None and value < minimum:
+            raise UserError(f"{item.name}={value} must be at least {minimum}")
     return result
 
 
@@ -87,6 +93,11 @@ def parse(argv: Sequence[str], *schemas: type) -> dict[str, Any]:
 def only(given: dict[str, Any], schema: type) -> dict[str, Any]:
     """The part of `given` that belongs to `schema`."""
     return {key: value for key, value in given.items() if key in keys_of(schema)}
+
+
+def words(text: str) -> list[str]:
+    """The parts of a comma-separated value."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def help_text(usage: str, *schemas: type) -> str:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config import Place, RunConfig
 from bench.errors import UserError
-from bench.grids import choose_scale, expand, load_grid
+from bench.grids import choose_scale, load_grid, requested
 from bench.progress import Progress, progress_of
-from bench.settings import command, only, parse, setting, typed
+from bench.settings import command, only, parse, setting, typed, words
 from bench.store import RunFolder, Store
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class StatusOptions:
 
     grid: str = setting("", "the runs of one grid; without it, all runs under results_root")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the grid")
-    seeds: int = setting(0, "seeds of the grid; 0: as many as it states")
+    seeds: int = setting(0, "seeds of the grid; 0: as many as it states", minimum=0)
     only: str = setting("", "only these methods, comma-separated")
 
 
@@ -119,15 +119,20 @@ def main(argv: list[str]) -> int:
     if options.grid:
         scale, why = choose_scale(options.scale)
         print(f"grid {options.grid}, scale={scale} ({why})")
-        configs = expand(load_grid(options.grid), scale, overrides, options.seeds or None)
+        configs = requested(
+            load_grid(options.grid),
+            scale,
+            overrides,
+            seeds=options.seeds,
+            methods=words(options.only),
+        )
         folders = [store.run(config) for config in configs]
     elif overrides:
         raise UserError("run settings select runs of a grid: name it with grid=...")
     else:
         folders = store.runs()
-    if options.only:
-        wanted = options.only.split(",")
-        folders = [folder for folder in folders if folder.name.rpartition("-")[0] in wanted]
+        if wanted := words(options.only):
+            folders = [folder for folder in folders if folder.name.rpartition("-")[0] in wanted]
     standing = rows(folders)
     if not standing:
         print(f"no runs under {store.root}; python -m bench.sweep grid=window_ablation makes some")

@@ -8,16 +8,16 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench import run as one_run
 from bench.config import Place, RunConfig, experiment_identity
 from bench.errors import UserError
 from bench.files import make_folder
-from bench.grids import Grid, choose_scale, expand, grid_names, load_grid
-from bench.launch import Inline, Launcher, LocalPool, place_arguments
+from bench.grids import Grid, choose_scale, grid_names, load_grid, requested
+from bench.launch import Inline, Launcher, LocalPool, child_environment, place_arguments
 from bench.progress import Progress, log_path, progress_of
-from bench.settings import command, keys_of, only, parse, setting, typed
+from bench.settings import command, keys_of, only, parse, setting, typed, words
 from bench.status import console, duration, rows, summary, table
 from bench.store import RunFolder, Store
 
@@ -39,9 +39,9 @@ class SweepOptions:
 
     grid: str = setting("", "name of a grid, or path of your own .yaml")
     scale: str = setting("auto", "auto, quick, cpu or paper")
-    seeds: int = setting(0, "seeds of each run; 0: as many as the grid states")
+    seeds: int = setting(0, "seeds of each run; 0: as many as the grid states", minimum=0)
     only: str = setting("", "only these methods, comma-separated")
-    workers: int = setting(0, "processes at a time; 0: one a GPU, else one a CPU core")
+    workers: int = setting(0, "processes at a time; 0: as many as GPUs, else cores", minimum=0)
     launcher: str = setting("auto", "where runs are made", ("auto", "local", "inline"))
     dry_run: bool = setting(False, "print the plan and stop")
     force: bool = setting(False, "make all runs anew, finished ones too")
@@ -66,7 +66,15 @@ def main(argv: list[str]) -> int:
     grid = load_grid(options.grid)
     scale, why = choose_scale(options.scale)
     print(f"grid {grid.name}: {grid.about}\nscale={scale} ({why})")
-    planned = plan(grid, scale, only(given, RunConfig), options, Store(Path(place.results_root)))
+    store = Store(Path(place.results_root))
+    configs = requested(
+        grid,
+        scale,
+        only(given, RunConfig),
+        seeds=options.seeds,
+        methods=words(options.only),
+    )
+    planned = [Planned(config, store.run(config)) for config in configs]
     to_do = [run for run in planned if options.force or progress_of(run.folder).state != "done"]
     print_plan(planned, options.force)
     if not options.dry_run:
@@ -107,22 +115,6 @@ def make_launcher(options: SweepOptions, place: Place, folders: list[RunFolder])
     return Inline(folders, make)
 
 
-def plan(
-    grid: Grid, scale: str, overrides: dict[str, Any], options: SweepOptions, store: Store
-) -> list[Planned]:
-    """The runs that the command names, in order."""
-    first_seed = typed(RunConfig, {"seed": overrides.get("seed", 0)}).seed
-    overrides = {key: value for key, value in overrides.items() if key not in ("scale", "seed")}
-    configs = expand(grid, scale, overrides, options.seeds or None, first_seed)
-    if options.only:
-        known = {config.method for config in configs}
-        wanted = options.only.split(",")
-        if unknown := [name for name in wanted if name not in known]:
-            raise UserError(f"only={unknown[0]}: this grid has {', '.join(sorted(known))}")
-        configs = [config for config in configs if config.method in wanted]
-    return [Planned(config, store.run(config)) for config in configs]
-
-
 def print_plan(planned: list[Planned], force: bool) -> None:
     """The runs, and what is done already."""
     if force:
@@ -142,6 +134,7 @@ def print_estimate(to_do: list[Planned], place: Place, workers: int) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bench.estimate", *place_arguments(place)],
         input=json.dumps([asdict(config) for config in experiments.values()]),
+        env=child_environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -1,9 +1,6 @@
 """Target sets: found, decoded, whitened, cached, and augmented on the device."""
 
 from bench.data.augment import CHOICES as AUGMENTATIONS
-from bench.data.augment import AugmentationDraw
-from bench.data.augment import apply as apply_augmentation
-from bench.data.augment import draw as draw_augmentation
 from bench.data.sources import DATASETS, RawImages, download, find_source, load_raw
 from bench.data.target_set import Split, TargetSet, load_target_set
 from bench.data.whitening import Whitening
@@ -11,14 +8,11 @@ from bench.data.whitening import Whitening
 __all__ = [
     "AUGMENTATIONS",
     "DATASETS",
-    "AugmentationDraw",
     "RawImages",
     "Split",
     "TargetSet",
     "Whitening",
-    "apply_augmentation",
     "download",
-    "draw_augmentation",
     "find_source",
     "load_raw",
     "load_target_set",

@@ -15,6 +15,7 @@ A scale is `bench/scales/NAME.yaml`: settings that every grid and every single r
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from yaml import YAMLError
 from bench.config import RunConfig, resolve
 from bench.errors import UserError
 from bench.machine import visible_gpus
-from bench.settings import unknown_key
+from bench.settings import typed, unknown_key
 
 GRIDS = Path(__file__).parent
 SCALES = GRIDS.parent / "scales"
@@ -102,6 +103,33 @@ def expand(
         configs += [replace(config, seed=first_seed + k) for k in range(count)]
     distinct = {str(config): config for config in configs}
     return list(distinct.values())
+
+
+def requested(
+    grid: Grid,
+    scale: str,
+    given: dict[str, Any],
+    *,
+    seeds: int = 0,
+    methods: Sequence[str] = (),
+) -> list[RunConfig]:
+    """The runs of a grid that a command line asks for.
+
+    Args:
+        given: run settings from the command line; `seed` is the first seed.
+        seeds: how many; 0: as many as the grid states.
+        methods: only these; by default all.
+
+    Raises:
+        UserError: as `expand`; or a method that the grid has not.
+    """
+    first_seed = typed(RunConfig, {"seed": given.get("seed", 0)}).seed
+    overrides = {key: value for key, value in given.items() if key not in ("scale", "seed")}
+    configs = expand(grid, scale, overrides, seeds or None, first_seed)
+    known = list(dict.fromkeys(config.method for config in configs))
+    if unknown := [name for name in methods if name not in known]:
+        raise UserError(f"only={unknown[0]}: this grid has {', '.join(known)}")
+    return [config for config in configs if not methods or config.method in methods]
 
 
 def single_run(scale: str, overrides: dict[str, Any]) -> RunConfig:

@@ -255,6 +255,12 @@ def test_a_distilled_set_is_evaluated_in_every_form(
     ]
     assert [record["evaluation"]["all_test"] for record in records] == [expected, expected]
 
+    uneven = {"images": arrays["images"][:7], "labels": arrays["labels"].argmax(1)[:7]}
+    np.savez(tmp_path / "uneven.npz", **uneven)
+    assert command("bench.evaluate", "distilled=uneven.npz", *tiny).returncode == 0
+    by_class = command("bench.evaluate", "distilled=uneven.npz", *tiny, "inner_classes=2")
+    refused(by_class, "class by class")
+
     np.savez(tmp_path / "pixels.npz", images=np.zeros((10, 8, 8, 1), np.uint8), labels=range(10))
     pixels = command("bench.evaluate", "distilled=pixels.npz", *tiny)
     assert "(pixels)" in pixels.stdout
