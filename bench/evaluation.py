@@ -14,7 +14,7 @@ from bench.data import TargetSet
 from bench.data.target_set import Split
 from bench.errors import UserError
 from bench.ingredients import make_network
-from bench.metagrad import FlatNetwork
+from bench.metagrad import MeanLoss, make_derivatives
 from bench.networks import initial_parameters
 from bench.randomness import torch_generator
 
@@ -154,30 +154,29 @@ def _train(
     purpose: str,
     key: tuple[int, ...],
 ):
-    """Train one fresh network; yield (network, θ) at each number of steps."""
+    """Train one fresh network; yield (its loss, θ) at each number of steps."""
     classes = labels.shape[1]
     generator = torch_generator(config.seed, f"{purpose}/network", *key)
     parameters = initial_parameters(network, generator)
-    flat = FlatNetwork(network, {name: value.to(images) for name, value in parameters.items()})
+    loss = MeanLoss(make_derivatives(network))
+    theta = loss.derivatives.flatten({name: value.to(images) for name, value in parameters.items()})
     batches = InnerBatches(config, classes, config.augment_evaluation, purpose, key)
     optimizer = make_inner_optimizer(config)
-    theta, state = flat.theta_0, optimizer.initial_state(flat.theta_0)
+    state = optimizer.initial_state(theta)
     for t in range(steps[-1]):
-        batch_images, batch_labels = batches(t, images, labels)
-        theta, state = optimizer.step(
-            theta, flat.gradient(theta, batch_images, batch_labels), state, t
-        )
+        gradient, _ = loss.gradient(theta, *batches(t, images, labels))
+        theta, state = optimizer.step(theta, gradient, state, t)
         if t + 1 in steps:
-            yield flat, theta
+            yield loss, theta
 
 
 @torch.no_grad()
-def accuracy(network: FlatNetwork, theta: Tensor, split: Split) -> float:
+def accuracy(loss: MeanLoss, theta: Tensor, split: Split) -> float:
     """Fraction of a split that the network classifies rightly; NaN for an empty split."""
     if len(split.labels) == 0:
         return float("nan")
     right = sum(
-        (network(theta, images).argmax(dim=1) == labels).sum()
+        (loss.derivatives.logits(theta, images).argmax(dim=1) == labels).sum()
         for images, labels in zip(
             split.images.split(FORWARD_BATCH), split.labels.split(FORWARD_BATCH), strict=True
         )

@@ -1,24 +1,27 @@
 """Engines: (problem, window, target batch) -> the exact meta-gradient and the outer loss."""
 
+from bench.metagrad.derivatives import Derivatives
 from bench.metagrad.exact import ExactEngine
-from bench.metagrad.flat import FlatNetwork
+from bench.metagrad.layered import make_derivatives
+from bench.metagrad.mean_loss import MeanLoss
 from bench.metagrad.optimizers import SGD, Adam, InnerOptimizer
-from bench.metagrad.problem import Engine, MetaGradient, Problem, inner_loss, outer_losses
+from bench.metagrad.problem import Engine, MetaGradient, Problem, cross_entropies
 from bench.metagrad.variance import normalized_variance
 
 __all__ = [
     "ENGINES",
     "SGD",
     "Adam",
+    "Derivatives",
     "Engine",
-    "FlatNetwork",
     "InnerOptimizer",
+    "MeanLoss",
     "MetaGradient",
     "Problem",
-    "inner_loss",
+    "cross_entropies",
+    "make_derivatives",
     "make_engine",
     "normalized_variance",
-    "outer_losses",
 ]
 
 ENGINES = ("exact", "higher")

@@ -1,137 +1,161 @@
 """The exact engine: the meta-gradient by one adjoint step an inner step, without an unrolled graph.
 
-The forward pass runs the trajectory as plain training and keeps (θ_t, s_t) of the steps in the
-window. The backward pass walks the window in reverse. At each step the optimiser's part of the
-adjoint is closed-form and elementwise (`optimizers.py`); it yields the cotangent w of the inner
-gradient g_t = ∂ℓ(θ_t, U)/∂θ. The network's part is the product of second derivatives with that one
-vector, (∂²ℓ/∂θ²)·w and (∂²ℓ/∂U∂θ)ᵀ·w, both from a single reverse-over-reverse pass through the
-recomputed g_t. Memory in the window grows by the parameter copies only.
+The forward pass runs the trajectory as plain training and keeps (θ_t, s_t, g_t) of the steps in the
+window: parameters, optimiser state and inner gradient. The backward pass walks the window in
+reverse. At each step the optimiser's part of the adjoint is closed-form and elementwise
+(`optimizers.py`); it yields the cotangent w of g_t. The network's part is the product of second
+derivatives with that one vector, (∂²ℓ/∂θ²)·w and (∂²ℓ/∂U∂θ)ᵀ·w (`derivatives.py`). It needs the
+activations of that step: those of the last steps are kept from the forward pass as far as the
+memory budget goes, those of the others are computed again. Both give the same numbers, on a CPU
+bit for bit (where they would not, nothing is kept).
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from bench.metagrad.flat import FlatNetwork
+from bench.metagrad.derivatives import pull_back
+from bench.metagrad.layered import make_derivatives
+from bench.metagrad.mean_loss import MeanLinearization, MeanLoss
 from bench.metagrad.optimizers import State
-from bench.metagrad.problem import MetaGradient, Problem, StepRange, inner_loss, outer_losses
+from bench.metagrad.problem import MetaGradient, Problem, StepRange
 
 
-@dataclass(frozen=True)
-class Trajectory:
-    """What the forward pass leaves for the backward pass: θ_stop, and (θ_t, s_t) in the window."""
+@dataclass
+class KeptStep:
+    """What the forward pass leaves of one step of the window.
 
-    network: FlatNetwork
-    theta_stop: Tensor
-    thetas: list[Tensor]
-    states: list[State]
+    Attributes:
+        linearization: the activations, where the memory budget allows to keep them.
+    """
+
+    theta: Tensor
+    state: State
+    gradient: Tensor
+    linearization: MeanLinearization | None
 
 
 class ExactEngine:
-    """Constant memory in the window; see the module's first lines.
+    """See the module's first lines.
 
     Args:
-        sample_chunk: how many single-sample cotangents `sample_gradients` carries at once. Memory
-            grows with it, by the activations of one inner batch each.
+        memory_budget: bytes of activations to keep for the backward pass; 0: compute all again.
+        images_at_once: largest part of a batch that is worked on at one time; 0: as suits the
+            device. Sums over other parts round differently.
+        sample_chunk: how many single-sample cotangents `sample_gradients` carries at once.
     """
 
-    def __init__(self, sample_chunk: int = 10) -> None:
+    def __init__(
+        self, memory_budget: int = 0, images_at_once: int = 0, sample_chunk: int = 10
+    ) -> None:
+        self.memory_budget = memory_budget
+        self.images_at_once = images_at_once
         self.sample_chunk = sample_chunk
+        self._network: nn.Module | None = None
 
     def meta_gradient(
         self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
     ) -> MetaGradient:
-        trajectory = run_forward(problem, window)
-        theta = trajectory.theta_stop.requires_grad_()
-        loss = outer_losses(trajectory.network(theta, target_images), target_labels).mean()
-        (theta_bar,) = torch.autograd.grad(loss, theta)
-        images_bar, labels_bar = run_backward(problem, window, trajectory, theta_bar)
-        return MetaGradient(images_bar, labels_bar, loss.detach())
+        loss = self.loss_of(problem.network)
+        kept, theta = forward(loss, problem, window, self.memory_budget)
+        labels = F.one_hot(target_labels, problem.labels.shape[1]).to(theta)
+        theta_bar, losses = loss.gradient(theta, target_images, labels)
+        images_bar, labels_bar = backward(loss, problem, window, kept, theta_bar.unsqueeze(0))
+        return MetaGradient(
+            images_bar[0], None if labels_bar is None else labels_bar[0], losses.mean()
+        )
 
     def sample_gradients(
         self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
     ) -> MetaGradient:
-        trajectory = run_forward(problem, window)
-        theta = trajectory.theta_stop.requires_grad_()
-        losses = outer_losses(trajectory.network(theta, target_images), target_labels)
-        parts: list[tuple[Tensor, Tensor | None]] = []
-        for chosen in torch.arange(len(losses), device=losses.device).split(self.sample_chunk):
-            one_hot = torch.zeros(
-                len(chosen), len(losses), dtype=losses.dtype, device=losses.device
-            )
-            one_hot[torch.arange(len(chosen)), chosen] = 1
-            (theta_bars,) = torch.autograd.grad(
-                losses, theta, one_hot, retain_graph=True, is_grads_batched=True
-            )
-            parts.append(run_backward(problem, window, trajectory, theta_bars))
+        loss = self.loss_of(problem.network)
+        kept, theta = forward(loss, problem, window, self.memory_budget)
+        labels = F.one_hot(target_labels, problem.labels.shape[1]).to(theta)
+        samples = [
+            loss.gradient(theta, *sample)
+            for sample in zip(target_images.split(1), labels.split(1), strict=True)
+        ]
+        theta_bars = torch.stack([gradient for gradient, _ in samples])
+        parts = [
+            backward(loss, problem, window, kept, chunk)
+            for chunk in theta_bars.split(self.sample_chunk)
+        ]
         return MetaGradient(
             torch.cat([images for images, _ in parts]),
             torch.cat([labels for _, labels in parts if labels is not None])
             if problem.learn_labels
             else None,
-            losses.detach(),
+            torch.cat([losses for _, losses in samples]),
         )
 
+    def loss_of(self, network: nn.Module) -> MeanLoss:
+        """Its inner loss; kept for the next problem with the same network."""
+        if self._network is not network:
+            self._network = network
+            self._loss = MeanLoss(make_derivatives(network), self.images_at_once)
+        return self._loss
 
-def run_forward(problem: Problem, window: StepRange) -> Trajectory:
-    """Train from θ_0 to θ_stop, keeping the states inside the window."""
-    network = FlatNetwork(problem.network, problem.parameters)
-    theta, state = network.theta_0, problem.optimizer.initial_state(network.theta_0)
-    thetas: list[Tensor] = []
-    states: list[State] = []
-    images, labels = problem.images.detach(), problem.labels.detach()
+
+@torch.no_grad()
+def forward(
+    loss: MeanLoss, problem: Problem, window: StepRange, memory_budget: int = 0
+) -> tuple[list[KeptStep], Tensor]:
+    """Train from θ_0 to θ_stop: the steps of the window, and θ_stop."""
+    theta = loss.derivatives.flatten(problem.parameters)
+    state = problem.optimizer.initial_state(theta)
+    kept: list[KeptStep] = []
+    affordable = 0
     for t in range(window.stop):
-        if t >= window.start:
-            thetas.append(theta)
-            states.append(state)
-        with torch.no_grad():
-            batch_images, batch_labels = problem.inner_batch(t, images, labels)
-        grad = network.gradient(theta, batch_images, batch_labels)
-        theta, state = problem.optimizer.step(theta, grad, state, t)
-    return Trajectory(network, theta, thetas, states)
+        batch = problem.inner_batch(t, problem.images, problem.labels)
+        if t == window.start and memory_budget and loss.derivatives.repeatable:
+            affordable = memory_budget // loss.linearization_bytes(theta, *batch)
+        if t < window.start:
+            gradient, _ = loss.gradient(theta, *batch)
+        elif t < window.stop - affordable:
+            gradient, _ = loss.gradient(theta, *batch)
+            kept.append(KeptStep(theta, state, gradient, None))
+        else:
+            linearization = loss.linearize(theta, *batch)
+            gradient = linearization.gradient()
+            kept.append(KeptStep(theta, state, gradient, linearization))
+        theta, state = problem.optimizer.step(theta, gradient, state, t)
+    return kept, theta
 
 
-def run_backward(
-    problem: Problem, window: StepRange, trajectory: Trajectory, theta_bar: Tensor
+def backward(
+    loss: MeanLoss, problem: Problem, window: StepRange, kept: list[KeptStep], theta_bar: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Pull cotangents of θ_stop back to the distilled set.
 
     Args:
-        theta_bar: [P], or [samples, P] for many cotangents through the one trajectory.
+        theta_bar: [directions, P]: any number of cotangents through the one trajectory.
 
     Returns:
-        Cotangents of the images and, where they are learned, of the labels, with the leading
-        dimension of `theta_bar`.
+        Cotangents of the images and, where they are learned, of the labels, with a leading
+        [directions].
     """
-    batched = theta_bar.dim() == 2
-    lead = theta_bar.shape[:-1]
     images = problem.images.detach().requires_grad_()
     labels = problem.labels.detach().requires_grad_(problem.learn_labels)
     distilled = (images, labels) if problem.learn_labels else (images,)
-    bars = [
-        torch.zeros(*lead, *part.shape, dtype=part.dtype, device=part.device) for part in distilled
-    ]
-    state_bar = tuple(torch.zeros_like(theta_bar) for _ in trajectory.states[0])
-    for t in reversed(range(window.start, window.stop)):
-        theta = trajectory.thetas[t - window.start].detach().requires_grad_()
-        state = trajectory.states[t - window.start]
-        batch_images, batch_labels = problem.inner_batch(t, images, labels)
-        loss = inner_loss(trajectory.network(theta, batch_images), batch_labels)
-        (grad,) = torch.autograd.grad(loss, theta, create_graph=True)
-        theta_bar, grad_bar, state_bar = problem.optimizer.adjoint(
-            theta_bar, state_bar, theta.detach(), grad.detach(), state, t
+    bars = [part.new_zeros(len(theta_bar), *part.shape) for part in distilled]
+    state_bar = tuple(torch.zeros_like(theta_bar) for _ in kept[0].state)
+    for t, step in zip(reversed(range(window.start, window.stop)), reversed(kept), strict=True):
+        theta_bar, gradient_bar, state_bar = problem.optimizer.adjoint(
+            theta_bar, state_bar, step.theta, step.gradient, step.state, t
         )
-        # What a step's batch does not contain has no gradient from it, hence allow_unused.
-        theta_part, *parts = torch.autograd.grad(
-            grad,
-            (theta, *distilled),
-            grad_bar,
-            is_grads_batched=batched,
-            allow_unused=True,
+        batch = problem.inner_batch(t, images, labels)
+        theta_part, *batch_bars = (
+            step.linearization.product(gradient_bar)
+            if step.linearization
+            else loss.product(step.theta, batch[0].detach(), batch[1].detach(), gradient_bar)
         )
         theta_bar = theta_bar + theta_part
+        # Through whatever chose and augmented the batch.
+        moving = [i for i, part in enumerate(batch) if part.requires_grad]
+        parts = pull_back([batch[i] for i in moving], [batch_bars[i] for i in moving], distilled)
         for bar, part in zip(bars, parts, strict=True):
-            if part is not None:
+            if part is not None:  # None: nothing of it is in this step's batch
                 bar += part
     return bars[0], bars[1] if problem.learn_labels else None

@@ -10,10 +10,11 @@ from typing import Any
 
 import higher
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.metagrad.optimizers import SGD, Adam, InnerOptimizer
-from bench.metagrad.problem import MetaGradient, Problem, StepRange, inner_loss, outer_losses
+from bench.metagrad.problem import MetaGradient, Problem, StepRange, cross_entropies
 
 
 class HigherEngine:
@@ -56,11 +57,12 @@ class HigherEngine:
                 batch_images, batch_labels = problem.inner_batch(t, images, labels)
                 if t < window.start:
                     batch_images, batch_labels = batch_images.detach(), batch_labels.detach()
-                loss = inner_loss(unrolled(batch_images), batch_labels)
+                loss = cross_entropies(unrolled(batch_images), batch_labels).mean()
                 optimizer.step(loss, override=step_settings(problem.optimizer, t))
                 if t < window.start:
                     detach_state(optimizer)
-            losses = outer_losses(unrolled(target_images), target_labels)
+            one_hot = F.one_hot(target_labels, labels.shape[1]).to(labels)
+            losses = cross_entropies(unrolled(target_images), one_hot)
         return ((images, labels) if problem.learn_labels else (images,)), losses
 
 

@@ -85,21 +85,12 @@ class Engine(Protocol):
         ...
 
 
-def inner_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy with probabilities as targets, averaged over the batch.
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each image, [batch], with probabilities as targets. The inner loss is its
+    mean over the inner batch, the outer loss its mean over the target batch with one-hot labels.
 
     Args:
         logits: [batch, classes].
         labels: [batch, classes].
     """
-    return -(labels * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
-
-
-def outer_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each target image, [batch]; the outer loss is its mean.
-
-    Args:
-        logits: [batch, classes].
-        labels: [batch] class indices.
-    """
-    return F.cross_entropy(logits, labels, reduction="none")
+    return -(labels * F.log_softmax(logits, dim=1)).sum(dim=1)

@@ -14,7 +14,7 @@ from bench.data.target_set import Split
 from bench.evaluation import Evaluation, accuracy, evaluate
 from bench.grids import single_run
 from bench.ingredients import make_network
-from bench.metagrad import FlatNetwork
+from bench.metagrad import MeanLoss, make_derivatives
 from bench.networks import initial_parameters
 from bench.randomness import torch_generator
 from bench.settings import parse
@@ -72,12 +72,13 @@ def test_accuracy_counts_in_parts_what_it_counts_at_once(
     config: RunConfig, digits: TargetSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = make_network(config, digits)
-    flat = FlatNetwork(network, initial_parameters(network, torch_generator(0, "x")))
-    whole = accuracy(flat, flat.theta_0, digits.test)
+    loss = MeanLoss(make_derivatives(network))
+    theta = loss.derivatives.flatten(initial_parameters(network, torch_generator(0, "x")))
+    whole = accuracy(loss, theta, digits.test)
     monkeypatch.setattr("bench.evaluation.FORWARD_BATCH", 7)
-    assert accuracy(flat, flat.theta_0, digits.test) == whole
+    assert accuracy(loss, theta, digits.test) == whole
     empty = Split(digits.test.images[:0], digits.test.labels[:0])
-    assert math.isnan(accuracy(flat, flat.theta_0, empty))
+    assert math.isnan(accuracy(loss, theta, empty))
 
 
 def test_selection_looks_at_the_part_it_names_and_at_no_other() -> None:

@@ -1,0 +1,144 @@
+"""First and second derivatives of a network's training loss with respect to its parameters.
+
+The one question that the exact engine asks of a network, and two answers to it: by the layers' own
+derivatives (`layered.py`), for networks made of the layers known there, and by torch's autograd,
+here, for every other network. A batch's loss is a sum over its images, each taken alone: a network
+in which the images of a batch meet (batch norm) has no place here.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bench.metagrad.flat import FlatNetwork
+from bench.metagrad.problem import cross_entropies
+
+
+class Linearization(Protocol):
+    """The gradient of Σ losses on one batch at θ, and its derivative there."""
+
+    def gradient(self) -> Tensor:
+        """[P]"""
+        ...
+
+    def product(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Derivatives of ⟨gradient, direction⟩ with respect to θ, the images and the labels.
+
+        Args:
+            directions: [directions, P].
+
+        Returns:
+            The Hessian-vector products [directions, P] and the mixed derivatives, with leading
+            [directions].
+        """
+        ...
+
+
+class Derivatives(Protocol):
+    """A network's loss Σ_i -⟨label_i, log softmax(logits_i)⟩ as a function of θ [P].
+
+    Images are [batch, C, H, W] and labels [batch, classes] everywhere.
+
+    Attributes:
+        repeatable: whether `linearize(...).gradient()` has the bits of `gradient(...)`.
+    """
+
+    repeatable: bool
+
+    def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
+        """Parameters by name -> θ [P]."""
+        ...
+
+    def logits(self, theta: Tensor, images: Tensor) -> Tensor:
+        """[batch, classes]; nothing is kept."""
+        ...
+
+    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(gradient [P], losses [batch]); nothing is kept."""
+        ...
+
+    def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> Linearization:
+        """The same, with what is needed to differentiate it kept."""
+        ...
+
+    def linearization_bytes(self, theta: Tensor, images: Tensor, labels: Tensor) -> int:
+        """How much that is."""
+        ...
+
+
+class AutogradDerivatives:
+    """By torch's autograd: reverse-over-reverse, for any module. Not repeatable: torch takes other
+    formulas for a norm's backward when that is to be differentiated."""
+
+    repeatable = False
+
+    def __init__(self, network: FlatNetwork) -> None:
+        self.network = network
+
+    def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
+        return self.network.flatten(parameters)
+
+    @torch.no_grad()
+    def logits(self, theta: Tensor, images: Tensor) -> Tensor:
+        return self.network(theta, images)
+
+    @torch.enable_grad()
+    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        theta = theta.detach().requires_grad_()
+        losses = cross_entropies(self.network(theta, images.detach()), labels.detach())
+        (gradient,) = torch.autograd.grad(losses.sum(), theta)
+        return gradient, losses.detach()
+
+    @torch.enable_grad()
+    def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> "AutogradLinearization":
+        leaves = tuple(part.detach().requires_grad_() for part in (theta, images, labels))
+        losses = cross_entropies(self.network(leaves[0], leaves[1]), leaves[2])
+        (gradient,) = torch.autograd.grad(losses.sum(), leaves[0], create_graph=True)
+        return AutogradLinearization(gradient, leaves)
+
+    def linearization_bytes(self, theta: Tensor, images: Tensor, labels: Tensor) -> int:
+        storages: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            self.linearize(theta, images, labels)
+        return sum(storages.values())
+
+
+class AutogradLinearization:
+    """Holds the graph of the gradient."""
+
+    def __init__(self, gradient: Tensor, leaves: tuple[Tensor, ...]) -> None:
+        self._gradient, self._leaves = gradient, leaves
+
+    def gradient(self) -> Tensor:
+        return self._gradient.detach()
+
+    def product(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        theta, images, labels = pull_back([self._gradient], [directions], self._leaves)
+        assert theta is not None
+        assert images is not None
+        assert labels is not None
+        return theta, images, labels
+
+
+def pull_back(
+    outputs: Sequence[Tensor], cotangents: Sequence[Tensor], leaves: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """Cotangents of `outputs`, with a leading [directions], -> of `leaves`; None for a leaf that no
+    output depends on. The graph is kept."""
+    one = len(cotangents[0]) == 1
+    parts = torch.autograd.grad(
+        outputs,
+        leaves,
+        [cotangent[0] if one else cotangent for cotangent in cotangents],
+        is_grads_batched=not one,
+        allow_unused=True,
+        retain_graph=True,
+    )
+    return tuple(part.unsqueeze(0) if one and part is not None else part for part in parts)

@@ -1,0 +1,321 @@
+"""First and second derivatives of a network layer by layer, without autograd (`rules.py`)."""
+
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from bench.metagrad.derivatives import AutogradDerivatives, Derivatives
+from bench.metagrad.flat import FlatNetwork
+from bench.metagrad.problem import cross_entropies
+from bench.metagrad.rules import (
+    Application,
+    AveragePool,
+    Cast,
+    Convolution,
+    Flatten,
+    InstanceNorm,
+    Linear,
+    Parameters,
+    ReLU,
+)
+
+
+class UnknownLayer(TypeError):
+    """The network has a part whose derivatives are not written out."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One value of the network's computation, after the images, which are value 0.
+
+    Attributes:
+        inputs: the values that it is made of: one for a layer, several for a sum.
+        layer: None for a sum.
+        parameters: the names of the layer's parameters in the network.
+    """
+
+    inputs: tuple[int, ...]
+    layer: Callable[[Parameters, Cast], Application] | None
+    parameters: tuple[str, ...] = ()
+
+
+class LayerDerivatives:
+    """A network made of the layers in `rules.py`, joined in any way by sums (residual networks).
+
+    Args:
+        cast: what is done to the inputs of convolutions and linear layers: the precision.
+        layout: how batches of maps lie in memory; changes speed only.
+
+    Raises:
+        UnknownLayer: it has others.
+    """
+
+    repeatable = True
+
+    def __init__(
+        self,
+        network: FlatNetwork,
+        cast: Cast = lambda tensor: tensor,
+        layout: torch.memory_format = torch.channels_last,
+    ) -> None:
+        self.network, self.cast, self.layout = network, cast, layout
+        self.nodes = trace(network.network)
+        self.last_use = {i: n for n, node in enumerate(self.nodes) for i in node.inputs}
+
+    def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
+        return self.network.flatten(parameters)
+
+    @torch.no_grad()
+    def logits(self, theta: Tensor, images: Tensor) -> Tensor:
+        return Pass(self, theta, images, keep=False).logits
+
+    @torch.no_grad()
+    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        forward = Pass(self, theta, images)
+        losses = cross_entropies(forward.logits, labels)
+        return forward.backward(logit_gradient(forward.logits, labels)), losses
+
+    @torch.no_grad()
+    def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> "LayerLinearization":
+        return LayerLinearization(self, theta, images, labels)
+
+    def linearization_bytes(self, theta: Tensor, images: Tensor, labels: Tensor) -> int:
+        kept = self.linearize(theta, images, labels)
+        tensors = [*kept.outputs.values()]
+        for application in kept.forward.applications:
+            tensors += vars(application).values() if application else ()
+        storages = {
+            part.untyped_storage().data_ptr(): part.untyped_storage().nbytes()
+            for part in tensors
+            if isinstance(part, Tensor)
+        }
+        storages.pop(theta.untyped_storage().data_ptr(), None)  # the weights are views of it
+        return sum(storages.values())
+
+
+class Pass:
+    """A network applied to one batch, forward and then backward.
+
+    Args:
+        keep: False where no backward pass will follow.
+    """
+
+    def __init__(
+        self, derivatives: LayerDerivatives, theta: Tensor, images: Tensor, keep: bool = True
+    ) -> None:
+        self.derivatives = derivatives
+        self.parameters = derivatives.network.unflatten(theta)
+        self.applications: list[Application | None] = []
+        values: dict[int, Tensor] = {
+            0: images.detach().contiguous(memory_format=derivatives.layout)
+        }
+        for n, node in enumerate(derivatives.nodes):
+            inputs = [values[i] for i in node.inputs]
+            application = None
+            if node.layer:
+                parameters = self.of(node, self.parameters)
+                application = node.layer(parameters, derivatives.cast)
+                values[n + 1] = application.forward(inputs[0])
+            else:
+                values[n + 1] = sum(inputs[1:], inputs[0])
+            self.applications.append(application if keep else None)
+            for i in node.inputs:
+                if derivatives.last_use[i] == n:
+                    values.pop(i, None)
+        self.logits = values[len(derivatives.nodes)]
+
+    @staticmethod
+    def of(node: Node, parameters: dict[str, Tensor]) -> Parameters:
+        return tuple(parameters[name] for name in node.parameters)
+
+    def backward(self, logits_bar: Tensor) -> Tensor:
+        """The gradient [P]; applications are freed on the way."""
+        gradients: dict[str, Tensor] = {}
+        for n, node, application, gy in self.walk(logits_bar):
+            if application:
+                parts = application.parameter_gradients(gy)
+                gradients.update(zip(node.parameters, parts, strict=True))
+            self.applications[n] = None
+        return self.derivatives.network.flatten(gradients)
+
+    def walk(self, logits_bar: Tensor) -> Iterator[tuple[int, Node, Application | None, Tensor]]:
+        """The nodes from the last to the first, each with the gradient of its output."""
+        bars = {len(self.applications): logits_bar}
+        for n, node in reversed(list(enumerate(self.derivatives.nodes))):
+            gy, application = bars.pop(n + 1), self.applications[n]
+            for i in node.inputs:
+                if i > 0:
+                    accumulate(bars, i, application.input_gradient(gy) if application else gy)
+            yield n, node, application, gy
+
+
+class LayerLinearization:
+    """Holds the activations and their gradients."""
+
+    def __init__(
+        self, derivatives: LayerDerivatives, theta: Tensor, images: Tensor, labels: Tensor
+    ) -> None:
+        self.derivatives = derivatives
+        self.forward = Pass(derivatives, theta, images)
+        logits_bar = logit_gradient(self.forward.logits, labels)
+        # Gradients of outputs, where they enter second derivatives.
+        self.outputs = {
+            n: gy for n, node, _, gy in self.forward.walk(logits_bar) if node.parameters
+        }
+        self.softmax = self.forward.logits.softmax(dim=1)
+        self.mass = labels.sum(dim=1, keepdim=True)
+
+    @torch.no_grad()
+    def gradient(self) -> Tensor:
+        gradients: dict[str, Tensor] = {}
+        for n, node in enumerate(self.derivatives.nodes):
+            application = self.forward.applications[n]
+            if application and node.parameters:
+                parts = application.parameter_gradients(self.outputs[n])
+                gradients.update(zip(node.parameters, parts, strict=True))
+        return self.derivatives.network.flatten(gradients)
+
+    @torch.no_grad()
+    def product(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        moved = self.derivatives.network.unflatten(directions)
+        logits_dot = self._tangent(moved)
+        # log softmax(z) moves by ż - ⟨softmax, ż⟩
+        log_dot = logits_dot - (self.softmax * logits_dot).sum(dim=-1, keepdim=True)
+        theta_bar, images_bar = self._tangent_backward(self.mass * self.softmax * log_dot)
+        return theta_bar, images_bar, -log_dot
+
+    def _tangent(self, moved: dict[str, Tensor]) -> Tensor:
+        """The tangent of the logits, [directions, batch, classes]."""
+        values: dict[int, Tensor | None] = {0: None}
+        nodes = self.derivatives.nodes
+        for n, node in enumerate(nodes):
+            inputs = [values[i] for i in node.inputs]
+            application = self.forward.applications[n]
+            if application:
+                values[n + 1] = application.tangent(inputs[0], Pass.of(node, moved))
+            else:
+                moving = [value for value in inputs if value is not None]
+                values[n + 1] = sum(moving[1:], moving[0]) if moving else None
+            for i in node.inputs:
+                if self.derivatives.last_use[i] == n:
+                    values.pop(i, None)
+        logits_dot = values[len(nodes)]
+        assert logits_dot is not None, "a network without parameters"
+        return logits_dot
+
+    def _tangent_backward(self, logits_bar_dot: Tensor) -> tuple[Tensor, Tensor]:
+        """ġ of the parameters, [directions, P], and of the images."""
+        gradients: dict[str, Tensor] = {}
+        bars = {len(self.derivatives.nodes): logits_bar_dot}
+        for n, node in reversed(list(enumerate(self.derivatives.nodes))):
+            gy_dot = bars.pop(n + 1)
+            gy = self.outputs.get(n, gy_dot)  # not read by a layer without parameters
+            application = self.forward.applications[n]
+            if application is None:
+                for i in node.inputs:
+                    accumulate(bars, i, gy_dot)
+                continue
+            parts = application.tangent_parameter_gradients(gy, gy_dot)
+            gradients.update(zip(node.parameters, parts, strict=True))
+            accumulate(bars, node.inputs[0], application.tangent_input_gradient(gy, gy_dot))
+        network = self.derivatives.network
+        flat = torch.cat([gradients[name].flatten(1) for name in network.names], dim=1)
+        return flat, bars[0]
+
+
+def logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of Σ cross-entropies with respect to the logits, [batch, classes]."""
+    return logits.softmax(dim=1) * labels.sum(dim=1, keepdim=True) - labels
+
+
+def accumulate(bars: dict[int, Tensor], i: int, part: Tensor) -> None:
+    """Add to the gradient with respect to value `i`."""
+    bars[i] = bars[i] + part if i in bars else part
+
+
+def make_derivatives(network: nn.Module) -> Derivatives:
+    """Layer by layer where that is possible, otherwise by autograd."""
+    flat = FlatNetwork(network)
+    try:
+        return LayerDerivatives(flat)
+    except UnknownLayer:
+        return AutogradDerivatives(flat)
+
+
+# --- from a module to nodes
+
+
+def trace(network: nn.Module) -> list[Node]:
+    """The network's computation, in order.
+
+    Raises:
+        UnknownLayer: a part of it is not known here, or it is not a plain composition of layers.
+    """
+    try:
+        graph = fx.Tracer().trace(network)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UnknownLayer(f"cannot be traced: {error}") from error
+    index: dict[fx.Node, int] = {}
+    nodes: list[Node] = []
+    for traced in graph.nodes:
+        if traced.op == "placeholder":
+            if index:
+                raise UnknownLayer("more than one input")
+            index[traced] = 0
+        elif traced.op != "output":
+            inputs = tuple(index[part] for part in traced.all_input_nodes)
+            nodes.append(node_of(network, traced, inputs))
+            index[traced] = len(nodes)
+        elif traced.args != (list(index)[-1],):
+            raise UnknownLayer("the last layer is not the output")
+    used = [name for node in nodes for name in node.parameters]
+    if sorted(used) != sorted(dict(network.named_parameters())):
+        raise UnknownLayer("some parameters are used twice or not at all")
+    return nodes
+
+
+def node_of(network: nn.Module, traced: fx.Node, inputs: tuple[int, ...]) -> Node:
+    """One step of the traced computation."""
+    target: Any = traced.target
+    if traced.op == "call_module" and len(inputs) == 1:
+        module = network.get_submodule(target)
+        names = tuple(f"{target}.{name}" for name, _ in module.named_parameters(recurse=False))
+        return Node(inputs, layer_of(module), names)
+    if is_flatten(traced):
+        return Node(inputs, lambda p, cast: Flatten())
+    if target in (operator.add, torch.add) and len(inputs) == 2 and not traced.kwargs:
+        return Node(inputs, None)
+    raise UnknownLayer(f"{traced.op} {target}")
+
+
+def layer_of(module: nn.Module) -> Callable[[Parameters, Cast], Application]:
+    """The rule of a module.
+
+    Raises:
+        UnknownLayer: there is none for this module with these settings.
+    """
+    match module:
+        case nn.Conv2d(groups=1, padding_mode="zeros") if not isinstance(module.padding, str):
+            return lambda p, cast: Convolution(module, p, cast)
+        case nn.GroupNorm(affine=True) if module.num_groups == module.num_channels:
+            return lambda p, cast: InstanceNorm(module, p)
+        case nn.ReLU():
+            return lambda p, cast: ReLU()
+        case nn.AvgPool2d(padding=0, ceil_mode=False, divisor_override=None):
+            return lambda p, cast: AveragePool(module)
+        case nn.Linear():
+            return lambda p, cast: Linear(p, cast)
+        case nn.Flatten(start_dim=1, end_dim=-1):
+            return lambda p, cast: Flatten()
+    raise UnknownLayer(f"{module}")
+
+
+def is_flatten(traced: fx.Node) -> bool:
+    """Whether a traced call is `x.flatten(1)` or `torch.flatten(x, 1)`."""
+    called = (traced.op, traced.target)
+    known = called in (("call_method", "flatten"), ("call_function", torch.flatten))
+    return known and traced.args[1:] == (1,) and not traced.kwargs
