@@ -147,6 +147,11 @@ class Place:
     threads: int = setting(
         0, "CPU threads of a run; 0: all for one run, one for each run of a sweep", minimum=0
     )
+    activation_memory: str = setting(
+        "auto",
+        "GiB of activations that the exact engine keeps for its backward pass; 0: computes all"
+        " again; auto: half of what is free, or the share of this run's threads",
+    )
     checkpoint_seconds: float = setting(60.0, "longest time between two checkpoints", minimum=0)
 
 

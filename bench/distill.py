@@ -63,6 +63,8 @@ class Distillation:
     Args:
         config: the run.
         target_set: preprocessed, on the device and in the floating point type of the run.
+        activation_budget: bytes that the exact engine may keep for its backward pass; changes no
+            number.
 
     Attributes:
         images: [classes*ipc, C, H, W], class by class.
@@ -70,12 +72,14 @@ class Distillation:
         step: outer steps done.
     """
 
-    def __init__(self, config: RunConfig, target_set: TargetSet) -> None:
+    def __init__(
+        self, config: RunConfig, target_set: TargetSet, activation_budget: int = 0
+    ) -> None:
         self.config = config
         self.target_set = target_set
         self.network = make_network(config, target_set)
         self.inner_optimizer = make_inner_optimizer(config)
-        self.engine = make_engine(config.engine)
+        self.engine = make_engine(config.engine, activation_budget)
         self.method = make_method(
             config.method, config.unroll_length, config.window_size, config.method_options
         )

@@ -17,7 +17,7 @@ from bench.config import Place, RunConfig, resolve
 from bench.data import TargetSet
 from bench.distill import Distillation
 from bench.evaluation import evaluate
-from bench.ingredients import choose_device, forbid_reduced_precision, load_data
+from bench.ingredients import activation_budget, choose_device, forbid_reduced_precision, load_data
 from bench.settings import command, parse, typed
 
 USAGE = """
@@ -25,13 +25,13 @@ python -m bench.estimate [key=value ...] < configurations.json
 """
 
 
-def estimate_seconds(config: RunConfig, target_set: TargetSet) -> float:
+def estimate_seconds(config: RunConfig, target_set: TargetSet, budget: int = 0) -> float:
     """Seconds that a run will take: measured parts times how often each occurs.
 
     Measured: an outer step (after one to warm up), one fresh network trained for a few steps, and
     the normalised variance over the fewest samples.
     """
-    distillation = Distillation(config, target_set)
+    distillation = Distillation(config, target_set, budget)
     distillation.outer_step()
     outer_step = _seconds(distillation.outer_step)
     variance = 0.0
@@ -81,7 +81,10 @@ def main(argv: list[str]) -> int:
     torch.set_num_threads(place.threads or torch.get_num_threads())
     forbid_reduced_precision()
     device = choose_device(place.device)
-    seconds = [estimate_seconds(config, load_data(config, place, device)) for config in configs]
+    budget = activation_budget(place, device)
+    seconds = [
+        estimate_seconds(config, load_data(config, place, device), budget) for config in configs
+    ]
     print(json.dumps(seconds))
     return 0
 

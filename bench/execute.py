@@ -20,7 +20,7 @@ from bench.distill import Distillation, OuterStep
 from bench.errors import UserError
 from bench.evaluation import Evaluation, evaluate
 from bench.failures import describe_error
-from bench.ingredients import choose_device, forbid_reduced_precision, load_data
+from bench.ingredients import activation_budget, choose_device, forbid_reduced_precision, load_data
 from bench.machine import cpu_cores
 from bench.pictures import save_picture
 from bench.progress import Heartbeat
@@ -104,7 +104,9 @@ class _Execution:
         self._set_threads()
         self.heartbeat.update(activity="loading data")
         self.target_set = load_data(self.config, self.place, self.device)
-        self.distillation = Distillation(self.config, self.target_set)
+        self.distillation = Distillation(
+            self.config, self.target_set, activation_budget(self.place, self.device)
+        )
         self._resume()
         self._write_manifest()
         with self._signals():

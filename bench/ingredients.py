@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import psutil
 import torch
 from torch import nn
 
 from bench.config import Place, RunConfig
 from bench.data import TargetSet, load_target_set
 from bench.errors import UserError
+from bench.machine import cpu_cores
 from bench.networks import build_network
 
 
@@ -31,6 +33,30 @@ def forbid_reduced_precision() -> None:
     """Make float32 mean float32 on a GPU: torch's convolutions otherwise take TF32, with 10
     bits of mantissa. Holds for the whole process."""
     torch.backends.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def activation_budget(place: Place, device: torch.device) -> int:
+    """Bytes of activations that the exact engine may keep: `place.activation_memory` in GiB, or,
+    for "auto", half of the memory that is free now; on a CPU the share of it that this run's
+    threads are of the cores. It changes speed, and no number.
+
+    Raises:
+        UserError: neither "auto" nor a number of GiB.
+    """
+    if place.activation_memory != "auto":
+        try:
+            gib = float(place.activation_memory)
+        except ValueError:
+            gib = -1.0
+        if not 0 <= gib < float("inf"):
+            raise UserError(
+                f"activation_memory={place.activation_memory} is neither auto nor a number of GiB"
+            )
+        return int(gib * 2**30)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 2
+    share = min(1.0, torch.get_num_threads() / cpu_cores())
+    return int(psutil.virtual_memory().available * share / 2)
 
 
 def load_data(config: RunConfig, place: Place, device: torch.device) -> TargetSet:

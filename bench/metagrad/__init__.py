@@ -27,14 +27,17 @@ __all__ = [
 ENGINES = ("exact", "higher")
 
 
-def make_engine(name: str) -> Engine:
+def make_engine(name: str, activation_budget: int = 0) -> Engine:
     """The engine called `name`: "exact" (ours) or "higher" (the reference).
+
+    Args:
+        activation_budget: bytes that the exact engine may keep for its backward pass.
 
     Raises:
         ValueError: an unknown engine.
     """
     if name == "exact":
-        return ExactEngine()
+        return ExactEngine(activation_budget)
     if name == "higher":
         # On demand: the library is unmaintained, and a run with our engine needs none of it.
         from bench.metagrad.higher_reference import HigherEngine

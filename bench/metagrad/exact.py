@@ -41,16 +41,16 @@ class ExactEngine:
     """See the module's first lines.
 
     Args:
-        memory_budget: bytes of activations to keep for the backward pass; 0: compute all again.
+        activation_budget: bytes of activations to keep for the backward pass; 0: compute all again.
         images_at_once: largest part of a batch that is worked on at one time; 0: as suits the
             device. Sums over other parts round differently.
         sample_chunk: how many single-sample cotangents `sample_gradients` carries at once.
     """
 
     def __init__(
-        self, memory_budget: int = 0, images_at_once: int = 0, sample_chunk: int = 10
+        self, activation_budget: int = 0, images_at_once: int = 0, sample_chunk: int = 10
     ) -> None:
-        self.memory_budget = memory_budget
+        self.activation_budget = activation_budget
         self.images_at_once = images_at_once
         self.sample_chunk = sample_chunk
         self._network: nn.Module | None = None
@@ -59,7 +59,7 @@ class ExactEngine:
         self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
     ) -> MetaGradient:
         loss = self.loss_of(problem.network)
-        kept, theta = forward(loss, problem, window, self.memory_budget)
+        kept, theta = forward(loss, problem, window, self.activation_budget)
         labels = F.one_hot(target_labels, problem.labels.shape[1]).to(theta)
         theta_bar, losses = loss.gradient(theta, target_images, labels)
         images_bar, labels_bar = backward(loss, problem, window, kept, theta_bar.unsqueeze(0))
@@ -71,7 +71,7 @@ class ExactEngine:
         self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
     ) -> MetaGradient:
         loss = self.loss_of(problem.network)
-        kept, theta = forward(loss, problem, window, self.memory_budget)
+        kept, theta = forward(loss, problem, window, self.activation_budget)
         labels = F.one_hot(target_labels, problem.labels.shape[1]).to(theta)
         samples = [
             loss.gradient(theta, *sample)
@@ -100,7 +100,7 @@ class ExactEngine:
 
 @torch.no_grad()
 def forward(
-    loss: MeanLoss, problem: Problem, window: StepRange, memory_budget: int = 0
+    loss: MeanLoss, problem: Problem, window: StepRange, activation_budget: int = 0
 ) -> tuple[list[KeptStep], Tensor]:
     """Train from θ_0 to θ_stop: the steps of the window, and θ_stop."""
     theta = loss.derivatives.flatten(problem.parameters)
@@ -109,8 +109,8 @@ def forward(
     affordable = 0
     for t in range(window.stop):
         batch = problem.inner_batch(t, problem.images, problem.labels)
-        if t == window.start and memory_budget and loss.derivatives.repeatable:
-            affordable = memory_budget // loss.linearization_bytes(theta, *batch)
+        if t == window.start and activation_budget and loss.derivatives.repeatable:
+            affordable = activation_budget // loss.linearization_bytes(theta, *batch)
         if t < window.start:
             gradient, _ = loss.gradient(theta, *batch)
         elif t < window.stop - affordable:

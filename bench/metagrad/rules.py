@@ -146,7 +146,9 @@ class InstanceNorm:
 
     def forward(self, x: Tensor) -> Tensor:
         self.centred = x - per_map(mean(x))
-        self.r = mean(self.centred * self.centred).add_(self.eps).rsqrt_()
+        variance = mean(self.centred * self.centred)
+        # Adds zero; but a variance that overflowed gives NaN, not a map that silently vanishes.
+        self.r = (variance + self.eps).rsqrt_().add_(variance, alpha=0.0)
         self.means: tuple[Tensor, Tensor] | None = None
         return combine(self.bias.expand_as(self.r), (self.r * self.weight, self.centred))
 

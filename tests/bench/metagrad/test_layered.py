@@ -166,3 +166,11 @@ def test_the_parts_of_a_batch_have_no_effect_beyond_rounding(
     answer = engine.meta_gradient(problem, Window(1, 5), *target)
     whole = ExactEngine(images_at_once=100).meta_gradient(problem, Window(1, 5), *target)
     assert error(answer, whole) < 1e-9
+
+
+def test_an_overflow_is_not_turned_into_a_number() -> None:
+    network = nn.Sequential(nn.GroupNorm(2, 2), nn.Flatten(), nn.Linear(8, CLASSES))
+    derivatives = make_derivatives(network)
+    theta = torch.ones(sum(p.numel() for p in network.parameters()))
+    images = 1e30 * torch.arange(8.0).view(1, 2, 2, 2)
+    assert not derivatives.logits(theta, images).isfinite().any()
