@@ -62,7 +62,7 @@ def test_each_variation_differs_in_one_thing() -> None:
 
 
 def test_all_engines_are_measured_and_written(tmp_path: Path) -> None:
-    small = "quick=true width=4 images=10 window=3 target_batch=10 repeats=2".split()
+    small = ["quick=true", "width=4", "images=10", "window=3", "target_batch=10", "repeats=2"]
     done = subprocess.run(
         [sys.executable, "-m", "bench.speed", *small, f"results_root={tmp_path}"],
         capture_output=True,
