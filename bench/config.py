@@ -150,7 +150,7 @@ class Place:
     activation_memory: str = setting(
         "auto",
         "GiB of activations that the exact engine keeps for its backward pass; 0: computes all"
-        " again; auto: half of what is free, or the share of this run's threads",
+        " again; auto: a quarter of what is free, or the share of this run's threads",
     )
     checkpoint_seconds: float = setting(60.0, "longest time between two checkpoints", minimum=0)
 

@@ -121,6 +121,8 @@ class Pass:
                 application = node.layer(parameters, derivatives.cast)
                 values[n + 1] = application.forward(inputs[0])
             else:
+                if len({part.shape for part in inputs}) > 1:
+                    raise ValueError("the network adds values of different shapes")
                 values[n + 1] = sum(inputs[1:], inputs[0])
             self.applications.append(application if keep else None)
             for i in node.inputs:

@@ -289,7 +289,7 @@ class AveragePool(WithoutParameters):
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        self.like = shaped_like(x, 1)
+        self.like = shaped_like(x, 0)  # of no size
         return self.layer(x)
 
     def input_gradient(self, gy: Tensor) -> Tensor:

@@ -174,3 +174,19 @@ def test_an_overflow_is_not_turned_into_a_number() -> None:
     theta = torch.ones(sum(p.numel() for p in network.parameters()))
     images = 1e30 * torch.arange(8.0).view(1, 2, 2, 2)
     assert not derivatives.logits(theta, images).isfinite().any()
+
+
+class Broadcasting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.many = nn.Linear(4, 1), nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.flatten(x, 1)
+        return self.one(x) + self.many(x)
+
+
+def test_a_sum_that_broadcasts_is_refused_and_not_differentiated_wrongly() -> None:
+    derivatives = make_derivatives(Broadcasting())
+    with pytest.raises(ValueError, match="different shapes"):
+        derivatives.logits(torch.ones(20), torch.ones(2, 4, 1, 1))
