@@ -75,7 +75,7 @@ class MeanLoss:
             parts = -(-count * directions // self.images_at_once)
         else:
             n_bytes = self.linearization_bytes(theta, images, labels) * directions
-            parts = -(-n_bytes // PART_BYTES[images.device.type])
+            parts = -(-n_bytes // PART_BYTES.get(images.device.type, PART_BYTES["cpu"]))
         size = -(-count // min(parts, count))
         return zip(images.split(size), labels.split(size), strict=True)
 
