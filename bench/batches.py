@@ -4,7 +4,7 @@ A network trained to compute a meta-gradient and one trained to evaluate a disti
 batches from here alike.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,6 +16,19 @@ from bench.metagrad import SGD, Adam, InnerOptimizer
 from bench.randomness import torch_generator
 
 
+@dataclass(frozen=True)
+class Draw:
+    """The batch of one inner step.
+
+    Attributes:
+        chosen: positions of its images in the distilled set [batch]; None for all.
+        augmentation: what happens to each of them.
+    """
+
+    chosen: Tensor | None
+    augmentation: augment.AugmentationDraw
+
+
 @dataclass
 class InnerBatches:
     """The batch of inner step t: which distilled images, and how they are augmented.
@@ -23,9 +36,13 @@ class InnerBatches:
     Called as `(t, images [classes*ipc, C, H, W], labels [classes*ipc, classes])`; differentiable
     with respect to both; the same t gives the same batch. Distilled images lie class by class.
 
+    Draws are made on the CPU. Those of the first `steps` inner steps are made at the first call and
+    moved to the device together, so that training waits for no transfer.
+
     Attributes:
         purpose, indices: the names of the draws; inner step t is added to the indices.
         augmentation: one of `augment.CHOICES`.
+        steps: how many steps are expected; later ones are drawn when they are asked for.
     """
 
     config: RunConfig
@@ -33,19 +50,30 @@ class InnerBatches:
     augmentation: str
     purpose: str
     indices: tuple[int, ...]
+    steps: int = field(default=0, kw_only=True)
+    _drawn: dict[int, Draw] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, t: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        chosen = self._choose(t, len(images) // self.classes)
-        if chosen is not None:
-            chosen = chosen.to(images.device)
-            images, labels = images[chosen], labels[chosen]
-        if self.augmentation != "none":
-            generator = torch_generator(
-                self.config.seed, f"{self.purpose}/augment", *self.indices, t
-            )
-            draw = augment.draw(self.augmentation, len(images), generator)
-            images = augment.apply(images, draw.to(images.device))
-        return images, labels
+        if t not in self._drawn:
+            self._draw_until(max(t + 1, self.steps), len(images) // self.classes, images.device)
+        draw = self._drawn[t]
+        if draw.chosen is not None:
+            images, labels = images[draw.chosen], labels[draw.chosen]
+        return augment.apply(images, draw.augmentation), labels
+
+    def _draw_until(self, stop: int, ipc: int, device: torch.device) -> None:
+        """Draw all steps before `stop` that are not drawn yet."""
+        new = [t for t in range(stop) if t not in self._drawn]
+        chosen = [self._choose(t, ipc) for t in new]
+        sizes = [self.classes * ipc if part is None else len(part) for part in chosen]
+        augmentations = [
+            augment.draw(self.augmentation, size, self._generator("augment", t))
+            for t, size in zip(new, sizes, strict=True)
+        ]
+        if chosen[0] is not None:  # all of them or none
+            chosen = augment.moved_together(chosen, device)
+        draws = map(Draw, chosen, augment.move(augmentations, device))
+        self._drawn.update(zip(new, draws, strict=True))
 
     def _choose(self, t: int, ipc: int) -> Tensor | None:
         """Positions of the images in the batch, or None for all: `inner_classes` classes, and of
@@ -54,12 +82,15 @@ class InnerBatches:
         per_class = min(self.config.inner_ipc or ipc, ipc)
         if classes == self.classes and per_class == ipc:
             return None
-        generator = torch_generator(self.config.seed, f"{self.purpose}/batch", *self.indices, t)
+        generator = self._generator("batch", t)
         chosen_classes = torch.randperm(self.classes, generator=generator)[:classes]
         within = torch.stack(
             [torch.randperm(ipc, generator=generator)[:per_class] for _ in range(classes)]
         )
         return (chosen_classes[:, None] * ipc + within).flatten()
+
+    def _generator(self, name: str, t: int) -> torch.Generator:
+        return torch_generator(self.config.seed, f"{self.purpose}/{name}", *self.indices, t)
 
 
 def target_batch(config: RunConfig, split: Split, outer_step: int) -> tuple[Tensor, Tensor]:

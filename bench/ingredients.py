@@ -10,6 +10,7 @@ from bench.config import Place, RunConfig
 from bench.data import TargetSet, load_target_set
 from bench.errors import UserError
 from bench.machine import cpu_cores
+from bench.metagrad import storage_type
 from bench.networks import build_network
 
 
@@ -69,7 +70,7 @@ def load_data(config: RunConfig, place: Place, device: torch.device) -> TargetSe
         zca=config.zca,
         zca_lambda=config.zca_lambda,
         validation_fraction=0.0 if config.selection == "test" else config.validation_fraction,
-    ).to(device, getattr(torch, config.precision))
+    ).to(device, storage_type(config.precision))
 
 
 def make_network(config: RunConfig, target_set: TargetSet) -> nn.Module:

@@ -32,9 +32,26 @@ class AugmentationDraw:
 
     def to(self, device: torch.device | str) -> "AugmentationDraw":
         """The same draw on `device`."""
-        flip = None if self.flip is None else self.flip.to(device)
-        angles = None if self.angles is None else self.angles.to(device)
-        return AugmentationDraw(flip, angles)
+        return move([self], device)[0]
+
+
+def move(draws: list[AugmentationDraw], device: torch.device | str) -> list[AugmentationDraw]:
+    """The draws of batches of one size on `device`, in one transfer of each kind."""
+    flips = iter(moved_together([draw.flip for draw in draws], device))
+    angles = iter(moved_together([draw.angles for draw in draws], device))
+    return [
+        AugmentationDraw(
+            None if draw.flip is None else next(flips),
+            None if draw.angles is None else next(angles),
+        )
+        for draw in draws
+    ]
+
+
+def moved_together(parts: list[Tensor | None], device: torch.device | str) -> tuple[Tensor, ...]:
+    """Those that there are, all of one shape, by way of one tensor."""
+    present = [part for part in parts if part is not None]
+    return torch.stack(present).to(device).unbind() if present else ()
 
 
 def draw(kind: str, batch_size: int, generator: torch.Generator) -> AugmentationDraw:

@@ -10,16 +10,17 @@ memory budget goes, those of the others are computed again. Both give the same n
 bit for bit (where they would not, nothing is kept).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.metagrad.choice import make_derivatives
+from bench.metagrad.compiled import CompiledOptimizer
 from bench.metagrad.derivatives import pull_back
-from bench.metagrad.layered import make_derivatives
 from bench.metagrad.mean_loss import MeanLinearization, MeanLoss
 from bench.metagrad.optimizers import State
+from bench.metagrad.precision import hardware_precision
 from bench.metagrad.problem import MetaGradient, Problem, StepRange
 
 
@@ -45,24 +46,35 @@ class ExactEngine:
         images_at_once: largest part of a batch that is worked on at one time; 0: as suits the
             device. Sums over other parts round differently.
         sample_chunk: how many single-sample cotangents `sample_gradients` carries at once.
+        precision: one of `precision.PRECISIONS`.
+        compiled: run the steps as compiled functions (`compiled.py`); activations are then
+            always computed again.
     """
 
     def __init__(
-        self, activation_budget: int = 0, images_at_once: int = 0, sample_chunk: int = 10
+        self,
+        activation_budget: int = 0,
+        images_at_once: int = 0,
+        sample_chunk: int = 10,
+        precision: str = "float32",
+        compiled: bool = False,
     ) -> None:
         self.activation_budget = activation_budget
         self.images_at_once = images_at_once
         self.sample_chunk = sample_chunk
+        self.precision, self.compiled = precision, compiled
         self._network: nn.Module | None = None
+        self._optimizer: CompiledOptimizer | None = None
 
     def meta_gradient(
         self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
     ) -> MetaGradient:
-        loss = self.loss_of(problem.network)
-        kept, theta = forward(loss, problem, window, self.activation_budget)
-        labels = F.one_hot(target_labels, problem.labels.shape[1]).to(theta)
-        theta_bar, losses = loss.gradient(theta, target_images, labels)
-        images_bar, labels_bar = backward(loss, problem, window, kept, theta_bar.unsqueeze(0))
+        loss, problem = self._ready(problem)
+        with hardware_precision(self.precision):
+            kept, theta = forward(loss, problem, window, self.activation_budget)
+            labels = one_hot(target_labels, problem.labels)
+            theta_bar, losses = loss.gradient(theta, target_images, labels)
+            images_bar, labels_bar = backward(loss, problem, window, kept, theta_bar.unsqueeze(0))
         return MetaGradient(
             images_bar[0], None if labels_bar is None else labels_bar[0], losses.mean()
         )
@@ -70,18 +82,19 @@ class ExactEngine:
     def sample_gradients(
         self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
     ) -> MetaGradient:
-        loss = self.loss_of(problem.network)
-        kept, theta = forward(loss, problem, window, self.activation_budget)
-        labels = F.one_hot(target_labels, problem.labels.shape[1]).to(theta)
-        samples = [
-            loss.gradient(theta, *sample)
-            for sample in zip(target_images.split(1), labels.split(1), strict=True)
-        ]
-        theta_bars = torch.stack([gradient for gradient, _ in samples])
-        parts = [
-            backward(loss, problem, window, kept, chunk)
-            for chunk in theta_bars.split(self.sample_chunk)
-        ]
+        loss, problem = self._ready(problem)
+        with hardware_precision(self.precision):
+            kept, theta = forward(loss, problem, window, self.activation_budget)
+            labels = one_hot(target_labels, problem.labels)
+            samples = [
+                loss.gradient(theta, *sample)
+                for sample in zip(target_images.split(1), labels.split(1), strict=True)
+            ]
+            theta_bars = torch.stack([gradient for gradient, _ in samples])
+            parts = [
+                backward(loss, problem, window, kept, chunk)
+                for chunk in theta_bars.split(self.sample_chunk)
+            ]
         return MetaGradient(
             torch.cat([images for images, _ in parts]),
             torch.cat([labels for _, labels in parts if labels is not None])
@@ -90,12 +103,18 @@ class ExactEngine:
             torch.cat([losses for _, losses in samples]),
         )
 
-    def loss_of(self, network: nn.Module) -> MeanLoss:
-        """Its inner loss; kept for the next problem with the same network."""
-        if self._network is not network:
-            self._network = network
-            self._loss = MeanLoss(make_derivatives(network), self.images_at_once)
-        return self._loss
+    def _ready(self, problem: Problem) -> tuple[MeanLoss, Problem]:
+        """The inner loss, and the problem with a compiled optimiser if so wanted. Both are kept for
+        the next problem with the same network and optimiser."""
+        if self._network is not problem.network:
+            self._network = problem.network
+            derivatives = make_derivatives(problem.network, self.precision, self.compiled)
+            self._loss = MeanLoss(derivatives, self.images_at_once)
+        if not self.compiled:
+            return self._loss, problem
+        if self._optimizer is None or self._optimizer.optimizer is not problem.optimizer:
+            self._optimizer = CompiledOptimizer(problem.optimizer)
+        return self._loss, replace(problem, optimizer=self._optimizer)
 
 
 @torch.no_grad()
@@ -159,3 +178,9 @@ def backward(
             if part is not None:  # None: nothing of it is in this step's batch
                 bar += part
     return bars[0], bars[1] if problem.learn_labels else None
+
+
+def one_hot(classes: Tensor, like: Tensor) -> Tensor:
+    """Class indices [batch] -> labels [batch, classes] of the type and the number of classes of
+    `like`. (`F.one_hot` looks at the indices, for which the host has to wait.)"""
+    return torch.eye(like.shape[1], dtype=like.dtype, device=like.device)[classes]

@@ -6,6 +6,7 @@ independent of our own engine and because the paper's numbers were made with it.
 
 import copy
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
 import higher
@@ -14,29 +15,49 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.metagrad.optimizers import SGD, Adam, InnerOptimizer
+from bench.metagrad.precision import hardware_precision
 from bench.metagrad.problem import MetaGradient, Problem, StepRange, cross_entropies
 
 
 class HigherEngine:
-    """Meta-gradients by `higher.innerloop_ctx` and one backward pass through its record."""
+    """Meta-gradients by `higher.innerloop_ctx` and one backward pass through its record.
+
+    Args:
+        precision: one of `precision.PRECISIONS` but bf16; tf32 is the hardware's, on a GPU only.
+
+    Raises:
+        ValueError: bf16; or, when a meta-gradient is asked for, tf32 on a CPU.
+    """
+
+    def __init__(self, precision: str = "float32") -> None:
+        if precision == "bf16":
+            raise ValueError("engine=higher has no precision=bf16: choose float32 or tf32")
+        self.precision = precision
 
     def meta_gradient(
         self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
     ) -> MetaGradient:
-        distilled, losses = self._unroll(problem, window, target_images, target_labels)
-        loss = losses.mean()
-        images_bar, *rest = torch.autograd.grad(loss, distilled)
+        with self._hardware(problem):
+            distilled, losses = self._unroll(problem, window, target_images, target_labels)
+            loss = losses.mean()
+            images_bar, *rest = torch.autograd.grad(loss, distilled)
         return MetaGradient(images_bar, rest[0] if rest else None, loss.detach())
 
     def sample_gradients(
         self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
     ) -> MetaGradient:
-        distilled, losses = self._unroll(problem, window, target_images, target_labels)
-        parts = [torch.autograd.grad(loss, distilled, retain_graph=True) for loss in losses]
+        with self._hardware(problem):
+            distilled, losses = self._unroll(problem, window, target_images, target_labels)
+            parts = [torch.autograd.grad(loss, distilled, retain_graph=True) for loss in losses]
         stacked = [torch.stack(part) for part in zip(*parts, strict=True)]
         return MetaGradient(
             stacked[0], stacked[1] if problem.learn_labels else None, losses.detach()
         )
+
+    def _hardware(self, problem: Problem) -> AbstractContextManager[None]:
+        if self.precision == "tf32" and not problem.images.is_cuda:
+            raise ValueError("engine=higher takes precision=tf32 from a GPU; here is none")
+        return hardware_precision(self.precision)
 
     def _unroll(
         self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from bench.metagrad.derivatives import AutogradDerivatives, Derivatives
 from bench.metagrad.flat import FlatNetwork
 from bench.metagrad.problem import cross_entropies
 from bench.metagrad.rules import (
@@ -82,6 +81,12 @@ class LayerDerivatives:
     @torch.no_grad()
     def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> "LayerLinearization":
         return LayerLinearization(self, theta, images, labels)
+
+    def product(
+        self, theta: Tensor, images: Tensor, labels: Tensor, directions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`linearize(...).product(directions)`, as one function of tensors."""
+        return self.linearize(theta, images, labels).product(directions)
 
     def linearization_bytes(self, theta: Tensor, images: Tensor, labels: Tensor) -> int:
         kept = self.linearize(theta, images, labels)
@@ -237,15 +242,6 @@ def logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
 def accumulate(bars: dict[int, Tensor], i: int, part: Tensor) -> None:
     """Add to the gradient with respect to value `i`."""
     bars[i] = bars[i] + part if i in bars else part
-
-
-def make_derivatives(network: nn.Module) -> Derivatives:
-    """Layer by layer where that is possible, otherwise by autograd."""
-    flat = FlatNetwork(network)
-    try:
-        return LayerDerivatives(flat)
-    except UnknownLayer:
-        return AutogradDerivatives(flat)
 
 
 # --- from a module to nodes

@@ -7,35 +7,63 @@ carry leading batch dimensions: [..., P].
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 State = tuple[Tensor, ...]
+Number = float | Tensor  # a tensor without dimensions, where the code is compiled
 
 
-class InnerOptimizer(Protocol):
-    """What an engine asks of an inner optimiser."""
+class InnerOptimizer(ABC):
+    """What an engine asks of an inner optimiser, and what an optimiser has to supply for it.
 
-    def initial_state(self, theta: Tensor) -> State:
-        """The state before the first step: zeros shaped like θ."""
-        ...
+    Beside tensors, a few plain numbers change from step to step, the coefficients; `update` and
+    `update_adjoint` are functions of tensors and these numbers, so that they can be compiled once
+    for all steps. Step `t` counts from 0. Nothing is changed in place.
+    """
 
     def step(self, theta: Tensor, grad: Tensor, state: State, t: int) -> tuple[Tensor, State]:
-        """θ_t, ∇ℓ(θ_t), s_t -> θ_{t+1}, s_{t+1}; `t` counts from 0. Nothing is changed in place."""
-        ...
+        """θ_t, ∇ℓ(θ_t), s_t -> θ_{t+1}, s_{t+1}."""
+        return self.update(theta, grad, state, *self.coefficients(t))
 
     def adjoint(
         self, theta_bar: Tensor, state_bar: State, theta: Tensor, grad: Tensor, state: State, t: int
     ) -> tuple[Tensor, Tensor, State]:
         """Cotangents of (θ_{t+1}, s_{t+1}) -> cotangents of (θ_t with g held fixed, g, s_t)."""
-        ...
+        return self.update_adjoint(theta_bar, state_bar, theta, grad, state, *self.coefficients(t))
+
+    @abstractmethod
+    def initial_state(self, theta: Tensor) -> State:
+        """The state before the first step: zeros shaped like θ."""
+
+    @abstractmethod
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        """The numbers of step `t`."""
+
+    @abstractmethod
+    def update(
+        self, theta: Tensor, grad: Tensor, state: State, *coefficients: Number
+    ) -> tuple[Tensor, State]:
+        """`step`, given the coefficients."""
+
+    @abstractmethod
+    def update_adjoint(
+        self,
+        theta_bar: Tensor,
+        state_bar: State,
+        theta: Tensor,
+        grad: Tensor,
+        state: State,
+        *coefficients: Number,
+    ) -> tuple[Tensor, Tensor, State]:
+        """`adjoint`, given the coefficients."""
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(InnerOptimizer):
     """SGD with heavy-ball momentum, L2 weight decay and step decay, as `torch.optim.SGD`.
 
     The learning rate is multiplied by `decay_factor` at each of the inner steps `decay_steps`
@@ -54,16 +82,26 @@ class SGD:
     def initial_state(self, theta: Tensor) -> State:
         return (torch.zeros_like(theta),)
 
-    def step(self, theta: Tensor, grad: Tensor, state: State, t: int) -> tuple[Tensor, State]:
+    def coefficients(self, t: int) -> tuple[float]:
+        """(learning rate,)"""
+        return (self.learning_rate(t),)
+
+    def update(self, theta: Tensor, grad: Tensor, state: State, lr: float) -> tuple[Tensor, State]:
         if self.weight_decay:
             grad = grad.add(theta, alpha=self.weight_decay)
         buffer = grad.add(state[0], alpha=self.momentum)
-        return theta.sub(buffer, alpha=self.learning_rate(t)), (buffer,)
+        return theta - lr * buffer, (buffer,)
 
-    def adjoint(
-        self, theta_bar: Tensor, state_bar: State, theta: Tensor, grad: Tensor, state: State, t: int
+    def update_adjoint(
+        self,
+        theta_bar: Tensor,
+        state_bar: State,
+        theta: Tensor,
+        grad: Tensor,
+        state: State,
+        lr: Number,
     ) -> tuple[Tensor, Tensor, State]:
-        grad_bar = state_bar[0].sub(theta_bar, alpha=self.learning_rate(t))
+        grad_bar = state_bar[0] - lr * theta_bar
         return (
             theta_bar.add(grad_bar, alpha=self.weight_decay),
             grad_bar,
@@ -72,7 +110,7 @@ class SGD:
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(InnerOptimizer):
     """Adam in either of the two forms of its epsilon, with L2 weight decay and step decay.
 
     eps_form="torch" is today's `torch.optim.Adam`: θ' = θ - lr/c1 · m' / (√v'/√c2 + eps), with the
@@ -112,15 +150,22 @@ class Adam:
         v = (state[1] * self.beta2).addcmul_(grad, grad, value=1 - self.beta2)
         return grad, m, v
 
-    def step(self, theta: Tensor, grad: Tensor, state: State, t: int) -> tuple[Tensor, State]:
-        scale, eps = self.coefficients(t)
+    def update(
+        self, theta: Tensor, grad: Tensor, state: State, scale: Number, eps: Number
+    ) -> tuple[Tensor, State]:
         _, m, v = self._moments(theta, grad, state)
-        return theta.addcdiv(m, v.sqrt().add_(eps), value=-scale), (m, v)
+        return theta - scale * m / (v.sqrt() + eps), (m, v)
 
-    def adjoint(
-        self, theta_bar: Tensor, state_bar: State, theta: Tensor, grad: Tensor, state: State, t: int
+    def update_adjoint(
+        self,
+        theta_bar: Tensor,
+        state_bar: State,
+        theta: Tensor,
+        grad: Tensor,
+        state: State,
+        scale: Number,
+        eps: Number,
     ) -> tuple[Tensor, Tensor, State]:
-        scale, eps = self.coefficients(t)
         grad, m, v = self._moments(theta, grad, state)
         root = v.sqrt()
         direction = scale / (root + eps)  # -∂θ'/∂m'

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.metagrad import Adam, ExactEngine, MetaGradient, Problem, make_derivatives
+from bench.metagrad import (
+    Adam,
+    ExactEngine,
+    MeanLoss,
+    MetaGradient,
+    Problem,
+    make_derivatives,
+)
 from bench.metagrad.derivatives import AutogradDerivatives
 from bench.metagrad.flat import FlatNetwork
 from bench.metagrad.layered import LayerDerivatives, UnknownLayer, trace
@@ -139,7 +146,7 @@ def test_stored_steps_give_the_bits_of_recomputed_ones(
     problem = make_problem(
         Adam(0.01), batches="augmented_subset", network=network, learn_labels=True
     )
-    loss = ExactEngine().loss_of(problem.network)
+    loss = MeanLoss(make_derivatives(problem.network))
     theta = loss.derivatives.flatten(problem.parameters)
     batch = problem.inner_batch(0, problem.images, problem.labels)
     n_bytes = loss.linearization_bytes(theta, *batch)

@@ -1,0 +1,174 @@
+"""The steps of a trajectory as compiled functions (`torch.compile`).
+
+Compiled are four functions of tensors: the gradient, the product of second derivatives (with the
+activations computed again inside it), an optimiser step and its adjoint. On a GPU the first two are
+replayed as CUDA graphs: a step is a handful of launches instead of hundreds, its elementwise passes
+are fused, and the host runs ahead of the device. On a CPU, compiling takes longer than it saves.
+
+Compiled code rounds differently. The first result for each shape is compared with the eager one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.metagrad.layered import LayerDerivatives
+from bench.metagrad.optimizers import InnerOptimizer, Number, State
+
+Tensors = tuple[Tensor, ...]
+
+# Every shape of a batch is compiled for itself, and every network of a process.
+MOST_COMPILED_SHAPES = 64
+COEFFICIENTS_AT_ONCE = 256  # inner steps whose coefficients are moved to the device together
+
+
+class WrongCompilation(RuntimeError):
+    """Compiled code does not compute what it was compiled from."""
+
+
+class Compiled:
+    """A function of tensors, compiled, and compared with itself for each new shape.
+
+    Args:
+        function: returns a tuple of tensors and changes nothing.
+        tolerance: largest distance between the two, relative to the norm.
+    """
+
+    def __init__(self, function: Callable[..., Any], tolerance: float) -> None:
+        torch._dynamo.config.recompile_limit = MOST_COMPILED_SHAPES
+        self.function, self.tolerance = function, tolerance
+        self.on_gpu = torch.cuda.is_available()
+        self.compiled = torch.compile(
+            function,
+            fullgraph=True,
+            dynamic=False,
+            options={"triton.cudagraphs": True} if self.on_gpu else None,
+        )
+        self.compared: set[Any] = set()
+
+    @torch.no_grad()
+    def __call__(self, *inputs: Tensor) -> Any:
+        if self.on_gpu:
+            torch.compiler.cudagraph_mark_step_begin()
+        # A replayed graph overwrites its results at the next replay.
+        outputs = tuple(output.clone() for output in self.compiled(*inputs))
+        key = tuple((part.shape, part.dtype, part.device) for part in inputs)
+        if key not in self.compared:
+            self.compare(outputs, self.function(*inputs))
+            self.compared.add(key)
+        return outputs
+
+    def compare(self, outputs: Tensors, expected: Tensors) -> None:
+        """Raises:
+        WrongCompilation: some output is further off than the tolerance.
+        """
+        for output, eager in zip(outputs, expected, strict=True):
+            norm = eager.norm()
+            distance = (output - eager).norm()
+            if norm.isfinite() and not distance <= self.tolerance * norm:
+                raise WrongCompilation(
+                    f"torch.compile: {self.function.__qualname__} is off by {distance / norm:.1e};"
+                    " compile=never computes without it"
+                )
+
+
+class CompiledDerivatives:
+    """`LayerDerivatives` with compiled functions. Nothing is kept for a product, so a memory budget
+    has no effect (`repeatable` is False)."""
+
+    repeatable = False
+
+    def __init__(self, eager: LayerDerivatives, precision: str) -> None:
+        self.eager = eager
+        # Rounding, with room: a wrong formula is off by much more.
+        tolerance = {"float64": 1e-9, "float32": 1e-3, "tf32": 0.1, "bf16": 0.3}[precision]
+        self.flatten, self.logits = eager.flatten, eager.logits
+        self.linearization_bytes = eager.linearization_bytes
+        self.gradient = Compiled(eager.gradient, tolerance)
+        self.product = Compiled(eager.product, tolerance)
+
+    def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> "CompiledLinearization":
+        return CompiledLinearization(self, (theta, images, labels))
+
+
+class CompiledLinearization:
+    """Holds the point only."""
+
+    def __init__(self, derivatives: CompiledDerivatives, at: tuple[Tensor, Tensor, Tensor]) -> None:
+        self.derivatives, self.at = derivatives, at
+
+    def gradient(self) -> Tensor:
+        gradient, _ = self.derivatives.gradient(*self.at)
+        return gradient
+
+    def product(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.derivatives.product(*self.at, directions)
+
+
+class CompiledOptimizer(InnerOptimizer):
+    """An inner optimiser whose step and adjoint are one compiled elementwise function each."""
+
+    def __init__(self, optimizer: InnerOptimizer) -> None:
+        self.optimizer = optimizer
+        self._update = torch.compile(optimizer.update, fullgraph=True, dynamic=False)
+        self._update_adjoint = torch.compile(
+            optimizer.update_adjoint, fullgraph=True, dynamic=False
+        )
+        self._numbers: dict[Any, Tensor] = {}
+
+    def initial_state(self, theta: Tensor) -> State:
+        return self.optimizer.initial_state(theta)
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        return self.optimizer.coefficients(t)
+
+    @torch.no_grad()
+    def update(
+        self, theta: Tensor, grad: Tensor, state: State, *coefficients: Number
+    ) -> tuple[Tensor, State]:
+        return self._update(theta, grad, state, *coefficients)
+
+    @torch.no_grad()
+    def update_adjoint(
+        self,
+        theta_bar: Tensor,
+        state_bar: State,
+        theta: Tensor,
+        grad: Tensor,
+        state: State,
+        *coefficients: Number,
+    ) -> tuple[Tensor, Tensor, State]:
+        return self._update_adjoint(theta_bar, state_bar, theta, grad, state, *coefficients)
+
+    def step(self, theta: Tensor, grad: Tensor, state: State, t: int) -> tuple[Tensor, State]:
+        return self.update(theta, grad, state, *self._on_device(t, theta))
+
+    def adjoint(
+        self, theta_bar: Tensor, state_bar: State, theta: Tensor, grad: Tensor, state: State, t: int
+    ) -> tuple[Tensor, Tensor, State]:
+        return self.update_adjoint(
+            theta_bar, state_bar, theta, grad, state, *self._on_device(t, theta)
+        )
+
+    def _on_device(self, t: int, theta: Tensor) -> tuple[Number, ...]:
+        """As tensors on the device, moved there for many steps at a time: as Python numbers each
+        step would be compiled for itself."""
+        block = t // COEFFICIENTS_AT_ONCE
+        key = block, theta.device, theta.dtype
+        if key not in self._numbers:
+            first = block * COEFFICIENTS_AT_ONCE
+            steps = range(first, first + COEFFICIENTS_AT_ONCE)
+            numbers = [self.optimizer.coefficients(step) for step in steps]
+            self._numbers[key] = torch.tensor(numbers, dtype=theta.dtype, device=theta.device)
+        return self._numbers[key][t % COEFFICIENTS_AT_ONCE].unbind()
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether `torch.compile` works here: it needs a C++ compiler, on a GPU also Triton."""
+    try:
+        one = torch.compile(lambda x: x + 1, fullgraph=True)(torch.zeros(2, device=device))
+        return bool((one == 1).all())
+    except Exception:  # whatever is missing: compilers, headers, a supported GPU
+        return False

@@ -1,0 +1,64 @@
+"""In which numbers meta-gradients are computed.
+
+float32, the default, and float64 mean what they say, for every operation. The two reduced ones
+concern convolutions and linear layers only, whose inputs they round; sums are carried in float32,
+and so is everything else (norms, the optimiser, the distilled set):
+
+    tf32   10 bits of mantissa, the range of float32: what tensor cores do with float32
+    bf16    7 bits, and half the memory of the activations that those layers keep
+
+On a CPU, tf32 is imitated by rounding: slow, but it shows on any machine what it does to a
+gradient. The errors of each stand in the README beside this file.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from bench.metagrad.rules import Cast
+
+PRECISIONS = ("float32", "tf32", "bf16", "float64")
+REDUCED = ("tf32", "bf16")
+
+
+def storage_type(precision: str) -> torch.dtype:
+    """The floating point type of images, parameters and gradients."""
+    return torch.float64 if precision == "float64" else torch.float32
+
+
+def cast_of(precision: str) -> Cast:
+    """What is done to the inputs of convolutions and linear layers."""
+    return {"tf32": to_tf32, "bf16": to_bf16}.get(precision, unchanged)
+
+
+def unchanged(tensor: Tensor) -> Tensor:
+    """The tensor itself."""
+    return tensor
+
+
+def to_bf16(tensor: Tensor) -> Tensor:
+    """Half the bytes, 7 bits of mantissa."""
+    return tensor.bfloat16()
+
+
+def to_tf32(tensor: Tensor) -> Tensor:
+    """Rounded to 10 bits of mantissa, halves away from zero; on a GPU the hardware does it."""
+    if tensor.is_cuda:
+        return tensor
+    rounded = ((tensor.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+    return torch.where(tensor.isfinite(), rounded, tensor)
+
+
+@contextmanager
+def hardware_precision(precision: str) -> Iterator[None]:
+    """While it lasts, a GPU's convolutions and products take TF32, or do not."""
+    backends = torch.backends
+    before = backends.fp32_precision  # pyright: ignore[reportAttributeAccessIssue]
+    wanted = "tf32" if precision == "tf32" else "ieee"
+    backends.fp32_precision = wanted  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        backends.fp32_precision = before  # pyright: ignore[reportAttributeAccessIssue]
