@@ -1,6 +1,10 @@
-"""Train fresh networks on a distilled set and measure their accuracy."""
+"""Train fresh networks on a distilled set and measure their accuracy.
 
-from collections.abc import Callable
+Small networks are trained at once, side by side; large ones one after the other. Each has initial
+parameters, batches and augmentation of its own, the same ones either way.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +18,7 @@ from bench.data import TargetSet
 from bench.data.target_set import Split
 from bench.errors import UserError
 from bench.ingredients import make_network
-from bench.metagrad import MeanLoss, make_derivatives
+from bench.metagrad import MeanLoss, make_derivatives, networks_at_once, stacked_derivatives
 from bench.networks import initial_parameters
 from bench.randomness import torch_generator
 
@@ -68,6 +72,7 @@ def evaluate(
     purpose: str,
     indices: tuple[int, ...] = (),
     report: Callable[[int], None] = lambda trained: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Train fresh networks on a distilled set and measure each at every number of `steps`.
 
@@ -78,24 +83,11 @@ def evaluate(
         labels: [classes*ipc, classes].
         purpose, indices: names of the random draws, so that different evaluations see different
             networks and the same evaluation of two methods sees the same.
-        report: called with the number of networks trained so far.
+        report: called with the number of networks trained so far, whenever it has changed.
+        check: called after every training step; what it raises ends the evaluation.
     """
-    steps = sorted(steps)
-    network = make_network(config, target_set)
-    validation, test = [], []
-    for k in range(networks):
-        key = (*indices, k)
-        accuracies = [
-            (
-                accuracy(trained, theta, target_set.validation),
-                accuracy(trained, theta, target_set.test),
-            )
-            for trained, theta in _train(config, network, images, labels, steps, purpose, key)
-        ]
-        validation.append([pair[0] for pair in accuracies])
-        test.append([pair[1] for pair in accuracies])
-        report(k + 1)
-    return Evaluation(steps, torch.tensor(validation), torch.tensor(test))
+    trainees = [Trainee(images, labels, (*indices, k)) for k in range(networks)]
+    return _evaluate(config, target_set, trainees, steps, purpose, report, check)
 
 
 def evaluate_real_images(
@@ -106,6 +98,7 @@ def evaluate_real_images(
     steps: list[int],
     purpose: str,
     report: Callable[[int], None] = lambda trained: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """The same with `ipc` random training images a class, drawn anew for each network: what a
     distilled set has to beat.
@@ -113,61 +106,126 @@ def evaluate_real_images(
     Raises:
         UserError: some class has fewer than `ipc` training images.
     """
+    trainees = [
+        # The second index is that of the one network trained on these images.
+        Trainee(*_real_images(config, target_set, k), (k, 0))
+        for k in range(networks)
+    ]
+    return _evaluate(config, target_set, trainees, steps, purpose, report, check)
+
+
+def _real_images(config: RunConfig, target_set: TargetSet, k: int) -> tuple[Tensor, Tensor]:
+    """`ipc` training images a class, and their labels, drawn for network `k`."""
     labels_of_train = target_set.train.labels.cpu()
     classes = len(target_set.classes)
-    parts = []
-    for k in range(networks):
-        generator = torch_generator(config.seed, "real_images", k)
-        shuffled = torch.randperm(len(target_set.train), generator=generator)
-        by_class = [shuffled[labels_of_train[shuffled] == c][: config.ipc] for c in range(classes)]
-        chosen = torch.cat(by_class)
-        if len(chosen) < classes * config.ipc:
-            raise UserError(f"ipc={config.ipc}: some class has fewer training images")
-        images = target_set.train.images[chosen.to(target_set.train.images.device)]
-        labels = F.one_hot(labels_of_train[chosen], classes).to(images)
-        parts.append(
-            evaluate(
-                config,
-                target_set,
-                images,
-                labels,
-                networks=1,
-                steps=steps,
-                purpose=purpose,
-                indices=(k,),
-            )
-        )
-        report(k + 1)
-    return Evaluation(
-        sorted(steps),
-        torch.cat([part.validation for part in parts]),
-        torch.cat([part.test for part in parts]),
-    )
+    generator = torch_generator(config.seed, "real_images", k)
+    shuffled = torch.randperm(len(target_set.train), generator=generator)
+    by_class = [shuffled[labels_of_train[shuffled] == c][: config.ipc] for c in range(classes)]
+    chosen = torch.cat(by_class)
+    if len(chosen) < classes * config.ipc:
+        raise UserError(f"ipc={config.ipc}: some class has fewer training images")
+    images = target_set.train.images[chosen.to(target_set.train.images.device)]
+    return images, F.one_hot(labels_of_train[chosen], classes).to(images)
+
+
+# --- training
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A network to be trained: on which distilled set, and the indices that name its draws."""
+
+    images: Tensor
+    labels: Tensor
+    key: tuple[int, ...]
+
+
+def _evaluate(
+    config: RunConfig,
+    target_set: TargetSet,
+    trainees: list[Trainee],
+    steps: list[int],
+    purpose: str,
+    report: Callable[[int], None],
+    check: Callable[[], None],
+) -> Evaluation:
+    """Train and measure, a group of networks after the other. Their sets are of one size."""
+    steps = sorted(steps)
+    network = make_network(config, target_set)
+    loss = MeanLoss(make_derivatives(network))
+    at_once = _networks_at_once(config, network, loss, trainees[0], purpose)
+    measured: list[list[tuple[float, float]]] = []  # (validation, test) [networks, steps]
+    for start in range(0, len(trainees), at_once):
+        group = trainees[start : start + at_once]
+        rows: list[list[tuple[float, float]]] = [[] for _ in group]
+        for thetas in _train(config, network, loss, group, steps, purpose, check):
+            for row, theta in zip(rows, thetas, strict=True):
+                validation = accuracy(loss, theta, target_set.validation)
+                row.append((validation, accuracy(loss, theta, target_set.test)))
+                check()
+        measured += rows
+        report(len(measured))
+    validation, test = torch.tensor(measured).unbind(dim=-1)
+    return Evaluation(steps, validation, test)
 
 
 def _train(
     config: RunConfig,
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    loss: MeanLoss,
+    group: list[Trainee],
     steps: list[int],
     purpose: str,
-    key: tuple[int, ...],
-):
-    """Train one fresh network; yield (its loss, θ) at each number of steps."""
-    classes = labels.shape[1]
-    generator = torch_generator(config.seed, f"{purpose}/network", *key)
-    parameters = initial_parameters(network, generator)
-    loss = MeanLoss(make_derivatives(network))
-    theta = loss.derivatives.flatten({name: value.to(images) for name, value in parameters.items()})
-    batches = InnerBatches(config, classes, config.augment_evaluation, purpose, key)
+    check: Callable[[], None],
+) -> Iterator[Tensor]:
+    """Train a group of fresh networks at once; yield their θ [k, P] at each number of steps."""
+    theta = torch.stack(
+        [_initial_theta(config, network, loss, trainee, purpose) for trainee in group]
+    )
+    batches = [_batches(config, trainee, purpose, steps[-1]) for trainee in group]
+    stacked = stacked_derivatives(loss.derivatives)
     optimizer = make_inner_optimizer(config)
     state = optimizer.initial_state(theta)
     for t in range(steps[-1]):
-        gradient, _ = loss.gradient(theta, *batches(t, images, labels))
+        drawn = [
+            batch(t, trainee.images, trainee.labels)
+            for batch, trainee in zip(batches, group, strict=True)
+        ]
+        if len(group) == 1:
+            gradient = loss.gradient(theta[0], *drawn[0])[0][None]
+        else:
+            images, labels = (torch.stack(part, dim=1) for part in zip(*drawn, strict=True))
+            gradient = stacked.gradient(theta, images, labels) / len(images)
         theta, state = optimizer.step(theta, gradient, state, t)
+        check()
         if t + 1 in steps:
-            yield loss, theta
+            yield theta
+
+
+def _initial_theta(
+    config: RunConfig, network: nn.Module, loss: MeanLoss, trainee: Trainee, purpose: str
+) -> Tensor:
+    """[P]"""
+    generator = torch_generator(config.seed, f"{purpose}/network", *trainee.key)
+    drawn = initial_parameters(network, generator)
+    return loss.derivatives.flatten(
+        {name: value.to(trainee.images) for name, value in drawn.items()}
+    )
+
+
+def _batches(config: RunConfig, trainee: Trainee, purpose: str, steps: int) -> InnerBatches:
+    classes = trainee.labels.shape[1]
+    augmentation = config.augment_evaluation
+    return InnerBatches(config, classes, augmentation, purpose, trainee.key, steps=steps)
+
+
+def _networks_at_once(
+    config: RunConfig, network: nn.Module, loss: MeanLoss, trainee: Trainee, purpose: str
+) -> int:
+    """How many networks like this one are trained at once."""
+    theta = _initial_theta(config, network, loss, trainee, purpose)
+    batch = _batches(config, trainee, purpose, 0)(0, trainee.images, trainee.labels)
+    return networks_at_once(network, loss.derivatives, theta, *batch)
 
 
 @torch.no_grad()

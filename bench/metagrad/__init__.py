@@ -4,10 +4,12 @@ from bench.metagrad.choice import make_derivatives
 from bench.metagrad.compiled import can_compile
 from bench.metagrad.derivatives import Derivatives
 from bench.metagrad.exact import ExactEngine
+from bench.metagrad.flat import multiply_adds
 from bench.metagrad.mean_loss import MeanLoss
 from bench.metagrad.optimizers import SGD, Adam, InnerOptimizer
 from bench.metagrad.precision import PRECISIONS, storage_type
 from bench.metagrad.problem import Engine, MetaGradient, Problem, cross_entropies
+from bench.metagrad.stacked import networks_at_once, stacked_derivatives
 from bench.metagrad.variance import normalized_variance
 
 __all__ = [
@@ -25,7 +27,10 @@ __all__ = [
     "cross_entropies",
     "make_derivatives",
     "make_engine",
+    "multiply_adds",
+    "networks_at_once",
     "normalized_variance",
+    "stacked_derivatives",
     "storage_type",
 ]
 

@@ -64,7 +64,7 @@ class Derivatives(Protocol):
         ...
 
     def linearization_bytes(self, theta: Tensor, images: Tensor, labels: Tensor) -> int:
-        """How much that is."""
+        """How much that is, given copies: of a view, all memory behind it is counted."""
         ...
 
 

@@ -1,4 +1,6 @@
-"""A network as a function of one flat parameter vector."""
+"""A network as a function of one flat parameter vector, and what it costs."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,3 +34,22 @@ class FlatNetwork:
     def __call__(self, theta: Tensor, images: Tensor) -> Tensor:
         """Logits [batch, classes]."""
         return functional_call(self.network, self.unflatten(theta), (images,))
+
+
+def multiply_adds(network: nn.Module, image: Tensor) -> int:
+    """Those of the convolutions and linear layers, for one image [C, H, W]."""
+    counts: list[int] = []
+
+    def count(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        pixels = output[0, 0].numel()  # 1 for a linear layer
+        counts.append(module.get_parameter("weight").numel() * pixels)
+
+    layers = [part for part in network.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    try:
+        with torch.no_grad():
+            network(next(network.parameters()).new_zeros(1, *image.shape))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(counts)

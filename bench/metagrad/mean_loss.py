@@ -14,7 +14,7 @@ from bench.metagrad.derivatives import Derivatives, Linearization
 
 # Activations of a part. On a CPU: what an L3 cache holds. On a GPU: little beside its memory, and
 # enough to keep it busy. Constants, not what is free just now: other parts round differently.
-PART_BYTES = {"cpu": 48 << 20, "cuda": 4 << 30}
+PART_BYTES = {"cpu": 48 << 20, "cuda": 2 << 30}
 
 
 class MeanLoss:
@@ -62,7 +62,7 @@ class MeanLoss:
         key = images.shape[1:], images.dtype
         if key not in self._bytes_per_image:
             self._bytes_per_image[key] = self.derivatives.linearization_bytes(
-                theta, images[:1], labels[:1]
+                theta, images[:1].clone(), labels[:1].clone()
             )
         return self._bytes_per_image[key] * len(images)
 
