@@ -27,6 +27,7 @@ AUGMENTATIONS = ("none", "flip", "rotate", "flip_or_rotate")
 DATASETS = ("digits", "cifar10", "cifar100")
 ARCHITECTURES = ("convnet",)
 ENGINES = ("exact", "higher")
+PRECISIONS = ("float32", "tf32", "bf16", "float64")
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,17 @@ class RunConfig:
 
     # --- the outer loop
     engine: str = setting("exact", "how meta-gradients are computed", ENGINES)
-    precision: str = setting("float32", "floating point type", ("float32", "float64"))
+    precision: str = setting(
+        "float32",
+        "numbers in which meta-gradients are computed; tf32 and bf16 round the inputs of"
+        " convolutions and linear layers",
+        PRECISIONS,
+    )
     outer_steps: int = setting(20000, "updates of the distilled set", minimum=1)
     outer_lr: float = setting(0.001, "learning rate of the outer Adam")
+    replicas: int = setting(
+        1, "networks, each with its own target batch, whose meta-gradients are averaged", minimum=1
+    )
 
     # --- what is measured
     variance_every: int = setting(
@@ -151,6 +160,12 @@ class Place:
         "auto",
         "GiB of activations that the exact engine keeps for its backward pass; 0: computes all"
         " again; auto: a quarter of what is free, or the share of this run's threads",
+    )
+    compile: str = setting(
+        "auto",
+        "compile the steps of the exact engine, for minutes at the start: always, never, or auto:"
+        " on a GPU, and on a CPU for long runs; activations are then always computed again",
+        ("auto", "always", "never"),
     )
     checkpoint_seconds: float = setting(60.0, "longest time between two checkpoints", minimum=0)
 
@@ -199,6 +214,8 @@ def check(config: RunConfig) -> None:
             f"variance_samples={config.variance_samples} is more than"
             f" target_batch={config.target_batch}, from which they are taken"
         )
+    if config.engine == "higher" and config.precision == "bf16":
+        raise UserError("engine=higher has no precision=bf16: choose float32 or tf32")
     if config.inner_ipc > config.ipc:
         raise UserError(f"inner_ipc={config.inner_ipc} is more than ipc={config.ipc}")
     if not config.evaluation_steps or min(config.evaluation_steps) < 1:

@@ -3,11 +3,14 @@
 One outer step: the method names a window; a fresh network, a target batch and the inner batches are
 drawn; the engine computes the meta-gradient through the window; the conditioner scales it; Adam
 updates the distilled images (and labels); the method hears the outer loss.
+
+With replicas, several networks are drawn, each with batches of its own. All go through the same
+window, and the mean of their meta-gradients takes the place of the one.
 """
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +22,8 @@ from bench.data import TargetSet
 from bench.ingredients import make_network
 from bench.metagrad import MetaGradient, Problem, make_engine, normalized_variance
 from bench.networks import initial_parameters
-from bench.randomness import python_random, torch_generator
+from bench.randomness import derive_seed, python_random, torch_generator
+from bench.replicas import ALONE, Team
 from methods import Window, make_conditioner, make_method
 
 # So many outer steps in a row without a finite meta-gradient, and the run has diverged for good.
@@ -36,11 +40,11 @@ class OuterStep:
 
     Attributes:
         step: counts from 0.
-        outer_loss: mean cross-entropy of the target batch at θ_stop.
+        outer_loss: mean cross-entropy of the target batch at θ_stop; the mean over replicas.
         window_start, window_stop: the window, in inner steps.
-        gradient_norm: norm of the whole meta-gradient, before the conditioner.
-        image_gradient_norm: mean over images of the norm of each image's gradient, before the
-            conditioner; this is what the paper's Figure 2 shows.
+        gradient_norm: norm of the whole meta-gradient (the replicas' mean), before the conditioner.
+        image_gradient_norm: mean over images of the norm of each image's gradient (likewise);
+            this is what the paper's Figure 2 shows.
         clip_factor: what the conditioner multiplied the gradient by.
         updated: False where the gradient was not finite and the distilled set was left alone.
         seconds: wall-clock time of the step.
@@ -65,6 +69,8 @@ class Distillation:
         target_set: preprocessed, on the device and in the floating point type of the run.
         activation_budget: bytes that the exact engine may keep for its backward pass; changes no
             number.
+        team: the processes that share the replicas; each of them holds the same distilled set.
+        compiled: whether the exact engine compiles its steps; compiled code rounds differently.
 
     Attributes:
         images: [classes*ipc, C, H, W], class by class.
@@ -73,13 +79,19 @@ class Distillation:
     """
 
     def __init__(
-        self, config: RunConfig, target_set: TargetSet, activation_budget: int = 0
+        self,
+        config: RunConfig,
+        target_set: TargetSet,
+        activation_budget: int = 0,
+        team: Team = ALONE,
+        compiled: bool = False,
     ) -> None:
         self.config = config
+        self.team = team
         self.target_set = target_set
         self.network = make_network(config, target_set)
         self.inner_optimizer = make_inner_optimizer(config)
-        self.engine = make_engine(config.engine, activation_budget)
+        self.engine = make_engine(config.engine, activation_budget, config.precision, compiled)
         self.method = make_method(
             config.method, config.unroll_length, config.window_size, config.method_options
         )
@@ -101,9 +113,7 @@ class Distillation:
         """
         started = time.perf_counter()
         window = self._window(self.step)
-        gradient = self.engine.meta_gradient(
-            self._problem(), window, *target_batch(self.config, self.target_set.train, self.step)
-        )
+        gradient = self._mean_gradient(window)
         image_norms = gradient.images.flatten(1).norm(dim=1)
         norm, image_norm, loss = torch.stack(
             [whole_norm(gradient), image_norms.mean(), gradient.outer_loss]
@@ -134,7 +144,8 @@ class Distillation:
 
     def normalized_variance(self) -> float:
         """The normalised variance (C.4) of the meta-gradient with respect to the images, over the
-        first `variance_samples` images of the coming outer step's target batch. Changes nothing."""
+        first `variance_samples` images of the coming outer step's target batch: those of replica 0
+        alone, so that the figure means the same for any number of replicas. Changes nothing."""
         images, labels = target_batch(self.config, self.target_set.train, self.step)
         count = self.config.variance_samples
         gradients = self.engine.sample_gradients(
@@ -148,11 +159,32 @@ class Distillation:
         rng = python_random(self.config.seed, "window", step // self.config.redraw_every)
         return self.method.next_window(step, rng)
 
-    def _problem(self) -> Problem:
-        """The bilevel problem of the coming outer step."""
-        drawn = initial_parameters(
-            self.network, torch_generator(self.config.seed, "network", self.step)
+    def _mean_gradient(self, window: Window) -> MetaGradient:
+        """The mean over all replicas of loss and meta-gradient; not finite where one is not."""
+        mine = [self._flat_gradient(r, window) for r in self.team.share(self.config.replicas)]
+        flat = self.team.gather(torch.stack(mine))  # [replicas, images + labels + 1]
+        total = flat[0]
+        for of_replica in flat[1:]:  # in this order, whoever computed it
+            total = total + of_replica
+        count = self.images.numel()
+        images, labels, loss = (total / len(flat)).tensor_split([count, len(total) - 1])
+        return MetaGradient(
+            images.view_as(self.images),
+            labels.view_as(self.labels) if self.config.learn_labels else None,
+            loss.squeeze(0),
         )
+
+    def _flat_gradient(self, replica: int, window: Window) -> Tensor:
+        """The meta-gradient of one replica and its outer loss in one row, to be gathered."""
+        batch = target_batch(draws(self.config, replica), self.target_set.train, self.step)
+        gradient = self.engine.meta_gradient(self._problem(replica), window, *batch)
+        parts = [gradient.images, gradient.labels, gradient.outer_loss]
+        return torch.cat([part.flatten() for part in parts if part is not None])
+
+    def _problem(self, replica: int = 0) -> Problem:
+        """The bilevel problem of one replica in the coming outer step."""
+        config = draws(self.config, replica)
+        drawn = initial_parameters(self.network, torch_generator(config.seed, "network", self.step))
         return Problem(
             self.network,
             {name: value.to(self.images) for name, value in drawn.items()},
@@ -160,13 +192,14 @@ class Distillation:
             self.images,
             self.labels,
             InnerBatches(
-                self.config,
+                config,
                 len(self.target_set.classes),
-                self.config.augment_inner,
+                config.augment_inner,
                 "inner",
                 (self.step,),
+                steps=self._window(self.step).stop,
             ),
-            self.config.learn_labels,
+            config.learn_labels,
         )
 
     def _update(self, gradient: MetaGradient, factor: float) -> None:
@@ -197,6 +230,12 @@ class Distillation:
         self.conditioner.load_state(state["conditioner"])
         self.step = state["step"]
         self.steps_not_finite = state["steps_not_finite"]
+
+
+def draws(config: RunConfig, replica: int) -> RunConfig:
+    """`config` with the seed from which a replica's networks and batches are drawn: the run's own
+    for replica 0, so that one replica more leaves the draws of the others as they are."""
+    return replace(config, seed=derive_seed(config.seed, "replica", replica)) if replica else config
 
 
 def whole_norm(gradient: MetaGradient) -> Tensor:

@@ -1,18 +1,19 @@
-"""One run from its folder to its result: resume, outer loop, records, checkpoints, evaluation."""
+"""One run from its folder to its result: resume, outer loop, records, checkpoints, evaluation.
+
+Where several processes share the replicas, this is the leader's work; that of the others is in
+`bench.assist`.
+"""
 
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 
 from bench import manifest
+from bench.assist import StopRequest, muster, own_device
 from bench.config import Place, RunConfig, identity
 from bench.data import TargetSet
 from bench.data.distilled_set import DistilledSet
@@ -20,10 +21,11 @@ from bench.distill import Distillation, OuterStep
 from bench.errors import UserError
 from bench.evaluation import Evaluation, evaluate
 from bench.failures import describe_error
-from bench.ingredients import activation_budget, choose_device, forbid_reduced_precision, load_data
+from bench.ingredients import activation_budget, compiles, forbid_reduced_precision, load_data
 from bench.machine import cpu_cores
 from bench.pictures import save_picture
 from bench.progress import Heartbeat
+from bench.replicas import ALONE, Team
 from bench.store import Recorder, RunFolder, RunIsTaken, now
 
 
@@ -43,7 +45,9 @@ class Interrupted(Exception):
     """The run was asked to stop, and has: its state is in the checkpoint."""
 
 
-def execute(folder: RunFolder, place: Place, reporter: Reporter) -> dict[str, Any]:
+def execute(
+    folder: RunFolder, place: Place, reporter: Reporter, team: Team = ALONE
+) -> dict[str, Any]:
     """Bring the run in `folder` to its end, from wherever it stands, and return its result.
 
     A finished run is not run again. Whatever goes wrong is recorded in error.json and raised.
@@ -53,6 +57,7 @@ def execute(folder: RunFolder, place: Place, reporter: Reporter) -> dict[str, An
         UserError: the configuration, the data or the checkpoint cannot be used.
         Interrupted: SIGINT or SIGTERM came; the run goes on when it is executed again.
         Diverged: the meta-gradients stayed not finite.
+        TeamBroken: another process of the run failed or was killed.
     """
     with folder.lock():
         if (result := folder.read("result")) is not None:
@@ -61,7 +66,7 @@ def execute(folder: RunFolder, place: Place, reporter: Reporter) -> dict[str, An
         config = folder.config()
         with Heartbeat(folder, config.outer_steps) as heartbeat:
             try:
-                return _Execution(folder, config, place, heartbeat, reporter).to_the_end()
+                return _Execution(folder, config, place, heartbeat, reporter, team).to_the_end()
             except (Interrupted, RunIsTaken):
                 raise
             except Exception as error:
@@ -87,38 +92,57 @@ class _Execution:
         place: Place,
         heartbeat: Heartbeat,
         reporter: Reporter,
+        team: Team,
     ) -> None:
         self.folder = folder
         self.config = config
         self.place = place
         self.heartbeat = heartbeat
         self.reporter = reporter
-        self.device = choose_device(place.device)
+        self.team = team
+        self.stop = StopRequest()
         self.best: Best | None = None
         self.record_sizes: dict[str, int] = {}
         self.seconds = 0.0  # in outer steps and measurements, over all starts
-        self.interrupted = False
 
     def to_the_end(self) -> dict[str, Any]:
         forbid_reduced_precision()
+        self.device = own_device(self.place, self.team)
+        self.members = muster(self.team, self.device)
         self._set_threads()
         self.heartbeat.update(activity="loading data")
         self.target_set = load_data(self.config, self.place, self.device)
+        self.team.broadcast(self.target_set.fingerprint)  # now that the others find them cached
+        self.compiled = self._compiles()
+        budget = activation_budget(self.place, self.device)
         self.distillation = Distillation(
-            self.config, self.target_set, activation_budget(self.place, self.device)
+            self.config, self.target_set, budget, self.team, self.compiled
         )
         self._resume()
+        self.team.broadcast(self.distillation.state())
         self._write_manifest()
-        with self._signals():
+        with self.stop:
             self.reporter.started(self.target_set, self.device, self.distillation.step)
             with self.folder.recorder(self.record_sizes) as recorder:
                 self._outer_loop(recorder)
             return self._finish()
 
     def _set_threads(self) -> None:
-        """A resumed run keeps its number of threads: sums in another order round differently."""
+        """A resumed run keeps its number of threads: sums in another order round differently. All
+        processes take the same number, and those on the same cores divide them."""
         before = (self.folder.read("manifest") or {}).get("threads")
-        torch.set_num_threads(before or self.place.threads or cpu_cores())
+        cores = [(member["host"], member["cores"]) for member in self.members]
+        threads = before or self.place.threads or max(1, cpu_cores() // cores.count(cores[0]))
+        torch.set_num_threads(self.team.broadcast(threads))
+
+    def _compiles(self) -> bool:
+        """A resumed run is compiled or not as it was; so are all its processes."""
+        before = self.folder.read("manifest")
+        if before:
+            compiled = before.get("compiled", False)
+        else:
+            compiled = compiles(self.config, self.place, self.target_set, self.device)
+        return self.team.broadcast(compiled)
 
     def _resume(self) -> None:
         known = (self.folder.read("manifest") or {}).get("data", {}).get("fingerprint")
@@ -154,6 +178,7 @@ class _Execution:
                 "test": len(self.target_set.test),
             },
             "threads": torch.get_num_threads(),
+            "compiled": self.compiled,
             "starts": [],
         }
         start = {
@@ -162,6 +187,8 @@ class _Execution:
             "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
             "versions": manifest.versions(),
             "hardware": manifest.hardware(self.device),
+            "world_size": len(self.members),
+            "processes": [{"host": m["host"], "device": m["device"]} for m in self.members],
             **manifest.commit(),
         }
         content["starts"].append(start)
@@ -193,10 +220,12 @@ class _Execution:
             )
             due = time.perf_counter() - saved_at >= self.place.checkpoint_seconds
             last = self.distillation.step == self.config.outer_steps
-            if due or last or self.interrupted:
+            asked = self.team.any(self.stop.asked)
+            if due or last or asked:
                 self._checkpoint(recorder, recorder.sizes())
                 saved_at = time.perf_counter()
-            self._stop_if_asked()
+            if asked:
+                self._interrupt()
         self._measure(recorder)
 
     def _checkpoint(self, recorder: Recorder, sizes: dict[str, int]) -> None:
@@ -230,7 +259,7 @@ class _Execution:
                 steps=[config.accuracy_steps],
                 purpose="accuracy",
                 indices=(step,),
-                report=lambda trained: self._stop_if_asked(),
+                check=self._stop_if_asked,
             )
             self._record(recorder, {"step": step, **measured.summary(config.selection)})
             self._keep_if_best(measured)
@@ -268,6 +297,7 @@ class _Execution:
             steps=self.config.evaluation_steps,
             purpose="evaluation",
             report=self._report_evaluation,
+            check=self._stop_if_asked,
         )
         metadata = {
             "dataset": self.config.dataset,
@@ -295,34 +325,19 @@ class _Execution:
         return result
 
     def _report_evaluation(self, trained: int) -> None:
-        self._stop_if_asked()
         networks = self.config.evaluation_networks
         self.heartbeat.update(activity=f"evaluating {trained}/{networks}")
         self.reporter.evaluating(trained, networks)
 
     # --- interruption
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM stop the run at the end of the outer step; a second one at once."""
-
-        def handler(number: int, frame: FrameType | None) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-
-        before = {
-            number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            yield
-        finally:
-            for number, previous in before.items():
-                signal.signal(number, previous)
-
     def _stop_if_asked(self) -> None:
-        if self.interrupted:
-            raise Interrupted(f"stopped after outer step {self.distillation.step}")
+        """While this process alone is at work: the others' requests are heard at the next step."""
+        if self.stop.asked:
+            self._interrupt()
+
+    def _interrupt(self) -> NoReturn:
+        raise Interrupted(f"stopped after outer step {self.distillation.step}")
 
 
 def columns_for(config: RunConfig) -> int:

@@ -167,7 +167,12 @@ def child_environment() -> dict[str, str]:
     # The source tree may not be installed, and a user's own method may lie in the folder that the
     # sweep was started from.
     folders = [str(SOURCE), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1"}
+    own = {
+        "PYTHONPATH": os.pathsep.join(folders),
+        "PYTHONUNBUFFERED": "1",
+        "WORLD_SIZE": "1",  # a run that is started alone looks for no others to share its replicas
+    }
+    return {**os.environ, **own}
 
 
 def place_arguments(place: Place) -> list[str]:

@@ -1,13 +1,16 @@
 """`python -m bench.run method=rat_bptt dataset=digits seed=0`: one run."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.config import Place, RunConfig
+from bench.config import Place, RunConfig, identity
 from bench.errors import UserError
 from bench.grids import choose_scale, single_run
+from bench.replicas import Team, TeamBroken
+from bench.seat import find_seat
 from bench.settings import command, only, parse, setting, typed
 from bench.store import RunFolder, Store
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 USAGE = """
 python -m bench.run [key=value ...]     one run; goes on where it was if it was killed
+torchrun --nproc-per-node=4 -m bench.run replicas=4 [key=value ...]     its replicas on four GPUs
 """
 
 
@@ -43,16 +47,37 @@ def main(argv: list[str]) -> int:
             raise UserError("folder=... brings its own configuration; give no other run settings")
         folder = RunFolder(Path(options.folder))
         config = folder.config()
+        told = []
     else:
         scale, why = choose_scale(options.scale)
-        print(f"scale={scale} ({why})")
+        told = [f"scale={scale} ({why})"]
         config = single_run(scale, overrides)
         folder = Store(Path(place.results_root)).run(config)
+    seat = find_seat(os.environ, config.replicas)
     if options.dry_run:
-        for key, value in vars(config).items():
-            print(f"  {key}={value}")
-        print(f"would run in {folder.path}")
+        told += [f"  {key}={value}" for key, value in vars(config).items()]
+        told += [f"would run in {folder.path}"]
+    if seat.leads and told:
+        print("\n".join(told), flush=True)
+    if options.dry_run:
         return 0
+    try:
+        with seat.team(identity(config)) as team:
+            if seat.leads:
+                return lead(folder, config, options, place, team)
+            from bench.assist import assist
+
+            assist(config, place, team)
+            return 0  # however the run ended: that is the leader's to say
+    except TeamBroken as error:  # the traceback of another process stands elsewhere
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def lead(
+    folder: RunFolder, config: RunConfig, options: RunOptions, place: Place, team: Team
+) -> int:
+    """Make the run and print its course; returns the exit status."""
     folder.create(config)
 
     from bench.execute import Interrupted, execute  # imports torch: only once all is checked
@@ -64,7 +89,7 @@ def main(argv: list[str]) -> int:
     print(f"{folder.path}", flush=True)
     console = Console(config)
     try:
-        result = execute(folder, place, console)
+        result = execute(folder, place, console, team)
     except Interrupted as interruption:
         console.bar.stop()  # the line below must not be drawn over
         print(f"{interruption}; the same command goes on from there", file=sys.stderr)

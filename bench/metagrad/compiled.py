@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bench.metagrad.layered import LayerDerivatives
-from bench.metagrad.optimizers import InnerOptimizer, Number, State
+from bench.metagrad.optimizers import Coefficients, InnerOptimizer, State
 
 Tensors = tuple[Tensor, ...]
 
@@ -86,8 +86,11 @@ class CompiledDerivatives:
         tolerance = {"float64": 1e-9, "float32": 1e-3, "tf32": 0.1, "bf16": 0.3}[precision]
         self.flatten, self.logits = eager.flatten, eager.logits
         self.linearization_bytes = eager.linearization_bytes
-        self.gradient = Compiled(eager.gradient, tolerance)
+        self._gradient = Compiled(eager.gradient, tolerance)
         self.product = Compiled(eager.product, tolerance)
+
+    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return self._gradient(theta, images, labels)
 
     def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> "CompiledLinearization":
         return CompiledLinearization(self, (theta, images, labels))
@@ -126,9 +129,9 @@ class CompiledOptimizer(InnerOptimizer):
 
     @torch.no_grad()
     def update(
-        self, theta: Tensor, grad: Tensor, state: State, *coefficients: Number
+        self, theta: Tensor, grad: Tensor, state: State, coefficients: Coefficients
     ) -> tuple[Tensor, State]:
-        return self._update(theta, grad, state, *coefficients)
+        return self._update(theta, grad, state, coefficients)
 
     @torch.no_grad()
     def update_adjoint(
@@ -138,21 +141,21 @@ class CompiledOptimizer(InnerOptimizer):
         theta: Tensor,
         grad: Tensor,
         state: State,
-        *coefficients: Number,
+        coefficients: Coefficients,
     ) -> tuple[Tensor, Tensor, State]:
-        return self._update_adjoint(theta_bar, state_bar, theta, grad, state, *coefficients)
+        return self._update_adjoint(theta_bar, state_bar, theta, grad, state, coefficients)
 
     def step(self, theta: Tensor, grad: Tensor, state: State, t: int) -> tuple[Tensor, State]:
-        return self.update(theta, grad, state, *self._on_device(t, theta))
+        return self.update(theta, grad, state, self._on_device(t, theta))
 
     def adjoint(
         self, theta_bar: Tensor, state_bar: State, theta: Tensor, grad: Tensor, state: State, t: int
     ) -> tuple[Tensor, Tensor, State]:
         return self.update_adjoint(
-            theta_bar, state_bar, theta, grad, state, *self._on_device(t, theta)
+            theta_bar, state_bar, theta, grad, state, self._on_device(t, theta)
         )
 
-    def _on_device(self, t: int, theta: Tensor) -> tuple[Number, ...]:
+    def _on_device(self, t: int, theta: Tensor) -> Coefficients:
         """As tensors on the device, moved there for many steps at a time: as Python numbers each
         step would be compiled for itself."""
         block = t // COEFFICIENTS_AT_ONCE

@@ -14,26 +14,27 @@ import torch
 from torch import Tensor
 
 State = tuple[Tensor, ...]
-Number = float | Tensor  # a tensor without dimensions, where the code is compiled
+# Plain numbers; tensors without dimensions where the code is compiled.
+Coefficients = tuple[float | Tensor, ...]
 
 
 class InnerOptimizer(ABC):
     """What an engine asks of an inner optimiser, and what an optimiser has to supply for it.
 
-    Beside tensors, a few plain numbers change from step to step, the coefficients; `update` and
+    Beside tensors, a few numbers change from step to step, the coefficients; `update` and
     `update_adjoint` are functions of tensors and these numbers, so that they can be compiled once
     for all steps. Step `t` counts from 0. Nothing is changed in place.
     """
 
     def step(self, theta: Tensor, grad: Tensor, state: State, t: int) -> tuple[Tensor, State]:
         """θ_t, ∇ℓ(θ_t), s_t -> θ_{t+1}, s_{t+1}."""
-        return self.update(theta, grad, state, *self.coefficients(t))
+        return self.update(theta, grad, state, self.coefficients(t))
 
     def adjoint(
         self, theta_bar: Tensor, state_bar: State, theta: Tensor, grad: Tensor, state: State, t: int
     ) -> tuple[Tensor, Tensor, State]:
         """Cotangents of (θ_{t+1}, s_{t+1}) -> cotangents of (θ_t with g held fixed, g, s_t)."""
-        return self.update_adjoint(theta_bar, state_bar, theta, grad, state, *self.coefficients(t))
+        return self.update_adjoint(theta_bar, state_bar, theta, grad, state, self.coefficients(t))
 
     @abstractmethod
     def initial_state(self, theta: Tensor) -> State:
@@ -45,7 +46,7 @@ class InnerOptimizer(ABC):
 
     @abstractmethod
     def update(
-        self, theta: Tensor, grad: Tensor, state: State, *coefficients: Number
+        self, theta: Tensor, grad: Tensor, state: State, coefficients: Coefficients
     ) -> tuple[Tensor, State]:
         """`step`, given the coefficients."""
 
@@ -57,7 +58,7 @@ class InnerOptimizer(ABC):
         theta: Tensor,
         grad: Tensor,
         state: State,
-        *coefficients: Number,
+        coefficients: Coefficients,
     ) -> tuple[Tensor, Tensor, State]:
         """`adjoint`, given the coefficients."""
 
@@ -86,7 +87,10 @@ class SGD(InnerOptimizer):
         """(learning rate,)"""
         return (self.learning_rate(t),)
 
-    def update(self, theta: Tensor, grad: Tensor, state: State, lr: float) -> tuple[Tensor, State]:
+    def update(
+        self, theta: Tensor, grad: Tensor, state: State, coefficients: Coefficients
+    ) -> tuple[Tensor, State]:
+        (lr,) = coefficients
         if self.weight_decay:
             grad = grad.add(theta, alpha=self.weight_decay)
         buffer = grad.add(state[0], alpha=self.momentum)
@@ -99,8 +103,9 @@ class SGD(InnerOptimizer):
         theta: Tensor,
         grad: Tensor,
         state: State,
-        lr: Number,
+        coefficients: Coefficients,
     ) -> tuple[Tensor, Tensor, State]:
+        (lr,) = coefficients
         grad_bar = state_bar[0] - lr * theta_bar
         return (
             theta_bar.add(grad_bar, alpha=self.weight_decay),
@@ -151,8 +156,9 @@ class Adam(InnerOptimizer):
         return grad, m, v
 
     def update(
-        self, theta: Tensor, grad: Tensor, state: State, scale: Number, eps: Number
+        self, theta: Tensor, grad: Tensor, state: State, coefficients: Coefficients
     ) -> tuple[Tensor, State]:
+        scale, eps = coefficients
         _, m, v = self._moments(theta, grad, state)
         return theta - scale * m / (v.sqrt() + eps), (m, v)
 
@@ -163,9 +169,9 @@ class Adam(InnerOptimizer):
         theta: Tensor,
         grad: Tensor,
         state: State,
-        scale: Number,
-        eps: Number,
+        coefficients: Coefficients,
     ) -> tuple[Tensor, Tensor, State]:
+        scale, eps = coefficients
         grad, m, v = self._moments(theta, grad, state)
         root = v.sqrt()
         direction = scale / (root + eps)  # -∂θ'/∂m'

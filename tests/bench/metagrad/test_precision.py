@@ -72,10 +72,10 @@ def test_higher_says_which_precisions_it_does_not_have(
 
 
 def test_the_hardware_takes_tf32_only_while_asked_to() -> None:
-    convolutions = torch.backends.cudnn.conv
-    before = convolutions.fp32_precision  # pyright: ignore[reportAttributeAccessIssue]
+    convolutions = torch.backends.cudnn.conv  # pyright: ignore[reportAttributeAccessIssue]
+    before = convolutions.fp32_precision
     with hardware_precision("tf32"):
-        assert convolutions.fp32_precision == "tf32"  # pyright: ignore[reportAttributeAccessIssue]
+        assert convolutions.fp32_precision == "tf32"
     with hardware_precision("float32"):
-        assert convolutions.fp32_precision == "ieee"  # pyright: ignore[reportAttributeAccessIssue]
-    assert convolutions.fp32_precision == before  # pyright: ignore[reportAttributeAccessIssue]
+        assert convolutions.fp32_precision == "ieee"
+    assert convolutions.fp32_precision == before
