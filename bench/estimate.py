@@ -1,23 +1,32 @@
-"""What runs will take, from a few measured steps; and whether their data can be loaded at all.
+"""What runs will take (`estimation.py`); and whether their data can be loaded at all.
 
 `python -m bench.estimate` reads configurations (a JSON list) from standard input and prints one
-number of seconds a configuration (a JSON list). `bench.sweep` calls it in a process of its own, so
-that the sweep itself never imports torch.
+JSON object a configuration, each as soon as it is known: an `Estimate`, or a `Failure`.
+`bench.sweep` calls it in a process of its own, so that the sweep itself never imports torch. Each
+configuration is measured in a further process, so that its memory is its own, and so that the
+system, when memory runs out, ends that one alone.
 """
 
 import json
+import os
+import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
+import torch._dynamo  # an optimiser needs it; imported there, every measured process would do so
 
 from bench.config import Place, RunConfig, resolve
-from bench.data import TargetSet
-from bench.distill import Distillation
-from bench.evaluation import evaluate
-from bench.ingredients import activation_budget, choose_device, forbid_reduced_precision, load_data
+from bench.costs import Estimate, Failure
+from bench.errors import UserError
+from bench.estimation import whole_estimate
 from bench.settings import command, parse, typed
 
 USAGE = """
@@ -25,67 +34,63 @@ python -m bench.estimate [key=value ...] < configurations.json
 """
 
 
-def estimate_seconds(config: RunConfig, target_set: TargetSet, budget: int = 0) -> float:
-    """Seconds that a run will take: measured parts times how often each occurs.
-
-    Measured: an outer step (after one to warm up), one fresh network trained for a few steps, and
-    the normalised variance over the fewest samples.
-    """
-    distillation = Distillation(config, target_set, budget)
-    distillation.outer_step()
-    outer_step = _seconds(distillation.outer_step)
-    variance = 0.0
-    if config.variance_every:
-        samples = min(10, config.variance_samples)
-        distillation.config = replace(config, variance_samples=samples)
-        variance = _seconds(distillation.normalized_variance) * config.variance_samples / samples
-
-    def train(steps: int) -> Callable[[], object]:
-        return lambda: evaluate(
-            config,
-            target_set,
-            distillation.images,
-            distillation.labels,
-            networks=1,
-            steps=[steps],
-            purpose="estimate",
+def answer(config: RunConfig, place: Place, connection: Connection) -> None:
+    """`whole_estimate` over a connection, to be called in a process of its own: "begun" when memory
+    is about to be taken, then an Estimate, a Failure or a UserError."""
+    with suppress(OSError):  # where memory runs out, this process is to go and no other
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    try:
+        connection.send(whole_estimate(config, place, lambda: connection.send("begun")))
+    except UserError as error:
+        connection.send(error)
+    except Exception as error:
+        told = " ".join(str(error).split()) or type(error).__name__
+        # What torch says when the system refuses memory is an ordinary RuntimeError.
+        out = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+            phrase in told for phrase in ("can't allocate memory", "not enough memory")
         )
-
-    few, more = _seconds(train(1)), _seconds(train(6))
-    training_step = max(more - few, 0.0) / 5
-    measuring = max(few - training_step, 0.0)  # accuracy on the validation and test parts
-    accuracy = config.accuracy_networks * (config.accuracy_steps * training_step + measuring)
-    evaluation = config.evaluation_networks * (
-        max(config.evaluation_steps) * training_step + len(config.evaluation_steps) * measuring
-    )
-    return (
-        config.outer_steps * outer_step
-        + (config.outer_steps // config.variance_every * variance if config.variance_every else 0)
-        + (config.outer_steps // config.accuracy_every * accuracy if config.accuracy_every else 0)
-        + evaluation
-    )
+        connection.send(Failure(f"{type(error).__name__}: {told}", out))
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+def ask(config: RunConfig, place: Place) -> Estimate | Failure:
+    """`whole_estimate` in a process of its own.
+
+    Raises:
+        UserError: the data or the settings cannot be used.
+    """
+    # A forked process has torch imported, and nothing else of its own in memory. On macOS a forked
+    # process may not compute.
+    context = get_context("fork" if sys.platform == "linux" else "spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=answer, args=(config, place, there), daemon=True)
+    process.start()
+    there.close()
+    told: list[Any] = []
+    with suppress(EOFError):
+        while True:
+            told.append(here.recv())
+    process.join()
+    if told and isinstance(told[-1], UserError):
+        raise told[-1]
+    if told and not isinstance(told[-1], str):
+        return told[-1]
+    killed = process.exitcode == -signal.SIGKILL
+    return Failure(f"its process ended with status {process.exitcode}", killed and bool(told))
 
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
+    # A run's process begins as this one has: python starts and imports torch.
+    starting = time.time() - psutil.Process().create_time()
+    # Standard output is for answers: what a user's method prints goes where errors go.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     place = typed(Place, parse(argv, Place))
-    configs = [resolve(content) for content in json.load(sys.stdin)]
-    torch.set_num_threads(place.threads or torch.get_num_threads())
-    forbid_reduced_precision()
-    device = choose_device(place.device)
-    budget = activation_budget(place, device)
-    seconds = [
-        estimate_seconds(config, load_data(config, place, device), budget) for config in configs
-    ]
-    print(json.dumps(seconds))
+    for content in json.load(sys.stdin):
+        found = ask(resolve(content), place)
+        if isinstance(found, Estimate):
+            found = replace(found, seconds=found.seconds + starting)
+        print(json.dumps(asdict(found)), file=answers, flush=True)
     return 0
 
 

@@ -3,6 +3,9 @@
 import os
 import shutil
 import subprocess
+from pathlib import Path
+
+import psutil
 
 
 def visible_gpus() -> list[str]:
@@ -23,3 +26,47 @@ def cpu_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Bytes that new processes can take: what the machine can give, or what a batch job or
+    container has left of its limit."""
+    return min([psutil.virtual_memory().available, *_left_in_groups()])
+
+
+def _left_in_groups(
+    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> list[int]:
+    """What each control group that this process is in, directly or not, has left of its memory
+    limit; page cache counts as free. Both versions of Linux's control groups; inside a container
+    the group's own folder may be missing, and its limit stands at the root."""
+    if not membership.exists():
+        return []
+    left = []
+    for line in membership.read_text().splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            top, limit, usage, prefix = root, "memory.max", "memory.current", ""
+        elif "memory" in controllers.split(","):
+            top, prefix = root / "memory", "total_"
+            limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        own = top / group.lstrip("/")
+        for folder in [own, *own.parents]:
+            try:
+                most = int((folder / limit).read_text())  # ValueError: "max", no limit
+                taken = int((folder / usage).read_text())
+                facts = dict(
+                    line.split() for line in (folder / "memory.stat").read_text().splitlines()
+                )
+            except (OSError, ValueError):
+                pass
+            else:
+                cache = sum(
+                    int(facts.get(f"{prefix}{kind}_file", 0)) for kind in ("active", "inactive")
+                )
+                left.append(max(0, most - taken + cache))
+            if folder == top:
+                break
+    return left

@@ -1,14 +1,27 @@
 """How much memory a piece of work takes."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
 
+CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+def is_measurable(device: Any) -> bool:
+    """Whether `PeakMemory` works here: on a GPU, and on Linux."""
+    return device.type == "cuda" or os.access(CLEAR_REFS, os.W_OK)
+
 
 class PeakMemory:
-    """The most memory taken inside a `with`, beyond what was held before: resident memory of the
-    process, or of tensors on a GPU."""
+    """The most memory taken inside a `with`: resident memory of the process, or on a GPU.
+
+    Attributes:
+        peak_bytes: beyond what was held before; on a GPU, of tensors.
+        footprint_bytes: with all that was held before. On a CPU without mapped files, which belong
+            to no process alone; on a GPU with what the allocator holds beside the tensors.
+    """
 
     def __init__(self, device: Any) -> None:
         self.on_gpu = device.type == "cuda"
@@ -21,7 +34,7 @@ class PeakMemory:
             self.before = torch.cuda.memory_allocated()
         else:
             try:
-                Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+                CLEAR_REFS.write_text("5")  # resets the high-water mark
             except OSError as error:
                 raise UserError("peak memory can be measured on Linux only") from error
             self.before = self._status("VmRSS")
@@ -32,8 +45,10 @@ class PeakMemory:
             import torch
 
             peak = torch.cuda.max_memory_allocated()
+            self.footprint_bytes = torch.cuda.max_memory_reserved()
         else:
             peak = self._status("VmHWM")
+            self.footprint_bytes = peak - self._status("RssFile")
         self.peak_bytes = peak - self.before
 
     @staticmethod

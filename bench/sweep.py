@@ -1,21 +1,20 @@
 """`python -m bench.sweep grid=window_ablation`: run a grid; skip what is finished, resume what was
 killed."""
 
-import json
 import signal
-import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import run as one_run
-from bench.config import Place, RunConfig, experiment_identity
+from bench.config import Place, RunConfig
 from bench.errors import UserError
 from bench.files import make_folder
 from bench.grids import Grid, choose_scale, grid_names, load_grid, requested
-from bench.launch import Inline, Launcher, LocalPool, child_environment, place_arguments
+from bench.launch import Inline, Launcher, LocalPool, place_arguments
+from bench.plan import Planned, plan
 from bench.progress import Progress, log_path, progress_of
 from bench.settings import command, keys_of, only, parse, setting, typed, words
 from bench.status import console, duration, rows, summary, table
@@ -43,16 +42,9 @@ class SweepOptions:
     only: str = setting("", "only these methods, comma-separated")
     workers: int = setting(0, "processes at a time; 0: as many as GPUs, else cores", minimum=0)
     launcher: str = setting("auto", "where runs are made", ("auto", "local", "inline"))
+    check_memory: bool = setting(True, "refuse runs that cannot fit into memory")
     dry_run: bool = setting(False, "print the plan and stop")
     force: bool = setting(False, "make all runs anew, finished ones too")
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A run of the sweep and its folder."""
-
-    config: RunConfig
-    folder: RunFolder
 
 
 def main(argv: list[str]) -> int:
@@ -80,7 +72,7 @@ def main(argv: list[str]) -> int:
     if not options.dry_run:
         make_folder(Path(place.results_root), "results folder")
     if to_do:
-        print_estimate(to_do, place, options.workers)
+        options = replace(options, workers=planned_workers(to_do, place, options))
     figure = figure_command(grid, argv)
     if options.dry_run or not to_do:
         if not to_do:
@@ -104,6 +96,19 @@ def main(argv: list[str]) -> int:
     return report_end(planned, figure)
 
 
+def planned_workers(to_do: list[Planned], place: Place, options: SweepOptions) -> int:
+    """Print the estimate; how many runs to make at a time."""
+    pool = LocalPool([], place, options.workers)
+    return plan(
+        to_do,
+        place,
+        1 if options.launcher == "inline" else pool.workers,
+        gpus=len(pool.gpus),
+        asked=options.workers > 0,
+        check_memory=options.check_memory,
+    )
+
+
 def make_launcher(options: SweepOptions, place: Place, folders: list[RunFolder]) -> Launcher:
     """The launcher that the options name."""
     if options.launcher != "inline":
@@ -125,37 +130,6 @@ def print_plan(planned: list[Planned], force: bool) -> None:
         progress = progress_of(run.folder)
         at = f" at outer step {progress.step}" if progress.state not in ("waiting", "done") else ""
         print(f"  {run.config.method:<16} seed {run.config.seed}  {progress.state}{at}")
-
-
-def print_estimate(to_do: list[Planned], place: Place, workers: int) -> None:
-    """How long the rest will take, from one measured step of every different experiment."""
-    experiments = {experiment_identity(run.config): run.config for run in to_do}
-    print("measuring a step of each experiment ...", flush=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.estimate", *place_arguments(place)],
-        input=json.dumps([asdict(config) for config in experiments.values()]),
-        env=child_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["the measurement ended without a word"]
-        if done.returncode == 2:  # bad data or settings, told in one line: no run could succeed
-            raise UserError(lines[-1].removeprefix("error: "))
-        # What breaks one experiment may spare the others, and their runs record it properly.
-        print(f"no estimate: {lines[-1]}")
-        return
-    seconds = dict(zip(experiments, json.loads(done.stdout), strict=True))
-    left = [
-        seconds[experiment_identity(run.config)]
-        * (1 - progress_of(run.folder).step / run.config.outer_steps)
-        for run in to_do
-    ]
-    slots = min(LocalPool([], place, workers).workers, len(to_do))
-    total = max(sum(left) / slots, max(left))
-    each = f"{duration(min(left))} to {duration(max(left))}"
-    print(f"estimate: {each} a run, about {duration(total)} in all with {slots} at a time")
 
 
 def watch(launcher: Launcher, planned: list[Planned]) -> None:
@@ -209,7 +183,8 @@ def plain_line(folder: RunFolder, progress: Progress) -> str:
 
 def figure_command(grid: Grid, argv: list[str]) -> str:
     """The command that draws what a sweep with the arguments `argv` has made."""
-    own = {"grid", "seeds", "seed", "only", "workers", "launcher", "dry_run", "force"}
+    own = {"grid", "seeds", "seed", "only", "workers", "launcher", "check_memory"}
+    own |= {"dry_run", "force"}
     place = set(keys_of(Place)) - {"results_root"}
     kept = [text for text in argv if text.partition("=")[0] not in own | place]
     figure = grid.figures[0] if grid.figures else "..."
