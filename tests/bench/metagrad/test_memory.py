@@ -4,11 +4,16 @@ import gc
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from torch import Tensor
 
+from bench.data import load_target_set
+from bench.distill import Distillation
+from bench.grids import single_run
 from bench.metagrad import SGD, Adam, InnerOptimizer, Problem, make_engine
 from methods import Window
 
@@ -144,3 +149,24 @@ def test_a_step_of_the_window_holds_its_parameters_gradient_and_optimizer_state_
 def theta_bytes(problem: Problem) -> int:
     """Bytes of one parameter vector."""
     return sum(tensor.numel() * tensor.element_size() for tensor in problem.parameters.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", [0, 1 << 30], ids=["recomputing", "storing"])
+def test_memory_does_not_grow_over_2000_outer_steps(cache_root: Path, budget: int) -> None:
+    small = {"width": 4, "depth": 1, "unroll_length": 4, "window_size": 3, "target_batch": 20}
+    target_set = load_target_set("digits", data_root=cache_root, cache_root=cache_root)
+    distillation = Distillation(single_run("quick", small), target_set, budget)
+
+    def held_after(steps: int) -> tuple[int, int]:
+        """(tensors that Python holds, resident bytes)"""
+        while distillation.step < steps:
+            distillation.outer_step()
+        gc.collect()
+        tensors = sum(type(thing) is Tensor for thing in gc.get_objects())
+        return tensors, psutil.Process().memory_info().rss
+
+    (tensors, resident), (tensors_later, resident_later) = held_after(200), held_after(2000)
+    assert tensors_later == tensors
+    # The allocator moves by some hundred KiB; one θ kept a step would be 5 MiB.
+    assert resident_later - resident < 4 << 20

@@ -1,0 +1,126 @@
+"""The command `python -m bench.speed`."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.config import Place
+from bench.files import make_folder
+from bench.settings import command, only, parse, setting, typed
+from bench.speed.engines import TORCHOPT, can, engines, installed, precisions
+from bench.speed.fit import USABLE, free_bytes, predicted_bytes, smaller_did_not_fit
+from bench.speed.floor import measure_rates
+from bench.speed.measure import Measurement, Missing, measure
+from bench.speed.process import Failed, OutOfMemory, call
+from bench.speed.report import Report, describe_machine, needs, read, table, write
+from bench.speed.work import GROWTH, QUICK_GROWTH, Work, variations
+
+USAGE = """
+python -m bench.speed [quick=true] [key=value ...]    time and memory of each engine
+"""
+
+QUICK = {"width": 32, "images": 20, "window": 10, "repeats": 3}
+
+
+@dataclass(frozen=True)
+class SpeedOptions:
+    """What this command is asked to do."""
+
+    quick: bool = setting(False, "a smaller network, fewer steps: under two minutes on two cores")
+    growth: bool = setting(
+        True, "also vary window, warm-up, width, target batch and precision (quick: window only)"
+    )
+    repeats: int = setting(5, "outer steps timed, after one to warm up", minimum=2)
+    compiled: bool = setting(False, "also measure compiled steps on a CPU (a GPU always does)")
+    redraw: bool = setting(False, "measure nothing: table and picture of what is in speed.json")
+
+
+def main(argv: list[str]) -> int:
+    """The command; returns its exit status."""
+    given = parse(argv, SpeedOptions, Work, Place)
+    quick = QUICK if typed(SpeedOptions, only(given, SpeedOptions)).quick else {}
+    settings = {**quick, **given}
+    options = typed(SpeedOptions, only(settings, SpeedOptions))
+    work = typed(Work, only(settings, Work))
+    place = typed(Place, only(settings, Place))
+    folder = make_folder(Path(place.results_root) / "speed", "results folder")
+    report = read(folder) if options.redraw else measure_all(options, work, place, folder)
+    print(table(report))
+    # On demand: matplotlib takes a second to import.
+    from bench.speed.picture import draw
+
+    for path in [folder / "speed.json", folder / "speed.txt", *draw(report, folder)]:
+        print(f"written: {path}")
+    return 0
+
+
+def measure_all(options: SpeedOptions, work: Work, place: Place, folder: Path) -> Report:
+    """Every engine on every piece of work; written to the folder after each."""
+    from bench.errors import UserError
+    from bench.ingredients import choose_device
+    from bench.speed.work import make_network
+
+    device = choose_device(place.device)
+    if work.precision not in precisions(device.type):
+        raise UserError(f"precision={work.precision} is measured on NVIDIA GPUs only")
+    make_network(work)  # refuses what is impossible before anything is measured
+    report = Report(describe_machine(place), work, options.repeats, free_bytes(device.type))
+    if not installed(TORCHOPT):
+        report.notes.append("torchopt is not installed, so not measured: pip install -e '.[peers]'")
+        print(report.notes[-1])
+    growth = QUICK_GROWTH if options.quick else {**GROWTH, "precision": precisions(device.type)}
+    works = variations(work, growth) if options.growth else [work]
+    tasks = [
+        (engine, piece)
+        for piece in works
+        for engine in engines(device.type, options.compiled)
+        if can(engine, piece.precision)
+    ]
+    used_precisions = list(dict.fromkeys(piece.precision for piece in works))
+    update_rates(report, used_precisions, place)
+    for k, (engine, piece) in enumerate(tasks):
+        print(f"[{k + 1}/{len(tasks)}] {engine}: {piece} ...", end=" ", flush=True)
+        outcome = attempt(engine, piece, options.repeats, place, report, device.type)
+        if isinstance(outcome, Measurement):
+            report.measurements.append(outcome)
+            print(f"{outcome.median:.2f} s, {outcome.peak_bytes / 2**20:.0f} MiB", flush=True)
+        else:
+            report.missing.append(outcome)
+            print(needs(outcome), flush=True)
+        write(folder, report)
+    # Again: a machine that was busy with something else at the start would give too high a floor.
+    update_rates(report, used_precisions, place)
+    write(folder, report)
+    return report
+
+
+def update_rates(report: Report, used_precisions: list[str], place: Place) -> None:
+    """Measure what the machine can do, and keep the best so far."""
+    for precision in used_precisions:
+        print(f"rates of this machine, {precision} ...", flush=True)
+        with suppress(OutOfMemory, Failed):  # then there is no floor to compare with
+            rates = call(measure_rates, precision, place)
+            report.rates[precision] = rates.best(report.rates.get(precision, rates))
+
+
+def attempt(
+    engine: str, work: Work, repeats: int, place: Place, report: Report, device_type: str
+) -> Measurement | Missing:
+    """Measure in a fresh process what can be expected to fit."""
+    free = free_bytes(device_type)
+    smaller = smaller_did_not_fit(engine, work, report.missing)
+    needed = predicted_bytes(engine, work, report.measurements)
+    if needed is not None and needed > USABLE * free:
+        return Missing(engine, work, needed, False, "predicted from smaller work; not started")
+    if needed is None and smaller and smaller.needed_bytes is not None:
+        return Missing(engine, work, smaller.needed_bytes, True, "less did not fit; not started")
+    try:
+        return call(measure, engine, work, repeats, place)
+    except OutOfMemory:
+        return Missing(engine, work, free, True, "tried, and killed or refused memory")
+    except Failed as failure:
+        return Missing(engine, work, None, False, f"failed: {failure}")
+
+
+if __name__ == "__main__":
+    command(main, USAGE, SpeedOptions, Work, Place)

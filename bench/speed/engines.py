@@ -1,0 +1,53 @@
+"""Who computes it: the engines that can be measured here, by name."""
+
+from importlib.util import find_spec
+from typing import Any
+
+from bench.config import Place
+from bench.speed.work import Work
+
+HIGHER = "higher"
+TORCHOPT = "torchopt"
+RECOMPUTING, AUTO = "exact, recomputing", "exact, auto"
+COMPILED = "exact, compiled"
+GRAPH_ENGINES = (HIGHER, TORCHOPT)  # they keep the graph of the whole window
+
+
+def engines(device_type: str, compiled: bool) -> list[str]:
+    """Those to be measured. Compiled steps are slow to start on a CPU: only on request."""
+    chosen = [HIGHER, RECOMPUTING, AUTO]
+    if device_type == "cuda" or compiled:
+        chosen.append(COMPILED)
+    if installed(TORCHOPT):
+        chosen.append(TORCHOPT)
+    return chosen
+
+
+def installed(package: str) -> bool:
+    """Whether it can be imported; nothing is imported yet."""
+    return find_spec(package) is not None
+
+
+def precisions(device_type: str) -> tuple[str, ...]:
+    """Those whose speed the device can show. A CPU imitates tf32 by rounding, which is slow."""
+    return ("float32", "tf32", "bf16") if device_type == "cuda" else ("float32", "bf16")
+
+
+def can(engine: str, precision: str) -> bool:
+    """Whether the engine has this precision; those that keep a graph know no bf16."""
+    return engine not in GRAPH_ENGINES or precision != "bf16"
+
+
+def build(engine: str, work: Work, place: Place, device: Any) -> Any:
+    """The engine called so, for this work."""
+    from bench.ingredients import activation_budget
+    from bench.metagrad import make_engine
+
+    if engine == TORCHOPT:
+        from bench.speed.peers import TorchOptEngine
+
+        return TorchOptEngine(work.precision)
+    if engine == HIGHER:
+        return make_engine("higher", precision=work.precision)
+    budget = 0 if engine == RECOMPUTING else activation_budget(place, device)
+    return make_engine("exact", budget, work.precision, compiled=engine == COMPILED)

@@ -1,0 +1,104 @@
+"""One function call in a process of its own: memory that one engine took is not there for the next,
+and one that fails or outgrows the machine takes nothing else with it."""
+
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from bench.errors import UserError
+from bench.speed.fit import free_host_bytes
+
+Result = TypeVar("Result")
+
+
+class OutOfMemory(Exception):
+    """The work does not fit into memory."""
+
+
+class Failed(Exception):
+    """The call raised something else, or its process died."""
+
+
+def call(function: Callable[..., Result], *arguments: Any, reserve: float = 0.03) -> Result:
+    """`function(*arguments)` in a fresh process. It is killed where the machine's free memory goes
+    below `reserve` of the whole, before anything else has to suffer.
+
+    Raises:
+        OutOfMemory: it was killed, by us or by the system, or could not allocate.
+        Failed: anything else went wrong; the traceback is on the terminal.
+        UserError: raised by the function.
+    """
+    context = get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(sending, function, arguments))
+    reserved_bytes = reserve * psutil.virtual_memory().total
+    try:
+        with _interrupts_held_back():
+            process.start()
+        sending.close()
+        while not receiving.poll(0.05):
+            if free_host_bytes() < reserved_bytes:
+                raise OutOfMemory
+        outcome = receiving.recv()
+        process.join(timeout=10)  # it is done; what it started may need to be put away
+    except EOFError:
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            raise OutOfMemory from None  # nobody else kills it
+        raise Failed(f"its process ended with exit status {process.exitcode}") from None
+    finally:
+        if process.pid is not None:  # it was started
+            process.kill()
+            process.join()
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """A process started meanwhile never sees Ctrl-C: its parent will tell. Ours comes later."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _answer(sending: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Runs in the fresh process."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(OSError):  # if the system must kill a process, let it be this one
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    try:
+        outcome = function(*arguments)
+    except Exception as error:
+        outcome = _described(error)
+    sending.send(outcome)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _described(error: Exception) -> Exception:
+    import torch
+
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate" in str(error):
+        return OutOfMemory()
+    traceback.print_exception(error)
+    return Failed(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
