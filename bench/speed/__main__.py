@@ -1,13 +1,14 @@
 """The command `python -m bench.speed`."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.config import Place
-from bench.files import make_folder
+from bench.files import make_folder, write_json
 from bench.settings import command, only, parse, setting, typed
 from bench.speed.engines import TORCHOPT, can, engines, installed, precisions
+from bench.speed.errors import WORK, errors_table, measure_errors
 from bench.speed.fit import USABLE, free_bytes, predicted_bytes, smaller_did_not_fit
 from bench.speed.floor import measure_rates
 from bench.speed.measure import Measurement, Missing, measure
@@ -17,6 +18,7 @@ from bench.speed.work import GROWTH, QUICK_GROWTH, Work, variations
 
 USAGE = """
 python -m bench.speed [quick=true] [key=value ...]    time and memory of each engine
+python -m bench.speed errors=true                     what each precision costs in exactness
 """
 
 QUICK = {"width": 32, "images": 20, "window": 10, "repeats": 3}
@@ -32,6 +34,9 @@ class SpeedOptions:
     )
     repeats: int = setting(5, "outer steps timed, after one to warm up", minimum=2)
     compiled: bool = setting(False, "also measure compiled steps on a CPU (a GPU always does)")
+    errors: bool = setting(
+        False, "measure no speed, but the error of each precision against float64 (a minute or two)"
+    )
     redraw: bool = setting(False, "measure nothing: table and picture of what is in speed.json")
 
 
@@ -44,6 +49,8 @@ def main(argv: list[str]) -> int:
     work = typed(Work, only(settings, Work))
     place = typed(Place, only(settings, Place))
     folder = make_folder(Path(place.results_root) / "speed", "results folder")
+    if options.errors:
+        return tell_errors(place, folder)
     report = read(folder) if options.redraw else measure_all(options, work, place, folder)
     print(table(report))
     # On demand: matplotlib takes a second to import.
@@ -51,6 +58,21 @@ def main(argv: list[str]) -> int:
 
     for path in [folder / "speed.json", folder / "speed.txt", *draw(report, folder)]:
         print(f"written: {path}")
+    return 0
+
+
+def tell_errors(place: Place, folder: Path) -> int:
+    """Print and write the errors of the precisions; the exit status."""
+    print("the error of each precision against float64 ...", flush=True)
+    found = call(measure_errors, place)
+    print(errors_table(found))
+    content = {
+        **describe_machine(place),
+        "work": asdict(WORK),
+        "errors": [asdict(e) for e in found],
+    }
+    write_json(folder / "errors.json", content)
+    print(f"written: {folder / 'errors.json'}")
     return 0
 
 

@@ -60,7 +60,7 @@ def values_order(values: tuple[Any, ...]) -> Any:
     return lambda value: values.index(value) if value in values else -1
 
 
-def make_work(work: Work, device: Any, dtype: Any) -> tuple[Any, tuple[Any, Any]]:
+def make_work(work: Work, device: Any, dtype: Any, seed: int = 0) -> tuple[Any, tuple[Any, Any]]:
     """The bilevel problem and its target batch, the same numbers in every process."""
     import torch
 
@@ -69,8 +69,8 @@ def make_work(work: Work, device: Any, dtype: Any) -> tuple[Any, tuple[Any, Any]
     from bench.randomness import torch_generator
 
     network = make_network(work)
-    drawn = initial_parameters(network, torch_generator(0, "speed/network"))
-    generator = torch_generator(0, "speed/data")
+    drawn = initial_parameters(network, torch_generator(seed, "speed/network"))
+    generator = torch_generator(seed, "speed/data")
     images = torch.randn(work.images, *IMAGE_SHAPE, generator=generator)
     targets = torch.randn(work.target_batch, *IMAGE_SHAPE, generator=generator)
     classes = torch.randint(CLASSES, (work.target_batch,), generator=generator)

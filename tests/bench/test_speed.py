@@ -15,9 +15,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.config import Place
 from bench.errors import UserError
 from bench.metagrad import Adam, MetaGradient, Problem, make_derivatives, make_engine
 from bench.speed.engines import AUTO, COMPILED, HIGHER, RECOMPUTING, TORCHOPT, can, engines
+from bench.speed.errors import errors_table, measure_errors
 from bench.speed.fit import free_host_bytes, predicted_bytes, smaller_did_not_fit
 from bench.speed.floor import Cost, Rates, cost, cost_of_an_image, layers
 from bench.speed.measure import Measurement, Missing, measure
@@ -346,3 +348,23 @@ def test_a_precision_that_a_cpu_only_imitates_is_refused(command: Callable[..., 
     assert done.returncode == 2
     assert "NVIDIA" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+# --- what each precision costs in exactness
+
+
+def test_the_errors_of_the_precisions_grow_from_one_to_the_next() -> None:
+    found = measure_errors(Place(device="cpu", threads=1), SMALL, seeds=2)
+    by_precision = {
+        precision: [
+            max(each.distances)
+            for each in found
+            if each.precision == precision and each.optimizer.startswith("SGD")
+        ]
+        for precision in PRECISIONS
+    }
+    for single, tf32, bf16 in zip(*by_precision.values(), strict=True):
+        assert 0 < 10 * single < tf32 < bf16 < 1
+    text = errors_table(found)
+    assert "n = 2 seeds" in text
+    assert len(text.splitlines()) == 4 + 8

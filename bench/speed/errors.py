@@ -1,0 +1,93 @@
+"""How far the meta-gradient of each precision is from that of float64.
+
+One short window at the very start says little: Adam's first steps are nearly ±lr whatever the
+gradient, and their derivatives live on the few entries as small as eps, which rounding decides. So:
+two windows, one at the start and one after a warm-up, and each inner optimiser.
+"""
+
+from dataclasses import dataclass, replace
+
+from bench.config import Place
+from bench.speed.work import PRECISIONS, Work, make_work
+
+WORK = Work(width=32, images=20)
+WINDOWS = ((0, 20), (50, 70))
+SEEDS = 3
+
+
+@dataclass(frozen=True)
+class PrecisionError:
+    """One optimiser, window and precision.
+
+    Attributes:
+        optimizer: in words.
+        window: start and stop, in inner steps.
+        distances: to the float64 gradient, relative to its norm, of each seed.
+        cosines: between the two.
+    """
+
+    optimizer: str
+    window: tuple[int, int]
+    precision: str
+    distances: list[float]
+    cosines: list[float]
+
+
+def measure_errors(place: Place, work: Work = WORK, seeds: int = SEEDS) -> list[PrecisionError]:
+    """Run in a fresh process: sets the threads of the whole process."""
+    import torch
+
+    from bench.ingredients import choose_device
+    from bench.machine import cpu_cores
+    from bench.metagrad import SGD, Adam, make_engine
+    from methods import Window
+
+    torch.set_num_threads(place.threads or cpu_cores())
+    device = choose_device(place.device)
+    optimizers = {
+        "Adam, eps 1e-8 (torch)": Adam(1e-3),
+        "Adam, eps 1e-8 (higher)": Adam(1e-3, eps_form="higher"),
+        "Adam, eps 1e-4 (torch)": Adam(1e-3, eps=1e-4),
+        "SGD, momentum 0.9": SGD(1e-2, momentum=0.9),
+    }
+
+    def gradient(
+        optimizer: str, window: tuple[int, int], precision: str, seed: int
+    ) -> torch.Tensor:
+        dtype = torch.float64 if precision == "float64" else torch.float32
+        problem, target = make_work(work, device, dtype, seed)
+        problem = replace(problem, optimizer=optimizers[optimizer])
+        engine = make_engine("exact", precision=precision)
+        return engine.meta_gradient(problem, Window(*window), *target).images.double().flatten()
+
+    found = []
+    for optimizer in optimizers:
+        for window in WINDOWS:
+            expected = [gradient(optimizer, window, "float64", seed) for seed in range(seeds)]
+            for precision in PRECISIONS:
+                answers = [gradient(optimizer, window, precision, seed) for seed in range(seeds)]
+                pairs = list(zip(answers, expected, strict=True))
+                distances = [((a - b).norm() / b.norm()).item() for a, b in pairs]
+                cosines = [(a @ b / a.norm() / b.norm()).item() for a, b in pairs]
+                found.append(PrecisionError(optimizer, window, precision, distances, cosines))
+    return found
+
+
+def errors_table(found: list[PrecisionError]) -> str:
+    """One line an optimiser and window."""
+    n = len(found[0].distances)
+    lines = [
+        "distance of the meta-gradient to the float64 one, relative to its norm, and their cosine:"
+        f" the worst of n = {n} seeds",
+        f"{WORK}; windows as stated",
+        "",
+        f"{'inner optimiser':26}{'window':>10}"
+        + "".join(f"{precision:>18}" for precision in PRECISIONS),
+    ]
+    rows: dict[tuple[str, tuple[int, int]], list[str]] = {}
+    for each in found:
+        text = f"{max(each.distances):.1e} ({min(each.cosines):.3f})"
+        rows.setdefault((each.optimizer, each.window), []).append(f"{text:>18}")
+    for (optimizer, (start, stop)), cells in rows.items():
+        lines.append(f"{optimizer:26}{f'[{start}, {stop})':>10}{''.join(cells)}")
+    return "\n".join(lines)
