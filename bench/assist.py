@@ -16,7 +16,7 @@ import torch
 from bench.config import Place, RunConfig
 from bench.distill import Distillation, Diverged
 from bench.errors import UserError
-from bench.ingredients import activation_budget, choose_device, forbid_reduced_precision, load_data
+from bench.ingredients import activation_budget, choose_device, load_data, settle_process
 from bench.replicas import Dismissed, Team
 
 
@@ -28,7 +28,7 @@ def assist(config: RunConfig, place: Place, team: Team) -> None:
         TeamBroken: another process of the run failed or was killed.
     """
     with suppress(Dismissed), StopRequest() as stop:
-        forbid_reduced_precision()
+        settle_process()
         device = own_device(place, team)
         muster(team, device)
         torch.set_num_threads(team.broadcast(None))

@@ -19,7 +19,7 @@ from bench.costs import Estimate, Linear, Steps, fit
 from bench.data import TargetSet
 from bench.distill import Distillation
 from bench.evaluation import FORWARD_BATCH, evaluate
-from bench.ingredients import activation_budget, choose_device, forbid_reduced_precision, load_data
+from bench.ingredients import activation_budget, choose_device, load_data, settle_process
 from bench.memory import PeakMemory, is_measurable
 from bench.metagrad import MeanLoss, make_derivatives
 from bench.networks import initial_parameters
@@ -269,7 +269,7 @@ def whole_estimate(
         begun: called when the method has named its windows, before memory is taken.
     """
     torch.set_num_threads(place.threads or torch.get_num_threads())
-    forbid_reduced_precision()
+    settle_process()
     device = choose_device(place.device)
     drawn = windows(config)
     begun()

@@ -59,9 +59,9 @@ def main(argv: list[str]) -> int:
 
     from bench import manifest
     from bench.evaluation import evaluate, evaluate_real_images
-    from bench.ingredients import choose_device, forbid_reduced_precision, load_data
+    from bench.ingredients import choose_device, load_data, settle_process
 
-    forbid_reduced_precision()
+    settle_process()
     device = choose_device(place.device)
     if place.threads:
         torch.set_num_threads(place.threads)

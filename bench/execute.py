@@ -21,7 +21,7 @@ from bench.distill import Distillation, OuterStep
 from bench.errors import UserError
 from bench.evaluation import Evaluation, evaluate
 from bench.failures import describe_error
-from bench.ingredients import activation_budget, compiles, forbid_reduced_precision, load_data
+from bench.ingredients import activation_budget, compiles, load_data, settle_process
 from bench.machine import cpu_cores
 from bench.pictures import save_picture
 from bench.progress import Heartbeat
@@ -106,7 +106,7 @@ class _Execution:
         self.seconds = 0.0  # in outer steps and measurements, over all starts
 
     def to_the_end(self) -> dict[str, Any]:
-        forbid_reduced_precision()
+        settle_process()
         self.device = own_device(self.place, self.team)
         self.members = muster(self.team, self.device)
         self._set_threads()

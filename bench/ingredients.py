@@ -8,7 +8,7 @@ from torch import nn
 from bench.config import Place, RunConfig
 from bench.data import TargetSet, load_target_set
 from bench.errors import UserError
-from bench.machine import cpu_cores, free_memory
+from bench.machine import cpu_cores, free_memory, keep_freed_memory
 from bench.metagrad import can_compile, multiply_adds, storage_type
 from bench.networks import build_network
 
@@ -33,10 +33,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def forbid_reduced_precision() -> None:
-    """Make float32 mean float32 on a GPU: torch's convolutions otherwise take TF32, with 10
-    bits of mantissa. Holds for the whole process."""
+def settle_process() -> None:
+    """What holds for the whole process: float32 means float32 on a GPU too (torch's convolutions
+    otherwise take TF32, with 10 bits of mantissa), and memory once taken is kept."""
     torch.backends.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
+    keep_freed_memory()
 
 
 def activation_budget(place: Place, device: torch.device) -> int:

@@ -59,12 +59,13 @@ def measure(engine_name: str, work: Work, repeats: int, place: Place) -> Measure
     """Run in a fresh process: sets the threads of the whole process."""
     import torch
 
-    from bench.ingredients import choose_device
+    from bench.ingredients import choose_device, settle_process
     from bench.machine import cpu_cores
     from bench.metagrad import make_engine
     from methods import Window
 
     torch.set_num_threads(place.threads or cpu_cores())
+    settle_process()
     device = choose_device(place.device)
     engine = build(engine_name, work, place, device)
     window = Window(work.warm_up, work.inner_steps)
