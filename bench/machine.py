@@ -8,6 +8,10 @@ from pathlib import Path
 
 import psutil
 
+# Where SLURM's commands look: a site's own file, or what a configless cluster has sent.
+SLURM_CONFIGURATIONS = tuple(
+    Path(folder, "slurm.conf") for folder in ("/etc/slurm", "/etc/slurm-llnl", "/run/slurm/conf")
+)
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
 
 
@@ -22,6 +26,13 @@ def visible_gpus() -> list[str]:
         return []
     lines = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
     return [str(index) for index in range(len(lines))]
+
+
+def slurm_is_set_up() -> bool:
+    """Whether jobs can be sent to a SLURM cluster from here: its commands are installed, and some
+    configuration tells them which cluster. (The commands alone come with a package.)"""
+    configured = "SLURM_CONF" in os.environ or any(path.exists() for path in SLURM_CONFIGURATIONS)
+    return shutil.which("sbatch") is not None and configured
 
 
 def cpu_cores() -> int:

@@ -14,7 +14,6 @@ A grid is `bench/grids/NAME.yaml`:
 A scale is `bench/scales/NAME.yaml`: settings that every grid and every single run starts from.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from yaml import YAMLError
 
 from bench.config import RunConfig, resolve
 from bench.errors import UserError
-from bench.machine import visible_gpus
+from bench.machine import slurm_is_set_up, visible_gpus
 from bench.settings import typed, unknown_key
 
 GRIDS = Path(__file__).parent
@@ -168,8 +167,8 @@ def choose_scale(asked: str) -> tuple[str, str]:
     if asked != "auto":
         scale_settings(asked)
         return asked, "asked for"
-    if shutil.which("sbatch"):
-        return "paper", "sbatch is on the path"
+    if slurm_is_set_up():
+        return "paper", "there is a SLURM cluster"
     if visible_gpus():
         return "paper", "there is a GPU"
     return "quick", "neither a GPU nor a SLURM cluster"
