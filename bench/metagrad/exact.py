@@ -124,21 +124,24 @@ def forward(
     """Train from θ_0 to θ_stop: the steps of the window, and θ_stop."""
     theta = loss.derivatives.flatten(problem.parameters)
     state = problem.optimizer.initial_state(theta)
+    # One block for what all steps keep: many small pieces that stay, between large ones that go,
+    # would leave holes in memory worth several times as much.
+    block = theta.new_empty(window.stop - window.start, 2 + len(state), len(theta))
     kept: list[KeptStep] = []
     affordable = 0
     for t in range(window.stop):
         batch = problem.inner_batch(t, problem.images, problem.labels)
         if t == window.start and activation_budget and loss.derivatives.repeatable:
             affordable = activation_budget // loss.linearization_bytes(theta, *batch)
-        if t < window.start:
+        linearization = None
+        if t < max(window.start, window.stop - affordable):
             gradient, _ = loss.gradient(theta, *batch)
-        elif t < window.stop - affordable:
-            gradient, _ = loss.gradient(theta, *batch)
-            kept.append(KeptStep(theta, state, gradient, None))
         else:
             linearization = loss.linearize(theta, *batch)
             gradient = linearization.gradient()
-            kept.append(KeptStep(theta, state, gradient, linearization))
+        if t >= window.start:
+            row = torch.stack([theta, gradient, *state], out=block[t - window.start])
+            kept.append(KeptStep(row[0], tuple(row[2:]), row[1], linearization))
         theta, state = problem.optimizer.step(theta, gradient, state, t)
     return kept, theta
 
