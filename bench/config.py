@@ -164,7 +164,7 @@ class Place:
     compile: str = setting(
         "auto",
         "compile the steps of the exact engine, for minutes at the start: always, never, or auto:"
-        " on a GPU, and on a CPU for long runs; activations are then always computed again",
+        " on a GPU where torch.compile works; activations are then always computed again",
         ("auto", "always", "never"),
     )
     checkpoint_seconds: float = setting(60.0, "longest time between two checkpoints", minimum=0)

@@ -141,7 +141,7 @@ class _Execution:
         if before:
             compiled = before.get("compiled", False)
         else:
-            compiled = compiles(self.config, self.place, self.target_set, self.device)
+            compiled = compiles(self.config, self.place, self.device)
         return self.team.broadcast(compiled)
 
     def _resume(self) -> None:

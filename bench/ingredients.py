@@ -9,12 +9,8 @@ from bench.config import Place, RunConfig
 from bench.data import TargetSet, load_target_set
 from bench.errors import UserError
 from bench.machine import cpu_cores, free_memory, keep_freed_memory
-from bench.metagrad import can_compile, multiply_adds, storage_type
+from bench.metagrad import can_compile, storage_type
 from bench.networks import build_network
-
-# Multiply-adds of a run, for each thread, from which on compiling pays on a CPU: some ten minutes
-# there. Compiling takes one to three minutes and saves a third of the time or more.
-WORTH_COMPILING = 1e13
 
 
 def choose_device(name: str) -> torch.device:
@@ -65,7 +61,7 @@ def activation_budget(place: Place, device: torch.device) -> int:
     return int(free_memory() * share / 4)
 
 
-def compiles(config: RunConfig, place: Place, target_set: TargetSet, device: torch.device) -> bool:
+def compiles(config: RunConfig, place: Place, device: torch.device) -> bool:
     """Whether the exact engine compiles its steps in this run, by `place.compile`. Compiled code
     rounds differently, so a run that goes on keeps to what it began with.
 
@@ -78,19 +74,8 @@ def compiles(config: RunConfig, place: Place, target_set: TargetSet, device: tor
         if not can_compile(device):
             raise UserError("compile=always: torch.compile does not work here (no compiler?)")
         return True
-    long = run_multiply_adds(config, target_set) > WORTH_COMPILING * torch.get_num_threads()
-    return (device.type == "cuda" or long) and can_compile(device)
-
-
-def run_multiply_adds(config: RunConfig, target_set: TargetSet) -> float:
-    """Those of all inner steps of a run, roughly: a step takes 3 forward passes to train, and in
-    the window 8 more (bench/metagrad/README.md)."""
-    classes = len(target_set.classes)
-    batch = min(config.inner_classes or classes, classes) * (config.inner_ipc or config.ipc)
-    image = torch.empty(target_set.image_shape)
-    forward = batch * multiply_adds(make_network(config, target_set), image)
-    inner_steps = 3 * config.unroll_length + 8 * config.window_size
-    return config.outer_steps * config.replicas * inner_steps * forward
+    # On a CPU it gains little over keeping activations, and takes minutes at the start.
+    return device.type == "cuda" and can_compile(device)
 
 
 def load_data(config: RunConfig, place: Place, device: torch.device) -> TargetSet:

@@ -4,7 +4,6 @@ from bench.metagrad.choice import make_derivatives
 from bench.metagrad.compiled import can_compile
 from bench.metagrad.derivatives import Derivatives
 from bench.metagrad.exact import ExactEngine
-from bench.metagrad.flat import multiply_adds
 from bench.metagrad.mean_loss import MeanLoss
 from bench.metagrad.optimizers import SGD, Adam, InnerOptimizer
 from bench.metagrad.precision import PRECISIONS, storage_type
@@ -27,7 +26,6 @@ __all__ = [
     "cross_entropies",
     "make_derivatives",
     "make_engine",
-    "multiply_adds",
     "networks_at_once",
     "normalized_variance",
     "stacked_derivatives",

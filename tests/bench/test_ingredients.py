@@ -7,21 +7,15 @@ import pytest
 import torch
 
 from bench.config import Place, RunConfig
-from bench.data import TargetSet, load_target_set
 from bench.errors import UserError
 from bench.execute import execute
 from bench.grids import single_run
-from bench.ingredients import activation_budget, compiles, run_multiply_adds
+from bench.ingredients import activation_budget, compiles
 from bench.run import Console
 from bench.settings import parse
 from bench.store import Store
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def digits(cache_root: Path) -> TargetSet:
-    return load_target_set("digits", data_root=cache_root, cache_root=cache_root)
 
 
 @pytest.fixture
@@ -50,40 +44,25 @@ def test_the_automatic_budget_is_the_share_of_the_threads(monkeypatch: pytest.Mo
     assert whole[1] == pytest.approx(whole[0] / 4, rel=0.2)
 
 
-def test_the_work_of_a_run_is_counted_in_its_convolutions(digits: TargetSet) -> None:
-    config = replace(
-        RunConfig(),
-        width=4,
-        depth=1,
-        ipc=2,
-        unroll_length=5,
-        window_size=2,
-        outer_steps=7,
-        replicas=3,
-    )
-    forward = 20 * (8 * 8 * 9 * 4 + 4 * 4 * 4 * 10)  # 20 images: a convolution, a linear layer
-    assert run_multiply_adds(config, digits) == 7 * 3 * (3 * 5 + 8 * 2) * forward
-
-
-def test_long_runs_are_compiled_by_themselves(
-    config: RunConfig, digits: TargetSet, monkeypatch: pytest.MonkeyPatch
+def test_runs_are_compiled_on_a_gpu_or_on_order(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.ingredients.can_compile", lambda device: True)
-    long = replace(config, outer_steps=10**9)
-    assert compiles(long, Place(), digits, CPU)
-    assert not compiles(config, Place(), digits, CPU)
-    assert not compiles(long, Place(compile="never"), digits, CPU)
-    assert compiles(config, Place(compile="always"), digits, CPU)
-    assert not compiles(replace(long, engine="higher"), Place(compile="always"), digits, CPU)
+    gpu = torch.device("cuda")
+    assert compiles(config, Place(), gpu)
+    assert not compiles(config, Place(), CPU)
+    assert not compiles(config, Place(compile="never"), gpu)
+    assert compiles(config, Place(compile="always"), CPU)
+    assert not compiles(replace(config, engine="higher"), Place(compile="always"), gpu)
 
 
 def test_where_nothing_can_be_compiled_only_an_order_to_is_refused(
-    config: RunConfig, digits: TargetSet, monkeypatch: pytest.MonkeyPatch
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.ingredients.can_compile", lambda device: False)
-    assert not compiles(replace(config, outer_steps=10**9), Place(), digits, CPU)
+    assert not compiles(config, Place(), torch.device("cuda"))
     with pytest.raises(UserError, match="compile=always"):
-        compiles(config, Place(compile="always"), digits, CPU)
+        compiles(config, Place(compile="always"), CPU)
 
 
 def test_a_run_goes_on_uncompiled_as_it_began(
