@@ -19,7 +19,13 @@ from bench.costs import Estimate, Linear, Steps, fit
 from bench.data import TargetSet
 from bench.distill import Distillation
 from bench.evaluation import FORWARD_BATCH, evaluate
-from bench.ingredients import activation_budget, choose_device, load_data, settle_process
+from bench.ingredients import (
+    activation_budget,
+    check_device,
+    choose_device,
+    load_data,
+    settle_process,
+)
 from bench.memory import PeakMemory, is_measurable
 from bench.metagrad import MeanLoss, make_derivatives
 from bench.networks import initial_parameters
@@ -271,6 +277,7 @@ def whole_estimate(
     torch.set_num_threads(place.threads or torch.get_num_threads())
     settle_process()
     device = choose_device(place.device)
+    check_device(config, device)
     drawn = windows(config)
     begun()
     target_set = load_data(config, place, device)

@@ -21,7 +21,13 @@ from bench.distill import Distillation, OuterStep
 from bench.errors import UserError
 from bench.evaluation import Evaluation, evaluate
 from bench.failures import describe_error
-from bench.ingredients import activation_budget, compiles, load_data, settle_process
+from bench.ingredients import (
+    activation_budget,
+    check_device,
+    compiles,
+    load_data,
+    settle_process,
+)
 from bench.machine import cpu_cores
 from bench.pictures import save_picture
 from bench.progress import Heartbeat
@@ -108,6 +114,7 @@ class _Execution:
     def to_the_end(self) -> dict[str, Any]:
         settle_process()
         self.device = own_device(self.place, self.team)
+        check_device(self.config, self.device)
         self.members = muster(self.team, self.device)
         self._set_threads()
         self.heartbeat.update(activity="loading data")

@@ -29,6 +29,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def check_device(config: RunConfig, device: torch.device) -> None:
+    """Raise UserError where the device cannot do what the run asks of it."""
+    if config.engine == "higher" and config.precision == "tf32" and device.type != "cuda":
+        raise UserError("engine=higher takes precision=tf32 from a GPU, and this run has none")
+
+
 def settle_process() -> None:
     """What holds for the whole process: float32 means float32 on a GPU too (torch's convolutions
     otherwise take TF32, with 10 bits of mantissa), and memory once taken is kept."""

@@ -3,7 +3,7 @@
 Compiled are four functions of tensors: the gradient, the product of second derivatives (with the
 activations computed again inside it), an optimiser step and its adjoint. On a GPU the first two are
 replayed as CUDA graphs: a step is a handful of launches instead of hundreds, its elementwise passes
-are fused, and the host runs ahead of the device. On a CPU, compiling takes longer than it saves.
+are fused, and the host runs ahead of the device. On a CPU it gains little (README.md).
 
 Compiled code rounds differently. The first result for each shape is compared with the eager one.
 """
@@ -61,8 +61,10 @@ class Compiled:
         return outputs
 
     def compare(self, outputs: Tensors, expected: Tensors) -> None:
-        """Raises:
-        WrongCompilation: some output is further off than the tolerance.
+        """Look whether the compiled outputs are what eager code gives.
+
+        Raises:
+            WrongCompilation: some output is further off than the tolerance.
         """
         for output, eager in zip(outputs, expected, strict=True):
             norm = eager.norm()
@@ -70,7 +72,7 @@ class Compiled:
             if norm.isfinite() and not distance <= self.tolerance * norm:
                 raise WrongCompilation(
                     f"torch.compile: {self.function.__qualname__} is off by {distance / norm:.1e};"
-                    " compile=never computes without it"
+                    " compile=never force=true begins anew without it"
                 )
 
 

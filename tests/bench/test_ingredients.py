@@ -10,7 +10,7 @@ from bench.config import Place, RunConfig
 from bench.errors import UserError
 from bench.execute import execute
 from bench.grids import single_run
-from bench.ingredients import activation_budget, compiles
+from bench.ingredients import activation_budget, check_device, compiles
 from bench.run import Console
 from bench.settings import parse
 from bench.store import Store
@@ -63,6 +63,14 @@ def test_where_nothing_can_be_compiled_only_an_order_to_is_refused(
     assert not compiles(config, Place(), torch.device("cuda"))
     with pytest.raises(UserError, match="compile=always"):
         compiles(config, Place(compile="always"), CPU)
+
+
+def test_higher_is_refused_tf32_where_no_gpu_does_it(config: RunConfig) -> None:
+    tf32 = replace(config, precision="tf32")
+    check_device(tf32, CPU)
+    check_device(replace(tf32, engine="higher"), torch.device("cuda"))
+    with pytest.raises(UserError, match="from a GPU"):
+        check_device(replace(tf32, engine="higher"), CPU)
 
 
 def test_a_run_goes_on_uncompiled_as_it_began(
