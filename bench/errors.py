@@ -1,4 +1,10 @@
-"""The one exception that is the user's to mend: shown as one line, exit status 2, no traceback."""
+"""How commands end: the exception that is the user's to mend, and what exit statuses mean.
+
+Status 0: done; 1: a run failed; 2: a `UserError`, shown as one line without traceback.
+"""
+
+INTERRUPTED = 130  # as shells say it of Ctrl-C; the same command goes on from there
+SUPERSEDED = 3  # another process has claimed the run and goes on with it
 
 
 class UserError(Exception):

@@ -10,7 +10,7 @@ from bench.errors import UserError
 from bench.files import make_folder, write_json
 from bench.grids import choose_scale, merge, single_run
 from bench.settings import command, only, parse, setting, typed
-from bench.status import accuracy_text
+from bench.table import accuracy_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from bench import manifest
+    from bench import manifest, source
     from bench.evaluation import evaluate, evaluate_real_images
     from bench.ingredients import choose_device, load_data, settle_process
 
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
         "config": asdict(config),
         "evaluation": summary,
         "versions": manifest.versions(),
-        **manifest.commit(),
+        **source.commit(),
     }
     content = f"{options.distilled} {experiment_identity(config)} {config.seed}"
     name = f"{Path(options.distilled).stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol
 
 import torch
 
-from bench import manifest
+from bench import manifest, source
 from bench.assist import StopRequest, muster, own_device
 from bench.config import Place, RunConfig, identity
 from bench.data import TargetSet
@@ -30,7 +30,7 @@ from bench.ingredients import (
 )
 from bench.machine import cpu_cores
 from bench.pictures import save_picture
-from bench.progress import Heartbeat
+from bench.progress import Heartbeat, await_silence
 from bench.replicas import ALONE, Team
 from bench.store import Recorder, RunFolder, RunIsTaken, now
 
@@ -51,21 +51,31 @@ class Interrupted(Exception):
     """The run was asked to stop, and has: its state is in the checkpoint."""
 
 
+class Superseded(Interrupted):
+    """Another process claimed the run, and was left it: its state is in the checkpoint."""
+
+
 def execute(
-    folder: RunFolder, place: Place, reporter: Reporter, team: Team = ALONE
+    folder: RunFolder, place: Place, reporter: Reporter, team: Team = ALONE, claim: str = ""
 ) -> dict[str, Any]:
     """Bring the run in `folder` to its end, from wherever it stands, and return its result.
 
     A finished run is not run again. Whatever goes wrong is recorded in error.json and raised.
 
+    Args:
+        claim: a name under which to take the run from whoever is at work on it (`RunFolder.lock`).
+
     Raises:
-        RunIsTaken: another process is at work on it.
+        RunIsTaken: another process is at work on it, or claimed it later.
         UserError: the configuration, the data or the checkpoint cannot be used.
         Interrupted: SIGINT or SIGTERM came; the run goes on when it is executed again.
+        Superseded: another process has claimed it, and goes on with it.
         Diverged: the meta-gradients stayed not finite.
         TeamBroken: another process of the run failed or was killed.
     """
-    with folder.lock():
+    with folder.lock(claim):
+        if claim:
+            await_silence(folder)
         if (result := folder.read("result")) is not None:
             return result
         folder.remove("error.json")
@@ -196,11 +206,11 @@ class _Execution:
             "hardware": manifest.hardware(self.device),
             "world_size": len(self.members),
             "processes": [{"host": m["host"], "device": m["device"]} for m in self.members],
-            **manifest.commit(),
+            **source.commit(),
         }
         content["starts"].append(start)
         self.folder.write("manifest", content)
-        if diff := manifest.uncommitted_diff():
+        if diff := source.uncommitted_diff():
             (self.folder.path / "uncommitted.diff").write_text(diff)
 
     # --- the outer loop
@@ -227,7 +237,7 @@ class _Execution:
             )
             due = time.perf_counter() - saved_at >= self.place.checkpoint_seconds
             last = self.distillation.step == self.config.outer_steps
-            asked = self.team.any(self.stop.asked)
+            asked = self.team.any(self._must_stop())
             if due or last or asked:
                 self._checkpoint(recorder, recorder.sizes())
                 saved_at = time.perf_counter()
@@ -338,13 +348,19 @@ class _Execution:
 
     # --- interruption
 
+    def _must_stop(self) -> bool:
+        return self.stop.asked or self.heartbeat.superseded
+
     def _stop_if_asked(self) -> None:
         """While this process alone is at work: the others' requests are heard at the next step."""
-        if self.stop.asked:
+        if self._must_stop():
             self._interrupt()
 
     def _interrupt(self) -> NoReturn:
-        raise Interrupted(f"stopped after outer step {self.distillation.step}")
+        at = f"after outer step {self.distillation.step}"
+        if self.heartbeat.superseded:
+            raise Superseded(f"left {at} to {self.folder.claimed_by()}, which has claimed the run")
+        raise Interrupted(f"stopped {at}")
 
 
 def columns_for(config: RunConfig) -> int:

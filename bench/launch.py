@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.config import Place
+from bench.errors import INTERRUPTED, SUPERSEDED
 from bench.machine import cpu_cores, visible_gpus
 from bench.progress import log_path
+from bench.source import SOURCE
 from bench.store import RunFolder, now
 
-SOURCE = Path(__file__).resolve().parent.parent
 SECONDS_TO_STOP = 60.0  # an outer step of the paper's setting takes seconds; then a checkpoint
 
 
@@ -100,7 +101,7 @@ class LocalPool:
         for worker in [w for w in self.at_work if w.process.poll() is not None]:
             self.at_work.remove(worker)
             self.free_slots.append(worker.slot)
-            note_death(worker)
+            note_death(worker.folder, worker.process.returncode)
         for _ in range(len(self.waiting)):
             if not self.free_slots:
                 break
@@ -145,33 +146,37 @@ class LocalPool:
         self.waiting.clear()
 
 
-def note_death(worker: Worker) -> None:
-    """Record the end of a process that could not record it itself (killed, or crashed)."""
-    folder, status = worker.folder, worker.process.returncode
-    if status == 0 or (folder.path / "error.json").exists() or folder.is_taken():
+def note_death(folder: RunFolder, status: int, out_of_memory: bool = False) -> None:
+    """Record the end of a run's process that could not record it itself (killed, or crashed).
+
+    Args:
+        status: as `subprocess` gives it: negative for a signal.
+        out_of_memory: whether the system is known to have killed it for its memory.
+    """
+    if status in (0, INTERRUPTED, SUPERSEDED) or (folder.path / "error.json").exists():
         return
-    if status == 130 or (folder.path / "result.json").exists():
+    if folder.is_taken() or (folder.path / "result.json").exists():
         return
     if status < 0:
         name = signal.Signals(-status).name
         hint = ", as the system does when memory runs out" if -status == signal.SIGKILL else ""
         message = f"its process was ended by {name}{hint}"
+        kind = "out of memory" if out_of_memory else "killed"
     else:
         lines = log_path(folder).read_text(errors="replace").strip().splitlines()
         message = lines[-1] if lines else f"its process ended with exit status {status}"
-    folder.write("error", {"kind": "killed" if status < 0 else "error", "message": message})
+        kind = "error"
+    folder.write("error", {"kind": kind, "message": message})
 
 
-def child_environment() -> dict[str, str]:
-    """The environment of the processes that a sweep starts."""
+def child_environment(processes: int = 1) -> dict[str, str]:
+    """The environment of the processes that a launcher starts, so many for a run."""
     # The source tree may not be installed, and a user's own method may lie in the folder that the
     # sweep was started from.
     folders = [str(SOURCE), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
-    own = {
-        "PYTHONPATH": os.pathsep.join(folders),
-        "PYTHONUNBUFFERED": "1",
-        "WORLD_SIZE": "1",  # a run that is started alone looks for no others to share its replicas
-    }
+    own = {"PYTHONPATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1"}
+    if processes == 1:
+        own["WORLD_SIZE"] = "1"  # it is alone and looks for no others to share its replicas
     return {**os.environ, **own}
 
 

@@ -35,6 +35,14 @@ def slurm_is_set_up() -> bool:
     return shutil.which("sbatch") is not None and configured
 
 
+def slurm_job() -> str:
+    """The SLURM job that this process is part of, as squeue writes it (`12`, `12_3` in an array);
+    empty outside of one."""
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID", "")
+
+
 def cpu_cores() -> int:
     """The cores that this process may use: fewer than the machine has inside a batch job."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
@@ -59,6 +67,30 @@ def free_memory() -> int:
     """Bytes that new processes can take: what the machine can give, or what a batch job or
     container has left of its limit."""
     return min([psutil.virtual_memory().available, *_left_in_groups()])
+
+
+def out_of_memory_kills(
+    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> int:
+    """How many processes of this one's control group (a batch job's, a container's) the system has
+    killed so far for their memory; 0 where it does not count them."""
+    if not membership.exists():
+        return 0
+    kills = 0
+    for line in membership.read_text().splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            counts = root / group.lstrip("/") / "memory.events"
+        elif "memory" in controllers.split(","):
+            counts = root / "memory" / group.lstrip("/") / "memory.oom_control"
+        else:
+            continue
+        try:
+            facts = dict(line.split() for line in counts.read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        kills += int(facts.get("oom_kill", 0))
+    return kills
 
 
 def _left_in_groups(

@@ -1,9 +1,8 @@
-"""What a run was made with: versions, commit, hardware. Recorded beside every result."""
+"""What a run was made with: versions and hardware; the commit is told by `bench.source`."""
 
 import importlib.metadata
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import psutil
 import torch
 
 PACKAGES = ("torch", "torchvision", "higher", "numpy", "safetensors", "omegaconf", "scikit-learn")
-SOURCE = Path(__file__).resolve().parent.parent
 
 
 def versions() -> dict[str, str]:
@@ -24,29 +22,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue  # an optional package that is not installed
     return found
-
-
-def commit() -> dict[str, Any]:
-    """The commit of the source tree, and whether it had uncommitted changes; empty outside git."""
-    head = _git("rev-parse", "HEAD")
-    if head is None:
-        return {}
-    return {"commit": head.strip(), "uncommitted_changes": bool(uncommitted_diff())}
-
-
-def uncommitted_diff() -> str:
-    """`git diff HEAD` of the source tree; empty where there is nothing to show."""
-    return _git("diff", "HEAD") or ""
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(SOURCE), *arguments], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

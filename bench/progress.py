@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,21 +12,31 @@ from typing import Any, Literal, Self
 
 import psutil
 
+from bench.errors import UserError
 from bench.files import write_json
+from bench.machine import slurm_job
 from bench.store import RunFolder
 
 HEARTBEAT_SECONDS = 1.0
 LOST_AFTER_SECONDS = 120.0  # network file systems and clocks lag; a beat is due every second
 
-State = Literal["waiting", "running", "done", "failed", "stopped", "lost"]
+SILENCE_SECONDS = 15.0  # without a beat: nobody on another machine is at work any more
+
+State = Literal["waiting", "running", "done", "failed", "stopped", "lost", "blocked"]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What is known of a run from its files alone.
+    """How a run stands: from its files alone (`progress_of`), or with what a cluster's scheduler
+    says of its job too (`slurm.standing`).
 
-    `state`: waiting (never started), running, done, failed (it says why), stopped (interrupted,
-    will go on), lost (its process is gone without a word: killed, or its machine went down).
+    Attributes:
+        state: waiting (not begun, or for its job's turn), running, done, failed (it says why),
+            stopped (interrupted, will go on), lost (its process is gone without a word: killed, or
+            its machine went down), blocked (the scheduler will never start its job).
+        kind: of a failed run, the class of its cause: error, out of memory, diverged, killed,
+            time-out, node lost, cancelled.
+        job: the job on a cluster that is to make the run, where there is one that has not ended.
     """
 
     state: State
@@ -35,19 +46,29 @@ class Progress:
     seconds_per_step: float | None = None
     seconds_left: float | None = None
     cause: str = ""
+    kind: str = ""
+    job: str = ""
 
 
 class Heartbeat:
-    """Writes progress.json every second from a thread, until the `with` block ends."""
+    """Writes progress.json every second from a thread, until the `with` block ends.
+
+    Attributes:
+        superseded: another process has claimed the run since; this one has to leave it.
+    """
 
     def __init__(self, folder: RunFolder, outer_steps: int) -> None:
+        self.superseded = False
         self.path = folder.path / "progress.json"
+        self._folder = folder
+        self._claim = folder.claimed_by()
         process = psutil.Process()
         self._content: dict[str, Any] = {
             "state": "running",
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "process_started": process.create_time(),
+            "job": slurm_job(),
             "step": 0,
             "outer_steps": outer_steps,
             "activity": "starting",
@@ -78,6 +99,8 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
+            with suppress(UserError):  # it cannot be read just now
+                self.superseded = self.superseded or self._folder.claimed_by() != self._claim
             self._write()
 
     def _write(self) -> None:
@@ -101,7 +124,8 @@ def progress_of(folder: RunFolder) -> Progress:
             pace * (steps - step) if pace is not None else None,
         )
     if (error := folder.read("error")) is not None:
-        return Progress("failed", step, steps, cause=f"{error['kind']}: {error['message']}")
+        cause = f"{error['kind']}: {error['message']}"
+        return Progress("failed", step, steps, cause=cause, kind=error["kind"])
     if beat.get("state") == "running":
         cause = (
             f"process {beat['pid']} on {beat['host']} is gone; it will go on from its checkpoint"
@@ -122,6 +146,22 @@ def _is_alive(beat: dict[str, Any]) -> bool:
         except psutil.NoSuchProcess:
             return False
     return time.time() - beat["time"] < LOST_AFTER_SECONDS
+
+
+def await_silence(folder: RunFolder) -> None:
+    """Wait until no other machine shows signs of work on the run.
+
+    The lock of a run reaches other machines on most network file systems, not on all. Where it does
+    not, a copy of the run there sees within a second or so that it was claimed, and leaves it.
+    """
+    seen, since = None, time.monotonic()
+    while time.monotonic() - since < SILENCE_SECONDS:
+        beat = folder.read("progress") or {}
+        if beat.get("state") != "running" or beat["host"] == socket.gethostname():
+            return
+        if beat["time"] != seen:
+            seen, since = beat["time"], time.monotonic()
+        time.sleep(HEARTBEAT_SECONDS)
 
 
 def log_path(folder: RunFolder) -> Path:

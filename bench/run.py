@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.config import Place, RunConfig, identity
-from bench.errors import UserError
+from bench.errors import INTERRUPTED, SUPERSEDED, UserError
 from bench.grids import choose_scale, single_run
 from bench.replicas import Team, TeamBroken
 from bench.seat import find_seat
@@ -33,6 +33,7 @@ class RunOptions:
     scale: str = setting("auto", "auto, quick, cpu or paper: the settings to start from")
     folder: str = setting("", "an existing run folder to bring to its end, instead of settings")
     force: bool = setting(False, "start anew even if the run is finished or begun")
+    claim: str = setting("", "a new name, to take the run over from whoever is at work on it")
     dry_run: bool = setting(False, "print the configuration and stop")
 
 
@@ -80,20 +81,28 @@ def lead(
     """Make the run and print its course; returns the exit status."""
     folder.create(config)
 
-    from bench.execute import Interrupted, execute  # imports torch: only once all is checked
+    from bench.execute import (  # imports torch: only once all is checked
+        Interrupted,
+        Superseded,
+        execute,
+    )
     from bench.failures import describe_error
 
     if options.force:
-        with folder.lock():
+        with folder.lock(options.claim):
             folder.clear()
     print(f"{folder.path}", flush=True)
     console = Console(config)
     try:
-        result = execute(folder, place, console, team)
+        result = execute(folder, place, console, team, options.claim)
+    except Superseded as interruption:
+        console.bar.stop()
+        print(interruption, file=sys.stderr)
+        return SUPERSEDED
     except Interrupted as interruption:
         console.bar.stop()  # the line below must not be drawn over
         print(f"{interruption}; the same command goes on from there", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except Exception as error:
         console.bar.stop()
         described = describe_error(error)

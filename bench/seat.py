@@ -1,6 +1,7 @@
 """Which of the processes of a run this one is, from the environment that torchrun or srun set."""
 
 import random
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,7 +95,7 @@ def _seat_from_torchrun(environment: Mapping[str, str]) -> Seat:
 
 def _seat_from_slurm(environment: Mapping[str, str]) -> Seat:
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
-    address = environment.get("MASTER_ADDR") or _first_host(nodes)
+    address = environment.get("MASTER_ADDR") or _address(_first_host(nodes))
     # The same port in each process, and another one for a step that runs beside this one.
     step = f"{environment.get('SLURM_JOB_ID')}.{environment.get('SLURM_STEP_ID')}"
     port = environment.get("MASTER_PORT") or random.Random(step).randint(20000, 60000)
@@ -106,16 +107,33 @@ def _seat_from_slurm(environment: Mapping[str, str]) -> Seat:
     )
 
 
+def _address(host: str) -> str:
+    """Where a host of SLURM's can be reached: by its name, as nearly everywhere, else where SLURM
+    itself reaches it."""
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        shown = _scontrol("show", "node", host, "--oneliner")
+        return next((w[9:] for w in shown if w.startswith("NodeAddr=")), host)
+    return host
+
+
 def _first_host(nodes: str) -> str:
     """The first of SLURM's list of nodes, e.g. `gpu[03-05,9]`."""
     if "[" not in nodes and nodes:
         return nodes.split(",")[0]
-    try:
-        listed = subprocess.run(
-            ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True
-        ).stdout.split()
-    except (OSError, subprocess.CalledProcessError):
-        listed = []
+    listed = _scontrol("show", "hostnames", nodes)
     if not listed:
         raise UserError(f"scontrol does not tell the hosts of {nodes!r}; set MASTER_ADDR to one")
     return listed[0]
+
+
+def _scontrol(*arguments: str) -> list[str]:
+    """The words that scontrol prints; none where it fails."""
+    try:
+        done = subprocess.run(
+            ["scontrol", *arguments], capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.split()

@@ -1,18 +1,25 @@
 """`key=value` on the command line: from text to typed dataclasses, with help and clear refusals."""
 
 import difflib
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, field, fields
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import ScalarToken, YAMLError
 
-from bench.errors import UserError
+from bench.errors import INTERRUPTED, UserError
 
 Schema = TypeVar("Schema")
+
+# YAML 1.1 takes 1:30:00 for the number 5400. No setting means that.
+BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-9]+)+")
+NO_BASE_60 = "a number with colons is no setting; a time is a whole number of minutes or seconds"
 
 
 def setting(
@@ -80,6 +87,8 @@ def parse(argv: Sequence[str], *schemas: type) -> dict[str, Any]:
             raise UserError(f"{argument!r} is not of the form key=value (--help lists the keys)")
         if key.partition(".")[0] not in keys_of(*schemas):
             raise UserError(unknown_key(key, keys_of(*schemas)))
+        if BASE_60.fullmatch(argument.partition("=")[2]):
+            raise UserError(f"{argument}: {NO_BASE_60}")
     try:
         given = OmegaConf.to_container(OmegaConf.from_dotlist(list(argv)), resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
@@ -93,6 +102,45 @@ def parse(argv: Sequence[str], *schemas: type) -> dict[str, Any]:
 def only(given: dict[str, Any], schema: type) -> dict[str, Any]:
     """The part of `given` that belongs to `schema`."""
     return {key: value for key, value in given.items() if key in keys_of(schema)}
+
+
+def yaml_names(folder: Path) -> list[str]:
+    """The names of the .yaml files in a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def yaml_path(name: str, folder: Path, what: str) -> Path:
+    """Where `name` lies: in the project's `folder`, or at the user's own path.
+
+    Raises:
+        UserError: it is not there; `what` says what it is, e.g. "grid".
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"there is no {what} {name!r}; known: {', '.join(yaml_names(folder))},"
+            " or a path to your own .yaml"
+        )
+    return path
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        scalars = [token for token in yaml.scan(path.read_text()) if isinstance(token, ScalarToken)]
+    except (OmegaConfBaseException, YAMLError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a mapping of settings")
+    for scalar in scalars:
+        if scalar.plain and BASE_60.fullmatch(scalar.value):
+            raise UserError(f"{path}: {scalar.value}: {NO_BASE_60}")
+    return {str(key): value for key, value in content.items()}
 
 
 def words(text: str) -> list[str]:
@@ -119,11 +167,12 @@ def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoR
     """Run a command's `main(argv)` as a process: help, one-line errors with exit status 2, Ctrl-C
     with exit status 130."""
     argv = sys.argv[1:]
-    if {"--help", "-h", "help"} & set(argv):
-        print(help_text(usage, *schemas))
-        sys.exit(0)
     try:
-        status = main(argv)
+        if {"--help", "-h", "help"} & set(argv):
+            print(help_text(usage, *schemas))
+            status = 0
+        else:
+            status = main(argv)
         sys.stdout.flush()
         sys.exit(status)
     except UserError as error:
@@ -132,7 +181,7 @@ def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoR
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output (head, less) went away: not an error of ours.
         sys.stderr.close()

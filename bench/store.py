@@ -12,6 +12,8 @@
       distilled.png           the same in pixel space
       result.json             the final evaluation; written last: a run is done when it is there
       error.json              why the last start failed
+      job.json                which job of which submission to a cluster makes it (`slurm`)
+      claim.json              who may work on it, where several copies of a job are alive
 
 This module imports no torch at its top: `bench.status` and the analysis read runs without it.
 """
@@ -147,24 +149,38 @@ class RunFolder:
     # --- who is at work
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, claim: str = "") -> Iterator[None]:
         """Hold the run for this process. The operating system lets go of it when the process ends,
         however it ends.
 
+        Args:
+            claim: a name, unlike all others. Where one is given, whoever holds the run is told to
+                leave it (its heartbeat looks), and waited for.
+
         Raises:
-            RunIsTaken: another process holds it.
+            RunIsTaken: another process holds it, or has claimed it after this one.
         """
         lock = FileLock(self.path / "lock")
+        if claim:
+            self.write("claim", {"by": claim, "time": now()})
         try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            raise RunIsTaken(f"{self.name} is being run by another process") from None
+            while True:
+                try:
+                    lock.acquire(timeout=1)
+                    break
+                except Timeout:
+                    if not claim or self.claimed_by() != claim:
+                        raise RunIsTaken(f"{self.name} is being run by another process") from None
         except OSError as error:
             raise UserError(f"{self.path} cannot be locked: {error.strerror}") from error
         try:
             yield
         finally:
             lock.release()
+
+    def claimed_by(self) -> str:
+        """The name given to `lock` last; empty where there was none."""
+        return (self.read("claim") or {}).get("by", "")
 
     def is_taken(self) -> bool:
         """Whether a process holds the lock right now. Only launchers ask: asking takes the lock for

@@ -19,14 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from bench.config import RunConfig, resolve
 from bench.errors import UserError
 from bench.machine import slurm_is_set_up, visible_gpus
-from bench.settings import typed, unknown_key
+from bench.settings import read_yaml, typed, unknown_key, yaml_names, yaml_path
 
 GRIDS = Path(__file__).parent
 SCALES = GRIDS.parent / "scales"
@@ -47,7 +43,7 @@ class Grid:
 
 def grid_names() -> list[str]:
     """The grids that come with the project."""
-    return sorted(path.stem for path in GRIDS.glob("*.yaml"))
+    return yaml_names(GRIDS)
 
 
 def load_grid(name: str) -> Grid:
@@ -56,13 +52,8 @@ def load_grid(name: str) -> Grid:
     Raises:
         UserError: there is no such grid, or its file is not as described above.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else GRIDS / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(
-            f"there is no grid {name!r}; known: {', '.join(grid_names())},"
-            " or a path to your own .yaml"
-        )
-    content = _read_yaml(path)
+    path = yaml_path(name, GRIDS, "grid")
+    content = read_yaml(path)
     allowed = {"about", "figures", "seeds", "common", "scales", "runs"}
     for key in content:
         if key not in allowed:
@@ -157,9 +148,8 @@ def scale_settings(scale: str) -> dict[str, Any]:
     """
     path = SCALES / f"{scale}.yaml"
     if not path.is_file():
-        names = sorted(path.stem for path in SCALES.glob("*.yaml"))
-        raise UserError(f"scale={scale} is not one of auto, {', '.join(names)}")
-    return _read_yaml(path)
+        raise UserError(f"scale={scale} is not one of auto, {', '.join(yaml_names(SCALES))}")
+    return read_yaml(path)
 
 
 def choose_scale(asked: str) -> tuple[str, str]:
@@ -172,13 +162,3 @@ def choose_scale(asked: str) -> tuple[str, str]:
     if visible_gpus():
         return "paper", "there is a GPU"
     return "quick", "neither a GPU nor a SLURM cluster"
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (OmegaConfBaseException, YAMLError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a mapping of settings")
-    return {str(key): value for key, value in content.items()}

@@ -179,7 +179,7 @@ def describe_machine(place: Place) -> dict[str, Any]:
     """What everything is measured on, and with."""
     from importlib.metadata import version
 
-    from bench import manifest
+    from bench import manifest, source
     from bench.ingredients import choose_device
     from bench.machine import cpu_cores
     from bench.speed.engines import TORCHOPT, installed
@@ -189,5 +189,5 @@ def describe_machine(place: Place) -> dict[str, Any]:
         "hardware": manifest.hardware(choose_device(place.device)),
         "threads": place.threads or cpu_cores(),
         "versions": {**manifest.versions(), **peers},
-        **manifest.commit(),
+        **source.commit(),
     }
