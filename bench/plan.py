@@ -14,8 +14,8 @@ from bench.errors import UserError
 from bench.launch import child_environment, place_arguments
 from bench.machine import free_memory
 from bench.progress import progress_of
-from bench.status import duration
 from bench.store import RunFolder
+from bench.table import duration
 
 QUIET_SECONDS = 8.0  # measuring may take so long before it tells of each experiment
 ALL_THE_SAME = "check_memory=false starts all the same"

@@ -3,25 +3,27 @@ killed."""
 
 import signal
 import sys
-import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench import run as one_run
 from bench.config import Place, RunConfig
-from bench.errors import UserError
+from bench.errors import INTERRUPTED, UserError
 from bench.files import make_folder
 from bench.grids import Grid, choose_scale, grid_names, load_grid, requested
 from bench.launch import Inline, Launcher, LocalPool, place_arguments
-from bench.plan import Planned, plan
-from bench.progress import Progress, log_path, progress_of
-from bench.settings import command, keys_of, only, parse, setting, typed, words
-from bench.status import console, duration, rows, summary, table
+from bench.plan import Planned, count, plan
+from bench.progress import log_path
+from bench.settings import command, keys_of, only, parse, typed, words
 from bench.store import RunFolder, Store
-
-if TYPE_CHECKING:
-    from rich.console import Group
+from bench.sweep_options import SweepOptions, check_retry, chosen_launcher, is_wanted
+from bench.table import Standing, console, summary, table
+from bench.watching import watch
+from slurm.launcher import OnCluster, cancel_jobs, goes_on, preview, submit
+from slurm.profile import Profile, load_profile
+from slurm.scheduler import Scheduler
+from slurm.standing import standings
 
 USAGE = f"""
 python -m bench.sweep grid=NAME [key=value ...]     run a grid: {", ".join(grid_names())}
@@ -29,32 +31,20 @@ python -m bench.sweep grid=NAME [key=value ...]     run a grid: {", ".join(grid_
 """
 
 POLL_SECONDS = 0.25
-PLAIN_LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
-
-
-@dataclass(frozen=True)
-class SweepOptions:
-    """What this command is asked to do."""
-
-    grid: str = setting("", "name of a grid, or path of your own .yaml")
-    scale: str = setting("auto", "auto, quick, cpu or paper")
-    seeds: int = setting(0, "seeds of each run; 0: as many as the grid states", minimum=0)
-    only: str = setting("", "only these methods, comma-separated")
-    workers: int = setting(0, "processes at a time; 0: as many as GPUs, else cores", minimum=0)
-    launcher: str = setting("auto", "where runs are made", ("auto", "local", "inline"))
-    check_memory: bool = setting(True, "refuse runs that cannot fit into memory")
-    dry_run: bool = setting(False, "print the plan and stop")
-    force: bool = setting(False, "make all runs anew, finished ones too")
+CLUSTER_POLL_SECONDS = 2.0
 
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, SweepOptions, RunConfig, Place)
+    given = parse(argv, SweepOptions, RunConfig, Place, Profile)
     options = typed(SweepOptions, only(given, SweepOptions))
     if not options.grid:
         raise UserError(f"name a grid: grid={' or grid='.join(grid_names())}")
+    check_retry(options.retry)
+    asked = only(given, Profile)
+    launcher = chosen_launcher(options, asked)
+    profile = load_profile(options.profile, asked)
     place = typed(Place, only(given, Place))
-    place = replace(place, threads=place.threads or 1)
     grid = load_grid(options.grid)
     scale, why = choose_scale(options.scale)
     print(f"grid {grid.name}: {grid.about}\nscale={scale} ({why})")
@@ -67,143 +57,200 @@ def main(argv: list[str]) -> int:
         methods=words(options.only),
     )
     planned = [Planned(config, store.run(config)) for config in configs]
-    to_do = [run for run in planned if options.force or progress_of(run.folder).state != "done"]
-    print_plan(planned, options.force)
+    scheduler = Scheduler()
+    standing = standings([run.folder for run in planned], scheduler)
+    print_plan(standing, planned, options.force)
+    if options.cancel:
+        return cancel(grid, planned, options.yes)
+    to_do = [
+        run
+        for run, (_, progress) in zip(planned, standing, strict=True)
+        if is_wanted(progress, options)
+    ]
     if not options.dry_run:
         make_folder(Path(place.results_root), "results folder")
-    if to_do:
-        options = replace(options, workers=planned_workers(to_do, place, options))
-    figure = figure_command(grid, argv)
-    if options.dry_run or not to_do:
-        if not to_do:
-            print(f"nothing is left to do; next: {figure}")
-        return 0
-    for each in to_do:
-        each.folder.create(each.config)
-        if options.force:
-            with each.folder.lock():
-                each.folder.clear()
-    folders = [each.folder for each in to_do]
-    launcher = make_launcher(options, place, folders)
-    try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` is as good as Ctrl-C
-        watch(launcher, planned)
-    except KeyboardInterrupt:
-        print("\ninterrupted: waiting for the runs to write their checkpoints", flush=True)
-        launcher.stop()
-        print("stopped; the same command goes on from there")
-        return 130
-    return report_end(planned, figure)
+    sweep = Sweep(grid, planned, to_do, options, place, scheduler, figure_command(grid, argv))
+    return sweep.on_slurm(profile) if launcher == "slurm" else sweep.here(launcher)
 
 
-def planned_workers(to_do: list[Planned], place: Place, options: SweepOptions) -> int:
-    """Print the estimate; how many runs to make at a time."""
-    pool = LocalPool([], place, options.workers)
-    return plan(
-        to_do,
-        place,
-        1 if options.launcher == "inline" else pool.workers,
-        gpus=len(pool.gpus),
-        asked=options.workers > 0,
-        check_memory=options.check_memory,
-    )
+@dataclass(frozen=True)
+class Sweep:
+    """A grid, and what of it is to be made."""
+
+    grid: Grid
+    planned: list[Planned]
+    to_do: list[Planned]
+    options: SweepOptions
+    place: Place
+    scheduler: Scheduler
+    figure: str
+
+    def look(self) -> list[Standing]:
+        """How all its runs stand now."""
+        return standings([run.folder for run in self.planned], self.scheduler)
+
+    def here(self, launcher: str) -> int:
+        """Make the runs on this machine; returns the exit status."""
+        place = replace(self.place, threads=self.place.threads or 1)
+        options = self.options
+        if self.to_do:
+            options = replace(options, workers=self.planned_workers(place, launcher))
+        if self.options.dry_run or not self.to_do:
+            if not self.to_do:
+                self.tell_that_nothing_is_left()
+            return 0
+        self.prepare_folders()
+        folders = [each.folder for each in self.to_do]
+        made_by = make_launcher(launcher, place, options.workers, folders)
+        try:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` is as good as Ctrl-C
+            watch(self.look, made_by.poll, POLL_SECONDS, in_place=launcher != "inline")
+        except KeyboardInterrupt:
+            print("\ninterrupted: waiting for the runs to write their checkpoints", flush=True)
+            made_by.stop()
+            print("stopped; the same command goes on from there")
+            return INTERRUPTED
+        return self.report_end()
+
+    def planned_workers(self, place: Place, launcher: str) -> int:
+        """Print the estimate; how many runs to make at a time."""
+        pool = LocalPool([], place, self.options.workers)
+        return plan(
+            self.to_do,
+            place,
+            1 if launcher == "inline" else pool.workers,
+            gpus=len(pool.gpus),
+            asked=self.options.workers > 0,
+            check_memory=self.options.check_memory,
+        )
+
+    def prepare_folders(self) -> None:
+        """Make the runs' folders; empty them where all is made anew."""
+        for each in self.to_do:
+            each.folder.create(each.config)
+            if self.options.force:
+                with each.folder.lock():
+                    each.folder.clear()
+
+    def on_slurm(self, profile: Profile) -> int:
+        """Send the runs to the cluster; returns the exit status."""
+        if self.scheduler.silent and not self.options.batch:
+            raise UserError(self.scheduler.silent)
+        if self.options.dry_run:
+            print(preview([(run.config, run.folder) for run in self.to_do], profile))
+            return 0
+        if self.options.force and len(self.to_do) < len(self.planned):
+            raise UserError("force=true: some of the runs have jobs; cancel=true ends them first")
+        if self.to_do:
+            if self.options.force:
+                self.prepare_folders()
+            told = submit(
+                [(run.config, run.folder) for run in self.to_do],
+                lambda progress: is_wanted(progress, self.options),
+                self.grid.name,
+                profile,
+                self.place,
+                script_only=self.options.batch,
+            )
+            print("\n".join(told) or "somebody else has just submitted them")
+        else:
+            self.tell_that_nothing_is_left()
+        if self.options.batch or not self.options.wait:
+            print(f"how they stand: python -m bench.status grid={self.options.grid} ...")
+            return 0
+        return self.wait()
+
+    def wait(self) -> int:
+        """Show the progress of the jobs until all have ended; returns the exit status."""
+        scheduler = Scheduler()
+        launcher = OnCluster([run.folder for run in self.planned], scheduler)
+        watched = replace(self, scheduler=scheduler)
+        try:
+            watch(watched.look, launcher.poll, CLUSTER_POLL_SECONDS)
+        except KeyboardInterrupt:
+            print("\nthe jobs go on without this command; cancel=true ends them")
+            return INTERRUPTED
+        return watched.report_end()
+
+    def tell_that_nothing_is_left(self) -> None:
+        """Say why nothing is done: all is, or all has jobs, or `retry` finds none."""
+        standing = self.look()
+        if at_work := sum(goes_on(progress) for _, progress in standing):
+            print(f"nothing is left to submit: {count(at_work, 'run')} at work or in the queue")
+        elif self.options.retry:
+            print(f"no run is {' or '.join(words(self.options.retry))}")
+        elif all(progress.state == "done" for _, progress in standing):
+            print(f"nothing is left to do; next: {self.figure}")
+        else:
+            print("nothing can be done: the blocked runs need cancel=true and another profile")
+
+    def report_end(self) -> int:
+        """Print how all runs ended; exit status 1 if any has no result."""
+        standing = self.look()
+        console().print(table(standing))
+        print(summary([progress for _, progress in standing]))
+        wrong = [(folder, progress) for folder, progress in standing if progress.state != "done"]
+        for folder, progress in wrong:
+            cause = progress.cause or "no result"
+            print(f"{progress.state}: {folder.name}: {cause} ({log_path(folder)})", file=sys.stderr)
+        if not wrong:
+            print(f"next: {self.figure}")
+        return 1 if wrong else 0
 
 
-def make_launcher(options: SweepOptions, place: Place, folders: list[RunFolder]) -> Launcher:
-    """The launcher that the options name."""
-    if options.launcher != "inline":
-        return LocalPool(folders, place, options.workers)
+def make_launcher(name: str, place: Place, workers: int, folders: list[RunFolder]) -> Launcher:
+    """The launcher of this machine that is called so."""
+    if name != "inline":
+        return LocalPool(folders, place, workers)
 
     def make(folder: RunFolder) -> bool:
-        return one_run.main([f"folder={folder.path}", *place_arguments(place)]) != 130
+        return one_run.main([f"folder={folder.path}", *place_arguments(place)]) != INTERRUPTED
 
     return Inline(folders, make)
 
 
-def print_plan(planned: list[Planned], force: bool) -> None:
+def print_plan(standing: Sequence[Standing], planned: Sequence[Planned], force: bool) -> None:
     """The runs, and what is done already."""
     if force:
         print(f"{len(planned)} runs, all anew (force=true):")
     else:
-        print(summary([progress_of(run.folder) for run in planned]))
-    for run in planned:
-        progress = progress_of(run.folder)
+        print(summary([progress for _, progress in standing]))
+    for run, (_, progress) in zip(planned, standing, strict=True):
         at = f" at outer step {progress.step}" if progress.state not in ("waiting", "done") else ""
-        print(f"  {run.config.method:<16} seed {run.config.seed}  {progress.state}{at}")
+        why = f"  {progress.cause}" if progress.cause else ""
+        print(f"  {run.config.method:<16} seed {run.config.seed}  {progress.state}{at}{why}")
 
 
-def watch(launcher: Launcher, planned: list[Planned]) -> None:
-    """Show the progress until the launcher has nothing left to do."""
-    from rich.live import Live
-
-    out = console()
-    folders = [run.folder for run in planned]
-    if out.is_terminal and not isinstance(launcher, Inline):
-        with Live(console=out, auto_refresh=False, transient=True) as live:
-            while launcher.poll():
-                live.update(live_view(rows(folders), out.height), refresh=True)
-                time.sleep(POLL_SECONDS)
-        return
-    told: dict[str, str] = {}
-    told_at = time.monotonic()
-    while launcher.poll():
-        standing = rows(folders)
-        for folder, progress in standing:
-            if told.setdefault(folder.name, "waiting") != progress.state:
-                told[folder.name] = progress.state
-                told_at = time.monotonic()
-                print(plain_line(folder, progress), flush=True)
-        if time.monotonic() - told_at >= PLAIN_LINE_SECONDS:
-            told_at = time.monotonic()
-            for folder, progress in standing:
-                if progress.state == "running":
-                    print(plain_line(folder, progress), flush=True)
-        time.sleep(POLL_SECONDS)
+def cancel(grid: Grid, planned: Sequence[Planned], sure: bool) -> int:
+    """Cancel the jobs of these runs, after asking; returns the exit status."""
+    jobs = cancel_jobs([run.folder for run in planned], lambda jobs: agreed(grid, jobs, sure))
+    print(f"cancelled {count(len(jobs), 'job')}" if jobs else "no job was cancelled")
+    return 0
 
 
-def live_view(standing: list[tuple[RunFolder, Progress]], height: int) -> "Group":
-    """The table and a summary; where the terminal is too low for all runs, those at work only."""
-    from rich.console import Group
+def agreed(grid: Grid, jobs: Sequence[str], sure: bool) -> bool:
+    """Whether the user wants to cancel these jobs.
 
-    told = summary([progress for _, progress in standing])
-    if len(standing) + 3 > height:
-        standing = [row for row in standing if row[1].state == "running"]
-    return Group(table(standing[: max(1, height - 3)]), told)
-
-
-def plain_line(folder: RunFolder, progress: Progress) -> str:
-    """A run's progress in one line, for logs."""
-    line = f"{time.strftime('%H:%M:%S')} {folder.name}  {progress.state}"
-    if progress.state == "running":
-        line += f"  {progress.activity}, outer step {progress.step}/{progress.outer_steps}"
-        if progress.seconds_left is not None:
-            line += f", {duration(progress.seconds_left)} left"
-    return line + (f"  {progress.cause}" if progress.cause else "")
+    Raises:
+        UserError: there is nobody to ask.
+    """
+    if sure:
+        return True
+    if not sys.stdin.isatty():
+        raise UserError("cancel=true asks at a terminal; without one give yes=true too")
+    asked = f"cancel {count(len(jobs), 'job')} of the grid {grid.name} ({', '.join(jobs[:5])}"
+    answer = input(f"{asked}{', ...' if len(jobs) > 5 else ''})? [y/N] ")
+    return answer.strip().lower() in ("y", "yes")
 
 
 def figure_command(grid: Grid, argv: list[str]) -> str:
     """The command that draws what a sweep with the arguments `argv` has made."""
-    own = {"grid", "seeds", "seed", "only", "workers", "launcher", "check_memory"}
-    own |= {"dry_run", "force"}
-    place = set(keys_of(Place)) - {"results_root"}
-    kept = [text for text in argv if text.partition("=")[0] not in own | place]
+    own = {item.name for item in fields(SweepOptions)} - {"scale"} | {"seed"}
+    own |= set(keys_of(Place, Profile)) - {"results_root"}
+    kept = [text for text in argv if text.partition("=")[0].partition(".")[0] not in own]
     figure = grid.figures[0] if grid.figures else "..."
     return " ".join(["python -m analysis.plot", f"figure={figure}", *kept])
 
 
-def report_end(planned: list[Planned], figure: str) -> int:
-    """Print how all runs ended; exit status 1 if any has no result."""
-    standing = rows([run.folder for run in planned])
-    console().print(table(standing))
-    print(summary([progress for _, progress in standing]))
-    wrong = [(folder, progress) for folder, progress in standing if progress.state != "done"]
-    for folder, progress in wrong:
-        cause = progress.cause or "no result"
-        print(f"{progress.state}: {folder.name}: {cause} ({log_path(folder)})", file=sys.stderr)
-    if not wrong:
-        print(f"next: {figure}")
-    return 1 if wrong else 0
-
-
 if __name__ == "__main__":
-    command(main, USAGE, SweepOptions, RunConfig, Place)
+    command(main, USAGE, SweepOptions, RunConfig, Place, Profile)

@@ -1,5 +1,6 @@
 """Shared by all tests: settings small enough for a second, and commands run as a user runs them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -41,6 +42,7 @@ TINY = [
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
+Outcomes = Callable[[Path], dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -115,3 +117,22 @@ def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Start]:
                 child.kill()
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def outcomes() -> Outcomes:
+    """`outcomes(folder)`: what every run under a results folder computed, without times."""
+
+    def read(folder: Path) -> dict[str, Any]:
+        found = {}
+        for run in sorted((folder / "runs").iterdir()):
+            lines = (run / "metrics.jsonl").read_text().splitlines()
+            found[run.name] = (
+                [{**json.loads(line), "seconds": 0} for line in lines],
+                (run / "measurements.jsonl").read_text(),
+                json.loads((run / "result.json").read_text())["evaluation"],
+                (run / "distilled.safetensors").read_bytes(),
+            )
+        return found
+
+    return read

@@ -15,24 +15,11 @@ import pytest
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
-
-
-def outcomes(folder: Path) -> dict[str, Any]:
-    """What every run computed, without times."""
-    found = {}
-    for run in sorted((folder / "runs").iterdir()):
-        metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        found[run.name] = (
-            [{**line, "seconds": 0} for line in metrics],
-            (run / "measurements.jsonl").read_text(),
-            json.loads((run / "result.json").read_text())["evaluation"],
-            (run / "distilled.safetensors").read_bytes(),
-        )
-    return found
+Outcomes = Callable[[Path], dict[str, Any]]
 
 
 def test_a_sweep_runs_its_grid_and_does_nothing_twice(
-    command: Command, tiny: list[str], tmp_path: Path
+    command: Command, tiny: list[str], tmp_path: Path, outcomes: Outcomes
 ) -> None:
     first = command("bench.sweep", "grid=window_ablation", "seeds=2", *tiny)
     assert first.returncode == 0, first.stderr
@@ -71,7 +58,7 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
 
 
 def test_a_sweep_killed_half_way_finishes_when_started_again(
-    command: Command, start: Start, tiny: list[str], tmp_path: Path
+    command: Command, start: Start, tiny: list[str], tmp_path: Path, outcomes: Outcomes
 ) -> None:
     settings = ["grid=methods_comparison", "seeds=1", "workers=2", *tiny, "outer_steps=40"]
     undisturbed = command("bench.sweep", *settings, "results_root=undisturbed")
@@ -268,3 +255,58 @@ def test_help_and_status_need_no_torch(module: str, environment: dict[str, str])
     )
     assert done.returncode == 0, done.stderr
     assert "window_size=" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["launcher=local", "profile=lab"], "profile= is for launcher=slurm"),
+        (["launcher=inline", "time_min=60"], "time_min= is for launcher=slurm"),
+        (["launcher=slurm", "workers=2"], "SLURM has parallel= for it"),
+        (["profile=labb"], "there is no profile 'labb'; known: lab, single_gpu, template"),
+        (["retry=oops"], "retry=oops is not one of failed, oom, lost"),
+        (["launcher=slurm", "time_min=1:00:00"], "a time is a whole number of minutes"),
+        (["launcher=slurm", "sbatch.time=60"], "sbatch.time is set by time_min"),
+        (["launcher=slurm"], "SLURM's command"),
+    ],
+)
+def test_what_a_cluster_is_asked_for_wrongly_is_refused_in_one_line(
+    command: Command, environment: dict[str, str], given: list[str], told: str
+) -> None:
+    environment["PATH"] = ""  # no SLURM
+    environment.pop("SLURM_CONF", None)
+    done = command("bench.sweep", "grid=window_ablation", "scale=quick", *given)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_batch_scripts_can_be_written_where_there_is_no_slurm(
+    command: Command, environment: dict[str, str], tiny: list[str], tmp_path: Path
+) -> None:
+    environment["PATH"] = "/usr/bin:/bin"
+    environment.pop("SLURM_CONF", None)
+    grid = ["grid=window_ablation", "seeds=1", "batch=true", "methods.rat_bptt.mem_gb=80", *tiny]
+    done = command("bench.sweep", *grid)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("sbatch ")]
+    texts = [Path(line.split()[1]).read_text() for line in lines]
+    assert [text.count("--mem=81920MB") for text in texts] == [1, 0]
+    assert "--array=0-1%2" in texts[1]
+    assert all("slurm.job" in text for text in texts)
+    assert len(list((tmp_path / "results/runs").glob("*/job.json"))) == 3
+
+
+def test_retry_makes_only_the_runs_that_it_names(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(FAILING)
+    (tmp_path / "mine.yaml").write_text("runs: [{method: 'own:Raises'}, {method: 'own:Works'}]\n")
+    grid = ["grid=mine.yaml", "launcher=inline", "check_memory=false", *tiny]
+    command("bench.sweep", *grid, "only=own:Raises")
+    none = command("bench.sweep", *grid, "retry=oom,lost")
+    assert "no run is oom or lost" in none.stdout
+    (tmp_path / "own.py").write_text(FAILING.replace("raise RuntimeError", "print"))
+    again = command("bench.sweep", *grid, "retry=failed")
+    assert "2 runs: 1 waiting, 1 failed" in again.stdout
+    assert "2 runs: 1 done, 1 waiting" in again.stdout

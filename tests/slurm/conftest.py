@@ -1,20 +1,29 @@
-"""A real SLURM for the tests of this room, and its logs where one of them fails."""
+"""A real SLURM for the tests of this room, its logs where a test fails, and a grid to run on it."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.progress import Progress
+from bench.store import RunFolder
 from slurm.lab import Lab, missing_packages
-
-HERE = Path(__file__).parent
+from slurm.lab.processes import wait_until
+from slurm.scheduler import Scheduler
+from slurm.standing import standings
+from slurm.submission import Note, Submission
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.slurm)
+    on_slurm = [item for item in items if "slurm_installed" in getattr(item, "fixturenames", ())]
+    for item in on_slurm:
+        item.add_marker(pytest.mark.slurm)
+        # They share a cluster, and kill its nodes: one after the other.
+        item.add_marker(pytest.mark.xdist_group("slurm"))
+    # The longest group first, so that the other tests' process has its work meanwhile.
+    items.sort(key=lambda item: item not in on_slurm)
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +75,145 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if report.failed and isinstance(lab, Lab):
         report.sections.append(("SLURM", lab.tails()))
     return report
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+# Slow takes 0.3 s an outer step until the file `hurry` lies in the folder of the sweep, so that
+# there is time to do something to it; its result does not depend on it. The other names stand for
+# runs to which different things happen.
+METHODS = """
+import os, time
+from pathlib import Path
+from methods import StatelessMethod, Window
+
+class Slow(StatelessMethod):
+    def next_window(self, step, rng):
+        if not Path("hurry").exists():
+            time.sleep(0.3)
+        start = rng.randint(0, self.unroll_length - self.window_size)
+        return Window(start, start + self.window_size)
+
+class Low(Slow):
+    pass
+
+class Huge(Slow):
+    def next_window(self, step, rng):
+        if step == 3 and not Path("small").exists():
+            ballast = bytearray(3 << 29)
+            ballast[::4096] = bytes([1]) * len(ballast[::4096])
+            time.sleep(60)
+        return super().next_window(step, rng)
+
+class Raises(Slow):
+    def next_window(self, step, rng):
+        if step == 3 and not Path("mended").exists():
+            raise RuntimeError("three is too much")
+        return super().next_window(step, rng)
+"""
+
+OF_A_RUN = [
+    "scale=quick",
+    "width=4",
+    "depth=1",
+    "unroll_length=4",
+    "window_size=2",
+    "target_batch=32",
+    "outer_steps=250",
+    "variance_every=0",
+    "accuracy_every=100",
+    "accuracy_networks=1",
+    "accuracy_steps=3",
+    "evaluation_networks=2",
+    "evaluation_steps=[2,4]",
+    "checkpoint_seconds=0.5",
+]
+
+
+class LabGrid:
+    """A grid in `folder`, swept there by `command`.
+
+    Args:
+        methods: of its runs, by the names above; one run each, times `seeds`.
+    """
+
+    def __init__(self, folder: Path, command: Command, *methods: str, seeds: int = 1) -> None:
+        self.folder = folder
+        self.command = command
+        self.arguments = ["grid=mine.yaml", f"seeds={seeds}", *OF_A_RUN]
+        (folder / "own.py").write_text(METHODS)
+        entries = ", ".join(f"{{method: 'own:{name}'}}" for name in methods)
+        (folder / "mine.yaml").write_text(f"about: for tests\nruns: [{entries}]\n")
+
+    def sweep(self, *more: str) -> subprocess.CompletedProcess[str]:
+        """`python -m bench.sweep` of it on the lab."""
+        return self.command("bench.sweep", *self.arguments, "profile=lab", *more)
+
+    def undisturbed(self) -> Path:
+        """The results of the same runs, made here in one process."""
+        self.hurry()
+        done = self.command(
+            "bench.sweep",
+            *self.arguments,
+            "launcher=inline",
+            "check_memory=false",
+            "threads=1",
+            "results_root=undisturbed",
+        )
+        assert done.returncode == 0, done.stderr
+        return self.folder / "undisturbed"
+
+    def hurry(self) -> None:
+        """Let all runs go at full speed."""
+        (self.folder / "hurry").touch()
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        return [RunFolder(path) for path in sorted((self.folder / "results/runs").glob("*"))]
+
+    def run(self, method: str, seed: int = 0) -> RunFolder:
+        """The run of a method and seed."""
+        for run in self.runs:
+            config = run.read("config") or {}
+            if (config["method"], config["seed"]) == (f"own:{method}", seed):
+                return run
+        raise KeyError(f"{method} {seed}")
+
+    def standing(self, run: RunFolder) -> Progress:
+        """How a run stands at this moment."""
+        return standings([run], Scheduler())[0][1]
+
+    def states(self) -> list[str]:
+        """The states of all runs at this moment."""
+        return [progress.state for _, progress in standings(self.runs, Scheduler())]
+
+    def wait(self, run: RunFolder, state: str, seconds: float = 60, step: int = 0) -> Progress:
+        """Wait until a run is in a state, and at an outer step or beyond."""
+
+        def reached() -> bool:
+            nonlocal progress
+            progress = self.standing(run)
+            return progress.state == state and progress.step >= step
+
+        progress = Progress("waiting")
+        try:
+            wait_until(reached, seconds, f"{run.name} to be {state}")
+        except Exception as error:
+            raise AssertionError(f"{run.name}: wanted {state}, is {progress}") from error
+        return progress
+
+    def job(self, run: RunFolder) -> str:
+        """The id of a run's job."""
+        return self.standing(run).job
+
+    def submission(self, run: RunFolder) -> Submission:
+        """The latest submission of a run."""
+        note = Note.of(run)
+        assert note is not None
+        return Submission.of(run, note)
+
+
+@pytest.fixture
+def lab_grid(lab: Lab, tmp_path: Path, command: Command) -> Callable[..., LabGrid]:
+    """`lab_grid("Slow", seeds=2)`: a grid that is swept on the lab."""
+    return lambda *methods, seeds=1: LabGrid(tmp_path, command, *methods, seeds=seeds)

@@ -1,0 +1,160 @@
+"""What runs inside a job: `srun python -m slurm.job FOLDER-OF-A-SUBMISSION`.
+
+submitit gives the frame: it catches SLURM's signal before the time limit or a preemption, calls
+`checkpoint` and requeues the job. The run itself is a child process, `bench.run`, as in the local
+pool: what kills it (memory, a crash of CUDA) leaves somebody to say so.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import FrameType
+
+from submitit.core.submission import process_job
+from submitit.core.utils import DelayedSubmission, JobPaths
+
+from bench import source
+from bench.errors import INTERRUPTED, SUPERSEDED, UserError
+from bench.launch import child_environment, note_death
+from bench.machine import out_of_memory_kills, slurm_job
+from bench.progress import log_path
+from bench.store import RunFolder, now
+from slurm import scheduler
+from slurm.submission import START, Submission
+
+POLL_SECONDS = 0.1
+# SLURM kills what ignores SIGTERM after its KillWait (30 s by default) or a partition's grace time.
+SECONDS_TO_BE_KILLED = 600.0
+SECONDS_TO_REQUEUE = 20.0  # of those between the signal and the time limit
+
+# SLURM sends its signals to all processes of a step. This one is for the parent alone.
+DEAF_TO_USR2 = 'trap "" USR2; exec "$@"'
+
+
+def main(argv: list[str]) -> None:
+    """Make the run of this task, under submitit's eyes."""
+    folder = Path(argv[0]).resolve()
+    task = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+    pickle = JobPaths(folder, job_id=slurm_job()).submitted_pickle
+    if _rank() == 0:
+        # A kill while submitit wrote its pickle leaves this behind, and it would refuse to go on.
+        pickle.with_suffix(".save_tmp").unlink(missing_ok=True)
+        if not pickle.exists():  # it is there after a requeue, and knows how many were left
+            profile = Submission(folder).record()["profile"]
+            delayed = DelayedSubmission(RunJob(folder, task))
+            delayed.set_timeout(profile["time_min"], profile["max_requeues"])
+            being_made = pickle.with_name(f".{pickle.name}.{os.getpid()}")
+            delayed.dump(being_made)
+            being_made.rename(pickle)
+    process_job(folder)
+
+
+class RunJob:
+    """What submitit calls, pickled as the folder of a submission and a number.
+
+    Args:
+        folder: of the submission.
+        task: which of its runs.
+    """
+
+    def __init__(self, folder: Path, task: int) -> None:
+        self.folder = folder
+        self.task = task
+        self.child: subprocess.Popen[bytes] | None = None
+        self.told_to_stop = False
+
+    def __call__(self) -> None:
+        """Bring the run to its end, or to where another job goes on with it.
+
+        Raises:
+            SystemExit: it failed, or was told to stop; the job shall count as failed.
+        """
+        submission = Submission(self.folder)
+        run = submission.run(self.task)
+        self._greet(submission, run)
+        signal.signal(signal.SIGTERM, self._note_stop)
+        kills_before = out_of_memory_kills()
+        status = self._make(submission, run)
+        if status in (0, SUPERSEDED):
+            return
+        if self.told_to_stop and status in (INTERRUPTED, -signal.SIGTERM):
+            # It was cancelled, or is preempted: then SLURM requeues it only if it is still there
+            # at the end of its grace time.
+            time.sleep(SECONDS_TO_BE_KILLED)
+        elif _rank() == 0:
+            note_death(run, status, out_of_memory=out_of_memory_kills() > kills_before)
+        sys.exit(f"{run.name} ended with exit status {status}; {log_path(run)} says more")
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Stop the run, which writes its checkpoint. Called by submitit in a signal handler, so
+        between any two lines of `__call__`; must not raise, or the job is not requeued."""
+        seconds = Submission(self.folder).record()["profile"]["signal_s"] - SECONDS_TO_REQUEUE
+        deadline = time.monotonic() + seconds
+        if self.child is not None:
+            if not self.told_to_stop and not _has_ended(self.child.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(self.child.pid, signal.SIGTERM)
+            while not _has_ended(self.child.pid) and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+        while not scheduler.answers() and time.monotonic() < deadline:
+            time.sleep(1.0)
+        return DelayedSubmission(RunJob(self.folder, self.task))
+
+    def _make(self, submission: Submission, run: RunFolder) -> int:
+        """The exit status of the child that makes the run, or this process's part of it."""
+        record = submission.record()
+        command = [sys.executable, "-m", "bench.run", f"folder={run.path}", *record["place"]]
+        # Unlike all others, also those of other starts of this job.
+        restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+        command.append(f"claim={slurm_job()}-{restarts}-{os.urandom(4).hex()}")
+        with ExitStack() as stack:
+            log = stack.enter_context(open(log_path(run), "ab")) if _rank() == 0 else None
+            if log is not None:
+                log.write(f"--- {now()} job {slurm_job()} start {restarts}\n".encode())
+                log.flush()
+            self.child = subprocess.Popen(
+                ["sh", "-c", DEAF_TO_USR2, "sh", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT if log is not None else None,
+                env=child_environment(record["processes"]),
+            )
+            while (status := self.child.poll()) is None:
+                time.sleep(POLL_SECONDS)
+        return status
+
+    def _greet(self, submission: Submission, run: RunFolder) -> None:
+        """Say in the job's own log what begins here, and whether it is what was submitted."""
+        print(f"{START} {now()} {run.name}", flush=True)
+        submitted = {key: submission.record().get(key) for key in source.commit()}
+        if submitted != source.commit():
+            print(f"the code has changed since it was submitted: {submitted}, {source.commit()}")
+
+    def _note_stop(self, number: int, frame: FrameType | None) -> None:
+        self.told_to_stop = True  # SLURM tells the child too
+
+
+def _rank() -> int:
+    return int(os.environ.get("SLURM_PROCID", "0"))
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has ended, without taking its exit status from whom it belongs to."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+
+
+if __name__ == "__main__":
+    # The pickled class must be that of the module, not of __main__.
+    from slurm import job
+
+    try:
+        job.main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

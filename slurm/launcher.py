@@ -1,0 +1,168 @@
+"""Sends runs to a cluster, once each; waits for them where asked to; cancels them."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bench.config import Place, RunConfig
+from bench.errors import UserError
+from bench.machine import slurm_is_set_up
+from bench.progress import Progress
+from bench.store import RunFolder
+from slurm import scheduler
+from slurm.profile import Profile
+from slurm.scheduler import Scheduler, SchedulerSilent
+from slurm.script import script_text
+from slurm.standing import BEING_SUBMITTED, standings
+from slurm.submission import Submission, arrays, in_turn, submitting, write
+
+SECONDS_TO_LOOK_AGAIN = 2.0
+
+
+class OnCluster:
+    """A `bench.launch.Launcher` of runs that were submitted: it has but to wait for them."""
+
+    def __init__(self, runs: Sequence[RunFolder], scheduler: Scheduler) -> None:
+        self.runs = runs
+        self.scheduler = scheduler
+
+    def poll(self) -> bool:
+        return any(goes_on(progress) for _, progress in standings(self.runs, self.scheduler))
+
+    def stop(self) -> None:
+        """The jobs go on: to end them is `cancel`'s."""
+
+
+def goes_on(progress: Progress) -> bool:
+    """Whether a run is at work or will be without anybody's doing."""
+    return progress.state == "running" or (bool(progress.job) and progress.state != "blocked")
+
+
+def submit(
+    runs: Sequence[tuple[RunConfig, RunFolder]],
+    wanted: Callable[[Progress], bool],
+    grid: str,
+    profile: Profile,
+    place: Place,
+    *,
+    script_only: bool = False,
+) -> list[str]:
+    """Send those of the runs that have no job and are wanted; the lines that tell what was done.
+
+    Whoever does the same at the same moment waits until this has ended, and then finds that
+    nothing is left. What an interrupted submission has sent is found in the scheduler's answer.
+
+    Args:
+        wanted: whether a run that stands so, and has no job, is to be sent.
+        script_only: write the batch scripts, for somebody else to submit.
+
+    Raises:
+        UserError: SLURM does not answer, or refuses a job. What was sent before stays sent.
+    """
+    root = Path(place.results_root)
+    told = []
+    with submitting(root):
+        standing = settled([folder for _, folder in runs], asks=not script_only)
+        chosen = [
+            (config, folder)
+            for (config, folder), (_, progress) in zip(runs, standing, strict=True)
+            if not progress.job and wanted(progress)
+        ]
+        for config, folder in chosen:
+            folder.create(config)
+        pieces = arrays(chosen, profile, largest_array(profile, asks=not script_only))
+        waits, previous = in_turn(pieces), ""
+        for piece in pieces:
+            if script_only:
+                submission = write(piece, grid, place, root, by_hand=True)
+                told.append(by_hand(submission, waits, first=not told))
+                continue
+            submission = write(replace(piece, after=previous), grid, place, root)
+            try:
+                job = scheduler.send(str(submission.script))
+            except UserError:
+                submission.withdraw()
+                for line in told:
+                    print(line)
+                raise
+            submission.accept(job)
+            told.append(f"job {job}: {len(piece.runs)} of the runs, {described(piece.profile)}")
+            previous = job if waits else ""
+    return told
+
+
+def by_hand(submission: Submission, waits: bool, first: bool) -> str:
+    """The command that submits a script; each waits for the one before where there may be fewer
+    runs at a time than scripts."""
+    if not waits:
+        return f"sbatch {submission.script}"
+    after = "" if first else " --dependency=afterany:$job"
+    return f"job=$(sbatch --parsable{after} {submission.script})"
+
+
+def settled(runs: Sequence[RunFolder], asks: bool) -> list[tuple[RunFolder, Progress]]:
+    """How runs stand once it is known whether what somebody was submitting has arrived.
+
+    Raises:
+        SchedulerSilent: the scheduler does not answer.
+    """
+    told = False
+    while True:
+        asked = Scheduler()
+        standing = standings(runs, asked)
+        if asked.silent and asks:
+            raise SchedulerSilent(asked.silent)
+        if not any(progress.cause == BEING_SUBMITTED for _, progress in standing):
+            return standing
+        if not told:
+            told_text = "an earlier submission was interrupted: waiting a minute whether it arrives"
+            print(told_text, flush=True)
+            told = True
+        time.sleep(SECONDS_TO_LOOK_AGAIN)
+
+
+def largest_array(profile: Profile, asks: bool) -> int:
+    """How many runs an array may have: what the profile says, else the cluster."""
+    if profile.max_array:
+        return profile.max_array
+    return scheduler.largest_array() if asks else 1000
+
+
+def described(profile: Profile) -> str:
+    """What each run asks for, in a few words."""
+    parts = [
+        profile.partition and f"partition {profile.partition}",
+        f"{profile.time_min} min",
+        f"{profile.gpus} GPU" if profile.gpus else "no GPU",
+        f"{profile.cpus} cores",
+        f"{profile.mem_gb:g} GB" if profile.mem_gb else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def preview(runs: Sequence[tuple[RunConfig, RunFolder]], profile: Profile) -> str:
+    """The batch scripts that `submit` would send, with a made-up name."""
+    pieces = arrays(runs, profile, largest_array(profile, asks=slurm_is_set_up()))
+    told = [f"{len(pieces)} job arrays" if len(pieces) != 1 else "1 job array"]
+    for piece in pieces:
+        told += [f"--- {len(piece.runs)} of the runs, {described(piece.profile)}"]
+        told += [script_text(piece, "GRID-TOKEN", Path("GRID-TOKEN"))]
+    return "\n".join(told)
+
+
+def cancel_jobs(runs: Sequence[RunFolder], agreed: Callable[[Sequence[str]], bool]) -> list[str]:
+    """Cancel the jobs of these runs that have not ended; their ids.
+
+    Args:
+        agreed: asked once, with the ids, where there are any.
+
+    Raises:
+        UserError: SLURM does not answer, or refuses.
+    """
+    standing = settled(runs, asks=True)
+    jobs = [progress.job for _, progress in standing if progress.job]
+    if not jobs or not agreed(jobs):
+        return []
+    scheduler.cancel(jobs)
+    return jobs

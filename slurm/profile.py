@@ -1,0 +1,135 @@
+"""What a run asks of a cluster: a profile, from a YAML file of the site's and the command line."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from bench.config import RunConfig
+from bench.errors import UserError
+from bench.settings import read_yaml, setting, typed, unknown_key, yaml_path
+
+PROFILES = Path(__file__).parent / "profiles"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a run asks of a SLURM cluster. Every key can be given on the command line too."""
+
+    partition: str = setting("", "partition, or several, comma-separated; the site's default")
+    account: str = setting("", "account that the time is charged to")
+    qos: str = setting("", "quality of service")
+    constraint: str = setting("", "features that a node must have")
+    time_min: int = setting(
+        1440, "time limit in minutes; a run that needs longer is requeued and goes on", minimum=1
+    )
+    gpus: int = setting(1, "GPUs of each process", minimum=0)
+    cpus: int = setting(8, "CPU cores of each process", minimum=1)
+    mem_gb: float = setting(32.0, "memory of each process in GB; 0: the site's default", minimum=0)
+    tasks_per_node: int = setting(
+        1, "processes on one node that may share the replicas of a run", minimum=1
+    )
+    nodes: int = setting(1, "nodes over which one run's processes may be spread", minimum=1)
+    parallel: int = setting(0, "runs at a time; 0: as many as the cluster lets start", minimum=0)
+    max_array: int = setting(
+        0, "runs in one job array at most; 0: what the cluster's MaxArraySize allows", minimum=0
+    )
+    signal_s: int = setting(
+        120, "seconds before its time limit that a run is told to write its checkpoint", minimum=30
+    )
+    max_requeues: int = setting(
+        100, "time limits that a run may meet before it counts as failed", minimum=0
+    )
+    setup: list[str] = setting([], "lines of shell before each run: module load ...")
+    sbatch: dict[str, Any] = setting({}, "further options of sbatch, as sbatch.exclude=node7")
+    srun: list[str] = setting([], "further arguments of srun")
+    methods: dict[str, Any] = setting(
+        {}, "what some method asks for instead, as methods.bptt.mem_gb=80"
+    )
+
+
+# What a method may ask for that differs from the profile.
+OF_A_METHOD = (
+    "partition",
+    "qos",
+    "constraint",
+    "time_min",
+    "gpus",
+    "cpus",
+    "mem_gb",
+    "tasks_per_node",
+    "nodes",
+)
+
+
+def load_profile(name: str, given: dict[str, Any]) -> Profile:
+    """A profile by its name, or from a file of your own by its path, with the settings `given` over
+    it; without a name, the defaults with `given` over them.
+
+    Raises:
+        UserError: there is no such profile; or a key, type or value that it cannot have.
+    """
+    content = read_yaml(yaml_path(name, PROFILES, "profile")) if name else {}
+    try:
+        profile = typed(Profile, {**content, **given})
+        for method in profile.methods:
+            for_method(profile, method)
+        _check(profile)
+    except UserError as error:
+        hint = "; a time limit is a whole number of minutes" if "time_min=" in str(error) else ""
+        raise UserError(f"{f'profile {name}: ' if name else ''}{error}{hint}") from error
+    return profile
+
+
+def for_method(profile: Profile, method: str) -> Profile:
+    """What the runs of a method ask for.
+
+    Raises:
+        UserError: the profile says something of the method that cannot be.
+    """
+    own = profile.methods.get(method, {})
+    if not isinstance(own, dict):
+        raise UserError(f"methods.{method}={own}: give its settings, as {method}: {{time_min: 60}}")
+    for key in own:
+        if key not in OF_A_METHOD:
+            raise UserError(f"methods.{method}: {unknown_key(key, OF_A_METHOD)}")
+    settings = {item.name: getattr(profile, item.name) for item in fields(profile)}
+    return replace(typed(Profile, {**settings, **own}), methods={})
+
+
+def processes(profile: Profile, config: RunConfig) -> tuple[int, int]:
+    """(nodes, processes on each) that share the replicas of a run: as many as the profile allows
+    and divide them."""
+    best = (1, 1)
+    for nodes in range(1, profile.nodes + 1):
+        for tasks in range(1, profile.tasks_per_node + 1):
+            # Of equal numbers that with fewer nodes: it comes first.
+            if config.replicas % (nodes * tasks) == 0 and nodes * tasks > best[0] * best[1]:
+                best = (nodes, tasks)
+    return best
+
+
+def _check(profile: Profile) -> None:
+    if profile.time_min * 60 <= 2 * profile.signal_s:
+        raise UserError(
+            f"time_min={profile.time_min} leaves no time to work: signal_s={profile.signal_s} of"
+            " it are for writing the checkpoint"
+        )
+    for key in profile.sbatch:
+        if (own := OWN_OPTIONS.get(str(key).replace("_", "-"))) is not None:
+            raise UserError(f"sbatch.{key} is set by {own}")
+
+
+# Options that the launcher depends on; what sets them instead.
+OWN_OPTIONS = {
+    "time": "time_min",
+    "partition": "partition",
+    "array": "the runs (parallel= and max_array= bound it)",
+    "job-name": "the launcher, which finds its jobs by it",
+    "output": "the launcher, which reads what stands there",
+    "error": "the launcher, which reads what stands there",
+    "open-mode": "the launcher",
+    "signal": "signal_s",
+    "requeue": "the launcher",
+    "no-requeue": "the launcher: a run goes on after its time limit by being requeued",
+    "chdir": "the launcher",
+}

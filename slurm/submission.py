@@ -1,0 +1,224 @@
+"""Submissions: which runs go to the cluster as which task of which job, written down so that
+nothing is sent twice.
+
+    results/slurm/<grid>-<token>/
+      submission.json      the runs in order, how they are made, the commit: written before sbatch
+      script.sh            the batch script
+      accepted.json        the id that SLURM gave: written after sbatch
+      uncommitted.diff     what was changed since the commit, if anything
+      <job>_<task>_0_log.out   what the job said outside of the run's own log.txt
+
+The token in its name is the job's name too. So a submission is found again in the scheduler's
+answer even if its submitter was killed right after sbatch, without any file of ours.
+"""
+
+import getpass
+import os
+import re
+import secrets
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bench import source
+from bench.config import Place, RunConfig
+from bench.errors import UserError
+from bench.files import make_folder, read_json, write_json
+from bench.launch import place_arguments
+from bench.store import RunFolder, now
+from slurm.profile import Profile, for_method, processes
+from slurm.script import Array, script_text
+
+LONGEST_LOG = 100_000  # bytes of a log that are looked at, from its end
+START = "--- start"  # begins the part of a job's log that belongs to its last start
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a run's job.json says: which task of which submission is to make it, since when; and
+    whether the script was left for somebody to submit by hand."""
+
+    name: str
+    task: int
+    time: float
+    by_hand: bool = False
+
+    @classmethod
+    def of(cls, run: RunFolder) -> "Note | None":
+        """The note in a run's folder, or None where it was never submitted."""
+        content = run.read("job")
+        return None if content is None else cls(**content)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A folder as described above."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, run: RunFolder, note: Note) -> "Submission":
+        """The submission that a run's note speaks of."""
+        return cls(run.path.parent.parent / "slurm" / note.name)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def script(self) -> Path:
+        return self.folder / "script.sh"
+
+    def record(self) -> dict[str, Any]:
+        """What submission.json says.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        content = read_json(self.folder / "submission.json")
+        if content is None:
+            raise UserError(f"{self.folder} is no submission: it has no submission.json")
+        return content
+
+    def run(self, task: int) -> RunFolder:
+        """The run that a task of it makes."""
+        return RunFolder(self.folder.parent.parent / "runs" / self.record()["runs"][task])
+
+    def accepted(self) -> str:
+        """The id that SLURM gave; empty where it is not (yet) known."""
+        return (read_json(self.folder / "accepted.json") or {}).get("job", "")
+
+    def accept(self, job: str) -> None:
+        """Note the id that SLURM gave."""
+        write_json(self.folder / "accepted.json", {"job": job, "time": now()})
+
+    def withdraw(self) -> None:
+        """Forget a submission that was refused."""
+        for task in range(len(self.record()["runs"])):
+            self.run(task).remove("job.json")
+        shutil.rmtree(self.folder)
+
+    def last_words(self, task: int) -> list[str]:
+        """The lines of a task's log since its last start."""
+        path = self.log(task)
+        if path is None:
+            return []
+        with open(path, "rb") as log:
+            log.seek(max(0, path.stat().st_size - LONGEST_LOG))
+            text = log.read().decode(errors="replace")
+        return text.rpartition(START)[2].strip().splitlines()
+
+    def log(self, task: int) -> Path | None:
+        """What the job of a task said last, of whatever id; None where it never started."""
+        several = len(self.record()["runs"]) > 1
+        found = self.folder.glob(f"*_{task}_0_log.out" if several else "*_0_log.out")
+        return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+@contextmanager
+def submitting(results_root: Path) -> Iterator[None]:
+    """Held by whoever looks at what is submitted and submits the rest: one at a time."""
+    root = make_folder(results_root / "slurm", "folder of submissions")
+    lock = FileLock(root / "lock")
+    try:
+        lock.acquire(timeout=0.5)
+    except Timeout:
+        print("another process is submitting from this results folder: waiting for it", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def arrays(
+    runs: Sequence[tuple[RunConfig, RunFolder]], profile: Profile, largest: int
+) -> list[Array]:
+    """The job arrays that make these runs: alike in what they ask for, none larger than `largest`,
+    all together with at most `profile.parallel` runs at a time."""
+    alike: list[tuple[tuple[Profile, int, int], list[str]]] = []
+    for config, folder in runs:
+        own = for_method(profile, config.method)
+        shape = (own, *processes(own, config))
+        members = next((names for known, names in alike if known == shape), None)
+        if members is None:
+            alike.append((shape, members := []))
+        members.append(folder.name)
+    largest = min(largest, profile.max_array or largest)
+    pieces = [
+        Array(*shape, runs=tuple(names[first : first + largest]))
+        for shape, names in alike
+        for first in range(0, len(names), largest)
+    ]
+    shares = share(profile.parallel, [len(piece.runs) for piece in pieces])
+    return [replace(piece, parallel=n) for piece, n in zip(pieces, shares, strict=True)]
+
+
+def share(parallel: int, sizes: Sequence[int]) -> list[int]:
+    """Parts of `parallel` for arrays of these sizes, in proportion, none less than 1 and none more
+    than its array has use for; no bound (0) stays none."""
+    if parallel == 0:
+        return [0] * len(sizes)
+    parts = [1] * len(sizes)
+    for _ in range(parallel - len(sizes)):
+        hungry = [k for k in range(len(sizes)) if parts[k] < sizes[k]]
+        if not hungry:
+            break
+        parts[max(hungry, key=lambda k: sizes[k] / parts[k])] += 1
+    return parts
+
+
+def in_turn(pieces: Sequence[Array]) -> bool:
+    """Whether the arrays have to wait for each other: there are more of them than runs allowed at
+    a time."""
+    bound = pieces[0].profile.parallel if pieces else 0
+    return 0 < bound < len(pieces)
+
+
+def write(
+    array: Array, grid: str, place: Place, results_root: Path, by_hand: bool = False
+) -> Submission:
+    """Write down a submission and its script, and note it in the folders of its runs: the last
+    thing before sbatch, which is left to somebody else where `by_hand`."""
+    name = f"{re.sub(r'[^A-Za-z0-9.-]', '_', grid)}-{secrets.token_hex(4)}"
+    folder = (results_root / "slurm" / name).resolve()
+    folder.mkdir()
+    submission = Submission(folder)
+    own = replace(
+        place,
+        threads=place.threads or array.profile.cpus,
+        # Rather no run than one that takes days on a CPU because its node's GPU is not found.
+        device="cuda" if place.device == "auto" and array.profile.gpus else place.device,
+    )
+    write_json(
+        folder / "submission.json",
+        {
+            "name": name,
+            "grid": grid,
+            "time": now(),
+            "user": getpass.getuser(),
+            "host": socket.gethostname(),
+            "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+            "runs": array.runs,
+            "processes": array.processes,
+            "place": place_arguments(own),
+            "profile": asdict(array.profile),
+            **source.commit(),
+        },
+    )
+    if diff := source.uncommitted_diff():
+        (folder / "uncommitted.diff").write_text(diff)
+    submission.script.write_text(script_text(array, name, folder))
+    for task, run in enumerate(array.runs):
+        folder_of_run = RunFolder(results_root / "runs" / run)
+        folder_of_run.remove("error.json")  # of an earlier start
+        folder_of_run.write("job", asdict(Note(name, task, time.time(), by_hand)))
+    return submission

@@ -1,0 +1,220 @@
+"""What is said of a run, from its files, its job and the job's log, where they say different
+things; and how the scheduler's answers are read."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import UserError
+from bench.files import write_json
+from bench.store import RunFolder
+from slurm import scheduler
+from slurm.scheduler import Job, Scheduler, SchedulerSilent
+from slurm.standing import BEING_SUBMITTED, standing
+from slurm.submission import START, Note
+
+NAME = "grid-0123abcd"
+Place = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def submitted(tmp_path: Path) -> Place:
+    """`submitted(beat={...}, error={...}, said="...", seconds_ago=100)`: a run with such files."""
+
+    def make(
+        beat: dict[str, Any] | None = None,
+        error: dict[str, Any] | None = None,
+        said: str = "",
+        seconds_ago: float = 1000,
+        by_hand: bool = False,
+    ) -> RunFolder:
+        run = RunFolder(tmp_path / "runs" / "rat_bptt-1")
+        run.path.mkdir(parents=True)
+        folder = tmp_path / "slurm" / NAME
+        folder.mkdir(parents=True)
+        write_json(folder / "submission.json", {"runs": ["other-0", "rat_bptt-1"]})
+        (folder / "7_0_0_log.out").write_text("DUE TO TIME LIMIT: this is another task's log\n")
+        if said:
+            (folder / "7_1_0_log.out").write_text(said)
+        run.write("job", asdict(Note(NAME, 1, time.time() - seconds_ago, by_hand)))
+        if beat is not None:
+            usual = {"state": "running", "host": "elsewhere", "pid": 1, "process_started": 0}
+            usual |= {"job": "7_1", "step": 5, "outer_steps": 9, "time": time.time() - 500}
+            run.write("progress", {**usual, **beat})
+        if error is not None:
+            run.write("error", {"message": "so it was", **error})
+        return run
+
+    return make
+
+
+def look(run: RunFolder, job: Job | None = None, silent: str = "") -> tuple[str, str, str]:
+    """State, kind and job of what is said."""
+    note = Note.of(run)
+    assert note is not None
+    progress = standing(run, note, {(NAME, 1): job} if job else {}, silent)
+    return progress.state, progress.kind, progress.job
+
+
+ALIVE = {"time": time.time() + 1000}
+STOPPED = {"state": "stopped"}
+
+
+@pytest.mark.parametrize(
+    ("files", "state", "reason", "expected"),
+    [
+        ({}, "PENDING", "Priority", ("waiting", "", "7_1")),
+        ({"beat": STOPPED}, "PENDING", "BeginTime", ("waiting", "", "7_1")),
+        ({}, "PENDING", "PartitionTimeLimit", ("blocked", "", "7_1")),
+        ({}, "PENDING", "QOSMaxWallDurationPerJobLimit", ("blocked", "", "7_1")),
+        ({}, "PENDING", "launch failed requeued held", ("blocked", "", "7_1")),
+        ({}, "PENDING", "JobArrayTaskLimit", ("waiting", "", "7_1")),
+        ({}, "PENDING", "AssocGrpGRES", ("waiting", "", "7_1")),
+        ({}, "REQUEUE_HOLD", "None", ("blocked", "", "7_1")),
+        ({}, "RUNNING", "None", ("running", "", "7_1")),
+        ({"beat": ALIVE}, "RUNNING", "None", ("running", "", "7_1")),
+        ({"beat": {}}, "RUNNING", "None", ("running", "", "7_1")),
+        ({"beat": STOPPED}, "COMPLETING", "None", ("running", "", "7_1")),
+        ({"error": {"kind": "diverged"}}, "RUNNING", "None", ("failed", "diverged", "7_1")),
+        # Two copies: the one that the scheduler does not know of is at work.
+        ({"beat": ALIVE}, "PENDING", "Resources", ("running", "", "7_1")),
+    ],
+)
+def test_while_the_job_lives_the_scheduler_says_whether_it_waits_or_works(
+    submitted: Place, files: dict[str, Any], state: str, reason: str, expected: tuple[str, ...]
+) -> None:
+    assert look(submitted(**files), Job("7_1", state, reason)) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "state", "expected"),
+    [
+        ({"beat": {}}, "TIMEOUT", ("failed", "time-out", "")),
+        ({"beat": {}}, "NODE_FAIL", ("failed", "node lost", "")),
+        ({"beat": {}}, "OUT_OF_MEMORY", ("failed", "out of memory", "")),
+        ({"beat": STOPPED}, "CANCELLED", ("failed", "cancelled", "")),
+        ({}, "CANCELLED", ("failed", "cancelled", "")),
+        ({"error": {"kind": "diverged"}}, "FAILED", ("failed", "diverged", "")),
+        ({"beat": {}, "said": "exceeded memory limit"}, "FAILED", ("failed", "out of memory", "")),
+        ({"beat": {}, "said": "task 0: Killed"}, "FAILED", ("failed", "killed", "")),
+        ({"said": "No module named bench"}, "FAILED", ("failed", "error", "")),
+        ({"beat": {}}, "COMPLETED", ("lost", "", "")),
+        ({"beat": {"time": time.time() - 30}}, "NODE_FAIL", ("failed", "node lost", "")),
+        ({"beat": ALIVE}, "COMPLETED", ("running", "", "")),
+        # Somebody went on with it outside of the cluster.
+        ({"beat": {"job": "", "state": "stopped"}}, "FAILED", ("stopped", "", "")),
+    ],
+)
+def test_after_its_end_the_cause_is_named(
+    submitted: Place, files: dict[str, Any], state: str, expected: tuple[str, ...]
+) -> None:
+    assert look(submitted(**files), Job("7_1", state, "None")) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"beat": {}, "said": "*** JOB 7 ON n1 CANCELLED AT 9:00 ***"}, ("failed", "cancelled")),
+        ({"beat": {}, "said": "CANCELLED AT 9:00 DUE TO TIME LIMIT"}, ("failed", "time-out")),
+        ({"beat": {}, "said": "CANCELLED AT 9:00 DUE TO NODE FAILURE"}, ("failed", "node lost")),
+        ({"beat": {}, "said": "Detected 1 oom_kill event"}, ("failed", "out of memory")),
+        # What was said before the last start is no news.
+        ({"beat": {}, "said": f"DUE TO TIME LIMIT\n{START} again\nfine"}, ("lost", "")),
+        ({"beat": {}}, ("lost", "")),
+        ({}, ("lost", "")),
+        ({"beat": STOPPED}, ("stopped", "")),
+        ({"beat": {"time": time.time() - 30}}, ("running", "")),
+    ],
+)
+def test_a_job_that_the_scheduler_has_forgotten_is_judged_by_its_log_or_lost(
+    submitted: Place, files: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    assert look(submitted(**files))[:2] == expected
+
+
+def test_right_after_a_submission_an_empty_answer_means_to_wait(submitted: Place) -> None:
+    run = submitted(seconds_ago=5)
+    assert look(run) == ("waiting", "", NAME)
+    note = Note.of(run)
+    assert note is not None
+    assert standing(run, note, {}, "").cause == BEING_SUBMITTED
+
+
+def test_a_script_that_nobody_has_submitted_waits_without_a_job(submitted: Place) -> None:
+    assert look(submitted(by_hand=True, seconds_ago=5)) == ("waiting", "", "")
+
+
+def test_while_the_scheduler_is_silent_nothing_is_called_lost(submitted: Place) -> None:
+    assert look(submitted(), silent="no answer") == ("waiting", "", NAME)
+
+
+@pytest.fixture
+def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """`squeue(script)`: puts a squeue of this shell script on the path; returns where its calls are
+    counted."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+    def make(script: str) -> Path:
+        command = tmp_path / "bin/squeue"
+        command.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n{script}\n')
+        command.chmod(0o755)
+        return tmp_path / "calls"
+
+    return make
+
+
+def test_one_query_serves_all_jobs_for_half_a_minute(squeue: Callable[[str], Path]) -> None:
+    calls = squeue(
+        "echo 'a-1|12|0|RUNNING|None'; echo 'a-1|12|10|PENDING|a | b'; echo 'b-2|13|N/A|FAILED|x'"
+    )
+    asked = Scheduler()
+    found = asked.jobs(["b-2", "a-1"])
+    assert found == {
+        ("a-1", 0): Job("12_0", "RUNNING", "None"),
+        ("a-1", 10): Job("12_10", "PENDING", "a | b"),
+        ("b-2", 0): Job("13", "FAILED", "x"),
+    }
+    assert asked.jobs(["a-1"]) is found
+    (call,) = calls.read_text().splitlines()
+    assert "--name=a-1,b-2 " in call
+    asked.jobs(["c-3"])
+    assert len(calls.read_text().splitlines()) == 2
+    assert Scheduler().jobs([]) == {}
+
+
+def test_a_controller_that_is_away_is_told_from_a_refusal(squeue: Callable[[str], Path]) -> None:
+    squeue("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
+    asked = Scheduler()
+    assert asked.jobs(["a-1"]) == {}
+    assert "does not answer" in asked.silent
+    squeue("echo 'squeue: error: Invalid user: nobody' >&2; exit 1")
+    with pytest.raises(UserError, match="Invalid user") as refused:
+        scheduler.query(["a-1"])
+    assert not isinstance(refused.value, SchedulerSilent)
+
+
+def test_a_silent_scheduler_does_not_take_back_what_it_said(
+    squeue: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "SECONDS_BETWEEN_QUERIES", 0.0)
+    squeue("echo 'a-1|12|0|RUNNING|None'")
+    asked = Scheduler()
+    before = asked.jobs(["a-1"])
+    squeue("echo 'Socket timed out on send/recv operation' >&2; exit 1")
+    assert asked.jobs(["a-1"]) == before
+    assert asked.silent
+
+
+def test_a_job_inside_a_job_asks_for_what_it_says_alone(
+    squeue: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")
+    monkeypatch.setenv("SLURM_CONF", "kept")
+    squeue("env | grep ^SLURM_ | sed 's/=/|/; s/$/|RUNNING|RUNNING|x/' ")
+    assert list(scheduler.query(["a"])) == [("SLURM_CONF", 0)]
