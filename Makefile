@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests at a time; each computes with one thread.
+WORKERS ?= 2
 STAMP := $(VENV)/.installed
 
 .PHONY: setup demo test lint clean
@@ -23,7 +25,7 @@ demo: setup
 	$(BIN)/python -m analysis.plot figure=5 scale=quick
 
 test: setup
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses=$(WORKERS) --dist=loadgroup
 
 lint: setup
 	$(BIN)/ruff check .
