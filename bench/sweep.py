@@ -4,7 +4,7 @@ killed."""
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import run as one_run
@@ -16,6 +16,7 @@ from bench.launch import Inline, Launcher, LocalPool, place_arguments
 from bench.plan import Planned, count, plan
 from bench.progress import log_path
 from bench.settings import command, keys_of, only, parse, typed, words
+from bench.status import StatusOptions
 from bench.store import RunFolder, Store
 from bench.sweep_options import SweepOptions, check_retry, chosen_launcher, is_wanted
 from bench.table import Standing, console, summary, table
@@ -69,13 +70,18 @@ def main(argv: list[str]) -> int:
     ]
     if not options.dry_run:
         make_folder(Path(place.results_root), "results folder")
-    sweep = Sweep(grid, planned, to_do, options, place, scheduler, figure_command(grid, argv))
+    commands = (figure_command(grid, argv), status_command(argv))
+    sweep = Sweep(grid, planned, to_do, options, place, scheduler, *commands)
     return sweep.on_slurm(profile) if launcher == "slurm" else sweep.here(launcher)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid, and what of it is to be made."""
+    """A grid, and what of it is to be made.
+
+    Attributes:
+        figure, status: commands that draw what was made, and tell how it stands.
+    """
 
     grid: Grid
     planned: list[Planned]
@@ -84,6 +90,7 @@ class Sweep:
     place: Place
     scheduler: Scheduler
     figure: str
+    status: str
 
     def look(self) -> list[Standing]:
         """How all its runs stand now."""
@@ -156,7 +163,7 @@ class Sweep:
         else:
             self.tell_that_nothing_is_left()
         if self.options.batch or not self.options.wait:
-            print(f"how they stand: python -m bench.status grid={self.options.grid} ...")
+            print(f"how they stand: {self.status}")
             return 0
         return self.wait()
 
@@ -243,13 +250,22 @@ def agreed(grid: Grid, jobs: Sequence[str], sure: bool) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-def figure_command(grid: Grid, argv: list[str]) -> str:
+def figure_command(grid: Grid, argv: Sequence[str]) -> str:
     """The command that draws what a sweep with the arguments `argv` has made."""
-    own = {item.name for item in fields(SweepOptions)} - {"scale"} | {"seed"}
-    own |= set(keys_of(Place, Profile)) - {"results_root"}
-    kept = [text for text in argv if text.partition("=")[0].partition(".")[0] not in own]
     figure = grid.figures[0] if grid.figures else "..."
+    kept = [text for text in what_is_run(argv, "scale") if not text.startswith("seed=")]
     return " ".join(["python -m analysis.plot", f"figure={figure}", *kept])
+
+
+def status_command(argv: Sequence[str]) -> str:
+    """The command that tells how the runs of a sweep with the arguments `argv` stand."""
+    return " ".join(["python -m bench.status", *what_is_run(argv, *keys_of(StatusOptions))])
+
+
+def what_is_run(argv: Sequence[str], *options: str) -> list[str]:
+    """Those of the arguments that say which runs are meant, and some of the sweep's options."""
+    left_out = set(keys_of(SweepOptions, Place, Profile)) - {"results_root", *options}
+    return [text for text in argv if text.partition("=")[0].partition(".")[0] not in left_out]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Grids on a real SLURM, sent once and finished once, with the figures of the local launcher."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bench import source
 from slurm.lab import Lab
 from slurm.lab.processes import wait_until
 
@@ -63,6 +65,13 @@ def test_nine_runs_as_an_array_give_the_figures_of_the_local_launcher(
         drawn_from = tmp_path.glob(f"{root}-figures/*.csv")
         tables.append({path.name: path.read_text() for path in drawn_from})
     assert tables[0] == tables[1] != {}
+
+    (told,) = [line for line in sent.stdout.splitlines() if line.startswith("next: ")]
+    assert told == " ".join(["next: python -m analysis.plot figure=5", *tiny])
+    folder = next((tmp_path / "results/slurm").glob("window_ablation-*"))
+    record = json.loads((folder / "submission.json").read_text())
+    assert {key: record[key] for key in source.commit()} == source.commit()
+    assert all(path.stat().st_size < 2000 for path in folder.glob("*.pkl"))
 
     again = command("bench.sweep", *grid, PROFILE)
     assert "nothing is left to do; next: python -m analysis.plot figure=5" in again.stdout
