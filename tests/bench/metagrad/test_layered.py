@@ -199,6 +199,16 @@ def test_stored_steps_give_the_bits_of_recomputed_ones(
     assert torch.equal(answer.labels, expected.labels)
 
 
+@pytest.mark.parametrize("kind", [LayerDerivatives, AutogradDerivatives])
+def test_weights_are_not_counted_among_the_activations(
+    kind: Callable[[FlatNetwork], LayerDerivatives | AutogradDerivatives],
+) -> None:
+    flat = FlatNetwork(nn.Sequential(nn.Flatten(), nn.Linear(128, 500), nn.Linear(500, CLASSES)))
+    theta = float64(sum(flat.sizes), seed=1)
+    batch = float64(1, 2, 8, 8, seed=2), float64(1, CLASSES, seed=3)
+    assert 0 < kind(flat).linearization_bytes(theta, *batch) < theta.nbytes / 10
+
+
 @pytest.mark.parametrize("images_at_once", [1, 2, 4, 5])
 @pytest.mark.parametrize("network", ["convnet", "smooth"])
 def test_the_parts_of_a_batch_have_no_effect_beyond_rounding(
