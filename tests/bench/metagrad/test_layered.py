@@ -13,6 +13,7 @@ from bench.metagrad import (
     MetaGradient,
     Problem,
     make_derivatives,
+    mean_loss,
 )
 from bench.metagrad.derivatives import AutogradDerivatives
 from bench.metagrad.flat import FlatNetwork
@@ -223,6 +224,25 @@ def test_the_parts_of_a_batch_have_no_effect_beyond_rounding(
     answer = engine.meta_gradient(problem, Window(1, 5), *target)
     whole = ExactEngine(images_at_once=100).meta_gradient(problem, Window(1, 5), *target)
     assert error(answer, whole) < 1e-9
+
+
+def test_a_part_is_not_much_smaller_than_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = FlatNetwork(nn.Sequential(nn.Flatten(), nn.Linear(128, 50), nn.Linear(50, CLASSES)))
+    theta = float64(sum(flat.sizes), seed=1)
+    batch = float64(200, 2, 8, 8, seed=2), float64(200, CLASSES, seed=3)
+    derivatives = LayerDerivatives(flat)
+    n_bytes = derivatives.linearization_bytes(theta, *(part[:1].clone() for part in batch))
+    sizes: list[int] = []
+
+    def noting(theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        sizes.append(len(images))
+        return LayerDerivatives.gradient(derivatives, theta, images, labels)
+
+    monkeypatch.setattr(derivatives, "gradient", noting)
+    monkeypatch.setitem(mean_loss.PART_BYTES, "cpu", 1)
+    MeanLoss(derivatives).gradient(theta, *batch)
+    assert len(sizes) > 1
+    assert 3 * theta.nbytes < sizes[0] * n_bytes <= 4 * theta.nbytes
 
 
 def test_an_overflow_is_not_turned_into_a_number() -> None:
