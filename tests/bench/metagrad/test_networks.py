@@ -61,7 +61,7 @@ def test_the_layers_derivatives_equal_autograd(network: nn.Module) -> None:
     for part, expected in pairs:
         assert part.shape == expected.shape
         assert expected.norm() > 0
-        assert (part - expected).norm() <= 1e-11 * expected.norm()
+        assert (part - expected).norm() <= 1e-12 * expected.norm()
 
 
 @pytest.mark.parametrize("network", ARCHITECTURES, indirect=True)
