@@ -138,7 +138,8 @@ def remedies(config: RunConfig, place: Place) -> str:
         helps.append("engine=exact")
     elif place.activation_memory not in ("auto", "0"):
         helps.append("activation_memory=0")
-    helps += ["a smaller target_batch or width", "another device"]
+    size = "width" if config.width else "window_size"
+    helps += [f"a smaller target_batch or {size}", "another device"]
     return f"try {', '.join(helps)} ({ALL_THE_SAME})"
 
 

@@ -107,6 +107,7 @@ class AutogradDerivatives:
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             self.linearize(theta, images, labels)
+        storages.pop(theta.untyped_storage().data_ptr(), None)  # the weights are views of it
         return sum(storages.values())
 
 

@@ -15,6 +15,8 @@ from bench.metagrad.derivatives import Derivatives, Linearization
 # Activations of a part. On a CPU: what an L3 cache holds. On a GPU: little beside its memory, and
 # enough to keep it busy. Constants, not what is free just now: other parts round differently.
 PART_BYTES = {"cpu": 48 << 20, "cuda": 2 << 30}
+# Every part also costs passes over tensors like θ, so it may have this many times θ's memory.
+PARTS_OUTWEIGH_THETA = 4
 
 
 class MeanLoss:
@@ -75,7 +77,8 @@ class MeanLoss:
             parts = -(-count * directions // self.images_at_once)
         else:
             n_bytes = self.linearization_bytes(theta, images, labels) * directions
-            parts = -(-n_bytes // PART_BYTES.get(images.device.type, PART_BYTES["cpu"]))
+            part_bytes = PART_BYTES.get(images.device.type, PART_BYTES["cpu"])
+            parts = -(-n_bytes // max(part_bytes, PARTS_OUTWEIGH_THETA * theta.nbytes))
         size = -(-count // min(parts, count))
         return zip(images.split(size), labels.split(size), strict=True)
 

@@ -13,6 +13,7 @@ from bench.metagrad import (
     MetaGradient,
     Problem,
     make_derivatives,
+    mean_loss,
 )
 from bench.metagrad.derivatives import AutogradDerivatives
 from bench.metagrad.flat import FlatNetwork
@@ -53,6 +54,18 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         nn.Linear(3 * 1 * 2, 5),
         nn.ReLU(),
         nn.Linear(5, CLASSES),
+    ),
+    "max_pools": lambda: nn.Sequential(
+        nn.Conv2d(2, 3, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.GroupNorm(3, 3),
+        nn.MaxPool2d((3, 2), stride=(2, 1), padding=1, ceil_mode=True),
+        nn.Flatten(),
+        nn.Linear(3 * 3 * 5, CLASSES),
+    ),
+    "max_pool_first": lambda: nn.Sequential(
+        nn.MaxPool2d(2, stride=1, dilation=3), nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(48, 3)
     ),
     "norm_first": lambda: nn.Sequential(
         nn.GroupNorm(2, 2), nn.ReLU(), nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(108, CLASSES)
@@ -95,10 +108,38 @@ def close(ours: Tensor, theirs: Tensor) -> bool:
     return bool((ours - theirs).norm() <= 1e-12 * theirs.norm())
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_a_tie_in_a_max_pool_is_won_by_the_pixel_that_torch_takes(
+    layout: torch.memory_format,
+) -> None:
+    network = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 3))
+    flat = FlatNetwork(network)
+    theta = float64(sum(flat.sizes), seed=1)
+    images = float64(4, 2, 8, 8, seed=2).round()
+    windows = images.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
+    tied = (windows == windows.amax(-1, keepdim=True)).sum(-1) > 1
+    assert tied.double().mean() > 0.3
+    batch, moved = (images, float64(4, 3, seed=3).exp()), float64(2, len(theta), seed=4)
+    ours, theirs = (
+        derivatives.linearize(theta, *batch).product(moved)[1]
+        for derivatives in (LayerDerivatives(flat, layout=layout), AutogradDerivatives(flat))
+    )
+    assert torch.equal(ours == 0, theirs == 0)
+    assert close(ours, theirs)
+
+
+def test_a_max_pool_hands_on_nan() -> None:
+    derivatives = make_derivatives(nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 1)))
+    images = torch.zeros(1, 1, 4, 4)
+    images[0, 0, 2, 1] = torch.nan
+    assert derivatives.logits(torch.ones(5), images).isnan().all()
+
+
 @pytest.mark.parametrize(
     "layer",
     [
         nn.Tanh(),
+        nn.MaxPool2d(2, return_indices=True),
         nn.GroupNorm(1, 2),
         nn.GroupNorm(2, 2, affine=False),
         nn.AvgPool2d(2, ceil_mode=True),
@@ -159,6 +200,16 @@ def test_stored_steps_give_the_bits_of_recomputed_ones(
     assert torch.equal(answer.labels, expected.labels)
 
 
+@pytest.mark.parametrize("kind", [LayerDerivatives, AutogradDerivatives])
+def test_weights_are_not_counted_among_the_activations(
+    kind: Callable[[FlatNetwork], LayerDerivatives | AutogradDerivatives],
+) -> None:
+    flat = FlatNetwork(nn.Sequential(nn.Flatten(), nn.Linear(128, 500), nn.Linear(500, CLASSES)))
+    theta = float64(sum(flat.sizes), seed=1)
+    batch = float64(1, 2, 8, 8, seed=2), float64(1, CLASSES, seed=3)
+    assert 0 < kind(flat).linearization_bytes(theta, *batch) < theta.nbytes / 10
+
+
 @pytest.mark.parametrize("images_at_once", [1, 2, 4, 5])
 @pytest.mark.parametrize("network", ["convnet", "smooth"])
 def test_the_parts_of_a_batch_have_no_effect_beyond_rounding(
@@ -173,6 +224,25 @@ def test_the_parts_of_a_batch_have_no_effect_beyond_rounding(
     answer = engine.meta_gradient(problem, Window(1, 5), *target)
     whole = ExactEngine(images_at_once=100).meta_gradient(problem, Window(1, 5), *target)
     assert error(answer, whole) < 1e-9
+
+
+def test_a_part_is_not_much_smaller_than_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = FlatNetwork(nn.Sequential(nn.Flatten(), nn.Linear(128, 50), nn.Linear(50, CLASSES)))
+    theta = float64(sum(flat.sizes), seed=1)
+    batch = float64(200, 2, 8, 8, seed=2), float64(200, CLASSES, seed=3)
+    derivatives = LayerDerivatives(flat)
+    n_bytes = derivatives.linearization_bytes(theta, *(part[:1].clone() for part in batch))
+    sizes: list[int] = []
+
+    def noting(theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        sizes.append(len(images))
+        return LayerDerivatives.gradient(derivatives, theta, images, labels)
+
+    monkeypatch.setattr(derivatives, "gradient", noting)
+    monkeypatch.setitem(mean_loss.PART_BYTES, "cpu", 1)
+    MeanLoss(derivatives).gradient(theta, *batch)
+    assert len(sizes) > 1
+    assert 3 * theta.nbytes < sizes[0] * n_bytes <= 4 * theta.nbytes
 
 
 def test_an_overflow_is_not_turned_into_a_number() -> None:
