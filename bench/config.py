@@ -37,8 +37,8 @@ class RunConfig:
     # --- what is compared
     method: str = setting(
         "rat_bptt",
-        "where the window lies: bptt, t_bptt, r_bptt, rat_bptt, forward_window, backward_window,"
-        " or your own as package.module:Class",
+        "where the window lies: bptt, t_bptt, r_bptt, rat_bptt, early_rat_bptt, forward_window,"
+        " backward_window, growing_bptt, or your own as package.module:Class",
     )
     window_size: int = setting(80, "inner steps that the gradient flows through")
     unroll_length: int = setting(250, "longest trajectory, in inner steps (the paper's N)")
