@@ -149,6 +149,36 @@ def test_the_recorded_norms_are_those_of_the_gradient(config: RunConfig, digits:
     assert record.outer_loss == pytest.approx(gradient.outer_loss.item())
 
 
+@pytest.mark.parametrize("learn_labels", [False, True])
+def test_under_unit_norm_the_gradient_that_is_applied_has_norm_one(
+    config: RunConfig, digits: TargetSet, learn_labels: bool
+) -> None:
+    config = replace(config, conditioner="unit_norm", learn_labels=learn_labels)
+    distillation = Distillation(config, digits)
+    learned = [distillation.images, distillation.labels][: 1 + learn_labels]
+    for _ in range(3):
+        record = distillation.outer_step()
+        assert abs(record.gradient_norm - 1) > 1e-3
+        applied = [part.grad.flatten() for part in learned if part.grad is not None]
+        assert len(applied) == len(learned)
+        assert torch.cat(applied).norm().item() == pytest.approx(1, rel=1e-5)
+
+
+def test_clipping_at_1_05_bounds_the_gradient_that_is_applied(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    distillation = Distillation(replace(config, clip_ratio=1.05), digits)
+    average, clipped = None, 0
+    for _ in range(12):
+        norm = distillation.outer_step().gradient_norm
+        average = norm if average is None else 0.9 * average + 0.1 * norm
+        gradient = distillation.images.grad
+        assert gradient is not None
+        assert gradient.norm().item() == pytest.approx(min(norm, 1.05 * average), rel=1e-4)
+        clipped += norm > 1.06 * average
+    assert clipped
+
+
 def test_the_norm_of_the_whole_gradient_counts_learned_labels() -> None:
     gradient = MetaGradient(torch.full((4,), 1.5), torch.full((1,), 4.0), torch.zeros(()))
     assert whole_norm(gradient).item() == 5.0
@@ -192,8 +222,14 @@ def test_a_run_whose_gradients_stay_not_finite_has_diverged(
         recorded(distillation, MAX_STEPS_NOT_FINITE + 1)
 
 
-def test_inner_batches_hold_the_asked_classes_and_images(config: RunConfig) -> None:
-    config = replace(config, ipc=4, inner_classes=3, inner_ipc=2)
+# The last two are those of CIFAR-100 (one image of each class) and Tiny-ImageNet (one image each of
+# some of the classes), on ten classes.
+@pytest.mark.parametrize(("inner_classes", "inner_ipc"), [(3, 2), (0, 1), (5, 1)])
+def test_inner_batches_hold_the_asked_classes_and_images(
+    config: RunConfig, inner_classes: int, inner_ipc: int
+) -> None:
+    config = replace(config, ipc=4, inner_classes=inner_classes, inner_ipc=inner_ipc)
+    asked = inner_classes or 10
     images = torch.arange(40.0)[:, None, None, None].expand(40, 1, 2, 2)
     labels = torch.eye(10).repeat_interleave(4, dim=0)
     batches = InnerBatches(config, 10, "none", "inner", (0,))
@@ -201,9 +237,9 @@ def test_inner_batches_hold_the_asked_classes_and_images(config: RunConfig) -> N
     for t in range(60):
         batch_images, batch_labels = batches(t, images, labels)
         counts = batch_labels.sum(dim=0)
-        assert sorted(counts.tolist()) == [0.0] * 7 + [2.0] * 3
+        assert sorted(counts.tolist()) == [0.0] * (10 - asked) + [inner_ipc] * asked
         numbers = batch_images[:, 0, 0, 0]
-        assert len(set(numbers.tolist())) == 6
+        assert len(set(numbers.tolist())) == asked * inner_ipc
         assert torch.equal((numbers // 4).long(), batch_labels.argmax(dim=1))
         again, _ = batches(t, images, labels)
         assert torch.equal(again, batch_images)
