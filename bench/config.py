@@ -27,6 +27,7 @@ AUGMENTATIONS = ("none", "flip", "rotate", "flip_or_rotate")
 DATASETS = ("digits", "cifar10", "cifar100")
 ARCHITECTURES = ("convnet",)
 ENGINES = ("exact", "higher")
+OUTER_LOSSES = ("cross_entropy", "mse")
 PRECISIONS = ("float32", "tf32", "bf16", "float64")
 
 
@@ -112,6 +113,12 @@ class RunConfig:
         "numbers in which meta-gradients are computed; tf32 and bf16 round the inputs of"
         " convolutions and linear layers",
         PRECISIONS,
+    )
+    outer_loss: str = setting(
+        "cross_entropy",
+        "loss of the target batch; mse: of the logits, to the one-hot labels. The inner loss is the"
+        " cross-entropy always",
+        OUTER_LOSSES,
     )
     outer_steps: int = setting(20000, "updates of the distilled set", minimum=1)
     outer_lr: float = setting(0.001, "learning rate of the outer Adam")

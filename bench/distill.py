@@ -20,7 +20,7 @@ from bench.batches import InnerBatches, make_inner_optimizer, target_batch
 from bench.config import RunConfig
 from bench.data import TargetSet
 from bench.ingredients import make_network
-from bench.metagrad import MetaGradient, Problem, make_engine, normalized_variance
+from bench.metagrad import OUTER_LOSSES, MetaGradient, Problem, make_engine, normalized_variance
 from bench.networks import initial_parameters
 from bench.randomness import derive_seed, python_random, torch_generator
 from bench.replicas import ALONE, Team
@@ -40,7 +40,7 @@ class OuterStep:
 
     Attributes:
         step: counts from 0.
-        outer_loss: mean cross-entropy of the target batch at θ_stop; the mean over replicas.
+        outer_loss: the configuration's, of the target batch at θ_stop; the mean over replicas.
         window_start, window_stop: the window, in inner steps.
         gradient_norm: norm of the whole meta-gradient (the replicas' mean), before the conditioner.
         image_gradient_norm: mean over images of the norm of each image's gradient (likewise);
@@ -200,6 +200,7 @@ class Distillation:
                 steps=self._window(self.step).stop,
             ),
             config.learn_labels,
+            OUTER_LOSSES[config.outer_loss],
         )
 
     def _update(self, gradient: MetaGradient, factor: float) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bench.batches import InnerBatches, target_batch
 from bench.config import RunConfig
 from bench.data import TargetSet, load_target_set
 from bench.distill import MAX_STEPS_NOT_FINITE, Distillation, Diverged, whole_norm
+from bench.evaluation import evaluate
 from bench.grids import single_run
-from bench.metagrad import MetaGradient
+from bench.metagrad import MetaGradient, make_derivatives
 from bench.settings import parse
 from methods import Window
 
@@ -245,6 +247,37 @@ def test_inner_batches_hold_the_asked_classes_and_images(
         assert torch.equal(again, batch_images)
         seen |= set(numbers.tolist())
     assert len(seen) == 40
+
+
+def test_the_outer_loss_is_that_of_the_configuration(config: RunConfig, digits: TargetSet) -> None:
+    distillation = Distillation(replace(config, outer_loss="mse"), digits)
+    cross_entropy = Distillation(config, digits)
+    assert distillation.normalized_variance() != cross_entropy.normalized_variance()
+    window, batch = distillation._window(0), target_batch(config, digits.train, 0)
+    network = make_derivatives(distillation.network)
+    problem = distillation._problem()
+    theta = network.flatten(problem.parameters)
+    state = problem.optimizer.initial_state(theta)
+    for t in range(window.stop):
+        gradient, _ = network.gradient(
+            theta, *problem.inner_batch(t, problem.images, problem.labels)
+        )
+        theta, state = problem.optimizer.step(theta, gradient / len(problem.images), state, t)
+    one_hot = F.one_hot(batch[1], 10).to(batch[0])
+    expected = F.mse_loss(network.logits(theta, batch[0]), one_hot).item()
+    assert distillation.outer_step().outer_loss == pytest.approx(expected, rel=1e-4)
+    assert cross_entropy.outer_step().outer_loss != pytest.approx(expected, rel=1e-2)
+
+
+def test_fresh_networks_are_trained_alike_whatever_the_outer_loss(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    images, labels = Distillation(config, digits).images, Distillation(config, digits).labels
+    tests = [
+        evaluate(changed, digits, images, labels, networks=2, steps=[5], purpose="test").test
+        for changed in (config, replace(config, outer_loss="mse"))
+    ]
+    assert torch.equal(*tests)
 
 
 def test_windows_reach_the_engine_as_the_method_names_them(
