@@ -65,6 +65,12 @@ class RunConfig:
     zca: bool = setting(True, "whiten the images with regularised ZCA (C.1)")
     zca_lambda: float = setting(0.1, "regularisation of ZCA, in mean eigenvalues")
     ipc: int = setting(10, "distilled images per class", minimum=1)
+    init: str = setting(
+        "noise",
+        "initial distilled images: standard normal noise, or real training images of each class;"
+        " either way scaled to norm 1",
+        ("noise", "real"),
+    )
     learn_labels: bool = setting(False, "optimise the labels too")
     target_batch: int = setting(
         5000, "target images per outer step; at most the training set", minimum=1

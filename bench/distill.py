@@ -20,6 +20,7 @@ from bench.batches import InnerBatches, make_inner_optimizer, target_batch
 from bench.config import RunConfig
 from bench.data import TargetSet
 from bench.ingredients import make_network
+from bench.initial import initial_images, initial_labels
 from bench.metagrad import OUTER_LOSSES, MetaGradient, Problem, make_engine, normalized_variance
 from bench.networks import initial_parameters
 from bench.randomness import derive_seed, python_random, torch_generator
@@ -245,18 +246,3 @@ def whole_norm(gradient: MetaGradient) -> Tensor:
     if gradient.labels is not None:
         square = square + gradient.labels.square().sum()
     return square.sqrt()
-
-
-def initial_images(config: RunConfig, target_set: TargetSet) -> Tensor:
-    """Standard normal images, each scaled to L2 norm 1 (C.1), [classes*ipc, C, H, W]."""
-    count = len(target_set.classes) * config.ipc
-    generator = torch_generator(config.seed, "distilled_images")
-    images = torch.randn(count, *target_set.image_shape, generator=generator)
-    images /= images.flatten(1).norm(dim=1)[:, None, None, None]
-    return images.to(target_set.train.images)
-
-
-def initial_labels(config: RunConfig, target_set: TargetSet) -> Tensor:
-    """One-hot labels, class by class, [classes*ipc, classes]."""
-    one_hot = torch.eye(len(target_set.classes)).repeat_interleave(config.ipc, dim=0)
-    return one_hot.to(target_set.train.images)
