@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 
 # What other rooms offer, named here because this room lies below them; a test compares.
 AUGMENTATIONS = ("none", "flip", "rotate", "flip_or_rotate")
-DATASETS = ("digits", "cifar10", "cifar100")
+DATASETS = ("digits", "cifar10", "cifar100", "cub200", "tiny_imagenet")
 ARCHITECTURES = ("convnet",)
 ENGINES = ("exact", "higher")
 OUTER_LOSSES = ("cross_entropy", "mse")
