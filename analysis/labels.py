@@ -13,6 +13,8 @@ METHOD_NAMES = {
     "rat_bptt": "RaT-BPTT",
     "forward_window": "Forward moving",
     "backward_window": "Backward moving",
+    "early_rat_bptt": "RaT-BPTT (early)",
+    "growing_bptt": "BPTT-Increasing Windows",
 }
 
 

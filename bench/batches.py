@@ -12,6 +12,7 @@ from torch import Tensor
 from bench.config import RunConfig
 from bench.data import augment
 from bench.data.target_set import Split
+from bench.errors import UserError
 from bench.metagrad import SGD, Adam, InnerOptimizer
 from bench.randomness import torch_generator
 
@@ -106,6 +107,23 @@ def target_batch(config: RunConfig, split: Split, outer_step: int) -> tuple[Tens
         draw = augment.draw(config.augment_target, size, generator)
         images = augment.apply(images, draw.to(images.device))
     return images, labels
+
+
+def images_of_each_class(
+    split: Split, classes: int, count: int, generator: torch.Generator
+) -> Tensor:
+    """Positions in a split of `count` images of each class, class by class, [classes*count], drawn
+    without replacement.
+
+    Raises:
+        UserError: some class has fewer.
+    """
+    labels = split.labels.cpu()
+    shuffled = torch.randperm(len(split), generator=generator)
+    by_class = [shuffled[labels[shuffled] == c][:count] for c in range(classes)]
+    if min(map(len, by_class)) < count:
+        raise UserError(f"ipc={count}: some class has fewer training images")
+    return torch.cat(by_class)
 
 
 def make_inner_optimizer(config: RunConfig) -> InnerOptimizer:

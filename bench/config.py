@@ -24,10 +24,11 @@ SCHEMA_VERSION = 1
 
 # What other rooms offer, named here because this room lies below them; a test compares.
 AUGMENTATIONS = ("none", "flip", "rotate", "flip_or_rotate")
-DATASETS = ("digits", "cifar10", "cifar100")
+DATASETS = ("digits", "cifar10", "cifar100", "cub200", "tiny_imagenet")
 SIZED_ARCHITECTURES = ("convnet", "wide_convnet")
 ARCHITECTURES = (*SIZED_ARCHITECTURES, "alexnet", "alexnet_avgpool", "vgg11", "resnet18")
 ENGINES = ("exact", "higher")
+OUTER_LOSSES = ("cross_entropy", "mse")
 PRECISIONS = ("float32", "tf32", "bf16", "float64")
 
 
@@ -38,8 +39,8 @@ class RunConfig:
     # --- what is compared
     method: str = setting(
         "rat_bptt",
-        "where the window lies: bptt, t_bptt, r_bptt, rat_bptt, forward_window, backward_window,"
-        " or your own as package.module:Class",
+        "where the window lies: bptt, t_bptt, r_bptt, rat_bptt, early_rat_bptt, forward_window,"
+        " backward_window, growing_bptt, or your own as package.module:Class",
     )
     window_size: int = setting(80, "inner steps that the gradient flows through")
     unroll_length: int = setting(250, "longest trajectory, in inner steps (the paper's N)")
@@ -68,6 +69,12 @@ class RunConfig:
     zca: bool = setting(True, "whiten the images with regularised ZCA (C.1)")
     zca_lambda: float = setting(0.1, "regularisation of ZCA, in mean eigenvalues")
     ipc: int = setting(10, "distilled images per class", minimum=1)
+    init: str = setting(
+        "noise",
+        "initial distilled images: standard normal noise, or real training images of each class;"
+        " either way scaled to norm 1",
+        ("noise", "real"),
+    )
     learn_labels: bool = setting(False, "optimise the labels too")
     target_batch: int = setting(
         5000, "target images per outer step; at most the training set", minimum=1
@@ -123,6 +130,12 @@ class RunConfig:
         "numbers in which meta-gradients are computed; tf32 and bf16 round the inputs of"
         " convolutions and linear layers",
         PRECISIONS,
+    )
+    outer_loss: str = setting(
+        "cross_entropy",
+        "loss of the target batch; mse: of the logits, to the one-hot labels. The inner loss is the"
+        " cross-entropy always",
+        OUTER_LOSSES,
     )
     outer_steps: int = setting(20000, "updates of the distilled set", minimum=1)
     outer_lr: float = setting(0.001, "learning rate of the outer Adam")

@@ -20,7 +20,8 @@ from bench.batches import InnerBatches, make_inner_optimizer, target_batch
 from bench.config import RunConfig
 from bench.data import TargetSet
 from bench.ingredients import make_network
-from bench.metagrad import MetaGradient, Problem, make_engine, normalized_variance
+from bench.initial import initial_images, initial_labels
+from bench.metagrad import OUTER_LOSSES, MetaGradient, Problem, make_engine, normalized_variance
 from bench.networks import initial_parameters
 from bench.randomness import derive_seed, python_random, torch_generator
 from bench.replicas import ALONE, Team
@@ -40,7 +41,7 @@ class OuterStep:
 
     Attributes:
         step: counts from 0.
-        outer_loss: mean cross-entropy of the target batch at θ_stop; the mean over replicas.
+        outer_loss: the configuration's, of the target batch at θ_stop; the mean over replicas.
         window_start, window_stop: the window, in inner steps.
         gradient_norm: norm of the whole meta-gradient (the replicas' mean), before the conditioner.
         image_gradient_norm: mean over images of the norm of each image's gradient (likewise);
@@ -200,6 +201,7 @@ class Distillation:
                 steps=self._window(self.step).stop,
             ),
             config.learn_labels,
+            OUTER_LOSSES[config.outer_loss],
         )
 
     def _update(self, gradient: MetaGradient, factor: float) -> None:
@@ -244,18 +246,3 @@ def whole_norm(gradient: MetaGradient) -> Tensor:
     if gradient.labels is not None:
         square = square + gradient.labels.square().sum()
     return square.sqrt()
-
-
-def initial_images(config: RunConfig, target_set: TargetSet) -> Tensor:
-    """Standard normal images, each scaled to L2 norm 1 (C.1), [classes*ipc, C, H, W]."""
-    count = len(target_set.classes) * config.ipc
-    generator = torch_generator(config.seed, "distilled_images")
-    images = torch.randn(count, *target_set.image_shape, generator=generator)
-    images /= images.flatten(1).norm(dim=1)[:, None, None, None]
-    return images.to(target_set.train.images)
-
-
-def initial_labels(config: RunConfig, target_set: TargetSet) -> Tensor:
-    """One-hot labels, class by class, [classes*ipc, classes]."""
-    one_hot = torch.eye(len(target_set.classes)).repeat_interleave(config.ipc, dim=0)
-    return one_hot.to(target_set.train.images)

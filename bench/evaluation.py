@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.batches import InnerBatches, make_inner_optimizer
+from bench.batches import InnerBatches, images_of_each_class, make_inner_optimizer
 from bench.config import RunConfig
 from bench.data import TargetSet
 from bench.data.target_set import Split
-from bench.errors import UserError
 from bench.ingredients import make_network
 from bench.metagrad import MeanLoss, make_derivatives, networks_at_once, stacked_derivatives
 from bench.networks import initial_parameters
@@ -116,16 +115,11 @@ def evaluate_real_images(
 
 def _real_images(config: RunConfig, target_set: TargetSet, k: int) -> tuple[Tensor, Tensor]:
     """`ipc` training images a class, and their labels, drawn for network `k`."""
-    labels_of_train = target_set.train.labels.cpu()
-    classes = len(target_set.classes)
+    train, classes = target_set.train, len(target_set.classes)
     generator = torch_generator(config.seed, "real_images", k)
-    shuffled = torch.randperm(len(target_set.train), generator=generator)
-    by_class = [shuffled[labels_of_train[shuffled] == c][: config.ipc] for c in range(classes)]
-    chosen = torch.cat(by_class)
-    if len(chosen) < classes * config.ipc:
-        raise UserError(f"ipc={config.ipc}: some class has fewer training images")
-    images = target_set.train.images[chosen.to(target_set.train.images.device)]
-    return images, F.one_hot(labels_of_train[chosen], classes).to(images)
+    chosen = images_of_each_class(train, classes, config.ipc, generator).to(train.labels.device)
+    images = train.images[chosen]
+    return images, F.one_hot(train.labels[chosen], classes).to(images)
 
 
 # --- training

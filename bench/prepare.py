@@ -33,11 +33,13 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from bench.data import download, find_source
+    from bench.data import DATASETS, download, find_source
     from bench.ingredients import load_data
 
     data_root = Path(place.data_root).expanduser()
-    if options.download and find_source(config.dataset, data_root) is None:
+    missing = find_source(config.dataset, data_root) is None
+    # What torchvision does not have is refused below, with what to fetch by hand.
+    if options.download and missing and DATASETS[config.dataset].torchvision:
         print(f"downloading {config.dataset} to {data_root} ...", flush=True)
         download(config.dataset, make_folder(data_root, "data folder"))
     started = time.perf_counter()

@@ -10,10 +10,12 @@ from typing import Any
 
 from methods.bptt import BPTT
 from methods.conditioning import CONDITIONERS, Conditioner, make_conditioner
+from methods.growing import GrowingBPTT
 from methods.moving import BackwardWindow, ForwardWindow
 from methods.random_length import RandomLengthBPTT
 from methods.random_truncated import RandomTruncatedBPTT
 from methods.truncated import TruncatedBPTT
+from methods.weighted import EarlyRandomTruncatedBPTT
 from methods.window import Method, StatelessMethod, Window
 
 METHODS: dict[str, type] = {
@@ -21,8 +23,10 @@ METHODS: dict[str, type] = {
     "t_bptt": TruncatedBPTT,
     "r_bptt": RandomLengthBPTT,
     "rat_bptt": RandomTruncatedBPTT,
+    "early_rat_bptt": EarlyRandomTruncatedBPTT,
     "forward_window": ForwardWindow,
     "backward_window": BackwardWindow,
+    "growing_bptt": GrowingBPTT,
 }
 
 __all__ = [

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.readers import Decoded, hash_files
+from bench.data.readers import Decoded, hash_files, image_errors_named
 from bench.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
@@ -118,11 +117,10 @@ def _decode_image(member: _Member, where: str, read: Callable[[str], bytes]) -> 
     """One image as `[H, W, C]`: one channel for grey files, else red, green, blue."""
     from PIL import Image
 
-    damaged = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, zlib.error)
-    try:
-        with Image.open(io.BytesIO(read(member.path))) as image:
-            if image.mode not in _MODES:
-                raise ValueError(f"its pixel format {image.mode} is not 8-bit grey or colour")
-            return np.atleast_3d(np.asarray(image if image.mode == "L" else image.convert("RGB")))
-    except (*damaged, zipfile.BadZipFile, Image.DecompressionBombError) as error:
-        raise UserError(f"{where}: cannot read the image {member.path} ({error})") from error
+    with (
+        image_errors_named(where, member.path),
+        Image.open(io.BytesIO(read(member.path))) as image,
+    ):
+        if image.mode not in _MODES:
+            raise ValueError(f"its pixel format {image.mode} is not 8-bit grey or colour")
+        return np.atleast_3d(np.asarray(image if image.mode == "L" else image.convert("RGB")))

@@ -6,7 +6,10 @@ This file holds the interface and the official packagings; `class_folders.py` ho
 import hashlib
 import importlib.util
 import warnings
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -127,6 +130,18 @@ def torchvision_dataset(class_name: str) -> Any:
             "installed torch, or provide the images as a zip of class folders"
         ) from error
     return getattr(datasets, class_name)
+
+
+@contextmanager
+def image_errors_named(where: object, name: str) -> Iterator[None]:
+    """Whatever reading an image fails with becomes a UserError that names it."""
+    from PIL import Image
+
+    damaged = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, zlib.error)
+    try:
+        yield
+    except (*damaged, zipfile.BadZipFile, Image.DecompressionBombError) as error:
+        raise UserError(f"{where}: cannot read the image {name} ({error})") from error
 
 
 def hash_files(paths: Sequence[Path], root: Path | None = None) -> str:

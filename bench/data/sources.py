@@ -1,6 +1,7 @@
 """Raw images of the known data sets: found where they lie, decoded once, cached, fingerprinted."""
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,13 +9,32 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.data.archives import Files
 from bench.data.cache import Stored, load_or_build
 from bench.data.class_folders import ClassFolders, ClassZip
+from bench.data.official import Cub200, TinyImageNet, find_files
 from bench.data.order import balanced_order, fingerprint
 from bench.data.readers import BundledDigits, Reader, TorchvisionFiles, torchvision_dataset
 from bench.errors import UserError
 
 _CACHE_VERSION = 1  # of the decoding, the order and the layout of the cached file
+
+
+@dataclass(frozen=True)
+class Official:
+    """The packaging that a data set's authors publish, which nothing here fetches.
+
+    Attributes:
+        folder: its name unpacked.
+        archive: its name packed.
+        address: where to get it.
+        reader: of its files.
+    """
+
+    folder: str
+    archive: str
+    address: str
+    reader: Callable[[Files], Reader]
 
 
 @dataclass(frozen=True)
@@ -25,12 +45,14 @@ class Dataset:
         sizes: train and test images of the whole set; a copy with other numbers is labelled so.
         bundled: a reader that needs no files under the data root.
         torchvision: class in `torchvision.datasets` and the folder that it keeps its files in.
+        official: another official packaging, to be fetched by hand.
         resplit_copies: copies in class folders are not known to have the official split.
     """
 
     sizes: tuple[int, int]
     bundled: Reader | None = None
     torchvision: tuple[str, str] | None = None
+    official: Official | None = None
     resplit_copies: bool = False
 
 
@@ -44,6 +66,24 @@ DATASETS: dict[str, Dataset] = {
         # Copies as image files go back to collections whose images are all original but whose
         # train and test parts were merged and drawn anew, so their numbers must say so.
         resplit_copies=True,
+    ),
+    "cub200": Dataset(
+        sizes=(5_994, 5_794),
+        official=Official(
+            "CUB_200_2011",
+            "CUB_200_2011.tgz",
+            "https://www.vision.caltech.edu/datasets/cub_200_2011/",
+            Cub200,
+        ),
+    ),
+    "tiny_imagenet": Dataset(
+        sizes=(100_000, 10_000),
+        official=Official(
+            "tiny-imagenet-200",
+            "tiny-imagenet-200.zip",
+            "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+            TinyImageNet,
+        ),
     ),
 }
 
@@ -102,7 +142,8 @@ def load_raw(name: str, data_root: Path, cache_root: Path) -> RawImages:
 def find_source(name: str, data_root: Path) -> Reader | None:
     """The first copy of `name` that lies under `data_root`; None if there is none.
 
-    Tried in this order: torchvision's files, class folders, a zip of class folders.
+    Tried in this order: torchvision's files or another official packaging, class folders, a zip of
+    class folders.
 
     Raises:
         UserError: `name` is not a known data set.
@@ -114,6 +155,10 @@ def find_source(name: str, data_root: Path) -> Reader | None:
         class_name, folder = dataset.torchvision
         if (data_root / folder).is_dir():
             return TorchvisionFiles(data_root / folder, class_name)
+    if dataset.official is not None:
+        files = find_files(data_root, dataset.official.folder)
+        if files is not None:
+            return dataset.official.reader(files)
     if (data_root / name / "train").is_dir() or (data_root / name / "test").is_dir():
         return ClassFolders(data_root / name)
     if (data_root / f"{name}.zip").is_file():
@@ -134,7 +179,7 @@ def download(name: str, data_root: Path) -> None:
     if dataset.bundled is not None:
         return
     if dataset.torchvision is None:
-        raise UserError(f"{name} cannot be fetched: put it into {data_root} by hand")
+        raise UserError(_not_found(name, data_root))
     class_name, _ = dataset.torchvision
     dataset_class = torchvision_dataset(class_name)
     try:
@@ -186,12 +231,15 @@ def _source(name: str, reader: Reader, train_count: int, test_count: int) -> str
 
 
 def _not_found(name: str, data_root: Path) -> str:
-    torchvision = _dataset(name).torchvision
+    torchvision, official = _dataset(name).torchvision, _dataset(name).official
     forms = [f"{name}/{{train,test}}/<class>/", f"{name}.zip"]
     fetch = "put one there"
     if torchvision is not None:
         forms.insert(0, f"{torchvision[1]}/")
         fetch = f"fetch it with `python -m bench.prepare dataset={name} data_root={data_root}`"
+    if official is not None:
+        forms = [f"{official.folder}/", official.archive, *forms]
+        fetch = f"fetch {official.archive} from {official.address} and put it there"
     problem = (
         f"there is no {name} in the data folder {data_root} (looked for {', '.join(forms)})"
         if data_root.is_dir()

@@ -7,12 +7,13 @@ from bench.metagrad.exact import ExactEngine
 from bench.metagrad.mean_loss import MeanLoss
 from bench.metagrad.optimizers import SGD, Adam, InnerOptimizer
 from bench.metagrad.precision import PRECISIONS, storage_type
-from bench.metagrad.problem import Engine, MetaGradient, Problem, cross_entropies
+from bench.metagrad.problem import OUTER_LOSSES, Engine, MetaGradient, Problem, cross_entropies
 from bench.metagrad.stacked import networks_at_once, stacked_derivatives
 from bench.metagrad.variance import normalized_variance
 
 __all__ = [
     "ENGINES",
+    "OUTER_LOSSES",
     "PRECISIONS",
     "SGD",
     "Adam",

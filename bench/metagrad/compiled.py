@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench.metagrad.layered import LayerDerivatives
 from bench.metagrad.optimizers import Coefficients, InnerOptimizer, State
+from bench.metagrad.problem import CROSS_ENTROPY, Loss
 
 Tensors = tuple[Tensor, ...]
 
@@ -86,14 +87,24 @@ class CompiledDerivatives:
         self.eager = eager
         # Rounding, with room: where a ReLU's input is near 0, its last bit decides over a whole
         # path. 3e-3 was seen in float32. A wrong formula is off by much more.
-        tolerance = {"float64": 1e-9, "float32": 0.05, "tf32": 0.3, "bf16": 0.5}[precision]
+        self.tolerance = {"float64": 1e-9, "float32": 0.05, "tf32": 0.3, "bf16": 0.5}[precision]
         self.flatten, self.logits = eager.flatten, eager.logits
         self.linearization_bytes = eager.linearization_bytes
-        self._gradient = Compiled(eager.gradient, tolerance)
-        self.product = Compiled(eager.product, tolerance)
+        self._gradients: dict[Loss, Compiled] = {}
+        self.product = Compiled(eager.product, self.tolerance)
 
-    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return self._gradient(theta, images, labels)
+    def gradient(
+        self, theta: Tensor, images: Tensor, labels: Tensor, loss: Loss = CROSS_ENTROPY
+    ) -> tuple[Tensor, Tensor]:
+        if loss not in self._gradients:
+
+            def gradient_of_loss(
+                theta: Tensor, images: Tensor, labels: Tensor
+            ) -> tuple[Tensor, Tensor]:
+                return self.eager.gradient(theta, images, labels, loss)
+
+            self._gradients[loss] = Compiled(gradient_of_loss, self.tolerance)
+        return self._gradients[loss](theta, images, labels)
 
     def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> "CompiledLinearization":
         return CompiledLinearization(self, (theta, images, labels))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.metagrad.flat import FlatNetwork
-from bench.metagrad.problem import cross_entropies
+from bench.metagrad.problem import CROSS_ENTROPY, Loss, cross_entropies
 
 
 class Linearization(Protocol):
@@ -55,8 +55,10 @@ class Derivatives(Protocol):
         """[batch, classes]; nothing is kept."""
         ...
 
-    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(gradient [P], losses [batch]); nothing is kept."""
+    def gradient(
+        self, theta: Tensor, images: Tensor, labels: Tensor, loss: Loss = CROSS_ENTROPY
+    ) -> tuple[Tensor, Tensor]:
+        """(gradient [P], losses [batch]), of another loss too; nothing is kept."""
         ...
 
     def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> Linearization:
@@ -85,9 +87,11 @@ class AutogradDerivatives:
         return self.network(theta, images)
 
     @torch.enable_grad()
-    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient(
+        self, theta: Tensor, images: Tensor, labels: Tensor, loss: Loss = CROSS_ENTROPY
+    ) -> tuple[Tensor, Tensor]:
         theta = theta.detach().requires_grad_()
-        losses = cross_entropies(self.network(theta, images.detach()), labels.detach())
+        losses = loss.losses(self.network(theta, images.detach()), labels.detach())
         (gradient,) = torch.autograd.grad(losses.sum(), theta)
         return gradient, losses.detach()
 

@@ -73,7 +73,7 @@ class ExactEngine:
         with hardware_precision(self.precision):
             kept, theta = forward(loss, problem, window, self.activation_budget)
             labels = one_hot(target_labels, problem.labels)
-            theta_bar, losses = loss.gradient(theta, target_images, labels)
+            theta_bar, losses = loss.gradient(theta, target_images, labels, problem.outer_loss)
             images_bar, labels_bar = backward(loss, problem, window, kept, theta_bar.unsqueeze(0))
         return MetaGradient(
             images_bar[0], None if labels_bar is None else labels_bar[0], losses.mean()
@@ -87,7 +87,7 @@ class ExactEngine:
             kept, theta = forward(loss, problem, window, self.activation_budget)
             labels = one_hot(target_labels, problem.labels)
             samples = [
-                loss.gradient(theta, *sample)
+                loss.gradient(theta, *sample, problem.outer_loss)
                 for sample in zip(target_images.split(1), labels.split(1), strict=True)
             ]
             theta_bars = torch.stack([gradient for gradient, _ in samples])

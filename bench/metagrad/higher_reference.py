@@ -83,7 +83,7 @@ class HigherEngine:
                 if t < window.start:
                     detach_state(optimizer)
             one_hot = F.one_hot(target_labels, labels.shape[1]).to(labels)
-            losses = cross_entropies(unrolled(target_images), one_hot)
+            losses = problem.outer_loss.losses(unrolled(target_images), one_hot)
         return ((images, labels) if problem.learn_labels else (images,)), losses
 
 

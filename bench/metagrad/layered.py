@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bench.metagrad.flat import FlatNetwork
-from bench.metagrad.problem import cross_entropies
+from bench.metagrad.problem import CROSS_ENTROPY, Loss, logit_gradient
 from bench.metagrad.rules import (
     Application,
     AveragePool,
@@ -74,10 +74,12 @@ class LayerDerivatives:
         return Pass(self, theta, images, keep=False).logits
 
     @torch.no_grad()
-    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient(
+        self, theta: Tensor, images: Tensor, labels: Tensor, loss: Loss = CROSS_ENTROPY
+    ) -> tuple[Tensor, Tensor]:
         forward = Pass(self, theta, images)
-        losses = cross_entropies(forward.logits, labels)
-        return forward.backward(logit_gradient(forward.logits, labels)), losses
+        losses = loss.losses(forward.logits, labels)
+        return forward.backward(loss.slopes(forward.logits, labels)), losses
 
     @torch.no_grad()
     def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> "LayerLinearization":
@@ -233,11 +235,6 @@ class LayerLinearization:
         network = self.derivatives.network
         flat = torch.cat([gradients[name].flatten(1) for name in network.names], dim=1)
         return flat, bars[0]
-
-
-def logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of Σ cross-entropies with respect to the logits, [batch, classes]."""
-    return logits.softmax(dim=1) * labels.sum(dim=1, keepdim=True) - labels
 
 
 def accumulate(bars: dict[int, Tensor], i: int, part: Tensor) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.metagrad.derivatives import Derivatives, Linearization
+from bench.metagrad.problem import CROSS_ENTROPY, Loss
 
 # Activations of a part. On a CPU: what an L3 cache holds. On a GPU: little beside its memory, and
 # enough to keep it busy. Constants, not what is free just now: other parts round differently.
@@ -33,10 +34,13 @@ class MeanLoss:
         self.images_at_once = images_at_once
         self._bytes_per_image: dict[tuple[torch.Size, torch.dtype], int] = {}
 
-    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(gradient [P], losses [batch]); nothing is kept."""
+    def gradient(
+        self, theta: Tensor, images: Tensor, labels: Tensor, loss: Loss = CROSS_ENTROPY
+    ) -> tuple[Tensor, Tensor]:
+        """(gradient [P], losses [batch]), of another loss too; nothing is kept."""
         parts = [
-            self.derivatives.gradient(theta, *part) for part in self._parts(theta, images, labels)
+            self.derivatives.gradient(theta, *part, loss)
+            for part in self._parts(theta, images, labels)
         ]
         gradient = total([gradient for gradient, _ in parts]) / len(images)
         return gradient, torch.cat([losses for _, losses in parts])

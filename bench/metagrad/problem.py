@@ -12,6 +12,57 @@ from bench.metagrad.optimizers import InnerOptimizer
 InnerBatch = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
+@dataclass(frozen=True)
+class Loss:
+    """A loss of each image of a batch: functions of (logits [batch, classes], labels [batch,
+    classes]).
+
+    Attributes:
+        losses: [batch].
+        slopes: the gradient of their sum with respect to the logits, [batch, classes].
+    """
+
+    losses: Callable[[Tensor, Tensor], Tensor]
+    slopes: Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each image, [batch], with probabilities as targets. The inner loss is its
+    mean over the inner batch.
+
+    Args:
+        logits: [batch, classes].
+        labels: [batch, classes].
+    """
+    return -(labels * F.log_softmax(logits, dim=1)).sum(dim=1)
+
+
+def logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of Σ cross-entropies with respect to the logits, [batch, classes]."""
+    return logits.softmax(dim=1) * labels.sum(dim=1, keepdim=True) - labels
+
+
+def squared_errors(logits: Tensor, labels: Tensor) -> Tensor:
+    """Squared distance of each image's logits to its label, as the mean over the classes, [batch].
+
+    The labels are taken as they are. (FRePO subtracts 1/classes from its one-hot labels, which
+    changes what is asked of the mean of an image's logits, and nothing else.)
+    """
+    return (logits - labels).square().mean(dim=1)
+
+
+def squared_error_slopes(logits: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of Σ squared errors with respect to the logits, [batch, classes]."""
+    return (logits - labels) * (2 / logits.shape[1])
+
+
+CROSS_ENTROPY = Loss(cross_entropies, logit_gradient)
+# The outer loss is the mean of one of them over the target batch, with one-hot labels. The paper's
+# is a "classification loss" (Algorithm 1, line 11); that another could take its place is its
+# appendix A, which gives no formula.
+OUTER_LOSSES = {"cross_entropy": CROSS_ENTROPY, "mse": Loss(squared_errors, squared_error_slopes)}
+
+
 class StepRange(Protocol):
     """The inner steps `[start, stop)` that the gradient flows through (a method's window)."""
 
@@ -35,6 +86,7 @@ class Problem:
         inner_batch: (t, images, labels) -> the batch of inner step t, differentiable with respect
             to images and labels; it must return the same batch whenever it is asked for the same t.
         learn_labels: whether the gradient with respect to the labels is wanted.
+        outer_loss: of the target batch; the inner loss is the cross-entropy always.
     """
 
     network: nn.Module
@@ -44,6 +96,7 @@ class Problem:
     labels: Tensor
     inner_batch: InnerBatch
     learn_labels: bool = False
+    outer_loss: Loss = CROSS_ENTROPY
 
 
 @dataclass(frozen=True)
@@ -83,14 +136,3 @@ class Engine(Protocol):
     ) -> MetaGradient:
         """The same for each target image alone: every part has a leading [batch] dimension."""
         ...
-
-
-def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each image, [batch], with probabilities as targets. The inner loss is its
-    mean over the inner batch, the outer loss its mean over the target batch with one-hot labels.
-
-    Args:
-        logits: [batch, classes].
-        labels: [batch, classes].
-    """
-    return -(labels * F.log_softmax(logits, dim=1)).sum(dim=1)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from bench.metagrad.compiled import CompiledDerivatives
 from bench.metagrad.derivatives import AutogradDerivatives, Derivatives
 from bench.metagrad.flat import FlatNetwork, multiply_adds
-from bench.metagrad.layered import LayerDerivatives, Node, Pass, logit_gradient
+from bench.metagrad.layered import LayerDerivatives, Node, Pass
 from bench.metagrad.mean_loss import PART_BYTES
-from bench.metagrad.problem import cross_entropies
+from bench.metagrad.problem import cross_entropies, logit_gradient
 from bench.metagrad.rules import Application, Cast, Convolution, InstanceNorm, Linear, Parameters
 
 # On a CPU: the largest forward pass, in multiply-adds, of one network on its batch that is not

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bench.batches import InnerBatches, target_batch
 from bench.config import RunConfig
 from bench.data import TargetSet, load_target_set
 from bench.distill import MAX_STEPS_NOT_FINITE, Distillation, Diverged, whole_norm
+from bench.errors import UserError
+from bench.evaluation import evaluate
 from bench.grids import single_run
-from bench.metagrad import MetaGradient
+from bench.metagrad import MetaGradient, make_derivatives
 from bench.settings import parse
 from methods import Window
 
@@ -122,6 +125,51 @@ def test_the_initial_images_have_norm_one_and_the_labels_are_one_hot(
     assert distillation.labels.sum(dim=1).tolist() == [1.0] * 30
 
 
+@pytest.mark.parametrize("ipc", [1, 4])
+def test_real_initial_images_are_training_images_of_their_classes_scaled_to_norm_one(
+    config: RunConfig, digits: TargetSet, ipc: int
+) -> None:
+    distillation = Distillation(replace(config, init="real", ipc=ipc), digits)
+    images = distillation.images.flatten(1)
+    torch.testing.assert_close(images.norm(dim=1), torch.ones(10 * ipc))
+    train, validation, test = (
+        F.normalize(split.images.flatten(1), dim=1)
+        for split in (digits.train, digits.validation, digits.test)
+    )
+    distances, nearest = torch.cdist(images, train).min(dim=1)
+    assert distances.max() < 1e-3
+    assert len(set(nearest.tolist())) == 10 * ipc
+    assert torch.equal(digits.train.labels[nearest], distillation.labels.argmax(dim=1))
+    for other in (validation, test):
+        assert torch.cdist(images, other).min() > 0.01
+
+
+def test_real_initial_images_are_the_same_for_the_same_seed_alone(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    config = replace(config, init="real", ipc=2)
+    images = Distillation(config, digits).images
+    assert torch.equal(images, Distillation(replace(config, method="bptt"), digits).images)
+    for other in (replace(config, seed=1), replace(config, init="noise")):
+        different = (images - Distillation(other, digits).images).flatten(1).norm(dim=1)
+        assert (different > 0.01).sum() >= 18
+
+
+def test_updating_real_initial_images_leaves_the_target_set_alone(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    before = digits.train.images.clone()
+    recorded(Distillation(replace(config, init="real"), digits), 2)
+    assert torch.equal(digits.train.images, before)
+
+
+def test_more_real_images_than_a_class_has_are_refused(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    with pytest.raises(UserError, match="ipc=200: some class has fewer"):
+        Distillation(replace(config, init="real", ipc=200), digits)
+
+
 def test_only_learned_labels_change_and_stay_at_least_zero(
     config: RunConfig, digits: TargetSet
 ) -> None:
@@ -147,6 +195,36 @@ def test_the_recorded_norms_are_those_of_the_gradient(config: RunConfig, digits:
     each = [image.norm().item() for image in gradient.images]
     assert record.image_gradient_norm == pytest.approx(sum(each) / len(each), rel=1e-6)
     assert record.outer_loss == pytest.approx(gradient.outer_loss.item())
+
+
+@pytest.mark.parametrize("learn_labels", [False, True])
+def test_under_unit_norm_the_gradient_that_is_applied_has_norm_one(
+    config: RunConfig, digits: TargetSet, learn_labels: bool
+) -> None:
+    config = replace(config, conditioner="unit_norm", learn_labels=learn_labels)
+    distillation = Distillation(config, digits)
+    learned = [distillation.images, distillation.labels][: 1 + learn_labels]
+    for _ in range(3):
+        record = distillation.outer_step()
+        assert abs(record.gradient_norm - 1) > 1e-3
+        applied = [part.grad.flatten() for part in learned if part.grad is not None]
+        assert len(applied) == len(learned)
+        assert torch.cat(applied).norm().item() == pytest.approx(1, rel=1e-5)
+
+
+def test_clipping_at_1_05_bounds_the_gradient_that_is_applied(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    distillation = Distillation(replace(config, clip_ratio=1.05), digits)
+    average, clipped = None, 0
+    for _ in range(12):
+        norm = distillation.outer_step().gradient_norm
+        average = norm if average is None else 0.9 * average + 0.1 * norm
+        gradient = distillation.images.grad
+        assert gradient is not None
+        assert gradient.norm().item() == pytest.approx(min(norm, 1.05 * average), rel=1e-4)
+        clipped += norm > 1.06 * average
+    assert clipped
 
 
 def test_the_norm_of_the_whole_gradient_counts_learned_labels() -> None:
@@ -192,8 +270,14 @@ def test_a_run_whose_gradients_stay_not_finite_has_diverged(
         recorded(distillation, MAX_STEPS_NOT_FINITE + 1)
 
 
-def test_inner_batches_hold_the_asked_classes_and_images(config: RunConfig) -> None:
-    config = replace(config, ipc=4, inner_classes=3, inner_ipc=2)
+# The last two are those of CIFAR-100 (one image of each class) and Tiny-ImageNet (one image each of
+# some of the classes), on ten classes.
+@pytest.mark.parametrize(("inner_classes", "inner_ipc"), [(3, 2), (0, 1), (5, 1)])
+def test_inner_batches_hold_the_asked_classes_and_images(
+    config: RunConfig, inner_classes: int, inner_ipc: int
+) -> None:
+    config = replace(config, ipc=4, inner_classes=inner_classes, inner_ipc=inner_ipc)
+    asked = inner_classes or 10
     images = torch.arange(40.0)[:, None, None, None].expand(40, 1, 2, 2)
     labels = torch.eye(10).repeat_interleave(4, dim=0)
     batches = InnerBatches(config, 10, "none", "inner", (0,))
@@ -201,14 +285,45 @@ def test_inner_batches_hold_the_asked_classes_and_images(config: RunConfig) -> N
     for t in range(60):
         batch_images, batch_labels = batches(t, images, labels)
         counts = batch_labels.sum(dim=0)
-        assert sorted(counts.tolist()) == [0.0] * 7 + [2.0] * 3
+        assert sorted(counts.tolist()) == [0.0] * (10 - asked) + [inner_ipc] * asked
         numbers = batch_images[:, 0, 0, 0]
-        assert len(set(numbers.tolist())) == 6
+        assert len(set(numbers.tolist())) == asked * inner_ipc
         assert torch.equal((numbers // 4).long(), batch_labels.argmax(dim=1))
         again, _ = batches(t, images, labels)
         assert torch.equal(again, batch_images)
         seen |= set(numbers.tolist())
     assert len(seen) == 40
+
+
+def test_the_outer_loss_is_that_of_the_configuration(config: RunConfig, digits: TargetSet) -> None:
+    distillation = Distillation(replace(config, outer_loss="mse"), digits)
+    cross_entropy = Distillation(config, digits)
+    assert distillation.normalized_variance() != cross_entropy.normalized_variance()
+    window, batch = distillation._window(0), target_batch(config, digits.train, 0)
+    network = make_derivatives(distillation.network)
+    problem = distillation._problem()
+    theta = network.flatten(problem.parameters)
+    state = problem.optimizer.initial_state(theta)
+    for t in range(window.stop):
+        gradient, _ = network.gradient(
+            theta, *problem.inner_batch(t, problem.images, problem.labels)
+        )
+        theta, state = problem.optimizer.step(theta, gradient / len(problem.images), state, t)
+    one_hot = F.one_hot(batch[1], 10).to(batch[0])
+    expected = F.mse_loss(network.logits(theta, batch[0]), one_hot).item()
+    assert distillation.outer_step().outer_loss == pytest.approx(expected, rel=1e-4)
+    assert cross_entropy.outer_step().outer_loss != pytest.approx(expected, rel=1e-2)
+
+
+def test_fresh_networks_are_trained_alike_whatever_the_outer_loss(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    images, labels = Distillation(config, digits).images, Distillation(config, digits).labels
+    tests = [
+        evaluate(changed, digits, images, labels, networks=2, steps=[5], purpose="test").test
+        for changed in (config, replace(config, outer_loss="mse"))
+    ]
+    assert torch.equal(*tests)
 
 
 def test_windows_reach_the_engine_as_the_method_names_them(

@@ -61,8 +61,10 @@ def test_the_defaults_of_a_users_method_are_its_options_alone() -> None:
         ("t_bptt", {}),
         ("r_bptt", {"min_length": 0}),
         ("rat_bptt", {}),
+        ("early_rat_bptt", {"power": 1.0}),
         ("forward_window", {"patience": 2000, "smoothing": 0.99}),
         ("backward_window", {"patience": 2000, "smoothing": 0.99}),
+        ("growing_bptt", {"first_length": 0, "grow_steps": 20000}),
     ],
 )
 def test_the_defaults_of_each_method_are_those_of_its_constructor(
@@ -73,7 +75,8 @@ def test_the_defaults_of_each_method_are_those_of_its_constructor(
 
 def test_every_method_in_the_list_has_its_defaults_tested_above() -> None:
     assert set(METHODS) == {
-        "bptt", "t_bptt", "r_bptt", "rat_bptt", "forward_window", "backward_window"
+        "bptt", "t_bptt", "r_bptt", "rat_bptt", "early_rat_bptt",
+        "forward_window", "backward_window", "growing_bptt",
     }  # fmt: skip
 
 

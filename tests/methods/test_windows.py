@@ -4,6 +4,7 @@ import json
 import math
 import random
 from collections import Counter
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from bench.randomness import python_random
 from methods import METHODS, BackwardWindow, Window, make_method
+from methods.weighted import EarlyRandomTruncatedBPTT
 from methods.window import Method
 
 DRAWS_PER_OUTCOME = 1000
@@ -24,10 +26,30 @@ def draw_windows(method: Method, draws: int) -> Counter[tuple[int, int]]:
 
 def assert_uniform(counts: Counter[tuple[int, int]], outcomes: set[tuple[int, int]]) -> None:
     """Every outcome occurs, no other does, and each count lies within 4 standard deviations."""
-    assert set(counts) == outcomes
-    draws, probability = counts.total(), 1 / len(outcomes)
-    deviation = math.sqrt(draws * probability * (1 - probability))
-    assert all(abs(count - draws * probability) <= 4 * deviation for count in counts.values())
+    assert_drawn(counts, dict.fromkeys(outcomes, 1 / len(outcomes)))
+
+
+def assert_drawn(
+    counts: Counter[tuple[int, int]], probabilities: dict[tuple[int, int], float]
+) -> None:
+    """The same for outcomes of any probability."""
+    assert set(counts) == set(probabilities)
+    draws = counts.total()
+    for outcome, probability in probabilities.items():
+        deviation = math.sqrt(draws * probability * (1 - probability))
+        assert abs(counts[outcome] - draws * probability) <= 4 * deviation
+
+
+class Listed(random.Random):
+    """A generator whose random() goes through (k + 1/2) / n: every part of [0, 1) in proportion."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(0)
+        self.n, self.k = n, 0
+
+    def random(self) -> float:
+        self.k += 1
+        return (self.k - 0.5) / self.n
 
 
 @pytest.mark.parametrize(("unroll_length", "window_size"), [(1, 1), (5, 5), (9, 2), (40, 12)])
@@ -73,6 +95,88 @@ def test_r_bptt_without_options_starts_its_lengths_at_the_window_size() -> None:
     assert set(counts) == {(0, 5), (0, 6), (0, 7), (0, 8)}
 
 
+def early_probabilities(unroll_length: int, window_size: int, power: int) -> list[Fraction]:
+    """Of each start, by enumeration: it counts as the number of starts from it on, to the power."""
+    starts = [s for s in range(unroll_length) if s + window_size <= unroll_length]
+    weights = [sum(other >= start for other in starts) ** power for start in starts]
+    return [Fraction(weight, sum(weights)) for weight in weights]
+
+
+@pytest.mark.parametrize("power", [0, 1, 2, 5])
+@pytest.mark.parametrize(("unroll_length", "window_size"), [(1, 1), (5, 5), (9, 2), (20, 13)])
+def test_early_rat_bptt_has_the_probabilities_of_its_formula_and_draws_by_them(
+    unroll_length: int, window_size: int, power: int
+) -> None:
+    expected = early_probabilities(unroll_length, window_size, power)
+    method = EarlyRandomTruncatedBPTT(unroll_length, window_size, power)
+    assert method.probabilities == pytest.approx([float(p) for p in expected], rel=1e-12)
+    # Every random number in proportion: the count of each window is known to one.
+    n = 5000
+    rng = Listed(n)
+    counts = Counter(method.next_window(step, rng) for step in range(n))
+    assert sum(counts.values()) == n
+    for start, probability in enumerate(expected):
+        assert abs(counts[Window(start, start + window_size)] - n * probability) <= 1
+
+
+def test_early_rat_bptt_draws_early_windows_more_often_by_its_formula() -> None:
+    expected = early_probabilities(9, 2, 1)
+    counts = draw_windows(make_method("early_rat_bptt", 9, 2), 20_000)
+    assert_drawn(counts, {(start, start + 2): float(p) for start, p in enumerate(expected)})
+
+
+def test_early_rat_bptt_of_power_0_has_the_probabilities_of_rat_bptt() -> None:
+    assert set(EarlyRandomTruncatedBPTT(250, 80, 0).probabilities) == {1 / 171}
+
+
+@pytest.mark.parametrize("power", [700.0, 1e300])
+def test_no_power_is_too_large(power: float) -> None:
+    method = EarlyRandomTruncatedBPTT(300, 100, power)
+    assert sum(method.probabilities) == pytest.approx(1)
+    assert method.next_window(0, random.Random(0)).start < 5
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "grow_steps"),
+    [(10, 180, 2000), (10, 180, 170), (1, 9, 3), (3, 4, 7), (5, 5, 10), (2, 30, 1), (1, 6, 10)],
+)
+def test_growing_bptt_has_the_length_that_lies_nearest_to_the_line_at_every_outer_step(
+    first: int, last: int, grow_steps: int
+) -> None:
+    options = {"first_length": first, "grow_steps": grow_steps}
+    method = make_method("growing_bptt", last, first, options)
+    steps = range(grow_steps + 50)
+    windows = [method.next_window(step, random.Random(step)) for step in steps]
+    assert {window.start for window in windows} == {0}
+    lengths = [window.stop for window in windows]
+    assert lengths[0] == first
+    assert set(lengths[grow_steps:]) == {last}
+    assert lengths == sorted(lengths)
+    for step, length in enumerate(lengths[:grow_steps]):
+        line = first + Fraction((last - first) * step, grow_steps)
+        # Of all lengths the nearest; of two that are equally near the longer.
+        assert length == min(range(first, last + 1), key=lambda n: (abs(n - line), -n))
+    if grow_steps >= last - first:
+        assert set(lengths) == set(range(first, last + 1))
+
+
+def test_growing_bptt_without_options_begins_at_the_window_size() -> None:
+    assert make_method("growing_bptt", 8, 5).next_window(0, random.Random(0)) == Window(0, 5)
+
+
+@pytest.mark.parametrize("window_size", [1, 40, 180])
+def test_the_window_size_has_no_effect_on_growing_bptt_where_its_first_length_is_stated(
+    window_size: int,
+) -> None:
+    options = {"first_length": 10, "grow_steps": 100}
+    windows = [
+        make_method("growing_bptt", 180, size, options).next_window(step, random.Random(0))
+        for size in (10, window_size)
+        for step in range(0, 120, 7)
+    ]
+    assert windows[: len(windows) // 2] == windows[len(windows) // 2 :]
+
+
 @st.composite
 def method_settings(draw: st.DrawFn) -> tuple[str, int, int]:
     unroll_length = draw(st.integers(1, 60))
@@ -94,7 +198,7 @@ def test_windows_of_every_method_lie_within_the_trajectory(
     for step, loss in enumerate([0.0, *losses]):
         window = method.next_window(step, python_random(seed, "window", step))
         assert 0 <= window.start < window.stop <= unroll_length
-        if name not in ("bptt", "r_bptt"):
+        if name not in ("bptt", "r_bptt", "growing_bptt"):
             assert window.size == window_size
         method.observe(step, loss)
 
@@ -114,6 +218,8 @@ def test_the_window_depends_on_the_random_numbers_only_through_the_given_generat
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_restored_from_json_goes_on_as_the_uninterrupted_one(name: str) -> None:
     options = {"patience": 3, "smoothing": 0.8} if name.endswith("_window") else {}
+    if name == "growing_bptt":
+        options = {"grow_steps": 40}
     losses = [python_random(3, "loss", step).random() for step in range(60)]
 
     def windows(method: Method, steps: range) -> list[Window]:
@@ -151,6 +257,12 @@ def test_window_sizes_that_do_not_fit_the_trajectory_are_refused(
         ("forward_window", "smoothing", 1.0),
         ("backward_window", "smoothing", -0.1),
         ("backward_window", "smoothing", math.nan),
+        ("growing_bptt", "first_length", -1),
+        ("growing_bptt", "first_length", 11),
+        ("growing_bptt", "grow_steps", 0),
+        ("early_rat_bptt", "power", -0.5),
+        ("early_rat_bptt", "power", math.inf),
+        ("early_rat_bptt", "power", math.nan),
     ],
 )
 def test_options_outside_their_range_are_refused_by_name(

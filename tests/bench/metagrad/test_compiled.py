@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from bench.metagrad import SGD, Adam, ExactEngine, InnerOptimizer, MetaGradient, Problem
+from bench.metagrad import (
+    OUTER_LOSSES,
+    SGD,
+    Adam,
+    ExactEngine,
+    InnerOptimizer,
+    MetaGradient,
+    Problem,
+)
 from bench.metagrad.compiled import Compiled, CompiledOptimizer, WrongCompilation
 from methods import Window
 
@@ -34,6 +42,9 @@ def test_a_compiled_engine_gives_the_gradients_of_an_eager_one(
             answer = engine.meta_gradient(posed, window, *target)
             assert error(answer, ExactEngine().meta_gradient(posed, window, *target)) < 1e-9
             assert answer.labels is not None
+    posed = replace(problem, outer_loss=OUTER_LOSSES["mse"])
+    answer = engine.meta_gradient(posed, Window(2, 6), *target)
+    assert error(answer, ExactEngine().meta_gradient(posed, Window(2, 6), *target)) < 1e-9
 
 
 @needs_compiler

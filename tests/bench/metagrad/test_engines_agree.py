@@ -7,7 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.metagrad import SGD, Adam, InnerOptimizer, MetaGradient, Problem, make_engine
+from bench.metagrad import (
+    OUTER_LOSSES,
+    SGD,
+    Adam,
+    InnerOptimizer,
+    MetaGradient,
+    Problem,
+    make_engine,
+    normalized_variance,
+)
 from bench.randomness import python_random
 from methods import METHODS, Window, make_method
 
@@ -61,6 +70,36 @@ def test_exact_equals_higher(
     assert exact.images.shape == problem.images.shape
     assert exact.outer_loss.shape == ()
     assert error(exact, reference) < TOLERANCE
+
+
+@pytest.mark.parametrize("learn_labels", [False, True], ids=["fixed_labels", "learned_labels"])
+@pytest.mark.parametrize("network", ["convnet", "smooth"])
+@pytest.mark.parametrize("optimizer", ["adam_eps", "adam_with_decay", "sgd_with_decay"])
+def test_exact_equals_higher_under_a_squared_outer_loss(
+    make_problem: MakeProblem,
+    error: RelativeError,
+    target: Target,
+    optimizer: str,
+    network: str,
+    learn_labels: bool,
+) -> None:
+    posed = make_problem(
+        OPTIMIZERS[optimizer], batches="subset", learn_labels=learn_labels, network=network
+    )
+    problem = replace(posed, outer_loss=OUTER_LOSSES["mse"])
+    for window in (WINDOWS["middle"], WINDOWS["whole"]):
+        exact, reference = answers(problem, window, target)
+        assert error(exact, reference) < TOLERANCE
+        assert error(exact, answers(posed, window, target)[0]) > 0.1  # than the cross-entropy's
+    samples = [
+        make_engine(engine).sample_gradients(problem, WINDOWS["middle"], *target)
+        for engine in ("exact", "higher")
+    ]
+    assert error(*samples) < TOLERANCE
+    assert samples[0].outer_loss.shape == (len(target[0]),)
+    assert normalized_variance(samples[0].images) == pytest.approx(
+        normalized_variance(samples[1].images), rel=1e-8
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,0 +1,42 @@
+"""BPTT whose trajectory grows during the run (paper, C.5, Figure 8)."""
+
+import random
+
+from methods.window import StatelessMethod, Window
+
+
+class GrowingBPTT(StatelessMethod):
+    """Full back-propagation along a trajectory that grows linearly with the outer step (paper, C.5:
+    "BPTT-Increasing Windows", from 10 to 180 inner steps).
+
+    Window: `[0, length(step))` with `length(step) = first_length + (unroll_length - first_length) *
+    step / grow_steps`, rounded to the nearest integer (a half up), until outer step `grow_steps`;
+    `unroll_length` from there on. The inner training ends where the window does. Nothing is drawn.
+
+    The paper does not say within how many outer steps its trajectory grows: a run of another length
+    than `grow_steps` should state it. `first_length=0` (the default) stands for the window size,
+    which has no other effect.
+    """
+
+    def __init__(
+        self,
+        unroll_length: int,
+        window_size: int,
+        first_length: int = 0,
+        grow_steps: int = 20000,
+    ) -> None:
+        super().__init__(unroll_length, window_size)
+        if not 0 <= first_length <= unroll_length:
+            raise ValueError(
+                f"first_length={first_length} must lie between 1 and unroll_length={unroll_length},"
+                " or be 0 for the window size"
+            )
+        if grow_steps < 1:
+            raise ValueError(f"grow_steps={grow_steps} must be at least 1 outer step")
+        self.first_length = first_length or window_size
+        self.grow_steps = grow_steps
+
+    def next_window(self, step: int, rng: random.Random) -> Window:
+        grown = (self.unroll_length - self.first_length) * min(step, self.grow_steps)
+        # Twice both, plus one half: rounded exactly, without floating point.
+        return Window(0, self.first_length + (2 * grown + self.grow_steps) // (2 * self.grow_steps))

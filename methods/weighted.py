@@ -1,0 +1,35 @@
+"""RaT-BPTT whose windows lie more often in the early part of the trajectory."""
+
+import random
+
+from methods.window import StatelessMethod, Window
+
+
+class EarlyRandomTruncatedBPTT(StatelessMethod):
+    """RaT-BPTT that samples the initial phase more (paper, C.2: "with careful tuning by sampling
+    more on the initial phase", 0.4 % better on CIFAR-10 at IPC 10, for one more setting to tune).
+
+    Window: `[start, start + window_size)`. With L = unroll_length - window_size, its start is
+    drawn from `{0, ..., L}` with
+
+        p(start) = (L + 1 - start)^power / Σ_{k=1}^{L+1} k^power.
+
+    `power=0` is the uniform distribution of RaT-BPTT; `power=1` (the default) falls linearly; the
+    larger, the earlier. The paper does not state its distribution: this one is ours.
+
+    Attributes:
+        probabilities: of each start, from 0 to L.
+    """
+
+    def __init__(self, unroll_length: int, window_size: int, power: float = 1.0) -> None:
+        super().__init__(unroll_length, window_size)
+        if not 0 <= power < float("inf"):
+            raise ValueError(f"power={power} must be at least 0 and finite")
+        starts = unroll_length - window_size + 1
+        # Relative to the largest, so that no power overflows.
+        weights = [((starts - start) / starts) ** power for start in range(starts)]
+        self.probabilities = [weight / sum(weights) for weight in weights]
+
+    def next_window(self, step: int, rng: random.Random) -> Window:
+        (start,) = rng.choices(range(len(self.probabilities)), self.probabilities)
+        return Window(start, start + self.window_size)
