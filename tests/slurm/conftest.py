@@ -16,6 +16,7 @@ from slurm.standing import standings
 from slurm.submission import Note, Submission
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     on_slurm = [item for item in items if "slurm_installed" in getattr(item, "fixturenames", ())]
     for item in on_slurm:
