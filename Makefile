@@ -25,7 +25,7 @@ demo: setup
 	$(BIN)/python -m analysis.plot figure=5 scale=quick
 
 test: setup
-	$(BIN)/python -m pytest -q --numprocesses=$(WORKERS) --dist=loadgroup
+	$(BIN)/python -m pytest -q --numprocesses=$(WORKERS) --dist=worksteal
 
 lint: setup
 	$(BIN)/ruff check .

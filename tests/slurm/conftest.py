@@ -17,13 +17,9 @@ from slurm.submission import Note, Submission
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    on_slurm = [item for item in items if "slurm_installed" in getattr(item, "fixturenames", ())]
-    for item in on_slurm:
-        item.add_marker(pytest.mark.slurm)
-        # They share a cluster, and kill its nodes: one after the other.
-        item.add_marker(pytest.mark.xdist_group("slurm"))
-    # The longest group first, so that the other tests' process has its work meanwhile.
-    items.sort(key=lambda item: item not in on_slurm)
+    for item in items:
+        if "slurm_installed" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slurm)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +34,8 @@ def slurm_installed() -> None:
 
 @pytest.fixture(scope="session")
 def lab(slurm_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Four nodes. SLURM's commands, of the tests and of what they start, find them."""
+    """Four nodes. SLURM's commands, of the tests and of what they start, find them. Tests that run
+    at the same time, in another process, have another lab."""
     folder = tmp_path_factory.mktemp("lab")
     with (
         Lab(folder, nodes=4, max_array_size=9) as lab,
