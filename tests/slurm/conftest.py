@@ -38,7 +38,7 @@ def lab(slurm_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     at the same time, in another process, have another lab."""
     folder = tmp_path_factory.mktemp("lab")
     with (
-        Lab(folder, nodes=4, max_array_size=9) as lab,
+        Lab(folder, nodes=4, max_array_size=8) as lab,
         pytest.MonkeyPatch.context() as patch,
     ):
         for name in [name for name in os.environ if name.startswith(("SLURM", "SBATCH"))]:
