@@ -1,7 +1,6 @@
 """What is learned: pixels, or bases and coefficients within the budget of an IPC."""
 
 import io
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -210,21 +209,19 @@ def test_a_linear_set_goes_on_from_a_checkpoint_bit_for_bit(
     assert bits(second) == bits(whole) != bits(first)
 
 
-class Pair(Alone):
-    """One of two threads that share two replicas."""
+class Member(Alone):
+    """One of several processes, of which each computes a replica, in one step: what all of them
+    gather is known."""
 
-    def __init__(self, rank: int, slots: list[Tensor | None], barrier: threading.Barrier) -> None:
-        self.rank, self.slots, self.barrier = rank, slots, barrier
+    def __init__(self, rank: int, gathered: Tensor) -> None:
+        self.rank, self.gathered = rank, gathered
 
     def share(self, replicas: int) -> range:
         return range(self.rank, self.rank + 1)
 
     def gather(self, values: Tensor) -> Tensor:
-        self.slots[self.rank] = values
-        self.barrier.wait(60)
-        found = torch.cat([part for part in self.slots if part is not None])
-        self.barrier.wait(60)
-        return found
+        assert torch.equal(values, self.gathered[self.rank : self.rank + 1])
+        return self.gathered
 
 
 @pytest.mark.parametrize(
@@ -239,21 +236,15 @@ def test_every_process_of_a_team_holds_the_bits_of_one_process(
     config: RunConfig, digits: TargetSet, kind: dict[str, object]
 ) -> None:
     config = replace(config, replicas=2, **kind)  # type: ignore[arg-type]
-    slots: list[Tensor | None] = [None, None]
-    barrier = threading.Barrier(2)
-    team = [Distillation(config, digits, team=Pair(rank, slots, barrier)) for rank in range(2)]
-
-    def work(member: Distillation) -> None:
-        for _ in range(config.outer_steps):
+    alone, *team = (Distillation(config, digits) for _ in range(3))
+    for _ in range(config.outer_steps):
+        alone.outer_step()
+        gathered = torch.stack(
+            [member._flat_gradient(r, member._window(member.step)) for r, member in enumerate(team)]
+        )
+        for rank, member in enumerate(team):
+            member.team = Member(rank, gathered)
             member.outer_step()
-
-    threads = [threading.Thread(target=work, args=(member,)) for member in team]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    alone = Distillation(config, digits)
-    work(alone)
     assert bits(team[0]) == bits(team[1]) == bits(alone)
 
 
