@@ -1,10 +1,11 @@
 """Grids and scales."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.config import identity
+from bench.config import identity, images_per_class
 from bench.errors import UserError
 from bench.grids import choose_scale, expand, grid_names, load_grid, merge, single_run
 
@@ -41,6 +42,25 @@ def test_figures_2_3_and_7_at_the_paper_scale_have_the_paper_s_numbers() -> None
     for config in configs:
         assert (config.unroll_length, config.window_size, config.redraw_every) == (120, 40, 25)
         assert config.variance_samples == 100
+
+
+def test_figure_4_at_the_paper_scale_compares_equal_storage_with_the_paper_s_numbers() -> None:
+    configs = expand(load_grid("parameterization"), "paper", {}, seeds=1)
+    found = [(config.parameterization, config.ipc) for config in configs]
+    assert found == [("pixels", 1), ("linear", 1), ("pixels", 10), ("linear", 10)]
+    lengths = {1: (60, 200), 10: (80, 250)}  # C.3
+    for config in configs:
+        assert (config.dataset, config.learn_labels) == ("cifar10", False)
+        assert (config.window_size, config.unroll_length) == lengths[config.ipc]
+        assert 10 * (config.inner_ipc or images_per_class(config)) <= 100
+
+
+def test_figures_9_to_11_at_the_paper_scale_differ_in_boosting_alone() -> None:
+    standard, strong, weak = expand(load_grid("boosting"), "paper", {}, seeds=1)
+    assert (standard.dataset, standard.ipc, standard.boost_block) == ("cifar10", 10, 0)
+    assert (standard.window_size, standard.unroll_length) == (80, 250)  # C.3
+    assert strong == replace(standard, boost_block=5, boost_factor=0.0)
+    assert weak == replace(strong, boost_factor=0.1)
 
 
 def test_the_layers_win_in_their_order(tmp_path: Path) -> None:
