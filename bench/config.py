@@ -13,7 +13,7 @@ Values are resolved in layers, each over the one before: the defaults below, the
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bench.errors import UserError
@@ -25,7 +25,8 @@ SCHEMA_VERSION = 1
 # What other rooms offer, named here because this room lies below them; a test compares.
 AUGMENTATIONS = ("none", "flip", "rotate", "flip_or_rotate")
 DATASETS = ("digits", "cifar10", "cifar100", "cub200", "tiny_imagenet")
-ARCHITECTURES = ("convnet",)
+SIZED_ARCHITECTURES = ("convnet", "wide_convnet")
+ARCHITECTURES = (*SIZED_ARCHITECTURES, "alexnet", "alexnet_avgpool", "vgg11", "resnet18")
 ENGINES = ("exact", "higher")
 OUTER_LOSSES = ("cross_entropy", "mse")
 PRECISIONS = ("float32", "tf32", "bf16", "float64")
@@ -62,6 +63,9 @@ class RunConfig:
     # --- the target set and the distilled set
     dataset: str = setting("cifar10", "target set", DATASETS)
     validation_fraction: float = setting(0.1, "part of the training set held out for selection")
+    image_size: int = setting(
+        0, "height and width that images are resized to before whitening; 0: as they are", minimum=0
+    )
     zca: bool = setting(True, "whiten the images with regularised ZCA (C.1)")
     zca_lambda: float = setting(0.1, "regularisation of ZCA, in mean eigenvalues")
     ipc: int = setting(10, "distilled images per class", minimum=1)
@@ -93,8 +97,15 @@ class RunConfig:
 
     # --- the network and its training (inner loop)
     arch: str = setting("convnet", "network trained on the distilled set", ARCHITECTURES)
-    width: int = setting(128, "channels of each block", minimum=1)
-    depth: int = setting(3, "blocks", minimum=1)
+    width: int = setting(
+        128,
+        "convnet: channels of each block; wide_convnet: of the first, doubled in each after it;"
+        " the others have none, and 0 here",
+        minimum=0,
+    )
+    depth: int = setting(
+        3, "convnet, wide_convnet: blocks; the others have none, and 0 here", minimum=0
+    )
     inner_optimizer: str = setting("adam", "inner optimiser", ("adam", "sgd"))
     inner_lr: float = setting(0.001, "learning rate of the inner optimiser")
     inner_momentum: float = setting(0.0, "sgd: heavy-ball momentum")
@@ -185,7 +196,8 @@ class Place:
 
 def resolve(settings: dict[str, Any]) -> RunConfig:
     """The complete configuration that `settings` describe: typed, checked, with the method's own
-    options filled in, so that a change of a default changes the identity.
+    options filled in, so that a change of a default changes the identity. A network of one size has
+    width 0 and depth 0, whatever a scale or a grid states for the others.
 
     Raises:
         UserError: a value of the wrong type or an impossible combination.
@@ -200,6 +212,8 @@ def resolve(settings: dict[str, Any]) -> RunConfig:
             known = [f"method_options.{option}" for option in options]
             raise UserError(unknown_key(f"method_options.{key}", known))
     config = typed(RunConfig, {**settings, "method_options": {**options, **config.method_options}})
+    if config.arch not in SIZED_ARCHITECTURES:
+        config = replace(config, width=0, depth=0)
     check(config)
     return config
 
@@ -229,6 +243,12 @@ def check(config: RunConfig) -> None:
         )
     if config.engine == "higher" and config.precision == "bf16":
         raise UserError("engine=higher has no precision=bf16: choose float32 or tf32")
+    if config.arch in SIZED_ARCHITECTURES:
+        for key in ("width", "depth"):
+            if getattr(config, key) < 1:
+                raise UserError(
+                    f"{key}={getattr(config, key)} must be at least 1 for arch={config.arch}"
+                )
     if config.inner_ipc > config.ipc:
         raise UserError(f"inner_ipc={config.inner_ipc} is more than ipc={config.ipc}")
     if not config.evaluation_steps or min(config.evaluation_steps) < 1:
@@ -238,6 +258,23 @@ def check(config: RunConfig) -> None:
             "selection=validation needs validation_fraction > 0;"
             " selection=test reproduces the published protocol"
         )
+
+
+def refuse_size_of_one_size(config: RunConfig, given: dict[str, Any]) -> None:
+    """Refuse a width or depth that somebody asked for and the network does not have.
+
+    Args:
+        given: what was asked for by name, such as on a command line for one run.
+
+    Raises:
+        UserError: says which networks have it.
+    """
+    for key in ("width", "depth"):
+        if config.arch not in SIZED_ARCHITECTURES and given.get(key, 0) != 0:
+            raise UserError(
+                f"{key}={given[key]}: arch={config.arch} is of one size; {key} is for"
+                f" {' and '.join(SIZED_ARCHITECTURES)}"
+            )
 
 
 def identity(config: RunConfig) -> str:

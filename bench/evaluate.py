@@ -5,7 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.config import Place, RunConfig, experiment_identity, resolve
+from bench.config import (
+    Place,
+    RunConfig,
+    experiment_identity,
+    refuse_size_of_one_size,
+    resolve,
+)
 from bench.errors import UserError
 from bench.files import make_folder, write_json
 from bench.grids import choose_scale, merge, single_run
@@ -71,7 +77,7 @@ def main(argv: list[str]) -> int:
     config = configuration(found, options, overrides)
     target_set = load_data(config, place, device)
     print(
-        f"{config.arch} (width {config.width}, depth {config.depth}) tested on {target_set.source},"
+        f"{network_text(config)} tested on {target_set.source},"
         f" fingerprint {target_set.fingerprint}, {device}",
         flush=True,
     )
@@ -115,7 +121,9 @@ def configuration(
     stated = found.metadata.get("config") if found else None
     if stated:
         # A file of another version may state settings that are no more; what is left is filled in.
-        return resolve(merge(only(stated, RunConfig), overrides))
+        config = resolve(merge(only(stated, RunConfig), overrides))
+        refuse_size_of_one_size(config, overrides)
+        return config
     scale, why = choose_scale(options.scale)
     print(f"scale={scale} ({why})")
     return single_run(scale, overrides)
@@ -137,8 +145,8 @@ def prepared(
     if tuple(images.shape[1:]) != target_set.image_shape:
         raise UserError(
             f"the distilled images are {'x'.join(map(str, images.shape[1:]))}, those of"
-            f" {target_set.name} {'x'.join(map(str, target_set.image_shape))}; name the right"
-            " dataset=..."
+            f" {target_set.name} {'x'.join(map(str, target_set.image_shape))}; name the"
+            " dataset=... and image_size=... that they were distilled at"
         )
     space = (
         found.metadata.get("space", "preprocessed") if options.space == "auto" else options.space
@@ -167,6 +175,12 @@ def prepared(
     what = f"{len(images)} distilled images ({space})"
     like = target_set.train.images
     return images.to(like), labels.to(like), what
+
+
+def network_text(config: RunConfig) -> str:
+    """Which network, and of what size where that can be chosen."""
+    size = f" (width {config.width}, depth {config.depth})" if config.depth else ""
+    return f"{config.arch}{size}"
 
 
 def protocol(config: RunConfig) -> dict[str, Any]:

@@ -93,6 +93,7 @@ def load_data(config: RunConfig, place: Place, device: torch.device) -> TargetSe
         zca=config.zca,
         zca_lambda=config.zca_lambda,
         validation_fraction=0.0 if config.selection == "test" else config.validation_fraction,
+        image_size=config.image_size,
     ).to(device, storage_type(config.precision))
 
 
@@ -111,4 +112,6 @@ def make_network(config: RunConfig, target_set: TargetSet) -> nn.Module:
             depth=config.depth,
         )
     except ValueError as error:
-        raise UserError(str(error)) from error
+        small = config.image_size == 0 and min(target_set.image_shape[1:]) < 32
+        remedy = "; image_size=32 enlarges them" if small else ""
+        raise UserError(f"{error}{remedy}") from error

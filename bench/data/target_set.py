@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data.cache import Stored, load_or_build
@@ -11,7 +12,8 @@ from bench.data.sources import RawImages, load_raw
 from bench.data.whitening import Whitening
 from bench.errors import UserError
 
-_CACHE_VERSION = 1  # of the whitening and the layout of the cached file
+_CACHE_VERSION = 1  # of the resizing, the whitening and the layout of the cached file
+_CHUNK = 5_000  # images; bounds the memory of float copies
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,7 @@ def load_target_set(
     zca: bool = True,
     zca_lambda: float = 0.1,
     validation_fraction: float = 0.1,
+    image_size: int = 0,
 ) -> TargetSet:
     """Load, whiten and split a data set; decoding and whitening happen once and are cached.
 
@@ -97,6 +100,8 @@ def load_target_set(
         zca: regularised ZCA; False leaves it at the per-image normalisation.
         zca_lambda: λ, as a part of the mean eigenvalue.
         validation_fraction: part of the training set to hold out, in [0, 1).
+        image_size: height and width that the images are resized to before they are whitened
+            (`source` then says so); 0 leaves them as they are.
 
     Raises:
         UserError: unknown name, no or damaged data, settings that make no sense, no place to cache.
@@ -104,10 +109,14 @@ def load_target_set(
     if not 0 <= validation_fraction < 1:
         raise UserError(f"validation_fraction={validation_fraction} must be in [0, 1)")
     raw = load_raw(name, data_root, cache_root)
+    size = image_size if image_size and raw.train_pixels.shape[1:3] != (image_size,) * 2 else 0
+    source = f"{raw.source} (resized to {size}x{size})" if size else raw.source
     kind = f"zca{float(zca_lambda)!r}" if zca else "normalised"
-    file_name = f"{name}-{raw.fingerprint}-{kind}-v{_CACHE_VERSION}.safetensors"
+    resized = f"-{size}x{size}" if size else ""
+    file_name = f"{name}-{raw.fingerprint}{resized}-{kind}-v{_CACHE_VERSION}.safetensors"
     stored = load_or_build(
-        cache_root / "whitened" / file_name, lambda: _whiten(raw, zca=zca, zca_lambda=zca_lambda)
+        cache_root / "whitened" / file_name,
+        lambda: _whiten(raw, size=size, zca=zca, zca_lambda=zca_lambda),
     )
     images, labels = stored.tensors["train"], torch.from_numpy(raw.train_labels)
     kept = len(labels) - round(validation_fraction * len(labels))
@@ -118,7 +127,7 @@ def load_target_set(
         )
     return TargetSet(
         name=name,
-        source=raw.source,
+        source=source,
         fingerprint=raw.fingerprint,
         classes=raw.classes,
         # Any tail of the canonical order is balanced (bench/data/order.py), and a slice is a view.
@@ -129,11 +138,32 @@ def load_target_set(
     )
 
 
-def _whiten(raw: RawImages, *, zca: bool, zca_lambda: float) -> Stored:
+def _whiten(raw: RawImages, *, size: int, zca: bool, zca_lambda: float) -> Stored:
     train, test = (
         torch.from_numpy(pixels).permute(0, 3, 1, 2)  # [n, H, W, C] -> [n, C, H, W]
         for pixels in (raw.train_pixels, raw.test_pixels)
     )
+    if size:
+        train, test = resize(train, size), resize(test, size)
     whitening = Whitening.fit(train, zca=zca, zca_lambda=zca_lambda)
     images = {"train": whitening.apply(train), "test": whitening.apply(test)}
     return Stored(images | whitening.state())
+
+
+def resize(pixels: Tensor, size: int) -> Tensor:
+    """Bilinear, over wider triangles where images get smaller, so that nothing is skipped.
+
+    Args:
+        pixels: uint8 [n, C, H, W].
+
+    Returns:
+        uint8 [n, C, size, size].
+    """
+
+    def resized(part: Tensor) -> Tensor:
+        floats = F.interpolate(
+            part.float(), (size, size), mode="bilinear", align_corners=False, antialias=True
+        )
+        return floats.round_().clamp_(0, 255).to(torch.uint8)
+
+    return torch.cat([resized(part) for part in pixels.split(_CHUNK)])

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bench.config import RunConfig, resolve
+from bench.config import RunConfig, refuse_size_of_one_size, resolve
 from bench.errors import UserError
 from bench.machine import slurm_is_set_up, visible_gpus
 from bench.settings import typed, unknown_key
@@ -132,8 +132,14 @@ def requested(
 
 
 def single_run(scale: str, overrides: dict[str, Any]) -> RunConfig:
-    """The configuration of one run outside any grid."""
-    return resolve(merge(scale_settings(scale), overrides, {"scale": scale}))
+    """The configuration of one run outside any grid.
+
+    Raises:
+        UserError: a setting that no run has, of the wrong type, or impossible.
+    """
+    config = resolve(merge(scale_settings(scale), overrides, {"scale": scale}))
+    refuse_size_of_one_size(config, overrides)
+    return config
 
 
 def merge(*layers: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from bench.metagrad.rules import (
     Flatten,
     InstanceNorm,
     Linear,
+    MaxPool,
     Parameters,
     ReLU,
 )
@@ -302,6 +303,8 @@ def layer_of(module: nn.Module) -> Callable[[Parameters, Cast], Application]:
             return lambda p, cast: ReLU()
         case nn.AvgPool2d(padding=0, ceil_mode=False, divisor_override=None):
             return lambda p, cast: AveragePool(module)
+        case nn.MaxPool2d(return_indices=False):
+            return lambda p, cast: MaxPool(module)
         case nn.Linear():
             return lambda p, cast: Linear(p, cast)
         case nn.Flatten(start_dim=1, end_dim=-1):

@@ -58,6 +58,11 @@ class Application(Protocol):
         ...
 
 
+# On a CPU, weights of so many times the numbers of a batch cost more to rearrange for
+# channels-last maps, at each use, than those maps gain.
+HEAVY = 8
+
+
 class Convolution:
     """y = W * x + b."""
 
@@ -69,6 +74,8 @@ class Convolution:
 
     def forward(self, x: Tensor) -> Tensor:
         self.x = self.cast(x)
+        if x.device.type == "cpu" and self.weight.numel() > HEAVY * x.numel():
+            self.x = self.x.contiguous()
         return torch.conv2d(self.x, self.weight, self.bias, *self.geometry).to(self.dtype)
 
     def input_gradient(self, gy: Tensor) -> Tensor:
@@ -304,6 +311,42 @@ class AveragePool(WithoutParameters):
         if x_dot is None:
             return None
         return self.layer(x_dot.flatten(0, 1)).unflatten(0, x_dot.shape[:2])
+
+
+class MaxPool(WithoutParameters):
+    """Maxima over windows. Each y is the x that won its window, among equals the one that torch
+    takes, and its derivative is that x's. Winners are kept in two bytes each."""
+
+    def __init__(self, layer: nn.MaxPool2d) -> None:
+        sizes = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        self.geometry = (*(pair(size) for size in sizes), layer.ceil_mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.like = shaped_like(x, 0)  # of no size
+        y, winner = torch.ops.aten.max_pool2d_with_indices(x, *self.geometry)
+        # Numbers of pixels within a map.
+        self.winner = winner.to(torch.int16 if x.shape[-2] * x.shape[-1] < 2**15 else torch.int32)
+        return y
+
+    def input_gradient(self, gy: Tensor) -> Tensor:
+        flat = gy.flatten(0, -4)
+        winner = self.winner.expand(*gy.shape[:-4], *self.winner.shape).flatten(0, -4)
+        gx = torch.ops.aten.max_pool2d_with_indices_backward(
+            flat, shaped_like(self.like, len(flat)), *self.geometry, winner.long()
+        )
+        return gx.unflatten(0, gy.shape[:-3])
+
+    def tangent(self, x_dot: Tensor | None, p_dot: Parameters) -> Tensor | None:
+        if x_dot is None:
+            return None
+        maps, winner = x_dot.flatten(-2), self.winner.flatten(-2).long()  # [..., channels, pixels]
+        winner = winner.expand(*x_dot.shape[:-4], *winner.shape)
+        if layout_of(self.like) == torch.channels_last:
+            # The same in the order of memory, so that the result lies like x_dot.
+            y_dot = maps.mT.gather(-2, winner.mT).mT
+        else:
+            y_dot = maps.gather(-1, winner)
+        return y_dot.unflatten(-1, self.winner.shape[-2:])
 
 
 class Flatten(WithoutParameters):

@@ -2,22 +2,53 @@
 
 from torch import nn
 
+from bench.networks.alexnet import AlexNet
 from bench.networks.convnet import ConvNet
 from bench.networks.initialize import initial_parameters
+from bench.networks.resnet import ResNet18
+from bench.networks.vgg import VGG11
 
-__all__ = ["ARCHITECTURES", "ConvNet", "build_network", "initial_parameters"]
+__all__ = [
+    "ARCHITECTURES",
+    "SIZED_ARCHITECTURES",
+    "VGG11",
+    "AlexNet",
+    "ConvNet",
+    "ResNet18",
+    "build_network",
+    "initial_parameters",
+]
 
-ARCHITECTURES = ("convnet",)
+# Those that have a width and a depth; the others are of one size.
+SIZED_ARCHITECTURES = ("convnet", "wide_convnet")
+ARCHITECTURES = (*SIZED_ARCHITECTURES, "alexnet", "alexnet_avgpool", "vgg11", "resnet18")
 
 
 def build_network(
-    arch: str, *, image_shape: tuple[int, int, int], classes: int, width: int, depth: int
+    arch: str, *, image_shape: tuple[int, int, int], classes: int, width: int = 0, depth: int = 0
 ) -> nn.Module:
     """An architecture from `ARCHITECTURES`; draw its parameters with `initial_parameters`.
+
+    Args:
+        image_shape: (channels, height, width).
+        width: convnet: channels of each block; wide_convnet: of the first block, doubled in each
+            block after it (the paper's has 128, 256, 512). Not read for the others.
+        depth: blocks of the two.
 
     Raises:
         ValueError: an unknown architecture, or one that does not fit the images.
     """
-    if arch == "convnet":
-        return ConvNet(image_shape, classes, width, depth)
+    match arch:
+        case "convnet":
+            return ConvNet(image_shape, classes, width, depth)
+        case "wide_convnet":
+            return ConvNet(image_shape, classes, tuple(width << k for k in range(depth)), depth)
+        case "alexnet":
+            return AlexNet(image_shape, classes)
+        case "alexnet_avgpool":
+            return AlexNet(image_shape, classes, nn.AvgPool2d)
+        case "vgg11":
+            return VGG11(image_shape, classes)
+        case "resnet18":
+            return ResNet18(image_shape, classes)
     raise ValueError(f"unknown arch {arch!r}; known: {', '.join(ARCHITECTURES)}")

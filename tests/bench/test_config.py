@@ -1,6 +1,6 @@
 """Configurations: typed, checked, and the identity of a run."""
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from bench import config as config_module
 from bench import data, metagrad, networks
 from bench.config import RunConfig, experiment_identity, identity, resolve, run_name
 from bench.errors import UserError
+from bench.grids import single_run
 from bench.settings import help_text, parse, typed
 
 
@@ -37,6 +38,7 @@ def test_the_choices_are_what_the_other_rooms_offer() -> None:
     assert tuple(data.DATASETS) == config_module.DATASETS
     assert config_module.AUGMENTATIONS == data.AUGMENTATIONS
     assert config_module.ARCHITECTURES == networks.ARCHITECTURES
+    assert config_module.SIZED_ARCHITECTURES == networks.SIZED_ARCHITECTURES
     assert config_module.ENGINES == metagrad.ENGINES
     assert tuple(metagrad.OUTER_LOSSES) == config_module.OUTER_LOSSES
     assert config_module.PRECISIONS == metagrad.PRECISIONS
@@ -52,7 +54,7 @@ def test_the_method_s_own_defaults_are_part_of_the_identity() -> None:
 def test_the_identity_is_the_same_in_another_process_and_version_of_the_file() -> None:
     # A frozen value: when it changes, every result that users have is orphaned. Then raise
     # SCHEMA_VERSION on purpose, and this value with it.
-    assert run_name(resolve({"seed": 3})) == "rat_bptt-ca97095d9920"
+    assert run_name(resolve({"seed": 3})) == "rat_bptt-2a57eade00c3"
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,8 @@ def test_the_identity_is_the_same_in_another_process_and_version_of_the_file() -
         ({"method": "forward_window", "method_options": {"patience": 0}}, "patience=0"),
         ({"dataset": "cifar"}, "did you mean cifar10?"),
         ({"ipc": 0}, "ipc=0 must be at least 1"),
+        ({"width": 0}, "width=0 must be at least 1 for arch=convnet"),
+        ({"arch": "wide_convnet", "depth": 0}, "depth=0 must be at least 1 for arch=wide_convnet"),
         ({"inner_lr": 0}, "inner_lr=0.0 must be positive"),
         ({"clip_decay": 1}, "clip_decay=1.0 must lie in [0, 1)"),
         ({"inner_ipc": 11}, "inner_ipc=11 is more than ipc=10"),
@@ -85,6 +89,23 @@ def test_an_impossible_setting_is_refused_in_the_user_s_words(
     with pytest.raises(UserError) as caught:
         resolve(settings)
     assert told in str(caught.value)
+
+
+def test_a_network_of_one_size_has_one_identity_whatever_a_scale_says_of_others() -> None:
+    config = resolve({"arch": "resnet18", "width": 16})
+    assert (config.width, config.depth) == (0, 0)
+    assert identity(config) == identity(resolve({"arch": "resnet18", "depth": 5}))
+    assert resolve(asdict(config)) == config  # as it is read back from a run's folder
+    assert identity(config) != identity(resolve({"arch": "vgg11"}))
+    assert identity(resolve({"width": 16})) != identity(resolve({}))
+
+
+@pytest.mark.parametrize("key", ["width", "depth"])
+def test_a_size_asked_for_by_name_is_refused_where_the_network_has_none(key: str) -> None:
+    with pytest.raises(UserError, match=f"{key}=2: arch=vgg11 is of one size; {key} is for conv"):
+        single_run("quick", {"arch": "vgg11", key: 2})
+    assert single_run("quick", {"arch": "vgg11"}).depth == 0
+    assert single_run("quick", {"arch": "wide_convnet", key: 2}).width > 0
 
 
 def test_a_user_s_own_method_is_named_by_its_path(

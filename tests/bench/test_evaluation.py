@@ -18,7 +18,7 @@ from bench.evaluation import Evaluation, accuracy, evaluate, evaluate_real_image
 from bench.grids import single_run
 from bench.ingredients import make_network
 from bench.metagrad import MeanLoss, make_derivatives
-from bench.networks import initial_parameters
+from bench.networks import alexnet, initial_parameters
 from bench.randomness import torch_generator
 from bench.settings import parse
 
@@ -215,6 +215,13 @@ def test_networks_without_layer_rules_are_trained_at_once_too(
 ) -> None:
     monkeypatch.setattr("bench.evaluation.make_network", lambda *given: smooth_network())
     assert_equal(trained(3), trained(1))
+
+
+def test_networks_with_max_pools_are_trained_at_once_too(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alexnet, "CHANNELS", (4, 6, 8, 6, 5))
+    assert_equal(trained(3, arch="alexnet"), trained(1, arch="alexnet"))
 
 
 def test_small_networks_are_trained_at_once_and_the_bits_come_again(

@@ -10,7 +10,13 @@ from bench.config import Place, RunConfig
 from bench.errors import UserError
 from bench.execute import execute
 from bench.grids import single_run
-from bench.ingredients import activation_budget, check_device, compiles
+from bench.ingredients import (
+    activation_budget,
+    check_device,
+    compiles,
+    load_data,
+    make_network,
+)
 from bench.run import Console
 from bench.settings import parse
 from bench.store import Store
@@ -71,6 +77,20 @@ def test_higher_is_refused_tf32_where_no_gpu_does_it(config: RunConfig) -> None:
     check_device(replace(tf32, engine="higher"), torch.device("cuda"))
     with pytest.raises(UserError, match="from a GPU"):
         check_device(replace(tf32, engine="higher"), CPU)
+
+
+@pytest.mark.parametrize("arch", ["vgg11", "resnet18"])
+def test_images_too_small_for_a_network_are_refused_with_the_setting_that_helps(
+    config: RunConfig, cache_root: Path, arch: str
+) -> None:
+    place = Place(data_root=str(cache_root), cache_root=str(cache_root))
+    config = replace(config, arch=arch)
+    with pytest.raises(UserError, match=rf"arch={arch} .* 8x8.*; image_size=32 enlarges them"):
+        make_network(config, load_data(config, place, CPU))
+    config = replace(config, image_size=32)
+    target_set = load_data(config, place, CPU)
+    assert target_set.image_shape == (1, 32, 32)
+    make_network(config, target_set)
 
 
 def test_a_run_goes_on_uncompiled_as_it_began(

@@ -255,6 +255,12 @@ def test_a_distilled_set_is_evaluated_in_every_form(
     ]
     assert [record["evaluation"]["all_test"] for record in records] == [expected, expected]
 
+    other = command("bench.evaluate", f"distilled={run}", "arch=alexnet", "evaluation_networks=1")
+    assert other.stdout.startswith("alexnet tested on"), other.stderr
+    large = command("bench.evaluate", f"distilled={run}", "arch=alexnet", "image_size=32")
+    refused(large, "1x8x8", "1x32x32", "image_size")
+    refused(command("bench.evaluate", f"distilled={run}", "arch=alexnet", "depth=2"), "one size")
+
     uneven = {"images": arrays["images"][:7], "labels": arrays["labels"].argmax(1)[:7]}
     np.savez(tmp_path / "uneven.npz", **uneven)
     assert command("bench.evaluate", "distilled=uneven.npz", *tiny).returncode == 0

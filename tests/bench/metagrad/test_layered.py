@@ -54,6 +54,18 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         nn.ReLU(),
         nn.Linear(5, CLASSES),
     ),
+    "max_pools": lambda: nn.Sequential(
+        nn.Conv2d(2, 3, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.GroupNorm(3, 3),
+        nn.MaxPool2d((3, 2), stride=(2, 1), padding=1, ceil_mode=True),
+        nn.Flatten(),
+        nn.Linear(3 * 3 * 5, CLASSES),
+    ),
+    "max_pool_first": lambda: nn.Sequential(
+        nn.MaxPool2d(2, stride=1, dilation=3), nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(48, 3)
+    ),
     "norm_first": lambda: nn.Sequential(
         nn.GroupNorm(2, 2), nn.ReLU(), nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(108, CLASSES)
     ),
@@ -95,10 +107,38 @@ def close(ours: Tensor, theirs: Tensor) -> bool:
     return bool((ours - theirs).norm() <= 1e-12 * theirs.norm())
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_a_tie_in_a_max_pool_is_won_by_the_pixel_that_torch_takes(
+    layout: torch.memory_format,
+) -> None:
+    network = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 3))
+    flat = FlatNetwork(network)
+    theta = float64(sum(flat.sizes), seed=1)
+    images = float64(4, 2, 8, 8, seed=2).round()
+    windows = images.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
+    tied = (windows == windows.amax(-1, keepdim=True)).sum(-1) > 1
+    assert tied.double().mean() > 0.3
+    batch, moved = (images, float64(4, 3, seed=3).exp()), float64(2, len(theta), seed=4)
+    ours, theirs = (
+        derivatives.linearize(theta, *batch).product(moved)[1]
+        for derivatives in (LayerDerivatives(flat, layout=layout), AutogradDerivatives(flat))
+    )
+    assert torch.equal(ours == 0, theirs == 0)
+    assert close(ours, theirs)
+
+
+def test_a_max_pool_hands_on_nan() -> None:
+    derivatives = make_derivatives(nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 1)))
+    images = torch.zeros(1, 1, 4, 4)
+    images[0, 0, 2, 1] = torch.nan
+    assert derivatives.logits(torch.ones(5), images).isnan().all()
+
+
 @pytest.mark.parametrize(
     "layer",
     [
         nn.Tanh(),
+        nn.MaxPool2d(2, return_indices=True),
         nn.GroupNorm(1, 2),
         nn.GroupNorm(2, 2, affine=False),
         nn.AvgPool2d(2, ceil_mode=True),

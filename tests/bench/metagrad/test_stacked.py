@@ -16,13 +16,13 @@ from bench.metagrad import (
 from bench.metagrad.derivatives import AutogradDerivatives
 from bench.metagrad.flat import FlatNetwork
 from bench.metagrad.stacked import StackedAutograd, StackedLayers, multiply_adds
-from bench.networks import ConvNet
+from bench.networks import ConvNet, build_network
 
 CLASSES, NETWORKS, BATCH = 3, 4, 5
 
 
 class Residual(nn.Module):
-    """A sum around a strided layer, layers without biases, and a norm on the images."""
+    """A sum around a strided layer, layers without biases, both pools, and a norm on the images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,13 +31,14 @@ class Residual(nn.Module):
         self.inner = nn.Conv2d(4, 6, (3, 2), stride=2, padding=1, dilation=(1, 2))
         self.shortcut = nn.Conv2d(4, 6, 1, stride=2, bias=False)
         self.relu = nn.ReLU()
-        self.pool = nn.AvgPool2d(3, stride=1)
+        self.widest = nn.MaxPool2d(2, stride=1, padding=1)
+        self.pool = nn.AvgPool2d(4, stride=1)
         self.hidden = nn.Linear(24, 7)
         self.head = nn.Linear(7, CLASSES, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.relu(self.stem(self.norm(images)))
-        x = self.relu(self.inner(x) + self.shortcut(x))
+        x = self.widest(self.relu(self.inner(x) + self.shortcut(x)))
         return self.head(self.relu(self.hidden(torch.flatten(self.pool(x), 1))))
 
 
@@ -146,6 +147,15 @@ def test_on_a_cpu_small_networks_are_taken_at_once_and_large_ones_alone() -> Non
     assert at_once(width=32, batch=10) > 10
     assert at_once(width=128, batch=10) == 1
     assert at_once(width=32, batch=100) == 1
+
+
+@pytest.mark.parametrize("arch", ["wide_convnet", "alexnet", "vgg11", "resnet18"])
+def test_on_a_cpu_the_other_networks_are_trained_alone_even_on_one_image_a_class(arch: str) -> None:
+    network = build_network(arch, image_shape=(1, 32, 32), classes=10, width=128, depth=3)
+    one = make_derivatives(network)
+    theta = one.flatten(dict(network.named_parameters()))
+    images, labels = torch.zeros(10, 1, 32, 32), torch.zeros(10, 10)
+    assert networks_at_once(network, one, theta, images, labels) == 1
 
 
 def test_no_more_are_taken_than_memory_is_meant_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.networks import ConvNet, initial_parameters
+from bench.networks import ARCHITECTURES, ConvNet, build_network, initial_parameters
 from bench.randomness import torch_generator
 
 NETWORK = ConvNet((3, 16, 16), classes=5, width=(32, 16), depth=2)
@@ -42,6 +42,16 @@ def test_names_are_those_of_the_module_also_without_a_container_and_in_nested_on
     ):
         drawn = initial_parameters(network, torch_generator(0, "network"))
         assert list(drawn) == [name for name, _ in network.named_parameters()]
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_parameter_of_every_architecture_is_drawn(arch: str) -> None:
+    network = build_network(arch, image_shape=(3, 32, 32), classes=5, width=4, depth=3)
+    drawn = initial_parameters(network, torch_generator(0, "network"))
+    shapes = [(name, tensor.shape) for name, tensor in network.named_parameters()]
+    assert [(name, tensor.shape) for name, tensor in drawn.items()] == shapes
+    weights = [tensor for tensor in drawn.values() if tensor.dim() > 1]
+    assert all(0 < tensor.std() < 1 for tensor in weights)
 
 
 def test_the_module_and_the_global_random_state_are_neither_read_nor_changed() -> None:

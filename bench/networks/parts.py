@@ -1,0 +1,39 @@
+"""What the networks have in common: convolution with instance norm, and the maps that it needs."""
+
+from torch import nn
+
+SMALLEST_SIDE = 2  # pixels of a map that is normalised
+
+
+def instance_norm(channels: int) -> nn.GroupNorm:
+    """A group norm with one channel a group, affine: each map of each image by itself, the same in
+    training and evaluation."""
+    return nn.GroupNorm(channels, channels)
+
+
+def convolution_block(inputs: int, outputs: int, kernel_size: int) -> list[nn.Module]:
+    """Convolution that keeps the size of the maps, instance norm, ReLU. The convolution has a bias,
+    as in the literature's code, although the norm behind it removes its effect."""
+    return [
+        nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2),
+        instance_norm(outputs),
+        nn.ReLU(),
+    ]
+
+
+def check_maps(network: str, image_shape: tuple[int, int, int], maps: tuple[int, int]) -> None:
+    """Refuse images whose last maps, (height, width), are too small to be normalised.
+
+    A single pixel less its own mean is 0, whatever the image; two pixels become ±1. No gradient
+    passes either of them.
+
+    Raises:
+        ValueError: a side of the maps has a single pixel or none.
+    """
+    if min(maps) < SMALLEST_SIDE:
+        _, height, width = image_shape
+        raise ValueError(
+            f"arch={network} is too deep for images of {height}x{width}: its last instance norm"
+            f" would see maps of {maps[0]}x{maps[1]}, and of less than"
+            f" {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels the norm leaves nothing to learn from"
+        )
