@@ -116,10 +116,11 @@ def outcomes(
         for name in dict.fromkeys(claim.grid for claim in claims)
         if grid_exists(name)
     }
-    return [_outcome(claim, grids.get(claim.grid), request, root) for claim in claims]
+    return [outcome_of(claim, grids.get(claim.grid), request, root) for claim in claims]
 
 
-def _outcome(claim: Claim, grid: GridRuns | None, request: Request, root: Path) -> Outcome:
+def outcome_of(claim: Claim, grid: GridRuns | None, request: Request, root: Path) -> Outcome:
+    """The verdict on one claim; `grid` is None where this version has no such grid."""
     if grid is None:
         not_run = Decision("not run", 0, [])
         return Outcome(claim, not_run, missing=[f"no grid {claim.grid} in this version"])

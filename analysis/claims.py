@@ -31,8 +31,8 @@ batches, and differences are taken seed by seed. Interval: 95 %, the wider of th
 and the bootstrap over seeds. Holds: the interval of every comparison lies within what is claimed.
 Does not hold: that of some comparison lies wholly outside, at 95 % over all of them together.
 Undecided: neither, or fewer than 3 seeds; it needs so many seeds to be decided with a probability
-of 80 %, were the effects and spreads seen here the true ones. Of several comparisons of a claim, the
-one that speaks least for it is shown. A claim at the very edge of being true gets a wrong
+of 80 %, were the effects and spreads seen here the true ones. Of several comparisons of a claim,
+the one that speaks least for it is shown. A claim at the very edge of being true gets a wrong
 verdict of either kind in 1 of 40 cases, and nothing is corrected for the number of claims.
 """
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import inference
 from analysis.inference import (
     MAX_NEEDED,
     Decision,
@@ -22,12 +21,6 @@ ALIKE = Region(-1.0, 1.0)
 REPETITIONS = 200
 # Three standard deviations above 5 %: what a rate of 5 % shows in 200 repetitions.
 MOST = 0.05 + 3 * math.sqrt(0.05 * 0.95 / REPETITIONS)
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten times faster; at few seeds the t interval is the wider one and rules anyway."""
-    monkeypatch.setattr(inference, "RESAMPLES", 200)
 
 
 def one(effects: list[float], region: Region = ABOVE_ZERO) -> Decision:
