@@ -190,7 +190,7 @@ def _rows(
         measured = [set(side[seed]) for side in (one, other) for seed in seeds]
         steps = sorted(set.intersection(*measured)) if measured else []
         for step in steps:
-            at = f", outer step {step}" if step else ""
+            at = f", outer step {step}" if QUANTITIES[claim.quantity].each_step else ""
             name = f"{_side_text(first, than)} / {_side_text(than, first)}{at}"
             yield name, [one[seed][step] - other[seed][step] for seed in seeds]
 

@@ -1,5 +1,6 @@
 """`python -m analysis.claims`: the paper's claims, and what these results say of each."""
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -73,7 +74,6 @@ def main(argv: list[str]) -> int:
     folder = make_folder(
         Path(options.output) if options.output else root / "claims", "folder of the claims"
     )
-    whole = options.claims == "all"
     texts = {
         "md": markdown(table, about, commands),
         "csv": csv(found),
@@ -82,8 +82,7 @@ def main(argv: list[str]) -> int:
             indent=2,
         ),
     }
-    stem = folder / request.stem("claims" if whole else f"claims_{'_'.join(c.id for c in claims)}")
-    for path in write_texts(texts, stem):
+    for path in write_texts(texts, folder / request.stem(file_name(options.claims))):
         print(path)
     return 0
 
@@ -101,6 +100,15 @@ def chosen(claims: "Sequence[Claim]", ids: str) -> "list[Claim]":
         if name not in known:
             raise UserError(f"claims={name}: there is no such claim; known: {', '.join(known)}")
     return [known[name] for name in words(ids)]
+
+
+def file_name(ids: str) -> str:
+    """The name of the files: claims, or of one claim or some, which must not take their place."""
+    if ids == "all":
+        return "claims"
+    if len(words(ids)) == 1:
+        return f"claim_{ids}"
+    return f"claims_{hashlib.sha256(ids.encode()).hexdigest()[:8]}"
 
 
 def caption(found: "Sequence[Outcome]", request: Request) -> str:

@@ -7,6 +7,7 @@ the paper's scale say which cell it stands for, at any scale.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,24 @@ def grid_runs(name: str, request: Request, stored: Sequence[StoredRun], root: Pa
     )
     labels = {experiment_identity(config): label for label, config in results.experiments.items()}
     overrides = {k: v for k, v in request.overrides.items() if k not in ("scale", "seed")}
-    entries = []
-    for run in grid.runs:
-        alone = replace(grid, runs=[run])
-        (config,) = expand(alone, request.scale, overrides, seeds=1)
-        (paper,) = expand(alone, "paper", {}, seeds=1)
-        entries.append(Entry(labels[experiment_identity(config)], config, paper))
+    entries = [
+        Entry(labels[experiment_identity(config)], config, paper)
+        for config, paper in zip(
+            _of_each_entry(grid, request.scale, overrides), _at_paper_scale(name), strict=True
+        )
+    ]
     return GridRuns(grid, entries, results, _transfers(results, root))
+
+
+def _of_each_entry(grid: Grid, scale: str, overrides: dict[str, Any]) -> list[RunConfig]:
+    """One configuration an entry, also where two entries are the same run at this scale."""
+    alone = [replace(grid, runs=[run]) for run in grid.runs]
+    return [config for one in alone for config in expand(one, scale, overrides, seeds=1)]
+
+
+@cache
+def _at_paper_scale(name: str) -> list[RunConfig]:
+    return _of_each_entry(load_grid(name), "paper", {})
 
 
 def seeds_text(seeds: Sequence[int]) -> str:

@@ -25,11 +25,13 @@ class Quantity:
         about: in words.
         of: its values, from a run and its evaluation; empty where the run recorded none.
         factor: two runs are compared by their ratio; its values are then logarithms.
+        each_step: it has a value at each measured outer step, not one of the whole run.
     """
 
     about: str
     of: Callable[[FinishedRun, dict[str, Any]], Values]
     factor: bool = False
+    each_step: bool = False
 
 
 def final_accuracy(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
@@ -80,14 +82,17 @@ def seconds_per_step(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
 QUANTITIES = {
     "final_accuracy": Quantity("final test accuracy", final_accuracy),
     "accuracy_at_each_step": Quantity(
-        "test accuracy at each measured outer step", accuracy_at_each_step
+        "test accuracy at each measured outer step", accuracy_at_each_step, each_step=True
     ),
     "early_accuracy": Quantity(
         f"test accuracy, mean over the measurements in the first {EARLY:.0%} of the outer steps",
         early_accuracy,
     ),
     "variance_at_each_step": Quantity(
-        "normalised variance at each measured outer step", variance_at_each_step, factor=True
+        "normalised variance at each measured outer step",
+        variance_at_each_step,
+        factor=True,
+        each_step=True,
     ),
     "mean_variance": Quantity(
         "normalised variance, geometric mean over outer steps", mean_variance, factor=True
