@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.request import Request
+from analysis.request import Request, sweeps_first
 from bench.config import Place, RunConfig
 from bench.errors import UserError
 from bench.files import make_folder
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
     table = frame(found)
     about = caption(found, request)
     show(table, about)
-    commands = list(dict.fromkeys(line for outcome in found for line in outcome.commands))
+    commands = sweeps_first(line for outcome in found for line in outcome.commands)
     if commands:
         print("\nwhat is missing is made with:")
         print("\n".join(f"    {line}" for line in commands))
@@ -122,6 +122,8 @@ def caption(found: "Sequence[Outcome]", request: Request) -> str:
         )
     elif request.scale == "cpu":
         parts.append("A narrow network and few steps: these verdicts are about that setting.")
+    if request.scale != "paper":
+        parts.append("Claims name the paper's settings; the grids state what stands for them here.")
     return " ".join(parts)
 
 
@@ -164,12 +166,18 @@ def claim_neutral(claim: "Claim") -> str:
 
 
 def comparisons_text(outcome: "Outcome") -> str:
-    """Of how many comparisons the claim consists, and how many of them hold."""
+    """How many of a claim's comparisons hold, where there are several."""
     comparisons = outcome.decision.comparisons
     if len(comparisons) < 2:
         return ""
     holding = sum(comparison.holds for comparison in comparisons)
-    return f"{holding} of {len(comparisons)} hold; worst: {comparisons[0].name}"
+    return f"{holding} of {len(comparisons)} hold"
+
+
+def worst_text(outcome: "Outcome") -> str:
+    """The name of the comparison that is shown, where there are several."""
+    comparisons = outcome.decision.comparisons
+    return comparisons[0].name if len(comparisons) > 1 else ""
 
 
 def verdict_text(outcome: "Outcome") -> str:
@@ -202,6 +210,7 @@ def frame(found: "Sequence[Outcome]") -> "pd.DataFrame":
             "n (seeds)": str(outcome.decision.n),
             "Verdict": verdict_text(outcome),
             "Comparisons": comparisons_text(outcome),
+            "Shown": worst_text(outcome),
             "Missing": "; ".join(outcome.missing),
         }
         for outcome in found
@@ -273,7 +282,9 @@ def show(table: "pd.DataFrame", about: str) -> None:
     shown = Table(box=None, pad_edge=False, header_style="bold", row_styles=["", "on grey11"])
     columns = ["Claim", "Claimed", "Effect [95 %]", "n (seeds)", "Verdict", "Comparisons"]
     for name in columns:
-        shown.add_column(Text(name), justify="right" if name == "n (seeds)" else "left")
+        heading = Text("n" if name == "n (seeds)" else name)
+        right = name == "n (seeds)"
+        shown.add_column(heading, justify="right" if right else "left", no_wrap=name != "Claim")
     for row in table[columns].itertuples(index=False):
         cells = [Text(str(cell)) for cell in row]
         cells[4].stylize(COLOURS[str(row[4]).partition(",")[0]])

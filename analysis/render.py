@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis.captions import data_text
 from analysis.paper import content
+from analysis.request import sweeps_first
 from analysis.tables import Cell, Column, Table
 from bench.files import atomic_write
 
@@ -196,7 +197,7 @@ def missing_text(table: Table) -> list[str]:
     lacking = [cell for cell in table.cells if cell.missing]
     if not lacking:
         return []
-    commands = dict.fromkeys(command for cell in table.cells for command in cell.commands)
+    commands = sweeps_first(command for cell in table.cells for command in cell.commands)
     told = f"{len(lacking)} of {len(table.cells)} numbers lack runs (column Missing)"
     if not commands:
         return [f"{told}."]

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,3 +69,8 @@ class Request:
             f"for run in {shlex.join(distilled)}; do"
             f' python -m bench.evaluate "distilled=$run" {shlex.join(same)}; done'
         )
+
+
+def sweeps_first(commands: Iterable[str]) -> list[str]:
+    """Each command once; what makes runs before what tests their distilled sets."""
+    return sorted(dict.fromkeys(commands), key=lambda line: "bench.sweep" not in line)
