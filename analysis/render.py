@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -9,7 +10,7 @@ import pandas as pd
 from analysis.captions import data_text
 from analysis.paper import content
 from analysis.request import sweeps_first
-from analysis.tables import Cell, Column, Table
+from analysis.tables import Cell, Column, Table, median_seconds
 from bench.files import atomic_write
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def measured(table: Table) -> pd.DataFrame:
         if not table.comparable:
             row["Run on"] = cell.run_on
         row["Ours"] = ours(cell, table.spec.hours)
+        if table.spec.hours:
+            row["s / outer step"] = pace(cell)
         row["n (seeds)"] = str(len(cell.seeds))
         row["networks a seed"] = "/".join(map(str, cell.networks))
         row["Paper"] = str(cell.paper)
@@ -73,6 +76,11 @@ def ours(cell: Cell, hours: bool) -> str:
     form = ".3g" if hours else ".1f"
     spread = "" if cell.std is None else f" ± {cell.std:{form}}"
     return f"{cell.mean:{form}}{spread}"
+
+
+def pace(cell: Cell) -> str:
+    """The median seconds of an outer step, mean over seeds."""
+    return f"{fmean(map(median_seconds, cell.runs)):.3g}" if cell.runs else ""
 
 
 def difference(cell: Cell, comparable: bool) -> str:
@@ -147,7 +155,10 @@ def caption(table: Table, scale: str, settings: Sequence[str]) -> str:
 
 def _reading(table: Table) -> str:
     if table.spec.hours:
-        return "Ours: mean ± standard deviation over seeds of the hours of all outer steps."
+        return (
+            "Ours: mean ± standard deviation over seeds of the hours of all outer steps, measurements"
+            " left out, and the median of one step. Whatever else the machine did is in them."
+        )
     return (
         "Ours: mean ± standard deviation over n seeds, a distilled set each; a seed's value is the"
         f" mean over fresh networks. The paper's ±: {table.paper.spread}."

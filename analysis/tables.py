@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from analysis.entries import GridRuns, grid_exists, grid_runs, seeds_text
-from analysis.load import FinishedRun, StoredRun
+from analysis.load import FinishedRun, StoredRun, collected
 from analysis.paper import Number, PaperTable, Row, paper_table
 from analysis.request import Request
 
@@ -193,9 +193,12 @@ def _run_on(dataset: str, ipc: int, network: str) -> str:
 
 def hours(run: FinishedRun) -> float:
     """The time of a run's outer steps, without its measurements."""
-    from analysis.load import collected
-
     return float(collected(run.folder, "metrics")["seconds"].sum()) / 3600
+
+
+def median_seconds(run: FinishedRun) -> float:
+    """Of an outer step: what else the machine did disturbs it less than their sum."""
+    return float(collected(run.folder, "metrics")["seconds"].median())
 
 
 def _average(row: Row, cells: Sequence[Cell]) -> Cell:

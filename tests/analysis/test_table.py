@@ -154,7 +154,10 @@ def test_hours_are_those_of_the_outer_steps_and_never_compared(results: "Maker",
     measured = table[table["kind"] == "measured"]
     assert list(measured["ours_mean"]) == pytest.approx([40 * 0.1 / 3600] * 2)
     assert measured["difference"].isna().all()
-    assert "RTX8000" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "RTX8000" in printed
+    assert "s / outer step" in printed
+    assert "| 0.1 " in printed
 
 
 @pytest.mark.parametrize("name", NAMES)
