@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from analysis.entries import GridRuns, grid_exists, grid_runs, seeds_text
 from analysis.inference import Decision, Region, decide
-from analysis.load import StoredRun
+from analysis.load import FinishedRun, StoredRun
 from analysis.quantities import QUANTITIES, Values
 from analysis.request import Request
 from bench.errors import UserError
@@ -60,6 +60,7 @@ class Outcome:
 
     Attributes:
         seeds: those that all sides of the claim have.
+        runs: the finished runs behind them.
         missing: what is not there yet.
         commands: how to make it.
     """
@@ -67,6 +68,7 @@ class Outcome:
     claim: Claim
     decision: Decision
     seeds: list[int] = field(default_factory=list)
+    runs: list[FinishedRun] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
 
@@ -164,6 +166,7 @@ def _values(
         measured = QUANTITIES[claim.quantity].of(run, evaluation)
         if measured:
             found[seed] = measured
+            outcome.runs.append(run)
         else:
             unrecorded.append(seed)
     if untested:

@@ -206,7 +206,8 @@ def _average(row: Row, cells: Sequence[Cell]) -> Cell:
     found = Cell(row.method, ("average",), row.numbers[("average",)], run_on="all of the above")
     common = set.intersection(*(set(cell.seeds) for cell in cells))
     found.seeds = {seed: fmean(cell.seeds[seed] for cell in cells) for seed in sorted(common)}
-    found.evaluations = [evaluation for cell in cells for evaluation in cell.evaluations]
+    if common:
+        found.evaluations = [evaluation for cell in cells for evaluation in cell.evaluations]
     lacking = sum(not cell.seeds for cell in cells)
     if lacking:
         found.missing.append(f"{lacking} of {len(cells)} columns have no run")

@@ -7,9 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.captions import data_text
 from analysis.claiming import Claim, Outcome
 from analysis.inference import MAX_NEEDED, MIN_SEEDS, Comparison
 from analysis.request import Request
+from analysis.table_captions import selection_text
 
 RULES = """\
 A verdict rests on the seeds that all sides share: the same seed means the same networks and target
@@ -27,6 +29,10 @@ def caption(found: Sequence[Outcome], request: Request) -> str:
     """What the verdicts are about."""
     told = [f"scale={request.scale}", *request.settings()]
     parts = [f"{len(found)} claims of the paper; {', '.join(told)}."]
+    runs = [run for outcome in found for run in outcome.runs]
+    if runs:
+        data = " and ".join(dict.fromkeys(data_text(run.result) for run in runs))
+        parts.append(f"Data: {data}. {selection_text([run.config for run in runs])}")
     if request.scale == "quick":
         parts.append(
             "The bundled digits stand in for every data set: these verdicts are about them, with a"

@@ -140,6 +140,7 @@ def test_markdown_csv_and_json_say_the_same(results: "Maker", capsys) -> None:
     for claim in found.values():
         assert claim["claim"] in markdown
         assert claim["place"] in markdown
+    assert "made up, fingerprint 0123456789abcdef. selection=validation" in markdown
     assert "Uniform windows end above" in capsys.readouterr().out
 
 
