@@ -176,7 +176,7 @@ def call(program: str, *arguments: str) -> str:
     told = " ".join(done.stderr.split()) or f"{program} ended with status {done.returncode}"
     if SILENT.search(told):
         raise SchedulerSilent(f"SLURM does not answer: {told}")
-    raise UserError(f"{program}: {told}")
+    raise UserError(told if told.startswith(f"{program}:") else f"{program}: {told}")
 
 
 SILENT = re.compile(
