@@ -18,6 +18,8 @@ SECONDS_BETWEEN_QUERIES = 30.0
 USUAL_LARGEST_ARRAY = 1001  # MaxArraySize where a site sets none
 FIELDS = "%j|%F|%K|%T|%r"  # name, (array) job, task in the array, state, reason
 
+WHOLE = -1  # stands for a job's only task, or for all that have no line of their own
+
 # States in which a job has not ended; all others are final.
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 WORKING = ("CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING")
@@ -106,10 +108,22 @@ def query(names: Iterable[str]) -> dict[tuple[str, int], Job]:
     )
     found: dict[tuple[str, int], Job] = {}
     for line in answer.splitlines():
-        name, job, task, state, reason = line.split("|", 4)
-        index = int(task) if task.isdigit() else 0  # N/A outside an array
-        found[name, index] = Job(f"{job}_{task}" if task.isdigit() else job, state, reason)
+        name, job, tasks, state, reason = line.split("|", 4)
+        if tasks == "N/A":
+            found[name, WHOLE] = Job(job, state, reason)
+        for task in listed_tasks(tasks):
+            found[name, task] = Job(f"{job}_{task}", state, reason)
     return found
+
+
+def listed_tasks(text: str) -> list[int]:
+    """The tasks that squeue means where it writes several as one: `0-2,5,7-8%4`."""
+    ranges = re.findall(r"(?:^|,)(\d+)(?:-(\d+))?(?::(\d+))?", text.partition("%")[0])
+    return [
+        task
+        for first, last, step in ranges
+        for task in range(int(first), int(last or first) + 1, int(step or 1))
+    ]
 
 
 def send(script: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from bench.machine import slurm_is_set_up
 from bench.progress import Progress, progress_of
 from bench.store import RunFolder
-from slurm.scheduler import Job, Scheduler
+from slurm.scheduler import WHOLE, Job, Scheduler
 from slurm.submission import Note, Submission
 
 # So long after it was written down a submission may not have reached the scheduler yet.
@@ -63,7 +63,7 @@ def standing(
         silent: why it said nothing; empty where it did answer.
     """
     known = progress_of(run)
-    job = jobs.get((note.name, note.task))
+    job = jobs.get((note.name, note.task)) or jobs.get((note.name, WHOLE))
     if known.state == "done":
         return known
     if job is not None and not job.ended:

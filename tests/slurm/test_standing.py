@@ -138,6 +138,15 @@ def test_a_job_that_the_scheduler_has_forgotten_is_judged_by_its_log_or_lost(
     assert look(submitted(**files))[:2] == expected
 
 
+def test_a_line_for_a_whole_job_speaks_for_the_tasks_without_one(submitted: Place) -> None:
+    run = submitted()
+    note = Note.of(run)
+    assert note is not None
+    whole = {(NAME, scheduler.WHOLE): Job("7", "CANCELLED", "None")}
+    assert standing(run, note, whole, "").kind == "cancelled"
+    assert standing(run, note, {**whole, (NAME, 1): Job("7_1", "RUNNING", "")}, "").job == "7_1"
+
+
 def test_right_after_a_submission_an_empty_answer_means_to_wait(submitted: Place) -> None:
     run = submitted(seconds_ago=5)
     assert look(run) == ("waiting", "", NAME)
@@ -179,7 +188,7 @@ def test_one_query_serves_all_jobs_for_half_a_minute(squeue: Callable[[str], Pat
     assert found == {
         ("a-1", 0): Job("12_0", "RUNNING", "None"),
         ("a-1", 10): Job("12_10", "PENDING", "a | b"),
-        ("b-2", 0): Job("13", "FAILED", "x"),
+        ("b-2", scheduler.WHOLE): Job("13", "FAILED", "x"),
     }
     assert asked.jobs(["a-1"]) is found
     (call,) = calls.read_text().splitlines()
@@ -187,6 +196,21 @@ def test_one_query_serves_all_jobs_for_half_a_minute(squeue: Callable[[str], Pat
     asked.jobs(["c-3"])
     assert len(calls.read_text().splitlines()) == 2
     assert Scheduler().jobs([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "tasks"),
+    [
+        ("N/A", []),
+        ("4", [4]),
+        ("0-2", [0, 1, 2]),
+        ("1,3-4,9%2", [1, 3, 4, 9]),
+        ("0-8:4", [0, 4, 8]),
+        ("7,10-...", [7, 10]),
+    ],
+)
+def test_tasks_that_squeue_writes_as_one_are_told_apart(text: str, tasks: list[int]) -> None:
+    assert scheduler.listed_tasks(text) == tasks
 
 
 def test_a_controller_that_is_away_is_told_from_a_refusal(squeue: Callable[[str], Path]) -> None:
@@ -217,5 +241,5 @@ def test_a_job_inside_a_job_asks_for_what_it_says_alone(
 ) -> None:
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")
     monkeypatch.setenv("SLURM_CONF", "kept")
-    squeue("env | grep ^SLURM_ | sed 's/=/|/; s/$/|RUNNING|RUNNING|x/' ")
-    assert list(scheduler.query(["a"])) == [("SLURM_CONF", 0)]
+    squeue("env | grep ^SLURM_ | sed 's/=.*/|12|3|RUNNING|x/'")
+    assert list(scheduler.query(["a"])) == [("SLURM_CONF", 3)]

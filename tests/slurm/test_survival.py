@@ -159,15 +159,19 @@ def test_a_request_that_can_never_be_served_is_blocked_with_the_reason(
     lab: Lab, lab_grid: Callable[..., LabGrid]
 ) -> None:
     grid = lab_grid("Slow", "Low")
-    grid.sweep("cpus=99", "only=own:Slow")
+    grid.sweep("cpus=99", "only=own:Slow", "seeds=2")
     grid.sweep("only=own:Low", "sbatch.hold=true")
-    many, held = grid.run("Slow"), grid.run("Low")
+    many, held, other = grid.run("Slow"), grid.run("Low"), grid.run("Slow", 1)
     assert "PartitionConfig" in grid.wait(many, "blocked").cause
     assert "JobHeldUser" in grid.wait(held, "blocked").cause
     waited = grid.sweep("wait=true")
     assert waited.returncode == 1
     assert waited.stderr.count("blocked: ") == 2
-    assert "2 runs: 2 blocked" in grid.command("bench.status").stdout
+    assert "3 runs: 3 blocked" in grid.command("bench.status").stdout
+    # SLURM keeps tasks that never started as one job.
+    grid.sweep("cancel=true", "yes=true", "seeds=2")
+    for run in (many, held, other):
+        assert grid.wait(run, "failed", seconds=20).kind == "cancelled"
 
 
 def test_status_without_the_scheduler_tells_what_the_files_say(
