@@ -41,6 +41,9 @@ def main(argv: list[str]) -> int:
     if subject.images is None or subject.labels is None:
         raise UserError("scores are of a distilled set; random real images are among what it meets")
     refuse_uneven(subject.config, subject.labels)
+    largest = subject.labels == subject.labels.amax(dim=1, keepdim=True)
+    if ties := int((largest.sum(dim=1) > 1).sum()):
+        print(f"note: {ties} images have several largest labels; the first is their hard label")
 
     from bench.scoring import score
 
@@ -62,7 +65,8 @@ def main(argv: list[str]) -> int:
     )
     print(f"{subject.what}: {subject.options.distilled}")
     print_scores(scores)
-    path = subject.record("-scores", {"full": asdict(options), **figures(scores)})
+    content = {"full_training_set": asdict(options), **figures(scores)}
+    path = subject.record("-scores", content, options)
     print(f"recorded in {path}")
     return 0
 
@@ -88,9 +92,13 @@ def print_scores(scores: "Scores") -> None:
 
     print("test accuracy in per cent (mean ± standard deviation over n networks, the same initial")
     print("networks in every row), at the number of steps selected for it")
-    for name in (FULL, OWN, HARD, RANDOM, RANDOM_HARD):
+    soft = scores.evaluations[HARD] is not scores.evaluations[OWN]
+    for name in (FULL, OWN, HARD, RANDOM, RANDOM_HARD) if soft else (FULL, HARD, RANDOM_HARD):
         summary = scores.evaluations[name].summary(scores.selection)
         print(f"  {name:<37} {accuracy_text(summary):<28} {summary['steps']:>6} steps")
+    if soft:
+        print("  hard: 1 for the largest label, else 0; the same: a random image has the labels of")
+        print("  a distilled image of its class by that largest label (DD-Ranking asks a teacher)")
     for name, difference, better in (
         ("HLR, full - distilled, hard labels", scores.hard_label_recovery, "lower"),
         ("IOR, distilled - random, same labels", scores.improvement_over_random, "higher"),

@@ -45,8 +45,13 @@ class Subject:
     what: str
     notes: tuple[str, ...]
 
-    def record(self, kind: str, content: dict[str, Any]) -> Path:
-        """Write a JSON file of this evaluation, under a name that its settings give it."""
+    def record(self, kind: str, content: dict[str, Any], settings: Any = None) -> Path:
+        """Write a JSON file of this evaluation, under a name that its settings give it.
+
+        Args:
+            kind: part of the name, such as "-scores".
+            settings: of the command, beyond those of its subject.
+        """
         from bench import manifest, source
 
         record = {
@@ -63,7 +68,9 @@ class Subject:
             "versions": manifest.versions(),
             **source.commit(),
         }
-        named_by = f"{kind} {self.options} {experiment_identity(self.config)} {self.config.seed}"
+        named_by = (
+            f"{self.options} {settings} {experiment_identity(self.config)} {self.config.seed}"
+        )
         digest = hashlib.sha256(named_by.encode()).hexdigest()[:12]
         path = self.out / f"{Path(self.options.distilled).stem}{kind}-{digest}.json"
         write_json(path, record)

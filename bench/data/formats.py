@@ -118,7 +118,8 @@ def _read_torch(path: Path, index: int) -> Content:
         with torch.serialization.safe_globals([*plain, *old_names]):
             held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        if "Unsupported" in str(error):
+        told = ("Unsupported global", "Unsupported class", "unrecognized function")
+        if any(words in str(error) for words in told):
             raise UserError(
                 f"{path} holds Python objects beside tensors, and they are not run here: save the"
                 ' images and labels alone, torch.save({"images": ..., "labels": ...}, path)'
