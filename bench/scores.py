@@ -103,14 +103,22 @@ def print_scores(scores: "Scores") -> None:
         ("HLR, full - distilled, hard labels", scores.hard_label_recovery, "lower"),
         ("IOR, distilled - random, same labels", scores.improvement_over_random, "higher"),
     ):
-        print(f"  {name:<37} {difference_text(difference):<28} {better} is better")
-    print(f"  {'DD-Ranking score, w = 0.5':<37} {scores.score():.3f}")
+        told = difference_text(difference, scores.selection)
+        print(f"  {name:<37} {told:<28} {better} is better")
+    label = " (selected by TEST)" if scores.selection == "test" else ""
+    print(f"  {'DD-Ranking score, w = 0.5':<37} {scores.score():.3f}{label}")
 
 
-def difference_text(difference: "Difference") -> str:
-    """Mean, standard deviation over networks, and n, in per cent points."""
-    spread = "" if difference.std is None else f" ± {100 * difference.std:.1f}"
-    return f"{100 * difference.mean:.1f}{spread} (n={len(difference.each)})"
+def difference_text(difference: "Difference", selection: str) -> str:
+    """Mean, standard deviation over networks, and n, in per cent points, labelled as accuracies
+    are."""
+    summary = {
+        "test_accuracy_mean": difference.mean,
+        "test_accuracy_std": difference.std,
+        "n": len(difference.each),
+        "selection": selection,
+    }
+    return accuracy_text(summary)
 
 
 def figures(scores: "Scores") -> dict[str, Any]:

@@ -83,6 +83,8 @@ def load_distilled_set(path: Path, *, index: int = 0, labels: Path | None = None
         raise _no_tensor(content, LABEL_NAMES, path, "; labels=PATH names another file of them")
     images, found = _shaped(images, found, path)
     metadata = dict(content.metadata)
+    if labels is not None:
+        metadata.pop("class_folders", None)  # these labels number classes, not folders
     if not images.is_floating_point():
         if images.min() < 0 or images.max() > 255:
             raise UserError(f"{path}: whole numbers outside 0..255 are no pixels")

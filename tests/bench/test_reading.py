@@ -230,8 +230,12 @@ def test_class_folders_go_by_name_by_number_or_by_order(
             (folder / str(c)).rename(folder / name)
         assert torch.equal(tensors(subject(folder.name))[1], expected[1])
         assert told in capsys.readouterr().out
-    (tmp_path / "b" / "a").rename(tmp_path / "b" / "10")
-    write_folder(tmp_path / "b", pixels[:2], labels[:2] + 10)
+    few = tmp_path / "few"
+    write_folder(few, pixels[:4], labels[:4])  # labels of a file number classes, not folders
+    torch.save(torch.tensor([9, 8, 7, 6]), tmp_path / "labels.pt")
+    found = subject("few", f"labels={tmp_path / 'labels.pt'}")
+    assert tensors(found)[1].argmax(dim=1).tolist() == [6, 7, 8, 9]
+    assert torch.equal(tensors(found)[0], expected[0][:4].flip(0))
     (tmp_path / "00001" / "00000").rename(tmp_path / "00001" / "00010")
     with pytest.raises(UserError, match="do not number the 10 classes from 0"):
         subject("00001")

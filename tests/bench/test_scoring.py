@@ -236,6 +236,18 @@ def test_the_command_tells_the_protocol_and_records_every_accuracy(
     assert record["dd_ranking_score"]["score"] == pytest.approx(combined(hlr, ior), abs=1e-6)
 
 
+def test_scores_selected_on_the_test_set_are_labelled(capsys: pytest.CaptureFixture[str]) -> None:
+    each = [[0.1, 0.2], [0.3, 0.1]]
+    fair = constructed(**dict.fromkeys((FULL, OWN, HARD, RANDOM, RANDOM_HARD), each))
+    bench.scores.print_scores(fair)
+    assert "TEST" not in capsys.readouterr().out
+    bench.scores.print_scores(replace(fair, selection="test"))
+    lines = capsys.readouterr().out.splitlines()
+    figures = [line for line in lines if "(n=" in line or "score, w" in line]
+    assert len(figures) == 8
+    assert all("selected by TEST" in line for line in figures)
+
+
 def test_what_has_no_scores_is_refused(cache_root: Path, tmp_path: Path, tiny: list[str]) -> None:
     settings = [*tiny, f"cache_root={cache_root}", f"results_root={tmp_path}"]
     with pytest.raises(UserError, match="random real images are among"):
