@@ -43,7 +43,7 @@ def write_folder(path: Path, pixels: Tensor, labels: Tensor) -> None:
     for i, (image, label) in enumerate(zip(pixels, labels.tolist(), strict=True)):
         folder = path / str(label)
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[0].numpy()).save(folder / f"{i}.png")
+        Image.fromarray(image[0].numpy()).save(folder / f"{i + 9}.png")  # 9.png before 10.png
     (path / "about.txt").write_text("passed over")
 
 
@@ -306,7 +306,9 @@ def test_a_missing_h5py_is_named_with_its_remedy(
         return import_any(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", no_h5py)
-    with pytest.raises(UserError, match=r"h5py is needed to read it: pip install .*formats"):
+    with pytest.raises(
+        UserError, match=r"^\S*set.h5: h5py is needed to read it: pip install .*formats"
+    ):
         load_distilled_set(tmp_path / "set.h5")
 
 

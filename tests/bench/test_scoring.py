@@ -19,6 +19,8 @@ from bench.epochs import EpochBatches
 from bench.errors import UserError
 from bench.evaluation import Evaluation, Trainee, evaluate, evaluate_trainees
 from bench.grids import single_run
+from bench.ingredients import make_network
+from bench.networks import initial_parameters
 from bench.randomness import torch_generator
 from bench.scoring import (
     FULL,
@@ -164,6 +166,27 @@ def test_hard_labels_are_trained_once_and_give_the_accuracy_of_an_evaluation(
     assert scores.evaluations[HARD] is scores.evaluations[OWN]
     alone = evaluate(config, digits, images, labels, networks=2, steps=[2, 4], purpose="evaluation")
     assert torch.equal(scores.evaluations[OWN].test, alone.test)
+
+
+def test_training_on_the_full_set_is_that_of_torch_s_own_adam_on_its_batches(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    config = replace(config, precision="float64", evaluation_networks=1)
+    digits = digits.to("cpu", torch.float64)
+    images, labels = digits.train.images[:10], torch.eye(10, dtype=torch.float64)
+    scores = score(config, digits, images, labels, full_batch=16, full_steps=[20])
+    network = make_network(config, digits).double()
+    drawn = initial_parameters(network, torch_generator(config.seed, "evaluation/network", 0))
+    network.load_state_dict(drawn)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.inner_lr)
+    batches = EpochBatches(config.seed, "none", "evaluation", (0,), 16)
+    for t in range(20):
+        batch = batches(t, digits.train.images, digits.train.labels)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(batch[0]), batch[1]).backward()
+        optimizer.step()
+    right = (network(digits.test.images).argmax(dim=1) == digits.test.labels).double()
+    assert scores.evaluations[FULL].test.item() == pytest.approx(right.mean().item())
 
 
 def test_the_full_training_set_teaches_more_than_a_part(
