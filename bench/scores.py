@@ -96,6 +96,10 @@ def print_scores(scores: "Scores") -> None:
     for name in (FULL, OWN, HARD, RANDOM, RANDOM_HARD) if soft else (FULL, HARD, RANDOM_HARD):
         summary = scores.evaluations[name].summary(scores.selection)
         print(f"  {name:<37} {accuracy_text(summary):<28} {summary['steps']:>6} steps")
+    full = scores.evaluations[FULL]
+    if full.steps[full.selected(scores.selection)] == full.steps[-1]:
+        print("  the full training set was best at its last step count and may not be trained out;")
+        print("  full_steps=[...] trains it for longer")
     if soft:
         print("  hard: 1 for the largest label, else 0; the same: a random image has the labels of")
         print("  a distilled image of its class by that largest label (DD-Ranking asks a teacher)")

@@ -263,9 +263,13 @@ def test_scores_selected_on_the_test_set_are_labelled(capsys: pytest.CaptureFixt
     each = [[0.1, 0.2], [0.3, 0.1]]
     fair = constructed(**dict.fromkeys((FULL, OWN, HARD, RANDOM, RANDOM_HARD), each))
     bench.scores.print_scores(fair)
-    assert "TEST" not in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "TEST" not in told
+    assert "best at its last step count" in told  # validation prefers the second of two
     bench.scores.print_scores(replace(fair, selection="test"))
-    lines = capsys.readouterr().out.splitlines()
+    told = capsys.readouterr().out
+    assert "best at its last step count" not in told
+    lines = told.splitlines()
     figures = [line for line in lines if "(n=" in line or "score, w" in line]
     assert len(figures) == 8
     assert all("selected by TEST" in line for line in figures)
