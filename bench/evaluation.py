@@ -16,6 +16,7 @@ from bench.batches import InnerBatches, images_of_each_class, make_inner_optimiz
 from bench.config import RunConfig
 from bench.data import TargetSet
 from bench.data.target_set import Split
+from bench.epochs import EpochBatches
 from bench.ingredients import make_network
 from bench.metagrad import MeanLoss, make_derivatives, networks_at_once, stacked_derivatives
 from bench.networks import initial_parameters
@@ -86,7 +87,7 @@ def evaluate(
         check: called after every training step; what it raises ends the evaluation.
     """
     trainees = [Trainee(images, labels, (*indices, k)) for k in range(networks)]
-    return _evaluate(config, target_set, trainees, steps, purpose, report, check)
+    return evaluate_trainees(config, target_set, trainees, steps, purpose, report, check)
 
 
 def evaluate_real_images(
@@ -110,7 +111,7 @@ def evaluate_real_images(
         Trainee(*_real_images(config, target_set, k), (k, 0))
         for k in range(networks)
     ]
-    return _evaluate(config, target_set, trainees, steps, purpose, report, check)
+    return evaluate_trainees(config, target_set, trainees, steps, purpose, report, check)
 
 
 def _real_images(config: RunConfig, target_set: TargetSet, k: int) -> tuple[Tensor, Tensor]:
@@ -127,23 +128,32 @@ def _real_images(config: RunConfig, target_set: TargetSet, k: int) -> tuple[Tens
 
 @dataclass(frozen=True)
 class Trainee:
-    """A network to be trained: on which distilled set, and the indices that name its draws."""
+    """A network to be trained: on which set, and the indices that name its draws.
+
+    Attributes:
+        batch_size: how many images, shuffled anew each epoch, are in a batch; 0: the batches of
+            inner training on a distilled set, which lies class by class.
+    """
 
     images: Tensor
     labels: Tensor
     key: tuple[int, ...]
+    batch_size: int = 0
 
 
-def _evaluate(
+def evaluate_trainees(
     config: RunConfig,
     target_set: TargetSet,
     trainees: list[Trainee],
     steps: list[int],
     purpose: str,
-    report: Callable[[int], None],
-    check: Callable[[], None],
+    report: Callable[[int], None] = lambda trained: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Train and measure, a group of networks after the other. Their sets are of one size."""
+    """Train and measure, a group of networks after the other. Their sets are of one size.
+
+    Networks of equal purpose and key begin with the same parameters, whatever they are trained on.
+    """
     steps = sorted(steps)
     network = make_network(config, target_set)
     loss = MeanLoss(make_derivatives(network))
@@ -207,9 +217,13 @@ def _initial_theta(
     )
 
 
-def _batches(config: RunConfig, trainee: Trainee, purpose: str, steps: int) -> InnerBatches:
+def _batches(
+    config: RunConfig, trainee: Trainee, purpose: str, steps: int
+) -> InnerBatches | EpochBatches:
     classes = trainee.labels.shape[1]
     augmentation = config.augment_evaluation
+    if trainee.batch_size:
+        return EpochBatches(config.seed, augmentation, purpose, trainee.key, trainee.batch_size)
     return InnerBatches(config, classes, augmentation, purpose, trainee.key, steps=steps)
 
 

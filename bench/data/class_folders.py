@@ -99,7 +99,7 @@ def _decode(members: list[_Member], where: str, read: Callable[[str], bytes]) ->
     labels: dict[str, list[int]] = {split: [] for split in SPLITS}
     shape: tuple[int, ...] = ()
     for member in members:
-        image = _decode_image(member, where, read)
+        image = decode_image(member.path, where, read)
         shape = shape or image.shape
         if image.shape != shape:
             raise UserError(
@@ -113,13 +113,13 @@ def _decode(members: list[_Member], where: str, read: Callable[[str], bytes]) ->
     return Decoded(train, train_labels, test, test_labels, tuple(classes))
 
 
-def _decode_image(member: _Member, where: str, read: Callable[[str], bytes]) -> NDArray[np.uint8]:
+def decode_image(path: str, where: str, read: Callable[[str], bytes]) -> NDArray[np.uint8]:
     """One image as `[H, W, C]`: one channel for grey files, else red, green, blue."""
     from PIL import Image
 
     with (
-        image_errors_named(where, member.path),
-        Image.open(io.BytesIO(read(member.path))) as image,
+        image_errors_named(where, path),
+        Image.open(io.BytesIO(read(path))) as image,
     ):
         if image.mode not in _MODES:
             raise ValueError(f"its pixel format {image.mode} is not 8-bit grey or colour")

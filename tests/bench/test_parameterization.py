@@ -257,6 +257,7 @@ def test_a_linear_run_states_its_storage_beside_its_budget_and_stores_decoded_im
     result = execute(folder, place, Console(config))
     stored = load_distilled_set(folder.path / "distilled.safetensors")
     assert stored.images.shape == (30, 1, 8, 8)
+    assert stored.labels is not None
     for told in (result, stored.metadata):
         assert (told["storage_floats"], told["budget_floats"]) == (13 * (64 + 30), 1280)
     evaluation = evaluate(

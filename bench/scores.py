@@ -1,0 +1,148 @@
+"""`python -m bench.scores distilled=PATH`: a distilled set beside random real images and the full
+training set, and the scores of DD-Ranking that follow."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.config import Place, RunConfig
+from bench.errors import UserError
+from bench.reading import SubjectOptions, refuse_uneven
+from bench.settings import command, only, parse, setting, typed
+from bench.subject import Subject, set_up
+from bench.table import accuracy_text
+
+if TYPE_CHECKING:
+    from bench.scoring import Difference, Scores
+
+USAGE = """
+python -m bench.scores distilled=PATH [key=value ...]   HLR, IOR and the accuracies behind them
+"""
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How networks are trained on the full training set; all else is as on the distilled set."""
+
+    full_batch: int = setting(256, "full training set: images in a batch", minimum=1)
+    full_steps: list[int] = setting(
+        [],
+        "full training set: steps at which accuracies are measured, the best is selected; []: those"
+        " of evaluation_steps",
+    )
+
+
+def main(argv: list[str]) -> int:
+    """The command; returns its exit status."""
+    given = parse(argv, SubjectOptions, ScoreOptions, RunConfig, Place)
+    options = typed(ScoreOptions, only(given, ScoreOptions))
+    if options.full_steps and min(options.full_steps) < 1:
+        raise UserError("full_steps: each number of steps must be at least 1")
+    subject = set_up(given)
+    if subject.images is None or subject.labels is None:
+        raise UserError("scores are of a distilled set; random real images are among what it meets")
+    refuse_uneven(subject.config, subject.labels)
+    largest = subject.labels == subject.labels.amax(dim=1, keepdim=True)
+    if ties := int((largest.sum(dim=1) > 1).sum()):
+        print(f"note: {ties} images have several largest labels; the first is their hard label")
+
+    from bench.scoring import score
+
+    config = subject.config
+    full_steps = options.full_steps or config.evaluation_steps
+    print(protocol_text(subject, options.full_batch, full_steps), flush=True)
+
+    def report(name: str, trained: int) -> None:
+        print(f"{name}: trained {trained} of {config.evaluation_networks} networks", flush=True)
+
+    scores = score(
+        config,
+        subject.target_set,
+        subject.images,
+        subject.labels,
+        full_batch=options.full_batch,
+        full_steps=full_steps,
+        report=report,
+    )
+    print(f"{subject.what}: {subject.options.distilled}")
+    print_scores(scores)
+    content = {"full_training_set": asdict(options), **figures(scores)}
+    path = subject.record("-scores", content, options)
+    print(f"recorded in {path}")
+    return 0
+
+
+def protocol_text(subject: Subject, full_batch: int, full_steps: list[int]) -> str:
+    """What "the same protocol" means, in one line."""
+    config, images = subject.config, len(subject.target_set.train)
+    size = min(full_batch, images)
+    most = max(full_steps)
+    held_out = len(subject.target_set.validation)
+    return (
+        f"all with {config.inner_optimizer}, lr {config.inner_lr:g}, augmentation"
+        f" {config.augment_evaluation}; distilled and random images for up to"
+        f" {max(config.evaluation_steps)} steps; the full training set ({images} images,"
+        f" {held_out} more held out) for up to {most} steps of {size}"
+        f" = {most * size / images:.1f} epochs (full_batch=... full_steps=[...])"
+    )
+
+
+def print_scores(scores: "Scores") -> None:
+    """The table of accuracies, and the scores."""
+    from bench.scoring import FULL, HARD, OWN, RANDOM, RANDOM_HARD
+
+    print("test accuracy in per cent (mean ± standard deviation over n networks, the same initial")
+    print("networks in every row), at the number of steps selected for it")
+    soft = scores.evaluations[HARD] is not scores.evaluations[OWN]
+    for name in (FULL, OWN, HARD, RANDOM, RANDOM_HARD) if soft else (FULL, HARD, RANDOM_HARD):
+        summary = scores.evaluations[name].summary(scores.selection)
+        print(f"  {name:<37} {accuracy_text(summary):<28} {summary['steps']:>6} steps")
+    full = scores.evaluations[FULL]
+    if full.steps[full.selected(scores.selection)] == full.steps[-1]:
+        print("  the full training set was best at its last step count and may not be trained out;")
+        print("  full_steps=[...] trains it for longer")
+    if soft:
+        print("  hard: 1 for the largest label, else 0; the same: a random image has the labels of")
+        print("  a distilled image of its class by that largest label (DD-Ranking asks a teacher)")
+    for name, difference, better in (
+        ("HLR, full - distilled, hard labels", scores.hard_label_recovery, "lower"),
+        ("IOR, distilled - random, same labels", scores.improvement_over_random, "higher"),
+    ):
+        told = difference_text(difference, scores.selection)
+        print(f"  {name:<37} {told:<28} {better} is better")
+    label = " (selected by TEST)" if scores.selection == "test" else ""
+    print(f"  {'DD-Ranking score, w = 0.5':<37} {scores.score():.3f}{label}")
+
+
+def difference_text(difference: "Difference", selection: str) -> str:
+    """Mean, standard deviation over networks, and n, in per cent points, labelled as accuracies
+    are."""
+    summary = {
+        "test_accuracy_mean": difference.mean,
+        "test_accuracy_std": difference.std,
+        "n": len(difference.each),
+        "selection": selection,
+    }
+    return accuracy_text(summary)
+
+
+def figures(scores: "Scores") -> dict[str, Any]:
+    """Plain numbers for the record."""
+    differences = {
+        "hard_label_recovery": scores.hard_label_recovery,
+        "improvement_over_random": scores.improvement_over_random,
+    }
+    return {
+        "evaluations": {
+            name: evaluation.summary(scores.selection)
+            for name, evaluation in scores.evaluations.items()
+        },
+        **{
+            name: {"mean": one.mean, "std": one.std, "n": len(one.each), "each": one.each.tolist()}
+            for name, one in differences.items()
+        },
+        "dd_ranking_score": {"score": scores.score(), "weight": 0.5},
+    }
+
+
+if __name__ == "__main__":
+    command(main, USAGE, SubjectOptions, ScoreOptions, RunConfig, Place)
