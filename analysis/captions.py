@@ -64,14 +64,17 @@ def _left_out(spec: FigureSpec, curves: Curves) -> str:
 
 def _origin(results: Results, overrides: Iterable[str]) -> str:
     given = ", ".join(overrides)
-    data = dict.fromkeys(_data(run.result) for run in results.runs)  # one, unless runs were mixed
+    data = dict.fromkeys(
+        data_text(run.result) for run in results.runs
+    )  # one, unless runs were mixed
     return (
         f"grid={results.grid}, scale={results.scale}{f', {given}' if given else ''};"
         f" data: {' and '.join(data)}."
     )
 
 
-def _data(result: dict[str, Any]) -> str:
+def data_text(result: dict[str, Any]) -> str:
+    """Which copy of the data a result was made with."""
     data = result.get("data") or {}
     return f"{data.get('source', 'unknown')}, fingerprint {data.get('fingerprint', 'unknown')}"
 

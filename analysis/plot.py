@@ -1,20 +1,18 @@
 """`python -m analysis.plot figure=5`: a figure as PNG, PDF and the CSV behind it."""
 
-import hashlib
-import re
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from analysis.figures import FIGURES, FigureSpec, curves
+from analysis.request import Request
 from bench.config import Place, RunConfig
 from bench.errors import UserError
 from bench.files import make_folder
 from bench.grids import SCALES, Grid, choose_scale, grid_names, load_grid
-from bench.settings import command, keys_of, only, parse, setting, typed, words
+from bench.settings import command, only, parse, setting, typed, words
 
 if TYPE_CHECKING:
     from analysis.load import Results, StoredRun
@@ -49,7 +47,8 @@ def main(argv: list[str]) -> int:
 
     from analysis.load import stored_runs  # imports pandas: only once the command is checked
 
-    request = Request(argv, only(given, RunConfig), options, scale)
+    overrides = only(given, RunConfig)
+    request = Request(argv, overrides, scale, options.seeds, options.grid, options.only)
     root = Path(place.results_root)
     stored = stored_runs(root)
     folder = Path(options.output) if options.output else root / "figures"
@@ -65,32 +64,6 @@ def main(argv: list[str]) -> int:
     for refusal in refusals:
         print(f"note: {refusal}", file=sys.stderr)
     return 0
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for: the arguments as they were written, and what they mean."""
-
-    argv: Sequence[str]
-    overrides: dict[str, Any]
-    options: PlotOptions
-    scale: str
-
-    def written(self, *keys: str) -> list[str]:
-        """The arguments that set these keys, as they were written."""
-        return [argument for argument in self.argv if re.split(r"[.=]", argument)[0] in keys]
-
-    def settings(self) -> list[str]:
-        """The settings of runs among the arguments, as they were written."""
-        keys = [key for key in keys_of(RunConfig) if key not in ("scale", "seed")]
-        return self.written(*keys)
-
-    def sweep(self, grid: Grid, *more: str) -> str:
-        """The command that makes the runs of `grid`."""
-        name = self.options.grid or grid.name
-        same = [*self.settings(), *self.written("seed", "seeds", "only", "results_root")]
-        words = ["python", "-m", "bench.sweep", f"grid={name}", f"scale={self.scale}", *same, *more]
-        return shlex.join(words)
 
 
 def chosen(figure: str) -> list[FigureSpec]:
@@ -126,7 +99,7 @@ def plot(
     Raises:
         UserError: nothing is finished that the figure could show, or `folder` cannot be written.
     """
-    grid = load_grid(request.options.grid) if request.options.grid else grid_of(spec)
+    grid = load_grid(request.grid) if request.grid else grid_of(spec)
     results = _load(spec, request, stored, grid, request.scale)
     if not results.runs:
         raise UserError(_nothing(spec, request, stored, grid, results))
@@ -144,21 +117,9 @@ def plot(
     from analysis.style import looks
 
     make_folder(folder, "folder of the figures")
-    stem = folder / file_stem(spec, request, grid)
+    stem = folder / request.stem(f"figure{spec.number}")
     text = caption(spec, results, numbers, request.settings())
     return draw(spec, numbers, looks(results.experiments), text, stem)
-
-
-def file_stem(spec: FigureSpec, request: Request, grid: Grid) -> str:
-    """figure5_quick, and whatever else distinguishes what was asked for: a figure of other settings
-    must not take another's place."""
-    parts = [f"figure{spec.number}", request.scale]
-    other = [grid.name] if request.options.grid else []
-    other += [*request.settings(), *request.written("only")]
-    told = "_".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in other)
-    if len(told) > 80:
-        told = hashlib.sha256(" ".join(other).encode()).hexdigest()[:12]
-    return "_".join([*parts, told] if told else parts)
 
 
 def _load(
@@ -171,8 +132,8 @@ def _load(
         grid,
         scale,
         request.overrides,
-        seeds=request.options.seeds or None,
-        methods=words(request.options.only),
+        seeds=request.seeds or None,
+        methods=words(request.only),
         names=spec.names,
     )
 
@@ -182,7 +143,7 @@ def _missing(spec: FigureSpec, request: Request, grid: Grid, results: "Results")
     total = len(results.missing) + len(results.runs)
     return (
         f"figure {spec.number} lacks {len(results.missing)} of {total} runs: {told};"
-        f" make them with: {request.sweep(grid)}"
+        f" make them with: {request.sweep(grid.name)}"
     )
 
 
@@ -200,7 +161,7 @@ def _nothing(
     begun = [run for run in results.missing if run.state != "not started"]
     if begun:
         lines.append(f"({', '.join(f'{run.label} seed {run.seed}: {run.state}' for run in begun)})")
-    lines.append(f"; make them with: {request.sweep(grid)}")
+    lines.append(f"; make them with: {request.sweep(grid.name)}")
     others = [path.stem for path in sorted(SCALES.glob("*.yaml")) if path.stem != results.scale]
     with_results = [s for s in others if _has_results(spec, request, stored, grid, s)]
     if with_results:

@@ -31,8 +31,10 @@ def write_run(
     finished: bool = True,
     norm: Callable[[RunConfig, int], float] = norm_of,
     fingerprint: str = FINGERPRINT,
+    final: float = 0.5,
 ) -> RunFolder:
-    """A run folder as a run leaves it, with 40 outer steps and a measurement every 10."""
+    """A run folder as a run leaves it, with 40 outer steps and a measurement every 10; `final` is
+    the test accuracy of its final evaluation."""
     folder = Store(root).run(config)
     folder.create(config)
     data = {"name": "digits", "source": "made up", "fingerprint": fingerprint}
@@ -74,7 +76,7 @@ def write_run(
                     },
                 )
     if finished:
-        evaluation = {"selection": config.selection, "n": 10, "test_accuracy_mean": 0.5}
+        evaluation = {"selection": config.selection, "n": 10, "test_accuracy_mean": final}
         folder.write("result", {"evaluation": evaluation, "data": data})
     return folder
 

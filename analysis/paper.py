@@ -1,0 +1,99 @@
+"""The paper's numbers, from `paper.yaml`, where each stands with its place."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+FILE = Path(__file__).parent / "paper.yaml"
+ABSENT = ("not reported", "unreadable")
+_DESCRIPTION = ("method", "note", "kind")  # keys of a row that are no numbers
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of the paper, in the unit of its table.
+
+    Attributes:
+        mean: None where the paper has none, or none that could be read; `absent` says which.
+        std: as the paper gives it; None where it gives none.
+    """
+
+    mean: float | None
+    std: float | None = None
+    absent: str = ""
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            return self.absent
+        return f"{self.mean:g}" if self.std is None else f"{self.mean:.1f} ± {self.std:.1f}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of one of the paper's tables; `numbers` by column, such as ("cifar10", 10)."""
+
+    method: str
+    note: str
+    quoted: bool
+    numbers: dict[tuple[str | int, ...], Number]
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One of the paper's tables; `spread` says what its ± is over."""
+
+    place: str
+    title: str
+    spread: str
+    rows: list[Row]
+
+
+@cache
+def content() -> dict[str, Any]:
+    """The whole file, as it stands."""
+    found = OmegaConf.to_container(OmegaConf.load(FILE))
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+def paper_table(name: str) -> PaperTable:
+    """A table of the paper by its key in the file."""
+    entry = content()[name]
+    rows = [
+        Row(
+            row["method"],
+            row.get("note", ""),
+            row["kind"] == "quoted",
+            dict(_numbers({key: row[key] for key in row if key not in _DESCRIPTION})),
+        )
+        for row in entry["rows"]
+    ]
+    return PaperTable(entry["place"], entry["title"], entry["spread"], rows)
+
+
+def _numbers(entry: dict[Any, Any]) -> Iterator[tuple[tuple[str | int, ...], Number]]:
+    for key, value in entry.items():
+        if isinstance(value, dict):
+            yield from (((key, *rest), number) for rest, number in _numbers(value))
+        else:
+            yield (key,), number(value)
+
+
+def number(text: str | float) -> Number:
+    """`49.1±0.6`, a bare number, or one of `ABSENT`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if text in ABSENT:
+        return Number(None, absent=str(text))
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(?:±(\d+(?:\.\d+)?))?", str(text))
+    if found is None:
+        raise ValueError(f"{FILE.name}: {text!r} is neither a number nor one of {ABSENT}")
+    mean, std = found.groups()
+    return Number(float(mean), None if std is None else float(std))
