@@ -45,6 +45,10 @@ OTHER_LOOKS = [
     Look("#0072B2", DASH_DOT_DOTTED, "d"),
     Look("#000000", DOTTED, "*"),
 ]
+PARAMETERIZATION_LOOKS = {
+    "pixels": Look("#000000", SOLID, "o"),
+    "linear": Look("#D55E00", DASHED, "D"),
+}
 
 
 def looks(experiments: Mapping[str, RunConfig]) -> dict[str, Look]:
@@ -64,6 +68,7 @@ def looks(experiments: Mapping[str, RunConfig]) -> dict[str, Look]:
 
 
 WIDTH_INCHES = 3.5  # one column of a two-column page
+WIDE_INCHES = 7.0  # both columns
 AXES_HEIGHT_INCHES = 2.3  # with tick labels and axis label
 FONT_POINTS = 8.0
 SMALL_POINTS = 7.0  # legend, ticks and caption; nothing is smaller
@@ -76,6 +81,7 @@ RC: "dict[RcKeyType, Any]" = {
     "xtick.labelsize": SMALL_POINTS,
     "ytick.labelsize": SMALL_POINTS,
     "legend.fontsize": SMALL_POINTS,
+    "legend.title_fontsize": SMALL_POINTS,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
