@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 GAP = 2
 COLUMNS_AT_ONE_A_CLASS = 10
 MOST_CLASSES = 20  # that are drawn: a page is not longer
+ROW_INCHES = 0.32  # at most
 WHITE = 255
 
 
@@ -187,7 +188,7 @@ def draw_gallery(shown: Gallery, caption: str) -> "Figure":
     names = shown.classes[:MOST_CLASSES]
     sheet, rows, blocks = composed(shown.tiles[: len(names)], shown.block)
     axes_width = WIDTH_INCHES - 0.85  # beside the names of the classes
-    height = axes_width * min(sheet.shape[0] / sheet.shape[1], 2.2)
+    height = min(axes_width * sheet.shape[0] / sheet.shape[1], ROW_INCHES * len(names))
     figure = new_page(caption, height + (0.25 if len(blocks) > 1 else 0.1))
     axes = figure.add_subplot()
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=WHITE, interpolation="nearest")

@@ -179,8 +179,8 @@ def _state(folder: RunFolder) -> str:
 
 def settings_of_others(stored: Sequence[StoredRun], results: Results) -> dict[str, Any]:
     """What sets the finished runs of the same methods and scale apart from those asked for: the
-    smallest such difference that most of them share; empty where there are none. Who differs in more
-    than `MOST_SETTINGS` is of another grid.
+    smallest such difference that most of them share; empty where there are none. A run that
+    differs in more than `MOST_SETTINGS` is of another grid.
 
     Someone who swept with `outer_steps=60` and plots without it learns so from this.
     """

@@ -19,7 +19,7 @@ from analysis.gallery import draw_gallery, gallery, gallery_caption, gallery_tab
 from analysis.load import Results
 from analysis.page import Picture
 from analysis.request import Request
-from analysis.style import PARAMETERIZATION_LOOKS, looks
+from analysis.style import PARAMETERIZATION_LOOKS, looks, value_looks
 from analysis.windows import configurations, draw_windows, window_caption, window_table
 from bench.errors import UserError
 from bench.grids import load_grid
@@ -41,7 +41,8 @@ def picture_of(spec: FigureSpec, results: Results, request: Request) -> Picture:
                 f" {spec.column}, or none that is finite"
             )
         text = curve_caption(spec, results, numbers, settings)
-        make = partial(make_figure, spec, numbers, looks(results.experiments), text)
+        of = value_looks(results.experiments) if spec.panels else looks(results.experiments)
+        make = partial(make_figure, spec, numbers, of, text)
         return Picture(numbers.table, text, make)
     if isinstance(spec, ComparisonFigure):
         table = comparison_table(results)
