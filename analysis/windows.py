@@ -38,6 +38,7 @@ def configurations(
     asked = [str(overrides["method"])] if "method" in overrides else None
     given = dict(overrides.get("method_options") or {})
     seed = overrides.get("seed", 0)
+    first = replace(grid, runs=grid.runs[:1])
     found = []
     for method in asked or only or spec.methods:
         try:
@@ -48,7 +49,7 @@ def configurations(
         options = {k: v for k, v in {**spec.options, **given}.items() if k in known}
         settings = {k: v for k, v in overrides.items() if k not in ("scale", "seed")}
         settings |= {"method": method, "method_options": options}
-        found.append(replace(expand(grid, scale, settings, 1)[0], seed=int(seed)))
+        found.append(replace(expand(first, scale, settings, 1)[0], seed=int(seed)))
     if unknown := set(given).difference(*(config.method_options for config in found)):
         raise UserError(f"no method shown has method_options.{min(unknown)}")
     # Options are told in the caption: no label needs them.

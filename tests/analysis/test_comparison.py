@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 
 from analysis.comparison import (
@@ -66,14 +67,8 @@ def test_points_are_the_numbers_of_the_table(found: Results, with_paper: bool) -
         figure = draw_comparison(table, PARAMETERIZATION_LOOKS, with_paper, text)
         assert_readable(figure)
     (axes,) = figure.axes
-    points = {
-        (round(float(x), 6), round(float(y), 2))
-        for line in axes.get_lines()
-        for x, y in line.get_xydata()  # pyright: ignore[reportGeneralTypeIssues]
-        if line.get_marker() in ("o", "|")
-        and line.get_linestyle() != ""
-        and line.get_xydata().size == 2
-    }
+    lines = [np.asarray(line.get_xydata()) for line in axes.get_lines()]
+    points = {(round(x, 6), round(y, 2)) for line in lines for x, y in line.tolist()}
     ours = {(56.0, 0.0), (60.0, 1.0)}
     papers = {(53.2, -0.28), (69.4, 0.72)}
     assert ours <= points
@@ -101,9 +96,5 @@ def test_figure_4_tells_pixels_from_linear(results: "Maker") -> None:
     results.grid("parameterization")
     found = load_results(stored_runs(results.root), load_grid("parameterization"), "quick", {})
     table = comparison_table(found)
-    assert list(table["text"]) == [
-        "IPC 1, pixels",
-        "IPC 1, linear",
-        "IPC 3, pixels",
-        "IPC 3, linear",
-    ]
+    what = [(1, "pixels"), (1, "linear"), (3, "pixels"), (3, "linear")]
+    assert list(table["text"]) == [f"IPC {ipc}, {name}" for ipc, name in what]

@@ -171,10 +171,13 @@ def drawn(spec: CurveFigure, numbers: Curves, found: Results) -> list[dict[str, 
         FigureCanvasAgg(figure).draw()
     panels = []
     for axes, legend in zip(figure.axes, figure.legends, strict=True):
-        by_look = {(line.get_color(), line.get_marker()): line for line in axes.get_lines()}
+        by_look = {
+            (line.get_color(), line.get_marker()): np.asarray(line.get_ydata()).tolist()
+            for line in axes.get_lines()
+        }
         panels.append(
             {
-                text.get_text(): list(by_look[handle.get_color(), handle.get_marker()].get_ydata())
+                text.get_text(): by_look[handle.get_color(), handle.get_marker()]
                 for text, handle in zip(legend.get_texts(), legend.get_lines(), strict=True)
             }
         )

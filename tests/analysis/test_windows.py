@@ -1,10 +1,12 @@
 """Figure 1: that what is drawn is what the methods answer and what runs do."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import matplotlib as mpl
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from analysis.figures import FIGURES, WindowFigure
@@ -20,9 +22,8 @@ from analysis.windows import (
     windows_of,
 )
 from bench.errors import UserError
-from bench.grids import load_grid, single_run
+from bench.grids import load_grid
 from bench.randomness import python_random
-from methods import make_method
 from tests.analysis.reading import assert_readable
 
 SPEC = FIGURES[1]
@@ -33,16 +34,6 @@ def configs(**overrides):
     assert isinstance(SPEC, WindowFigure)
     only = overrides.pop("only", ())
     return configurations(SPEC, load_grid(SPEC.like), "quick", overrides, only)
-
-
-def test_windows_are_those_that_a_distillation_meets() -> None:
-    from bench.distill import Distillation
-
-    config = single_run("quick", {"method": "rat_bptt", "redraw_every": 2, "seed": 3})
-    run = Distillation.__new__(Distillation)  # its windows need none of its data
-    run.config = config
-    run.method = make_method(config.method, config.unroll_length, config.window_size)
-    assert windows_of(config, 9) == [run._window(step) for step in range(9)]
 
 
 def test_the_table_has_each_methods_window_at_each_outer_step() -> None:
@@ -77,7 +68,7 @@ def test_bars_are_the_windows_of_the_table() -> None:
         spans: dict[str, list[tuple[float, float]]] = {}
         for bar in axes.patches:
             assert isinstance(bar, Rectangle)
-            colour = mpl.colors.to_hex(bar.get_facecolor())
+            colour = to_hex(bar.get_facecolor())
             spans.setdefault(colour, []).append((bar.get_x(), bar.get_x() + bar.get_width()))
         starts = [(0, start) for start in own["start"]]
         assert spans[WARM_UP_COLOUR.lower()] == starts
@@ -116,7 +107,9 @@ def test_the_caption_tells_that_nothing_was_measured_and_what_was_told() -> None
 
 
 def test_figure_1_needs_no_runs(tmp_path: Path) -> None:
-    assert main(["figure=1", "scale=quick", f"results_root={tmp_path}"]) == 0
-    made = pd.read_csv(tmp_path / "figures" / "figure1_quick.csv")
-    assert list(made["label"].unique())[:3] == ["BPTT", "T-BPTT", "R-BPTT"]
-    assert len(made) == 6 * 12
+    made: list[pd.DataFrame] = []
+    with patch("analysis.page.save", lambda picture, stem: made.append(picture.table) or []):
+        assert main(["figure=1", "scale=quick", f"results_root={tmp_path}"]) == 0
+    (table,) = made
+    assert list(table["label"].unique())[:3] == ["BPTT", "T-BPTT", "R-BPTT"]
+    assert len(table) == 6 * 12
