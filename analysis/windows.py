@@ -99,8 +99,8 @@ def window_caption(
     )
     reading = (
         f"{spec.title} (paper: Figure 1, a drawing of three methods){spec.remark}."
-        " A row is an outer step. Grey: warm-up, run but not differentiated. Blue: the window."
-        " White: not run. The outer loss is taken at the window's right end. Not measured: each"
+        " A row is an outer step. Light grey: warm-up, run but not differentiated. Dark blue: the"
+        " window. White: not run. The outer loss is taken at the window's right end. Not measured: each"
         " method was asked for its window, with the random draws of a run"
     )
     waiting = (
