@@ -100,8 +100,8 @@ def window_caption(
     reading = (
         f"{spec.title} (paper: Figure 1, a drawing of three methods){spec.remark}."
         " A row is an outer step. Light grey: warm-up, run but not differentiated. Dark blue: the"
-        " window. White: not run. The outer loss is taken at the window's right end. Not measured: each"
-        " method was asked for its window, with the random draws of a run"
+        " window. White: not run. The outer loss is taken at the window's right end."
+        " Not measured: each method was asked for its window, with the random draws of a run"
     )
     waiting = (
         f", and told an outer loss that never falls ({told}, so that windows move within"
