@@ -1,7 +1,6 @@
 """Final accuracies of experiments side by side, beside the paper's: its Figure 4, a table there."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -51,12 +50,10 @@ def comparison_table(results: Results) -> pd.DataFrame:
 
 def _row(label: str, config: RunConfig, runs: Sequence[FinishedRun]) -> dict[str, Any]:
     values = pd.Series([100 * run.result["evaluation"]["test_accuracy_mean"] for run in runs])
-    # As a mapping: runs of before the linear parameterisation have no such setting.
-    parameterization = asdict(config).get("parameterization", "pixels")
-    paper = paper_number(parameterization, config.ipc)
+    paper = paper_number(config.parameterization, config.ipc)
     return {
         "label": label,
-        "parameterization": parameterization,
+        "parameterization": config.parameterization,
         "ipc": config.ipc,
         "mean": values.mean(),
         "std": values.std(),

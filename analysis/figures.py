@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.labels import METHOD_NAMES, Variant
+from bench.config import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +100,11 @@ class ImageFigure(FigureSpec):
     """The images of one distilled set, in pixel space.
 
     Attributes:
-        shows: whether this figure shows a run, by the settings of the run.
+        shows: whether this figure shows a run of such a configuration.
         what: those runs, in words.
     """
 
-    shows: Callable[[Mapping[str, Any]], bool]
+    shows: Callable[[RunConfig], bool]
     what: str
 
 
@@ -203,25 +204,21 @@ FIGURES: dict[int, FigureSpec] = {
             number=9,
             title="Distilled images of RaT-BPTT, all distilled at once",
             grid="boosting",
-            shows=lambda settings: not settings.get("boost_block"),
+            shows=lambda config: config.boost_block == 0,
             what="without boosting",
         ),
         ImageFigure(
             number=10,
             title="Distilled images of RaT-BPTT with strong boosting: earlier blocks are frozen",
             grid="boosting",
-            shows=lambda settings: (
-                bool(settings.get("boost_block")) and settings["boost_factor"] == 0
-            ),
+            shows=lambda config: config.boost_block > 0 and config.boost_factor == 0,
             what="with strong boosting",
         ),
         ImageFigure(
             number=11,
             title="Distilled images of RaT-BPTT with weak boosting: earlier blocks are slowed down",
             grid="boosting",
-            shows=lambda settings: (
-                bool(settings.get("boost_block")) and settings["boost_factor"] > 0
-            ),
+            shows=lambda config: config.boost_block > 0 and config.boost_factor > 0,
             what="with weak boosting",
         ),
     )

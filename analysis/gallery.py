@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +66,7 @@ def gallery(spec: ImageFigure, results: Results, overrides: dict[str, Any]) -> G
         run,
         classes,
         found.reshape(len(classes), count, *found.shape[1:]),
-        asdict(run.config).get("boost_block") or count,
+        run.config.boost_block or count,
         labels.argmax(axis=1).reshape(len(classes), count),
     )
 
@@ -165,7 +165,7 @@ def gallery_caption(
 
 
 def _boosting_text(run: FinishedRun, shown: Gallery) -> str:
-    factor = asdict(run.config).get("boost_factor")
+    factor = run.config.boost_factor
     prefixes = run.result.get("prefixes") or []
     reached = [f"{_accuracy_text(p)} with {p['ipc']} a class" for p in prefixes[:-1]]
     return (

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,7 +127,7 @@ def _load(
         told=spec.told,
     )
     if isinstance(spec, ImageFigure):
-        results = results.restricted(lambda config: spec.shows(asdict(config)))
+        results = results.restricted(spec.shows)
         if not results.experiments:
             raise UserError(f"figure {spec.number}: grid {grid.name} has no run {spec.what}")
     return results

@@ -16,6 +16,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from bench.budget import nominal_budget
 from bench.errors import UserError
 from bench.settings import setting, typed, unknown_key
 from methods import CONDITIONERS, make_method, method_defaults
@@ -30,6 +31,8 @@ ARCHITECTURES = (*SIZED_ARCHITECTURES, "alexnet", "alexnet_avgpool", "vgg11", "r
 ENGINES = ("exact", "higher")
 OUTER_LOSSES = ("cross_entropy", "mse")
 PRECISIONS = ("float32", "tf32", "bf16", "float64")
+
+DECODED_IMAGES = 10  # for each image of the budget, where a run does not say how many
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,9 @@ class RunConfig:
     )
     zca: bool = setting(True, "whiten the images with regularised ZCA (C.1)")
     zca_lambda: float = setting(0.1, "regularisation of ZCA, in mean eigenvalues")
-    ipc: int = setting(10, "distilled images per class", minimum=1)
+    ipc: int = setting(
+        10, "distilled images per class; linear: those whose storage is the budget", minimum=1
+    )
     init: str = setting(
         "noise",
         "initial distilled images: standard normal noise, or real training images of each class;"
@@ -76,6 +81,24 @@ class RunConfig:
         ("noise", "real"),
     )
     learn_labels: bool = setting(False, "optimise the labels too")
+    parameterization: str = setting(
+        "pixels",
+        "what is learned: the pixels of each image, or basis images that all classes share and"
+        " the coefficients that combine them linearly",
+        ("pixels", "linear"),
+    )
+    bases: int = setting(0, "linear: basis images; 0: as many as the budget holds", minimum=0)
+    decoded_ipc: int = setting(
+        0,
+        f"linear: images per class that they are combined to; 0: {DECODED_IMAGES} times ipc",
+        minimum=0,
+    )
+    boost_block: int = setting(
+        0, "images per class that are added at a time (Boost-DD); 0: all at once", minimum=0
+    )
+    boost_factor: float = setting(
+        0.0, "boosting: of the updates of earlier blocks; 0: frozen (strong), above: weak"
+    )
     target_batch: int = setting(
         5000, "target images per outer step; at most the training set", minimum=1
     )
@@ -249,8 +272,7 @@ def check(config: RunConfig) -> None:
                 raise UserError(
                     f"{key}={getattr(config, key)} must be at least 1 for arch={config.arch}"
                 )
-    if config.inner_ipc > config.ipc:
-        raise UserError(f"inner_ipc={config.inner_ipc} is more than ipc={config.ipc}")
+    _check_distilled_set(config)
     if not config.evaluation_steps or min(config.evaluation_steps) < 1:
         raise UserError("evaluation_steps needs at least one number of steps, each at least 1")
     if config.selection == "validation" and config.validation_fraction == 0:
@@ -275,6 +297,45 @@ def refuse_size_of_one_size(config: RunConfig, given: dict[str, Any]) -> None:
                 f"{key}={given[key]}: arch={config.arch} is of one size; {key} is for"
                 f" {' and '.join(SIZED_ARCHITECTURES)}"
             )
+
+
+def _check_distilled_set(config: RunConfig) -> None:
+    linear = config.parameterization == "linear"
+    if config.inner_ipc > (count := images_per_class(config)):
+        named = "decoded_ipc" if linear else "ipc"
+        raise UserError(f"inner_ipc={config.inner_ipc} is more than {named}={count}")
+    if linear:
+        budget = nominal_budget(config.dataset, config.image_size, config.ipc, config.learn_labels)
+        try:
+            budget.bases(config.bases, count)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if config.init != "noise":
+            raise UserError(
+                f"init={config.init} says where images begin; with parameterization=linear they"
+                " are not what is learned, and init=noise is all there is"
+            )
+    if not 0 <= config.boost_factor <= 1:
+        raise UserError(f"boost_factor={config.boost_factor} must lie in [0, 1]")
+    if config.boost_block:
+        if linear:
+            raise UserError(
+                "boost_block adds images, which parameterization=linear does not learn one by one"
+            )
+        if config.ipc % config.boost_block:
+            raise UserError(f"ipc={config.ipc} is no multiple of boost_block={config.boost_block}")
+        if config.outer_steps < (blocks := config.ipc // config.boost_block):
+            raise UserError(
+                f"outer_steps={config.outer_steps} are too few for {blocks} blocks"
+                f" (boost_block={config.boost_block})"
+            )
+
+
+def images_per_class(config: RunConfig) -> int:
+    """Images of each class in the distilled set: `ipc`, or what bases are combined to."""
+    if config.parameterization == "linear":
+        return config.decoded_ipc or DECODED_IMAGES * config.ipc
+    return config.ipc
 
 
 def identity(config: RunConfig) -> str:

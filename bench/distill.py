@@ -2,7 +2,8 @@
 
 One outer step: the method names a window; a fresh network, a target batch and the inner batches are
 drawn; the engine computes the meta-gradient through the window; the conditioner scales it; Adam
-updates the distilled images (and labels); the method hears the outer loss.
+updates the distilled images (and labels), or what they are made of (`bench.parameterization`); the
+method hears the outer loss.
 
 With replicas, several networks are drawn, each with batches of its own. All go through the same
 window, and the mean of their meta-gradients takes the place of the one.
@@ -20,9 +21,9 @@ from bench.batches import InnerBatches, make_inner_optimizer, target_batch
 from bench.config import RunConfig
 from bench.data import TargetSet
 from bench.ingredients import make_network
-from bench.initial import initial_images, initial_labels
 from bench.metagrad import OUTER_LOSSES, MetaGradient, Problem, make_engine, normalized_variance
 from bench.networks import initial_parameters
+from bench.parameterization import make_parameterization
 from bench.randomness import derive_seed, python_random, torch_generator
 from bench.replicas import ALONE, Team
 from methods import Window, make_conditioner, make_method
@@ -43,9 +44,13 @@ class OuterStep:
         step: counts from 0.
         outer_loss: the configuration's, of the target batch at θ_stop; the mean over replicas.
         window_start, window_stop: the window, in inner steps.
-        gradient_norm: norm of the whole meta-gradient (the replicas' mean), before the conditioner.
+        gradient_norm: norm of the whole meta-gradient (the replicas' mean), before the conditioner:
+            with respect to everything that the step updates, which is the images and learned labels
+            (under strong boosting those of the newest block), or the bases, coefficients and
+            learned labels of a linear set. This is the gradient that is conditioned.
         image_gradient_norm: mean over images of the norm of each image's gradient (likewise);
-            this is what the paper's Figure 2 shows.
+            this is what the paper's Figure 2 shows. It is of all images that the inner training
+            sees, also of those that are frozen, and of those that bases are combined to.
         clip_factor: what the conditioner multiplied the gradient by.
         updated: False where the gradient was not finite and the distilled set was left alone.
         seconds: wall-clock time of the step.
@@ -74,8 +79,7 @@ class Distillation:
         compiled: whether the exact engine compiles its steps; compiled code rounds differently.
 
     Attributes:
-        images: [classes*ipc, C, H, W], class by class.
-        labels: [classes*ipc, classes].
+        parameters: what is learned.
         step: outer steps done.
     """
 
@@ -99,12 +103,31 @@ class Distillation:
         self.conditioner = make_conditioner(
             config.conditioner, config.clip_ratio, config.clip_decay
         )
-        self.images = initial_images(config, target_set)
-        self.labels = initial_labels(config, target_set)
-        learned = [self.images, self.labels] if config.learn_labels else [self.images]
-        self.outer_optimizer = torch.optim.Adam(learned, lr=config.outer_lr)
+        self.parameters = make_parameterization(config, target_set)
+        groups = [{"params": group} for group in self.parameters.groups()]
+        self.outer_optimizer = torch.optim.Adam(groups, lr=config.outer_lr)
         self.step = 0
         self.steps_not_finite = 0
+
+    @property
+    def images(self) -> Tensor:
+        """[classes*ipc, C, H, W], class by class, after the outer steps done. A boosted set holds
+        the blocks that took part in the last of them, a linear one more images than `ipc`."""
+        return self.parameters.at(self._last_step)[0]
+
+    @property
+    def labels(self) -> Tensor:
+        """[classes*ipc, classes], likewise."""
+        return self.parameters.at(self._last_step)[1]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all the images that the distilled set will have."""
+        return self.parameters.is_whole(self._last_step)
+
+    @property
+    def _last_step(self) -> int:
+        return max(self.step - 1, 0)
 
     def outer_step(self) -> OuterStep:
         """Update the distilled set once.
@@ -116,13 +139,14 @@ class Distillation:
         window = self._window(self.step)
         gradient = self._mean_gradient(window)
         image_norms = gradient.images.flatten(1).norm(dim=1)
+        learned = self.parameters.gradients(self.step, gradient)
         norm, image_norm, loss = torch.stack(
-            [whole_norm(gradient), image_norms.mean(), gradient.outer_loss]
+            [whole_norm(learned), image_norms.mean(), gradient.outer_loss]
         ).tolist()  # one transfer from the device
         factor = self.conditioner.factor(norm)
         finite = math.isfinite(norm)
         if finite:
-            self._update(gradient, factor)
+            self._update(learned, factor)
             self.method.observe(self.step, loss)
         self.steps_not_finite = 0 if finite else self.steps_not_finite + 1
         if self.steps_not_finite > MAX_STEPS_NOT_FINITE:
@@ -167,11 +191,13 @@ class Distillation:
         total = flat[0]
         for of_replica in flat[1:]:  # in this order, whoever computed it
             total = total + of_replica
-        count = self.images.numel()
-        images, labels, loss = (total / len(flat)).tensor_split([count, len(total) - 1])
+        images, labels = self.parameters.at(self.step)
+        of_images, of_labels, loss = (total / len(flat)).tensor_split(
+            [images.numel(), len(total) - 1]
+        )
         return MetaGradient(
-            images.view_as(self.images),
-            labels.view_as(self.labels) if self.config.learn_labels else None,
+            of_images.view_as(images),
+            of_labels.view_as(labels) if self.config.learn_labels else None,
             loss.squeeze(0),
         )
 
@@ -185,13 +211,14 @@ class Distillation:
     def _problem(self, replica: int = 0) -> Problem:
         """The bilevel problem of one replica in the coming outer step."""
         config = draws(self.config, replica)
+        images, labels = self.parameters.at(self.step)
         drawn = initial_parameters(self.network, torch_generator(config.seed, "network", self.step))
         return Problem(
             self.network,
-            {name: value.to(self.images) for name, value in drawn.items()},
+            {name: value.to(images) for name, value in drawn.items()},
             self.inner_optimizer,
-            self.images,
-            self.labels,
+            images,
+            labels,
             InnerBatches(
                 config,
                 len(self.target_set.classes),
@@ -204,18 +231,21 @@ class Distillation:
             OUTER_LOSSES[config.outer_loss],
         )
 
-    def _update(self, gradient: MetaGradient, factor: float) -> None:
-        self.images.grad = gradient.images * factor
-        if gradient.labels is not None:
-            self.labels.grad = gradient.labels * factor
+    def _update(self, learned: list[tuple[Tensor, Tensor]], factor: float) -> None:
+        # What has no gradient is left alone, with its moments; a rate scales what is applied.
+        self.outer_optimizer.zero_grad(set_to_none=True)
+        for parameter, gradient in learned:
+            parameter.grad = gradient * factor
+        rates = self.parameters.rates(self.step)
+        for group, rate in zip(self.outer_optimizer.param_groups, rates, strict=True):
+            group["lr"] = self.config.outer_lr * rate
         self.outer_optimizer.step()
-        self.labels.clamp_(min=0)  # probabilities; they are never renormalised (C.1)
+        self.parameters.clamp_labels()  # probabilities; they are never renormalised (C.1)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, for a checkpoint."""
         return {
-            "images": self.images,
-            "labels": self.labels,
+            "parameters": self.parameters.state(),
             "outer_optimizer": self.outer_optimizer.state_dict(),
             "method": self.method.state(),
             "conditioner": self.conditioner.state(),
@@ -225,8 +255,7 @@ class Distillation:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state()` returned."""
-        self.images.copy_(state["images"])
-        self.labels.copy_(state["labels"])
+        self.parameters.load_state(state["parameters"])
         self.outer_optimizer.load_state_dict(state["outer_optimizer"])
         self.method.load_state(state["method"])
         self.conditioner.load_state(state["conditioner"])
@@ -240,9 +269,7 @@ def draws(config: RunConfig, replica: int) -> RunConfig:
     return replace(config, seed=derive_seed(config.seed, "replica", replica)) if replica else config
 
 
-def whole_norm(gradient: MetaGradient) -> Tensor:
-    """The norm of the meta-gradient over images and learned labels together."""
-    square = gradient.images.square().sum()
-    if gradient.labels is not None:
-        square = square + gradient.labels.square().sum()
-    return square.sqrt()
+def whole_norm(learned: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """The norm of the meta-gradient over all that is learned together: (parameter, gradient)."""
+    squares = [gradient.square().sum() for _, gradient in learned]
+    return sum(squares[1:], start=squares[0]).sqrt()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from bench.batches import make_inner_optimizer
-from bench.config import Place, RunConfig
+from bench.config import Place, RunConfig, images_per_class
 from bench.costs import Estimate, Linear, Steps, fit
 from bench.data import TargetSet
 from bench.distill import Distillation
@@ -113,7 +113,9 @@ class Measurement:
     """
 
     def __init__(self, config: RunConfig, target_set: TargetSet, budget: int) -> None:
-        self.config, self.target_set = config, target_set
+        # A boosted set is measured as if all blocks were there from the beginning: an upper bound.
+        self.config, self.target_set = replace(config, boost_block=0), target_set
+        config = self.config
         self.device = target_set.train.images.device
         self.meter = Meter(self.device)
         self.recomputing = Distillation(config, target_set, 0)
@@ -133,7 +135,7 @@ class Measurement:
         state = make_inner_optimizer(self.config).initial_state(theta)
         classes = len(self.target_set.classes)
         batch = min(self.config.inner_classes or classes, classes) * (
-            self.config.inner_ipc or self.config.ipc
+            self.config.inner_ipc or images_per_class(self.config)
         )
         kept = loss.linearization_bytes(theta, one.images[:batch], one.labels[:batch])
         return (2 + len(state)) * theta.nbytes, max(kept, 1)
@@ -251,8 +253,11 @@ def estimate(
     if config.accuracy_every:
         one = config.accuracy_networks * (config.accuracy_steps * step + measuring)
         total += (-(-config.outer_steps // config.accuracy_every) + 1) * one
-    total += config.evaluation_networks * (
-        max(config.evaluation_steps) * step + len(config.evaluation_steps) * measuring
+    evaluations = config.ipc // config.boost_block if config.boost_block else 1
+    total += (
+        evaluations
+        * config.evaluation_networks
+        * (max(config.evaluation_steps) * step + len(config.evaluation_steps) * measuring)
     )
     kept_seconds, kept_bytes = parts.kept_step()
     seconds = replace(seconds, kept=max(kept_seconds, -seconds.window))

@@ -14,6 +14,7 @@ import torch
 
 from bench import manifest, source
 from bench.assist import StopRequest, muster, own_device
+from bench.boosting import prefix
 from bench.config import Place, RunConfig, identity
 from bench.data import TargetSet
 from bench.data.distilled_set import DistilledSet
@@ -29,6 +30,7 @@ from bench.ingredients import (
     settle_process,
 )
 from bench.machine import cpu_cores
+from bench.parameterization import budget
 from bench.pictures import save_picture
 from bench.progress import Heartbeat, await_silence
 from bench.replicas import ALONE, Team
@@ -278,7 +280,10 @@ class _Execution:
                 indices=(step,),
                 check=self._stop_if_asked,
             )
-            self._record(recorder, {"step": step, **measured.summary(config.selection)})
+            record = {"step": step, **measured.summary(config.selection)}
+            if config.boost_block:
+                record["ipc"] = self._images_per_class(self.distillation.images)
+            self._record(recorder, record)
             self._keep_if_best(measured)
 
     def _record(self, recorder: Recorder, measurement: dict[str, Any]) -> None:
@@ -286,6 +291,8 @@ class _Execution:
         self.reporter.measured(measurement)
 
     def _keep_if_best(self, measured: Evaluation) -> None:
+        if not self.distillation.is_whole:
+            return  # a boosted set is chosen from when its last block has joined
         judged = measured.test if self.config.selection == "test" else measured.validation
         accuracy = judged.mean().item()
         if self.best is None or accuracy > self.best.accuracy:
@@ -305,7 +312,45 @@ class _Execution:
             else (self.distillation.images, self.distillation.labels, self.distillation.step)
         )
         self.heartbeat.update(activity="evaluating")
-        evaluation = evaluate(
+        evaluation = self._evaluate(images, labels)
+        storage = {
+            "storage_floats": self.distillation.parameters.storage_floats,
+            "budget_floats": budget(self.config, self.target_set).floats,
+        }
+        metadata = {
+            "dataset": self.config.dataset,
+            "fingerprint": self.target_set.fingerprint,
+            "classes": self.target_set.classes,
+            "space": "preprocessed",
+            "zca": self.config.zca,
+            "zca_lambda": self.config.zca_lambda,
+            "outer_step": chosen_step,
+            **storage,
+            "config": asdict(self.config),
+        }
+        DistilledSet(images, labels, metadata).save(self.folder.path / "distilled.safetensors")
+        picture = self.folder.path / "distilled.png"
+        # One class a row, or 10 images where there is one of each.
+        columns = self._images_per_class(images)
+        columns = columns if columns > 1 else 10
+        save_picture(picture, images, self.target_set.whitening, columns)
+        result = {
+            "finished": now(),
+            "outer_steps": self.config.outer_steps,
+            "distilled_step": chosen_step,
+            "evaluation": evaluation.summary(self.config.selection),
+            **storage,
+            "data": (self.folder.read("manifest") or {})["data"],
+            "seconds": self.seconds,
+            "peak_memory_bytes": manifest.peak_memory_bytes(self.device),
+        }
+        if self.config.boost_block:
+            result["prefixes"] = self._prefixes(images, labels, evaluation)
+        self.folder.write("result", result)
+        return result
+
+    def _evaluate(self, images: torch.Tensor, labels: torch.Tensor) -> Evaluation:
+        return evaluate(
             self.config,
             self.target_set,
             images,
@@ -316,30 +361,24 @@ class _Execution:
             report=self._report_evaluation,
             check=self._stop_if_asked,
         )
-        metadata = {
-            "dataset": self.config.dataset,
-            "fingerprint": self.target_set.fingerprint,
-            "classes": self.target_set.classes,
-            "space": "preprocessed",
-            "zca": self.config.zca,
-            "zca_lambda": self.config.zca_lambda,
-            "outer_step": chosen_step,
-            "config": asdict(self.config),
-        }
-        DistilledSet(images, labels, metadata).save(self.folder.path / "distilled.safetensors")
-        picture = self.folder.path / "distilled.png"
-        save_picture(picture, images, self.target_set.whitening, columns=columns_for(self.config))
-        result = {
-            "finished": now(),
-            "outer_steps": self.config.outer_steps,
-            "distilled_step": chosen_step,
-            "evaluation": evaluation.summary(self.config.selection),
-            "data": (self.folder.read("manifest") or {})["data"],
-            "seconds": self.seconds,
-            "peak_memory_bytes": manifest.peak_memory_bytes(self.device),
-        }
-        self.folder.write("result", result)
-        return result
+
+    def _prefixes(
+        self, images: torch.Tensor, labels: torch.Tensor, whole: Evaluation
+    ) -> list[dict[str, Any]]:
+        """The accuracy of the first block, of the first two, ... of a boosted set, each evaluated
+        as the whole set is, with the same networks; the last is the whole set."""
+        classes, found = len(self.target_set.classes), []
+        for count in range(self.config.boost_block, self.config.ipc + 1, self.config.boost_block):
+            evaluation = (
+                self._evaluate(prefix(images, classes, count), prefix(labels, classes, count))
+                if count < self.config.ipc
+                else whole
+            )
+            found.append({"ipc": count, **evaluation.summary(self.config.selection)})
+        return found
+
+    def _images_per_class(self, images: torch.Tensor) -> int:
+        return len(images) // len(self.target_set.classes)
 
     def _report_evaluation(self, trained: int) -> None:
         networks = self.config.evaluation_networks
@@ -361,8 +400,3 @@ class _Execution:
         if self.heartbeat.superseded:
             raise Superseded(f"left {at} to {self.folder.claimed_by()}, which has claimed the run")
         raise Interrupted(f"stopped {at}")
-
-
-def columns_for(config: RunConfig) -> int:
-    """Images a row in a picture of the distilled set: one class a row, or 10 where IPC is 1."""
-    return config.ipc if config.ipc > 1 else 10

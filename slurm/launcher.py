@@ -126,7 +126,7 @@ def largest_array(profile: Profile, asks: bool) -> int:
     """How many runs an array may have: what the profile says, else the cluster."""
     if profile.max_array:
         return profile.max_array
-    return scheduler.largest_array() if asks else 1000
+    return scheduler.largest_array() if asks else scheduler.USUAL_LARGEST_ARRAY
 
 
 def described(profile: Profile) -> str:

@@ -15,6 +15,7 @@ from bench.errors import UserError
 # A controller that is away is given up by SLURM's own commands after some 20 s.
 SECONDS_FOR_A_COMMAND = 90.0
 SECONDS_BETWEEN_QUERIES = 30.0
+USUAL_LARGEST_ARRAY = 1001  # MaxArraySize where a site sets none
 FIELDS = "%j|%F|%K|%T|%r"  # name, (array) job, task in the array, state, reason
 
 # States in which a job has not ended; all others are final.
@@ -135,9 +136,10 @@ def answers() -> bool:
 
 
 def largest_array() -> int:
-    """How many tasks an array may have here: one less than MaxArraySize."""
+    """How many tasks an array may have here: their numbers begin at 0 and stay below the cluster's
+    MaxArraySize."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", call("scontrol", "show", "config"), re.M)
-    return max(1, int(found.group(1)) - 1) if found else 1000
+    return max(1, int(found.group(1))) if found else USUAL_LARGEST_ARRAY
 
 
 def call(program: str, *arguments: str) -> str:
@@ -174,7 +176,7 @@ def call(program: str, *arguments: str) -> str:
     told = " ".join(done.stderr.split()) or f"{program} ended with status {done.returncode}"
     if SILENT.search(told):
         raise SchedulerSilent(f"SLURM does not answer: {told}")
-    raise UserError(f"{program}: {told}")
+    raise UserError(told if told.startswith(f"{program}:") else f"{program}: {told}")
 
 
 SILENT = re.compile(

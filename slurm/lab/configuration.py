@@ -91,7 +91,7 @@ class Shape:
 
     nodes: int = setting(4, "nodes, of two CPUs and 8 GiB each, all on this host", minimum=1)
     gpus: int = setting(0, "pretended GPUs of each node (needs root)", minimum=0)
-    max_array_size: int = setting(1001, "SLURM's MaxArraySize: one more than fits", minimum=2)
+    max_array_size: int = setting(1001, "SLURM's MaxArraySize: tasks of an array", minimum=2)
 
     @property
     def names(self) -> list[str]:

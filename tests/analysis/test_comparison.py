@@ -16,7 +16,7 @@ from analysis.comparison import (
 from analysis.figures import FIGURES, ComparisonFigure
 from analysis.load import Results, load_results, stored_runs
 from analysis.style import PARAMETERIZATION_LOOKS, RC
-from bench.grids import expand, grid_names, load_grid
+from bench.grids import expand, load_grid
 from tests.analysis.reading import assert_readable
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ def test_the_papers_numbers_are_drawn_only_at_its_settings(found: Results) -> No
     assert "standing in for the paper's CIFAR-10" in text
 
 
-@pytest.mark.skipif("parameterization" not in grid_names(), reason="the grid is not there yet")
 def test_figure_4_tells_pixels_from_linear(results: "Maker") -> None:
     results.grid("parameterization")
     found = load_results(stored_runs(results.root), load_grid("parameterization"), "quick", {})

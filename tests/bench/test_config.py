@@ -54,7 +54,7 @@ def test_the_method_s_own_defaults_are_part_of_the_identity() -> None:
 def test_the_identity_is_the_same_in_another_process_and_version_of_the_file() -> None:
     # A frozen value: when it changes, every result that users have is orphaned. Then raise
     # SCHEMA_VERSION on purpose, and this value with it.
-    assert run_name(resolve({"seed": 3})) == "rat_bptt-2a57eade00c3"
+    assert run_name(resolve({"seed": 3})) == "rat_bptt-bedafdbfe2fe"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,15 @@ def test_the_identity_is_the_same_in_another_process_and_version_of_the_file() -
         ({"inner_lr": 0}, "inner_lr=0.0 must be positive"),
         ({"clip_decay": 1}, "clip_decay=1.0 must lie in [0, 1)"),
         ({"inner_ipc": 11}, "inner_ipc=11 is more than ipc=10"),
+        ({"parameterization": "linear", "bases": 80}, "budget of 307200: that of ipc=10"),
+        ({"parameterization": "linear", "decoded_ipc": 10**6}, "no base fits"),
+        ({"parameterization": "linear", "init": "real"}, "init=noise"),
+        ({"parameterization": "linear", "inner_ipc": 101}, "more than decoded_ipc=100"),
+        ({"parameterization": "linear", "boost_block": 5}, "boost_block"),
+        ({"boost_block": 3}, "ipc=10 is no multiple of boost_block=3"),
+        ({"boost_block": 20}, "ipc=10 is no multiple of boost_block=20"),
+        ({"boost_block": 1, "outer_steps": 9}, "too few for 10 blocks"),
+        ({"boost_block": 5, "boost_factor": 1.5}, "boost_factor=1.5 must lie in [0, 1]"),
         ({"variance_samples": 1}, "variance_samples=1 must be at least 2"),
         ({"variance_samples": 30, "target_batch": 20}, "target_batch=20"),
         ({"evaluation_steps": []}, "evaluation_steps"),

@@ -228,8 +228,8 @@ def test_clipping_at_1_05_bounds_the_gradient_that_is_applied(
 
 
 def test_the_norm_of_the_whole_gradient_counts_learned_labels() -> None:
-    gradient = MetaGradient(torch.full((4,), 1.5), torch.full((1,), 4.0), torch.zeros(()))
-    assert whole_norm(gradient).item() == 5.0
+    images, labels = torch.full((4,), 1.5), torch.full((1,), 4.0)
+    assert whole_norm([(images, images), (labels, labels)]).item() == 5.0
 
 
 class BrokenEngine:

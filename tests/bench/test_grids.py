@@ -1,10 +1,11 @@
 """Grids and scales."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.config import identity
+from bench.config import identity, images_per_class
 from bench.errors import UserError
 from bench.grids import choose_scale, expand, grid_names, load_grid, merge, single_run
 
@@ -41,6 +42,66 @@ def test_figures_2_3_and_7_at_the_paper_scale_have_the_paper_s_numbers() -> None
     for config in configs:
         assert (config.unroll_length, config.window_size, config.redraw_every) == (120, 40, 25)
         assert config.variance_samples == 100
+
+
+def test_figure_4_at_the_paper_scale_compares_equal_storage_with_the_paper_s_numbers() -> None:
+    configs = expand(load_grid("parameterization"), "paper", {}, seeds=1)
+    found = [(config.parameterization, config.ipc) for config in configs]
+    assert found == [("pixels", 1), ("linear", 1), ("pixels", 10), ("linear", 10)]
+    lengths = {1: (60, 200), 10: (80, 250)}  # C.3
+    for config in configs:
+        assert (config.dataset, config.learn_labels) == ("cifar10", False)
+        assert (config.window_size, config.unroll_length) == lengths[config.ipc]
+        assert 10 * (config.inner_ipc or images_per_class(config)) <= 100
+
+
+def test_figures_9_to_11_at_the_paper_scale_differ_in_boosting_alone() -> None:
+    standard, strong, weak = expand(load_grid("boosting"), "paper", {}, seeds=1)
+    assert (standard.dataset, standard.ipc, standard.boost_block) == ("cifar10", 10, 0)
+    assert (standard.window_size, standard.unroll_length) == (80, 250)  # C.3
+    assert strong == replace(standard, boost_block=5, boost_factor=0.0)
+    assert weak == replace(strong, boost_factor=0.1)
+
+
+def test_figure_6_at_the_paper_scale_has_the_paper_s_numbers() -> None:
+    configs = expand(load_grid("unroll_and_window"), "paper", {}, seeds=1)
+    shapes = {(config.unroll_length, config.window_size) for config in configs}
+    left = {(80, 40), (120, 40), (200, 40), (300, 40)}
+    assert shapes == left | {(200, 40), (200, 60), (200, 100)}
+    assert {(c.method, c.dataset, c.ipc) for c in configs} == {("rat_bptt", "cifar10", 10)}
+
+
+def test_figure_8_at_the_paper_scale_has_the_paper_s_numbers() -> None:
+    configs = expand(load_grid("stabilization"), "paper", {}, seeds=1)
+    _, clipped, unit, growing, *_ = configs
+    assert [config.method for config in configs] == [
+        *("bptt", "bptt", "bptt", "growing_bptt", "r_bptt", "rat_bptt")
+    ]
+    assert (clipped.conditioner, clipped.clip_ratio, clipped.clip_decay) == ("ema_clip", 1.05, 0.9)
+    assert unit.conditioner == "unit_norm"
+    assert (growing.method_options["first_length"], growing.unroll_length) == (10, 180)
+    assert growing.method_options["grow_steps"] == growing.outer_steps
+    for config in configs:
+        assert config is growing or (config.unroll_length, config.window_size) == (120, 40)
+
+
+def test_what_two_grids_share_is_run_once() -> None:
+    def runs(name: str) -> set[str]:
+        return {identity(config) for config in expand(load_grid(name), "paper", {}, seeds=1)}
+
+    # BPTT, R-BPTT and RaT-BPTT of Figure 3 are those of Figure 8.
+    assert len(runs("stabilization") & runs("methods_comparison")) == 3
+    assert len(runs("early_windows") & runs("window_ablation")) == 1
+    ours = runs("standard_benchmarks")
+    for name in ("inner_optimizer", "initialization", "architectures", "efficiency"):
+        assert len(runs(name) & ours) == 1, name  # CIFAR-10, IPC 10
+
+
+def test_the_inner_optimizers_at_the_paper_scale_have_the_paper_s_numbers() -> None:
+    adam, sgd = expand(load_grid("inner_optimizer"), "paper", {}, seeds=1)
+    assert (adam.inner_optimizer, adam.inner_lr) == ("adam", 0.001)
+    assert (sgd.inner_optimizer, sgd.inner_lr, sgd.inner_momentum) == ("sgd", 0.01, 0.0)
+    assert (sgd.inner_decay_steps, sgd.inner_decay_factor) == ([120, 200], 0.2)
 
 
 def test_the_layers_win_in_their_order(tmp_path: Path) -> None:

@@ -33,19 +33,24 @@ def slurm_installed() -> None:
 
 
 @pytest.fixture(scope="session")
-def lab(slurm_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Four nodes. SLURM's commands, of the tests and of what they start, find them. Tests that run
-    at the same time, in another process, have another lab."""
-    folder = tmp_path_factory.mktemp("lab")
-    with (
-        Lab(folder, nodes=4, max_array_size=9) as lab,
-        pytest.MonkeyPatch.context() as patch,
-    ):
+def running_lab(slurm_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Four nodes. Tests that run at the same time, in another process, have another lab."""
+    with Lab(tmp_path_factory.mktemp("lab"), nodes=4, max_array_size=8) as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(running_lab: Lab) -> Iterator[Lab]:
+    """The lab, with all its nodes up and its queue empty, whatever the test before did to it.
+    SLURM's commands, of the test and of what it starts, find it."""
+    with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("SLURM", "SBATCH"))]:
             patch.delenv(name)
-        for name, value in lab.environment.items():
+        for name, value in running_lab.environment.items():
             patch.setenv(name, value)
-        yield lab
+        yield running_lab
+        running_lab.start()
+        running_lab.clear()
 
 
 @pytest.fixture
@@ -53,16 +58,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a test can have a lab of its own: `tmp_path`, with the test's name in it, is too long
     for SLURM's sockets."""
     return tmp_path_factory.mktemp("own") / "lab"
-
-
-@pytest.fixture(autouse=True)
-def mended(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test finds the lab's nodes up and its queue empty, whatever the one before it did."""
-    yield
-    if "lab" in request.fixturenames:
-        lab: Lab = request.getfixturevalue("lab")
-        lab.start()
-        lab.clear()
 
 
 @pytest.hookimpl(wrapper=True)

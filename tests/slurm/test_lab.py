@@ -109,9 +109,9 @@ def test_the_tasks_of_an_array_run_on_several_nodes_at_once(lab: Lab, tmp_path: 
 
 
 def test_an_array_larger_than_its_limit_is_refused(lab: Lab) -> None:
-    submit(lab, "true", "--array=8")
+    submit(lab, "true", "--array=7")
     with pytest.raises(LabFailed, match="Invalid job array specification"):
-        submit(lab, "true", "--array=9")
+        submit(lab, "true", "--array=8")
 
 
 def test_a_job_of_high_priority_has_one_of_low_signalled_and_requeued(

@@ -44,8 +44,9 @@ def submitted(tmp_path: Path) -> Place:
         run.write("job", asdict(Note(NAME, 1, time.time() - seconds_ago, by_hand)))
         if beat is not None:
             usual = {"state": "running", "host": "elsewhere", "pid": 1, "process_started": 0}
-            usual |= {"job": "7_1", "step": 5, "outer_steps": 9, "time": time.time() - 500}
-            run.write("progress", {**usual, **beat})
+            usual |= {"job": "7_1", "step": 5, "outer_steps": 9}
+            age = beat.get("seconds_ago", 500)
+            run.write("progress", {**usual, **beat, "time": time.time() - age})
         if error is not None:
             run.write("error", {"message": "so it was", **error})
         return run
@@ -61,7 +62,7 @@ def look(run: RunFolder, job: Job | None = None, silent: str = "") -> tuple[str,
     return progress.state, progress.kind, progress.job
 
 
-ALIVE = {"time": time.time() + 1000}
+ALIVE = {"seconds_ago": 0}
 STOPPED = {"state": "stopped"}
 
 
@@ -104,7 +105,7 @@ def test_while_the_job_lives_the_scheduler_says_whether_it_waits_or_works(
         ({"beat": {}, "said": "task 0: Killed"}, "FAILED", ("failed", "killed", "")),
         ({"said": "No module named bench"}, "FAILED", ("failed", "error", "")),
         ({"beat": {}}, "COMPLETED", ("lost", "", "")),
-        ({"beat": {"time": time.time() - 30}}, "NODE_FAIL", ("failed", "node lost", "")),
+        ({"beat": {"seconds_ago": 30}}, "NODE_FAIL", ("failed", "node lost", "")),
         ({"beat": ALIVE}, "COMPLETED", ("running", "", "")),
         # Somebody went on with it outside of the cluster.
         ({"beat": {"job": "", "state": "stopped"}}, "FAILED", ("stopped", "", "")),
@@ -128,7 +129,7 @@ def test_after_its_end_the_cause_is_named(
         ({"beat": {}}, ("lost", "")),
         ({}, ("lost", "")),
         ({"beat": STOPPED}, ("stopped", "")),
-        ({"beat": {"time": time.time() - 30}}, ("running", "")),
+        ({"beat": {"seconds_ago": 30}}, ("running", "")),
     ],
 )
 def test_a_job_that_the_scheduler_has_forgotten_is_judged_by_its_log_or_lost(

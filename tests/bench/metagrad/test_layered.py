@@ -1,6 +1,7 @@
 """The layers' written-out derivatives, against autograd; and what they are worth to the engine."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -234,9 +235,9 @@ def test_a_part_is_not_much_smaller_than_the_parameters(monkeypatch: pytest.Monk
     n_bytes = derivatives.linearization_bytes(theta, *(part[:1].clone() for part in batch))
     sizes: list[int] = []
 
-    def noting(theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def noting(theta: Tensor, images: Tensor, *of_images: Any) -> tuple[Tensor, Tensor]:
         sizes.append(len(images))
-        return LayerDerivatives.gradient(derivatives, theta, images, labels)
+        return LayerDerivatives.gradient(derivatives, theta, images, *of_images)
 
     monkeypatch.setattr(derivatives, "gradient", noting)
     monkeypatch.setitem(mean_loss.PART_BYTES, "cpu", 1)

@@ -1,0 +1,126 @@
+"""`python -m analysis.claims`: the paper's claims, and what these results say of each."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.request import Request, sweeps_first
+from bench.config import Place, RunConfig
+from bench.errors import UserError
+from bench.files import make_folder
+from bench.grids import choose_scale
+from bench.settings import command, only, parse, setting, typed, words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.claiming import Claim
+
+USAGE = """
+python -m analysis.claims [key=value ...]     a verdict on each of the paper's claims, with its n
+  give the settings that the sweeps were given; every finished seed counts
+"""
+COLOURS = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not run": "dim"}
+
+
+@dataclass(frozen=True)
+class ClaimsOptions:
+    """What this command is asked to do."""
+
+    claims: str = setting("all", "ids of claims, comma-separated, or all")
+    scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
+    seeds: int = setting(0, "seeds that should be there; 0: as many as a grid states", minimum=0)
+    output: str = setting("", "folder of the files; by default claims in results_root")
+
+
+def main(argv: list[str]) -> int:
+    """The command; returns its exit status."""
+    given = parse(argv, ClaimsOptions, RunConfig, Place)
+    options = typed(ClaimsOptions, only(given, ClaimsOptions))
+    place = typed(Place, only(given, Place))
+
+    from analysis.claiming import load_claims, outcomes
+    from analysis.load import stored_runs
+    from analysis.render import write_texts
+    from analysis.verdict_texts import RULES, caption, csv, frame, markdown, record
+
+    claims = chosen(load_claims(), options.claims)
+    scale, why = choose_scale(options.scale)
+    print(f"scale={scale} ({why})")
+    request = Request(argv, only(given, RunConfig), scale, options.seeds)
+    root = Path(place.results_root)
+    found = outcomes(claims, request, stored_runs(root), root)
+    table = frame(found)
+    about = caption(found, request)
+    show(table, f"{about}\n{RULES.strip()}")
+    commands = sweeps_first(line for outcome in found for line in outcome.commands)
+    if commands:
+        print("\nwhat is missing is made with:")
+        print("\n".join(f"    {line}" for line in commands))
+    folder = make_folder(
+        Path(options.output) if options.output else root / "claims", "folder of the claims"
+    )
+    texts = {
+        "md": markdown(table, about, commands),
+        "csv": csv(found),
+        "json": json.dumps(
+            {"caption": about, "rules": RULES, "claims": [record(outcome) for outcome in found]},
+            indent=2,
+        ),
+    }
+    for path in write_texts(texts, folder / request.stem(file_name(options.claims))):
+        print(path)
+    return 0
+
+
+def chosen(claims: "Sequence[Claim]", ids: str) -> "list[Claim]":
+    """The claims that `claims=` names.
+
+    Raises:
+        UserError: there is no such claim.
+    """
+    known = {claim.id: claim for claim in claims}
+    if ids == "all":
+        return list(claims)
+    for name in words(ids):
+        if name not in known:
+            raise UserError(f"claims={name}: there is no such claim; known: {', '.join(known)}")
+    return [known[name] for name in words(ids)]
+
+
+def file_name(ids: str) -> str:
+    """The name of the files: claims, or of one claim or some, which must not take their place."""
+    if ids == "all":
+        return "claims"
+    if len(words(ids)) == 1:
+        return f"claim_{ids}"
+    return f"claims_{hashlib.sha256(ids.encode()).hexdigest()[:8]}"
+
+
+def show(table: "pd.DataFrame", beneath: str) -> None:
+    """The table in the terminal; the files have the places and the comparisons too."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out = Console(highlight=False)
+    out = out if out.is_terminal else Console(highlight=False, width=160)
+    shown = Table(box=None, pad_edge=False, header_style="bold", row_styles=["", "on grey11"])
+    columns = ["Claim", "Claimed", "Effect [95 %]", "n (seeds)", "Verdict", "Comparisons"]
+    for name in columns:
+        heading = Text("n" if name == "n (seeds)" else name)
+        right = name == "n (seeds)"
+        shown.add_column(heading, justify="right" if right else "left", no_wrap=name != "Claim")
+    for row in table[columns].itertuples(index=False):
+        cells = [Text(str(cell)) for cell in row]
+        cells[4].stylize(COLOURS[str(row[4]).partition(",")[0]])
+        shown.add_row(*cells)
+    out.print(shown)
+    out.print(Text(f"\n{beneath}"))
+
+
+if __name__ == "__main__":
+    command(main, USAGE, ClaimsOptions, RunConfig, Place)

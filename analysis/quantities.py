@@ -1,0 +1,140 @@
+"""What claims are about: a number of one run, or one for each of its measured outer steps."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from analysis.load import FinishedRun, collected
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FIRST_STEPS = 500  # Figure 2 shows so many
+EARLY = 0.2  # the part of the outer steps that counts as early
+
+# A measured value by outer step; a number of the whole run stands at step 0.
+Values = dict[int, float]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something measured of a run.
+
+    Attributes:
+        about: in words.
+        of: its values, from a run and its evaluation; empty where the run recorded none.
+        factor: two runs are compared by their ratio; its values are then logarithms.
+        each_step: it has a value at each measured outer step, not one of the whole run.
+    """
+
+    about: str
+    of: Callable[[FinishedRun, dict[str, Any]], Values]
+    factor: bool = False
+    each_step: bool = False
+
+
+def final_accuracy(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
+    """In points; the mean over the fresh networks of the final evaluation."""
+    return {0: 100 * evaluation["test_accuracy_mean"]}
+
+
+def accuracy_at_each_step(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
+    """In points, at each measurement after the first update."""
+    found = _measured(run, "test_accuracy_mean")
+    return {step: 100 * value for step, value in found.items() if step > 0}
+
+
+def early_accuracy(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
+    """In points, mean over the early measurements."""
+    found = accuracy_at_each_step(run, evaluation)
+    last = EARLY * run.config.outer_steps
+    return _mean({step: value for step, value in found.items() if step <= last})
+
+
+def variance_at_each_step(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
+    """Logarithms."""
+    return _logs(_measured(run, "normalized_variance"))
+
+
+def mean_variance(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
+    """The logarithm of the geometric mean."""
+    return _mean(variance_at_each_step(run, evaluation))
+
+
+def variance_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
+    """The logarithm of the spread of logarithms."""
+    return _fluctuation(variance_at_each_step(run, evaluation))
+
+
+def norm_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
+    """The same of the norm that Figure 2 shows."""
+    table = collected(run.folder, "metrics")
+    table = table[table["step"] < FIRST_STEPS]
+    return _fluctuation(_logs(_by_step(table, "image_gradient_norm")))
+
+
+def seconds_per_step(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
+    """The median: other processes of the machine disturb single steps."""
+    return {0: math.log(collected(run.folder, "metrics")["seconds"].median())}
+
+
+QUANTITIES = {
+    "final_accuracy": Quantity("final test accuracy", final_accuracy),
+    "accuracy_at_each_step": Quantity(
+        "test accuracy at each measured outer step", accuracy_at_each_step, each_step=True
+    ),
+    "early_accuracy": Quantity(
+        f"test accuracy, mean over the measurements in the first {EARLY:.0%} of the outer steps",
+        early_accuracy,
+    ),
+    "variance_at_each_step": Quantity(
+        "normalised variance at each measured outer step",
+        variance_at_each_step,
+        factor=True,
+        each_step=True,
+    ),
+    "mean_variance": Quantity(
+        "normalised variance, geometric mean over outer steps", mean_variance, factor=True
+    ),
+    "variance_fluctuation": Quantity(
+        "standard deviation over outer steps of the logarithm of the normalised variance",
+        variance_fluctuation,
+        factor=True,
+    ),
+    "norm_fluctuation": Quantity(
+        "standard deviation of the logarithm of the meta-gradient norm (mean over images) over the"
+        f" first {FIRST_STEPS} outer steps",
+        norm_fluctuation,
+        factor=True,
+    ),
+    "seconds_per_step": Quantity("seconds of an outer step, median", seconds_per_step, factor=True),
+}
+
+
+def _measured(run: FinishedRun, column: str) -> Values:
+    return _by_step(collected(run.folder, "measurements"), column)
+
+
+def _by_step(table: "pd.DataFrame", column: str) -> Values:
+    """What is finite, by step."""
+    if column not in table:
+        return {}
+    pairs = zip(table["step"], table[column], strict=True)
+    return {int(step): float(value) for step, value in pairs if math.isfinite(value)}
+
+
+def _logs(values: Values) -> Values:
+    return {step: math.log(value) for step, value in values.items() if value > 0}
+
+
+def _mean(values: Values) -> Values:
+    return {0: sum(values.values()) / len(values)} if values else {}
+
+
+def _fluctuation(values: Values) -> Values:
+    if len(values) < 2:
+        return {}
+    mean = sum(values.values()) / len(values)
+    variance = sum((value - mean) ** 2 for value in values.values()) / (len(values) - 1)
+    return {0: math.log(variance) / 2} if variance > 0 else {}

@@ -1,0 +1,60 @@
+"""`python -m analysis.table table=1`: a table beside the paper's, as Markdown, LaTeX and CSV."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.request import Request
+from bench.config import Place, RunConfig
+from bench.errors import UserError
+from bench.files import make_folder
+from bench.grids import choose_scale
+from bench.settings import command, only, parse, setting, typed
+
+NAMES = ("1", "2", "parameterization", "inner_optimizer", "efficiency")
+KNOWN = ", ".join(NAMES)
+USAGE = f"""
+python -m analysis.table table=NAME [key=value ...]     our numbers beside the paper's: {KNOWN}
+  give the settings that the sweep was given; every finished seed counts
+"""
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What this command is asked to do."""
+
+    table: str = setting("all", f"which of the paper's tables ({KNOWN}), or all")
+    scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
+    seeds: int = setting(0, "seeds that should be there; 0: as many as the grid states", minimum=0)
+    output: str = setting("", "folder of the tables; by default tables in results_root")
+
+
+def main(argv: list[str]) -> int:
+    """The command; returns its exit status."""
+    given = parse(argv, TableOptions, RunConfig, Place)
+    options = typed(TableOptions, only(given, TableOptions))
+    place = typed(Place, only(given, Place))
+    if options.table != "all" and options.table not in NAMES:
+        raise UserError(f"table={options.table} cannot be made; there are {KNOWN}, and all")
+    scale, why = choose_scale(options.scale)
+    print(f"scale={scale} ({why})")
+
+    from analysis.load import stored_runs  # imports pandas: only once the command is checked
+    from analysis.render import markdown, write
+    from analysis.tables import TABLES, table
+
+    request = Request(argv, only(given, RunConfig), scale, options.seeds)
+    root = Path(place.results_root)
+    stored = stored_runs(root)
+    folder = Path(options.output) if options.output else root / "tables"
+    for name in NAMES if options.table == "all" else [options.table]:
+        made = table(TABLES[name], request, stored, root)
+        print(f"\n{markdown(made, scale, request.settings())}")
+        make_folder(folder, "folder of the tables")
+        stem = folder / request.stem(f"table{name}" if name.isdecimal() else f"table_{name}")
+        for path in write(made, scale, request.settings(), stem):
+            print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    command(main, USAGE, TableOptions, RunConfig, Place)

@@ -1,0 +1,174 @@
+"""What is learned: the pixels of the distilled images, or bases and coefficients.
+
+Engines know images alone. A parameterization makes them, and takes the meta-gradient with respect
+to them back to what is learned; this is what the conditioner sees and the outer optimiser updates.
+"""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from bench.boosting import Blocks
+from bench.budget import Budget
+from bench.config import RunConfig, images_per_class
+from bench.data import TargetSet
+from bench.errors import UserError
+from bench.initial import initial_bases, initial_images, initial_labels
+from bench.metagrad import MetaGradient
+
+
+class Parameterization(Protocol):
+    """What `bench.distill` asks of all of them.
+
+    Attributes:
+        storage_floats: what it takes to store what is learned (`bench.budget`).
+    """
+
+    storage_floats: int
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images [classes*n, C, H, W], class by class, and labels [classes*n, classes] that outer
+        step `step` trains on, as they are now."""
+        ...
+
+    def is_whole(self, step: int) -> bool:
+        """Whether these are all images that there will be."""
+        ...
+
+    def groups(self) -> list[list[Tensor]]:
+        """What the outer optimiser may update, in groups that have a rate each."""
+        ...
+
+    def rates(self, step: int) -> list[float]:
+        """The factor of each group's update in outer step `step`."""
+        ...
+
+    def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
+        """(parameter, gradient) of all that is updated, from that of the images of `at(step)`."""
+        ...
+
+    def clamp_labels(self) -> None:
+        """Make negative labels 0."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+class Pixels:
+    """Every pixel is learned, and the labels where the configuration says so."""
+
+    def __init__(self, config: RunConfig, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+        self.learned = [images, labels] if config.learn_labels else [images]
+        self.storage_floats = sum(part.numel() for part in self.learned)
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        return self.images, self.labels
+
+    def is_whole(self, step: int) -> bool:
+        return True
+
+    def groups(self) -> list[list[Tensor]]:
+        return [self.learned]
+
+    def rates(self, step: int) -> list[float]:
+        return [1.0]
+
+    def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
+        found = [(self.images, gradient.images)]
+        return found if gradient.labels is None else [*found, (self.labels, gradient.labels)]
+
+    def clamp_labels(self) -> None:
+        self.labels.clamp_(min=0)
+
+    def state(self) -> dict[str, Any]:
+        return {"images": self.images, "labels": self.labels}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.images.copy_(state["images"])
+        self.labels.copy_(state["labels"])
+
+
+class Linear:
+    """The linear parameterisation of the paper's [9]: image = Σ_k coefficient_k * base_k.
+
+    The bases are shared by all classes; the coefficients are each image's own. Both are learned, so
+    a few bases make many images at the storage of few (`bench.budget`).
+
+    Differs from [9] (Deng and Russakovsky, NeurIPS 2022): the bases are as large as the images.
+    Theirs have half the height and width, so more of them fit.
+
+    Args:
+        bases: [bases, C, H, W].
+        coefficients: [classes*decoded_ipc, bases], class by class.
+        labels: [classes*decoded_ipc, classes].
+    """
+
+    def __init__(
+        self, config: RunConfig, bases: Tensor, coefficients: Tensor, labels: Tensor
+    ) -> None:
+        self.bases, self.coefficients, self.labels = bases, coefficients, labels
+        self.learned = (
+            [bases, coefficients, labels] if config.learn_labels else [bases, coefficients]
+        )
+        self.storage_floats = sum(part.numel() for part in self.learned)
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        images = self.coefficients @ self.bases.flatten(1)  # [classes*decoded_ipc, C*H*W]
+        return images.unflatten(1, self.bases.shape[1:]), self.labels
+
+    def is_whole(self, step: int) -> bool:
+        return True
+
+    def groups(self) -> list[list[Tensor]]:
+        return [self.learned]
+
+    def rates(self, step: int) -> list[float]:
+        return [1.0]
+
+    def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
+        """The chain rule through images = coefficients @ bases."""
+        of_images = gradient.images.flatten(1)  # [classes*decoded_ipc, C*H*W]
+        of_bases = (self.coefficients.T @ of_images).view_as(self.bases)
+        of_coefficients = of_images @ self.bases.flatten(1).T
+        found = [(self.bases, of_bases), (self.coefficients, of_coefficients)]
+        return found if gradient.labels is None else [*found, (self.labels, gradient.labels)]
+
+    def clamp_labels(self) -> None:
+        self.labels.clamp_(min=0)
+
+    def state(self) -> dict[str, Any]:
+        return {"bases": self.bases, "coefficients": self.coefficients, "labels": self.labels}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.bases.copy_(state["bases"])
+        self.coefficients.copy_(state["coefficients"])
+        self.labels.copy_(state["labels"])
+
+
+def make_parameterization(config: RunConfig, target_set: TargetSet) -> Parameterization:
+    """The initial distilled set of a run, as its configuration parameterises it.
+
+    Raises:
+        UserError: it takes more than the budget of this target set, or some class has too few
+            training images to start from.
+    """
+    labels = initial_labels(config, target_set)
+    if config.parameterization == "linear":
+        try:
+            bases = budget(config, target_set).bases(config.bases, images_per_class(config))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return Linear(config, *initial_bases(config, target_set, bases), labels)
+    images = initial_images(config, target_set)
+    return (Blocks if config.boost_block else Pixels)(config, images, labels)
+
+
+def budget(config: RunConfig, target_set: TargetSet) -> Budget:
+    """What a distilled set of this run may take to store."""
+    classes, image_floats = len(target_set.classes), target_set.train.images[0].numel()
+    return Budget(classes, image_floats, config.ipc, config.learn_labels)

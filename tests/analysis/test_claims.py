@@ -1,0 +1,223 @@
+"""The command `python -m analysis.claims`: verdicts on records whose effects are known."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.claiming import Claim, load_claims, outcome_of
+from analysis.claims import main
+from analysis.entries import Entry, GridRuns
+from analysis.load import FinishedRun, Results
+from analysis.request import Request
+from bench.config import RunConfig
+from bench.errors import UserError
+from bench.grids import expand, grid_names, load_grid
+from bench.store import RunFolder
+
+if TYPE_CHECKING:
+    from tests.analysis.conftest import Maker
+
+CLAIMS = {claim.id: claim for claim in load_claims()}
+
+
+def judged(results: "Maker", *ids: str, scale: str = "quick") -> dict[str, Any]:
+    """What the command writes about some claims, by id."""
+    root = results.root
+    words = [f"claims={','.join(ids)}"] if ids else []
+    assert main([*words, f"scale={scale}", f"results_root={root}"]) == 0
+    newest = max(root.glob("claims/*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return {claim["id"]: claim for claim in json.loads(newest.read_text())["claims"]}
+
+
+def fill(results: "Maker", grid: str, accuracies: dict[str, list[float]]) -> None:
+    """Runs of a grid with these final accuracies, in points, by method and seed."""
+    for config in expand(load_grid(grid), "quick", {}, seeds=10):
+        own = accuracies.get(config.method, [])
+        if config.seed < len(own):
+            results.run(config, final=own[config.seed] / 100)
+
+
+def test_known_effects_get_their_verdicts(results: "Maker") -> None:
+    fill(
+        results,
+        "window_ablation",
+        {
+            "rat_bptt": [70.0, 71.0, 72.0, 71.5],
+            "forward_window": [60.0, 61.5, 62.2, 61.3],
+            "backward_window": [65.0, 65.8, 67.1, 66.4],
+        },
+    )
+    found = judged(results, "uniform_ends_above_moving_windows", "early_windows_gain")
+    uniform = found["uniform_ends_above_moving_windows"]
+    assert (uniform["verdict"], uniform["n"]) == ("holds", 4)
+    worst = uniform["comparisons"][0]
+    assert worst["name"] == "method=rat_bptt / method=backward_window"
+    differences = [5.0, 5.2, 4.9, 5.1]
+    assert worst["effect"] == pytest.approx(np.mean(differences))
+    assert worst["low"] < 5.05 < worst["high"]
+    assert found["early_windows_gain"]["verdict"] == "not run"
+
+
+def test_the_same_claim_fails_and_is_undecided_where_the_records_say_so(results: "Maker") -> None:
+    high, low = [70.0, 71.0, 72.0], [60.0, 61.5, 62.2]
+    fill(
+        results, "methods_comparison", {"rat_bptt": low, "bptt": high, "t_bptt": [69.0, 73.0, 71.0]}
+    )
+    found = judged(results, "rat_bptt_ends_above_bptt", "bptt_ends_above_t_bptt")
+    assert found["rat_bptt_ends_above_bptt"]["verdict"] == "does not hold"
+    undecided = found["bptt_ends_above_t_bptt"]
+    assert undecided["verdict"] == "undecided"
+    assert undecided["seeds_needed"] > 3
+
+
+def test_one_seed_is_never_a_verdict(results: "Maker") -> None:
+    fill(results, "methods_comparison", {"rat_bptt": [90.0], "bptt": [10.0, 11.0, 12.0]})
+    found = judged(results, "rat_bptt_ends_above_bptt")["rat_bptt_ends_above_bptt"]
+    assert (found["verdict"], found["n"], found["seeds"]) == ("undecided", 1, [0])
+    assert found["comparisons"][0]["low"] is None
+
+
+def test_seeds_are_paired(results: "Maker") -> None:
+    # Seeds differ by far more than methods: only seed by seed is the difference seen.
+    bptt = [20.0, 50.0, 80.0, 35.0, 65.0]
+    rat = [value + 2 + 0.1 * k for k, value in enumerate(bptt)]
+    fill(results, "methods_comparison", {"rat_bptt": rat, "bptt": bptt})
+    found = judged(results, "rat_bptt_ends_above_bptt")["rat_bptt_ends_above_bptt"]
+    assert found["verdict"] == "holds"
+    assert found["comparisons"][0]["effect"] == pytest.approx(2.2)
+
+
+def test_without_runs_every_claim_is_not_run_and_names_the_command(
+    results: "Maker", capsys
+) -> None:
+    results.root.mkdir()
+    found = judged(results)
+    assert list(found) == list(CLAIMS)
+    assert 20 <= len(found) <= 35
+    for claim in found.values():
+        assert claim["verdict"] == "not run"
+        if claim["grid"] not in grid_names():
+            assert "no grid" in claim["missing"][0]
+            continue
+        assert claim["commands"][0].startswith(
+            f"python -m bench.sweep grid={claim['grid']} scale=quick results_root="
+        )
+        assert "not started" in claim["missing"][0]
+    printed = capsys.readouterr().out
+    assert "say nothing about the paper's CIFAR-10" in " ".join(printed.split())
+    assert printed.count("python -m bench.sweep grid=") == len(
+        {claim.grid for claim in CLAIMS.values()} & {*grid_names()}
+    )
+
+
+def test_each_step_of_each_pair_is_a_comparison(results: "Maker") -> None:
+    results.grid("methods_comparison", seeds=3)  # 4 measured variances, 4 accuracies after step 0
+    found = judged(results, "rat_bptt_variance_is_lower_at_each_step", "rat_bptt_leads_throughout")
+    variance = found["rat_bptt_variance_is_lower_at_each_step"]["comparisons"]
+    steps = sorted(c["name"].rpartition("outer step ")[2] for c in variance)
+    assert steps == ["0", "10", "20", "30"]
+    # norm_of: exp(... + 0.1 * len(method)), so RaT-BPTT's is larger by exp(0.4) at each step.
+    assert [c["effect"] for c in variance] == pytest.approx([math.exp(0.4)] * 4)
+    assert found["rat_bptt_variance_is_lower_at_each_step"]["verdict"] == "does not hold"
+    # accuracy_of: 1 point a letter more than the others' names have.
+    leads = found["rat_bptt_leads_throughout"]
+    assert len(leads["comparisons"]) == 3 * 4
+    assert leads["verdict"] == "holds"
+
+
+def test_markdown_csv_and_json_say_the_same(results: "Maker", capsys) -> None:
+    fill(results, "window_ablation", {"rat_bptt": [70.0, 71.0, 72.0]})
+    found = judged(results)
+    table = pd.read_csv(results.root / "claims" / "claims_quick.csv")
+    assert list(table["id"]) == list(found)
+    assert list(table["verdict"]) == [claim["verdict"] for claim in found.values()]
+    markdown = (results.root / "claims" / "claims_quick.md").read_text()
+    for claim in found.values():
+        assert claim["claim"] in markdown
+        assert claim["place"] in markdown
+    assert "made up, fingerprint 0123456789abcdef. selection=validation" in markdown
+    assert "Uniform windows end above" in capsys.readouterr().out
+
+
+def test_an_unknown_claim_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UserError, match="known: rat_bptt_ends_above_bptt"):
+        main(["claims=all_is_well", "scale=quick"])
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_every_claim_has_a_place_and_a_region_that_can_be_missed(claim: Claim) -> None:
+    assert claim.place
+    region = claim.region()
+    assert region.low < region.high
+    assert math.isfinite(region.low) or math.isfinite(region.high)
+
+
+# --- how often a verdict is wrong, on whole records in memory
+
+REPETITIONS = 200
+GRID = load_grid("methods_comparison")
+EXPERIMENTS = {name: RunConfig(method=name) for name in ("rat_bptt", "bptt")}
+
+
+def simulated(rng: np.random.Generator, means: dict[str, float], seeds: int) -> GridRuns:
+    """Records of finished runs: a seed's own level, a method's mean, and noise of 1 point each."""
+    level = rng.normal(60, 5, seeds)
+    runs = [
+        FinishedRun(
+            RunFolder(Path(f"{method}-{seed}")),
+            RunConfig(method=method, seed=seed),
+            method,
+            {},
+            {
+                "evaluation": {
+                    "test_accuracy_mean": (level[seed] + means[method] + rng.normal()) / 100
+                }
+            },
+        )
+        for method in EXPERIMENTS
+        for seed in range(seeds)
+    ]
+    entries = [Entry(name, config, config) for name, config in EXPERIMENTS.items()]
+    results = Results("made_up", "quick", EXPERIMENTS, runs, [])
+    return GridRuns(GRID, entries, results, {})
+
+
+def rate(claim: Claim, verdict: str, means: dict[str, float], seeds: int) -> float:
+    rng = np.random.default_rng(11)
+    request = Request([], {}, "quick")
+    wanted = [
+        outcome_of(claim, simulated(rng, means, seeds), request, Path()).decision.verdict == verdict
+        for _ in range(REPETITIONS)
+    ]
+    return sum(wanted) / REPETITIONS
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_records_without_an_effect_get_a_verdict_as_rarely_as_stated(seeds: int) -> None:
+    none = dict.fromkeys(EXPERIMENTS, 0.0)
+    claim = CLAIMS["rat_bptt_ends_above_bptt"]
+    wrong = rate(claim, "holds", none, seeds) + rate(claim, "does not hold", none, seeds)
+    # 5 % in all, and three standard deviations of the rate of 200 repetitions.
+    assert 0 < wrong < 0.05 + 3 * math.sqrt(0.05 * 0.95 / REPETITIONS)
+
+
+def test_records_with_an_effect_get_the_right_verdict() -> None:
+    claim = CLAIMS["rat_bptt_ends_above_bptt"]
+    means = {**dict.fromkeys(EXPERIMENTS, 0.0), "rat_bptt": 4.0}
+    assert rate(claim, "holds", means, 5) > 0.9
+    assert rate(claim, "does not hold", {**means, "rat_bptt": -4.0}, 5) > 0.9
+
+
+def test_records_that_differ_by_the_margin_are_seldom_called_alike() -> None:
+    alike = Claim(
+        **{**vars(CLAIMS["rat_bptt_ends_above_bptt"]), "direction": "equal", "margin": 1.0}
+    )
+    means = dict.fromkeys(EXPERIMENTS, 0.0)
+    edge = {**means, "rat_bptt": 1.0}
+    assert rate(alike, "holds", edge, 10) < 0.025 + 3 * math.sqrt(0.025 * 0.975 / REPETITIONS)
+    assert rate(alike, "holds", means, 50) > 0.9

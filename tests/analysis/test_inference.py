@@ -1,0 +1,131 @@
+"""That verdicts are right as often as they say: on effects that are known."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.inference import (
+    MAX_NEEDED,
+    Decision,
+    Region,
+    Verdict,
+    decide,
+    intervals,
+    seeds_needed,
+)
+
+ABOVE_ZERO = Region(0.0, math.inf)
+ALIKE = Region(-1.0, 1.0)
+REPETITIONS = 200
+# Three standard deviations above 5 %: what a rate of 5 % shows in 200 repetitions.
+MOST = 0.05 + 3 * math.sqrt(0.05 * 0.95 / REPETITIONS)
+
+
+def one(effects: list[float], region: Region = ABOVE_ZERO) -> Decision:
+    return decide(np.array([effects]), ["a / b"], region)
+
+
+def rates(
+    region: Region, seeds: int, *, mean: float, comparisons: int = 1, skewed: bool = False
+) -> dict[Verdict, float]:
+    """How often each verdict is given, over simulated results whose true mean effect is known and
+    whose standard deviation is 1."""
+    rng = np.random.default_rng(7)
+    counts: dict[Verdict, float] = {"holds": 0.0, "does not hold": 0.0, "undecided": 0.0}
+    for _ in range(REPETITIONS):
+        shape = (comparisons, seeds)
+        noise = rng.exponential(size=shape) - 1 if skewed else rng.standard_normal(shape)
+        verdict = decide(mean + noise, ["x"] * comparisons, region).verdict
+        counts[verdict] += 1 / REPETITIONS
+    return counts
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 20])
+def test_without_an_effect_a_verdict_is_as_rare_as_stated(seeds: int) -> None:
+    found = rates(ABOVE_ZERO, seeds, mean=0.0)
+    assert 0 < found["holds"] + found["does not hold"] < MOST
+
+
+def test_skewed_differences_leave_the_rate_near_the_stated_one() -> None:
+    found = rates(ABOVE_ZERO, 20, mean=0.0, skewed=True)
+    assert 0 < found["holds"] + found["does not hold"] < 0.05 + MOST
+
+
+def test_many_comparisons_do_not_make_a_claim_fail_more_often() -> None:
+    found = rates(ABOVE_ZERO, 5, mean=0.0, comparisons=12)
+    assert found["does not hold"] < MOST
+    assert found["holds"] < MOST
+
+
+@pytest.mark.parametrize(("mean", "verdict"), [(2.0, "holds"), (-2.0, "does not hold")])
+def test_a_large_effect_is_found_in_either_direction(mean: float, verdict: Verdict) -> None:
+    assert rates(ABOVE_ZERO, 10, mean=mean)[verdict] > 0.95
+
+
+def test_alike_needs_both_ends_within_the_margin() -> None:
+    # At the edge of the margin "alike" is a false verdict, within it a right one.
+    assert rates(ALIKE, 10, mean=1.0)["holds"] < MOST
+    assert rates(ALIKE, 60, mean=0.0)["holds"] > 0.95
+    assert rates(ALIKE, 10, mean=4.0)["does not hold"] > 0.95
+    # Not seeing a difference is no proof of there being none.
+    assert rates(ALIKE, 3, mean=0.0)["holds"] < 0.2
+    lopsided = one([0.3, 0.5, 0.7, 0.9, 1.1])
+    assert lopsided.verdict == "holds"  # above zero, but not within the margin:
+    assert one([0.3, 0.5, 0.7, 0.9, 1.1], ALIKE).verdict == "undecided"
+
+
+def test_one_or_two_seeds_never_decide() -> None:
+    single = one([1000.0])
+    assert (single.verdict, single.n, single.seeds_needed) == ("undecided", 1, 0)
+    assert math.isnan(single.worst.low)
+    pair = one([1000.0, 1000.0001])
+    assert (pair.verdict, pair.seeds_needed) == ("undecided", 3)
+
+
+def test_the_interval_is_the_wider_of_t_and_bootstrap() -> None:
+    effects = np.array([[1.0, 2.0, 4.0, 9.0]])
+    [((low,), (high,))] = intervals(effects, 0.95)
+    t = stats.t.interval(0.95, 3, effects.mean(), stats.sem(effects[0]))
+    assert (low, high) == pytest.approx(t)  # at 4 seeds
+    rng = np.random.default_rng(0)
+    skewed = rng.exponential(size=(1, 40)) ** 3
+    [((low,), (high,))] = intervals(skewed, 0.95)
+    t = stats.t.interval(0.95, 39, skewed.mean(), stats.sem(skewed[0]))
+    assert low == pytest.approx(t[0])
+    assert high > t[1] + 0.01  # the long tail
+
+
+def test_equal_results_are_alike_and_not_above() -> None:
+    assert one([0.0, 0.0, 0.0], ALIKE).verdict == "holds"
+    assert one([0.0, 0.0, 0.0]).verdict == "undecided"
+    assert one([2.0, 2.0, 2.0]).verdict == "holds"
+
+
+def test_the_comparison_that_speaks_least_for_the_claim_comes_first() -> None:
+    effects = np.array([[5.0, 5.1, 5.2], [-9.0, -9.1, -9.2], [1.0, 1.1, 1.2]])
+    found = decide(effects, ["a", "b", "c"], ABOVE_ZERO)
+    assert found.verdict == "does not hold"
+    assert [comparison.name for comparison in found.comparisons] == ["b", "c", "a"]
+    assert [comparison.holds for comparison in found.comparisons] == [False, True, True]
+
+
+def test_seeds_needed_decide_with_the_stated_probability() -> None:
+    needed = seeds_needed(1.0, 1.0)
+    assert 8 <= needed <= 12  # tables of the t test: about 10
+    assert 0.7 < rates(ABOVE_ZERO, needed, mean=1.0)["holds"] < 0.92
+    assert seeds_needed(1.0, 1e-6) == 3
+    assert seeds_needed(0.0, 1.0) == MAX_NEEDED + 1
+
+
+def test_an_undecided_claim_needs_the_seeds_of_what_is_hardest_to_show() -> None:
+    rng = np.random.default_rng(1)
+    noise = rng.standard_normal(6)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    easy, hard = 1.0 + noise, 0.5 + noise
+    both = decide(np.array([easy, hard]), ["easy", "hard"], ABOVE_ZERO)
+    assert both.verdict == "undecided"
+    assert both.seeds_needed == seeds_needed(0.5, 1.0)
+    against = decide(np.array([hard, -hard - 0.3]), ["for", "against"], ABOVE_ZERO)
+    assert against.seeds_needed == seeds_needed(0.8, 1.0)

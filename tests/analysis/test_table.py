@@ -1,0 +1,222 @@
+"""The command `python -m analysis.table`: our numbers beside the paper's, and what is missing."""
+
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+
+from analysis.paper import paper_table
+from analysis.table import NAMES, main
+from analysis.tables import TABLES
+from bench.config import RunConfig
+from bench.errors import UserError
+from bench.grids import expand, load_grid
+
+if TYPE_CHECKING:
+    from tests.analysis.conftest import Maker
+
+SOURCE = Path(__file__).resolve().parents[2]
+
+
+def final(config: RunConfig) -> float:
+    """A test accuracy that depends on the experiment and the seed."""
+    return 0.3 + 0.01 * (config.ipc % 7) + 0.001 * len(config.dataset) + 0.02 * config.seed**2
+
+
+def fill(results: "Maker", grid: str, scale: str, **overrides: Any) -> list[RunConfig]:
+    configs = expand(load_grid(grid), scale, overrides)
+    for config in configs:
+        results.run(config, final=final(config))
+    return configs
+
+
+def made(results: "Maker", name: str, *arguments: str) -> pd.DataFrame:
+    """The CSV of a table."""
+    output = results.root / f"out{len(list(results.root.glob('out*')))}"
+    words = [f"table={name}", f"output={output}", f"results_root={results.root}"]
+    assert main([*words, *arguments]) == 0
+    (path,) = output.glob("*.csv")
+    return pd.read_csv(path)
+
+
+def transfer(results: "Maker", config: RunConfig, accuracy: float, **changed: Any) -> None:
+    """What `bench.evaluate distilled=RUN arch=...` leaves behind."""
+    folder = results.root / "evaluations"
+    folder.mkdir(exist_ok=True)
+    from bench.store import Store
+
+    own = Store(results.root).run(config).path
+    record = {
+        "distilled": str(own if config.seed else own / "distilled.safetensors"),
+        "config": asdict(replace(config, **changed)),
+        "evaluation": {"selection": "validation", "n": 10, "test_accuracy_mean": accuracy},
+    }
+    path = folder / f"{own.name}-{len(list(folder.iterdir()))}.json"
+    path.write_text(json.dumps(record))
+
+
+def one(table: pd.DataFrame, **where: str) -> pd.Series:
+    for key, value in where.items():
+        table = table[table[key] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def test_mean_spread_n_and_difference_are_those_of_the_runs(results: "Maker") -> None:
+    configs = fill(results, "standard_benchmarks", "paper")
+    table = made(results, "1", "scale=paper")
+    row = one(table, method="RaT-BPTT", column="cifar100/10")
+    own = [c for c in configs if (c.dataset, c.ipc) == ("cifar100", 10)]
+    values = [100 * final(config) for config in own]
+    assert row["ours_mean"] == pytest.approx(statistics.mean(values))
+    assert row["ours_std_over_seeds"] == pytest.approx(statistics.stdev(values))
+    assert (row["n_seeds"], row["paper_mean"], row["paper_std"]) == (3, 47.5, 0.2)
+    assert row["difference"] == pytest.approx(statistics.mean(values) - 47.5)
+    assert str(row["networks_a_seed"]) in ("10", "10.0")
+
+
+def test_the_average_needs_all_ten_columns(results: "Maker") -> None:
+    configs = fill(results, "standard_benchmarks", "paper")
+    row = one(made(results, "1", "scale=paper"), method="RaT-BPTT", column="average")
+    assert row["ours_mean"] == pytest.approx(100 * statistics.mean(map(final, configs)))
+    assert row["n_seeds"] == 3
+    first = next(c for c in configs if (c.dataset, c.ipc, c.seed) == ("cub200", 1, 1))
+    from bench.store import Store
+
+    (Store(results.root).run(first).path / "result.json").unlink()
+    row = one(made(results, "1", "scale=paper"), method="RaT-BPTT", column="average")
+    assert row["n_seeds"] == 2
+
+
+@pytest.mark.parametrize("arguments", [["scale=quick"], ["scale=paper", "outer_steps=100"]])
+def test_runs_that_are_not_in_the_papers_setting_get_no_difference(
+    results: "Maker", arguments: list[str], capsys
+) -> None:
+    overrides = {"outer_steps": 100} if len(arguments) > 1 else {}
+    fill(results, "inner_optimizer", arguments[0].removeprefix("scale="), **overrides)
+    table = made(results, "inner_optimizer", *arguments)
+    assert table["ours_mean"].notna().all()
+    assert table["difference"].isna().all()
+    printed = capsys.readouterr().out
+    assert printed.count("not comparable") == 2
+    assert "no difference to its numbers is computed" in printed
+    assert ("digits stand in for every data set" in printed) == (arguments == ["scale=quick"])
+
+
+def test_selection_by_test_is_comparable_and_labelled(results: "Maker", capsys) -> None:
+    fill(results, "inner_optimizer", "paper", selection="test")
+    table = made(results, "inner_optimizer", "scale=paper", "selection=test")
+    assert table["difference"].notna().all()
+    assert "the published protocol, not a fair number" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_shown_with_the_command_that_makes_it(results: "Maker", capsys) -> None:
+    first, *_ = expand(load_grid("inner_optimizer"), "quick", {})
+    results.run(first)
+    table = made(results, "inner_optimizer", "scale=quick", "seeds=2")
+    adam, sgd = (one(table, method=f"RaT-BPTT ({name})") for name in ("Adam", "SGD"))
+    assert (adam["n_seeds"], adam["note"]) == (1, "seed 1 not started")
+    assert pd.isna(adam["ours_std_over_seeds"])
+    assert (sgd["n_seeds"], sgd["note"]) == (0, "seeds 0, 1 not started")
+    printed = capsys.readouterr().out
+    assert "missing" in printed
+    assert "python -m bench.sweep grid=inner_optimizer scale=quick results_root=" in printed
+    assert f"results_root={results.root} seeds=2\n" in printed
+
+
+def test_sets_tested_on_other_networks_make_the_transfer_rows(results: "Maker", capsys) -> None:
+    configs = [c for c in fill(results, "architectures", "paper") if c.arch == "convnet"]
+    for config in configs[:2]:
+        transfer(results, config, 0.4 + 0.1 * config.seed, arch="vgg11", width=0, depth=0)
+    transfer(results, configs[2], 0.9, arch="vgg11", width=0, depth=0, inner_lr=0.1)
+    transfer(results, configs[0], 0.9, arch="alexnet", width=0, depth=0, seed=7)
+    table = made(results, "2", "scale=paper")
+    found = one(table, method="Transfer", column="vgg11")
+    assert found["ours_mean"] == pytest.approx(45.0)
+    assert (found["n_seeds"], found["note"]) == (2, "seed 2 not tested on vgg11")
+    assert one(table, method="Transfer", column="alexnet")["n_seeds"] == 0
+    direct = one(table, method="Direct training", column="vgg11")
+    assert direct["n_seeds"] == 3
+    printed = capsys.readouterr().out
+    assert f"python -m bench.evaluate distilled={results.root}/runs/rat_bptt-" in printed
+    assert 'python -m bench.evaluate "distilled=$run" arch=alexnet' in printed
+
+
+def test_hours_are_those_of_the_outer_steps_and_never_compared(results: "Maker", capsys) -> None:
+    fill(results, "efficiency", "paper")
+    table = made(results, "efficiency", "scale=paper")
+    measured = table[table["kind"] == "measured"]
+    assert list(measured["ours_mean"]) == pytest.approx([40 * 0.1 / 3600] * 2)
+    assert measured["difference"].isna().all()
+    printed = capsys.readouterr().out
+    assert "RTX8000" in printed
+    assert "s / outer step" in printed
+    assert "| 0.1 " in printed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_quoted_numbers_are_the_papers_and_marked_as_quoted(
+    results: "Maker", name: str, capsys
+) -> None:
+    table = made(results, name, "scale=quick")
+    quoted = table[table["kind"] == "quoted"]
+    expected = [
+        value.mean
+        for row in paper_table(TABLES[name].paper).rows
+        if row.quoted
+        for value in row.numbers.values()
+    ]
+    found = quoted["paper_mean"].astype(object).where(quoted["paper_mean"].notna(), None)
+    assert list(found) == expected
+    if expected:
+        assert "Method (quoted)" in capsys.readouterr().out
+
+
+def test_every_table_is_written_as_markdown_latex_and_csv(results: "Maker", capsys) -> None:
+    fill(results, "inner_optimizer", "quick")
+    assert main(["scale=quick", f"results_root={results.root}"]) == 0
+    names = {path.name for path in (results.root / "tables").iterdir()}
+    stems = ["table1", "table2", "table_parameterization", "table_inner_optimizer"]
+    stems.append("table_efficiency")
+    assert names == {f"{stem}_quick.{end}" for stem in stems for end in ("md", "tex", "csv")}
+    text = (results.root / "tables" / "table_inner_optimizer_quick.tex").read_text()
+    assert text.count("{") == text.count("}")
+    assert "\\toprule" in text
+    assert "$\\pm$" in text
+    assert "inner\\_optimizer" in text
+    markdown = (results.root / "tables" / "table_inner_optimizer_quick.md").read_text()
+    assert markdown in capsys.readouterr().out
+
+
+def test_a_table_of_other_settings_takes_no_ones_place(results: "Maker") -> None:
+    for settings in ([], ["inner_lr=0.02"]):
+        main(["table=inner_optimizer", "scale=quick", f"results_root={results.root}", *settings])
+    names = sorted(path.name for path in results.root.glob("tables/*.csv"))
+    assert names == [
+        "table_inner_optimizer_quick.csv",
+        "table_inner_optimizer_quick_inner-lr-0-02.csv",
+    ]
+
+
+def test_an_unknown_table_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UserError, match="there are 1, 2, parameterization"):
+        main(["table=3", "scale=quick"])
+
+
+@pytest.mark.parametrize("module", ["analysis.table", "analysis.claims"])
+def test_neither_command_nor_its_help_needs_torch_or_scipy(module: str) -> None:
+    code = (
+        f"import sys, {module};"
+        "assert not {'torch', 'scipy', 'pandas'} & set(sys.modules), 'imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=SOURCE, check=True)
+
+
+def test_the_names_of_tables_are_those_that_can_be_made() -> None:
+    assert tuple(TABLES) == NAMES
