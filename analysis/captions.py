@@ -4,27 +4,42 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from analysis.figures import Curves, FigureSpec
-from analysis.load import Results
+from analysis.curves import Curves
+from analysis.figures import CurveFigure, FigureSpec
+from analysis.labels import told_settings
+from analysis.load import FinishedRun, Results
+
+PAPER_DATASET = "cifar10"  # of all its figures
+DATASET_NAMES = {"digits": "8x8 digits", "cifar10": "CIFAR-10"}
 
 
-def caption(spec: FigureSpec, results: Results, curves: Curves, overrides: Iterable[str]) -> str:
-    """The text beneath a figure, in two paragraphs: how to read it (statistic, n, networks behind a
+def curve_caption(
+    spec: CurveFigure, results: Results, curves: Curves, overrides: Iterable[str]
+) -> str:
+    """The text beneath curves, in two paragraphs: how to read it (statistic, n, networks behind a
     point), and where it comes from (scale, settings, data, selection).
 
     Args:
         overrides: settings that the figure was asked for with, as `key=value`.
     """
     reading = [
-        f"{spec.title} (paper: Figure {spec.number}){spec.remark}.",
+        headline(spec),
         _statistic(spec, results),
         _networks(spec, results),
+        _settings(spec, results),
+        _in_no_panel(results, curves),
         _left_out(spec, curves),
     ]
-    return f"{' '.join(filter(None, reading))}\n{_origin(results, overrides)} {_selection(results)}"
+    selection = f"{selection_text(results)}; no point shown is selected."
+    return f"{' '.join(filter(None, reading))}\n{origin(results, overrides)} {selection}"
 
 
-def _statistic(spec: FigureSpec, results: Results) -> str:
+def headline(spec: FigureSpec) -> str:
+    """What a figure shows, and which of the paper's it is."""
+    return f"{spec.title} (paper: Figure {spec.number}){spec.remark}."
+
+
+def _statistic(spec: CurveFigure, results: Results) -> str:
     n = dict.fromkeys(results.experiments, 0)
     n.update(Counter(run.label for run in results.runs))
     drawn = {label: count for label, count in n.items() if count}
@@ -41,7 +56,7 @@ def _statistic(spec: FigureSpec, results: Results) -> str:
     )
 
 
-def _networks(spec: FigureSpec, results: Results) -> str:
+def _networks(spec: CurveFigure, results: Results) -> str:
     configs = {run.label: run.config for run in results.runs}
     if spec.kind == "accuracy":
         networks = _told({k: c.accuracy_networks for k, c in configs.items()}, str)
@@ -53,7 +68,18 @@ def _networks(spec: FigureSpec, results: Results) -> str:
     return ""
 
 
-def _left_out(spec: FigureSpec, curves: Curves) -> str:
+def _settings(spec: FigureSpec, results: Results) -> str:
+    told = told_settings(results.experiments, spec.told)
+    return f"Settings that differ: {'; '.join(told)}." if told else ""
+
+
+def _in_no_panel(results: Results, curves: Curves) -> str:
+    drawn = {label for panel in curves.panels for label in panel.texts}
+    others = [label for label in dict.fromkeys(curves.table["label"]) if label not in drawn]
+    return f"In neither panel, so not drawn: {', '.join(others)}." if others else ""
+
+
+def _left_out(spec: CurveFigure, curves: Curves) -> str:
     if curves.left_out.empty:
         return ""
     counts = Counter(curves.left_out["label"])
@@ -62,14 +88,15 @@ def _left_out(spec: FigureSpec, curves: Curves) -> str:
     return f"Crosses at the top: values left out because they are {what} ({told})."
 
 
-def _origin(results: Results, overrides: Iterable[str]) -> str:
+def origin(results: Results, overrides: Iterable[str]) -> str:
+    """Where numbers come from: grid, scale, settings, data."""
     given = ", ".join(overrides)
     data = dict.fromkeys(
         data_text(run.result) for run in results.runs
     )  # one, unless runs were mixed
     return (
         f"grid={results.grid}, scale={results.scale}{f', {given}' if given else ''};"
-        f" data: {' and '.join(data)}."
+        f" data: {' and '.join(data)}{_stand_in(results.runs)}."
     )
 
 
@@ -79,9 +106,18 @@ def data_text(result: dict[str, Any]) -> str:
     return f"{data.get('source', 'unknown')}, fingerprint {data.get('fingerprint', 'unknown')}"
 
 
-def _selection(results: Results) -> str:
-    """Curves show every measured point, so nothing in them is selected; but what a run keeps for
-    selection it cannot train on, so the protocol stands here all the same."""
+def _stand_in(runs: Iterable[FinishedRun]) -> str:
+    others = dict.fromkeys(run.config.dataset for run in runs)
+    others.pop(PAPER_DATASET, None)
+    if not others:
+        return ""
+    told = " and ".join(DATASET_NAMES.get(name, name) for name in others)
+    return f" ({told}, standing in for the paper's {DATASET_NAMES[PAPER_DATASET]})"
+
+
+def selection_text(results: Results) -> str:
+    """What the runs select by. A curve shows every measured point, so nothing in it is selected;
+    but what a run keeps for selection it cannot train on, so the protocol stands there too."""
     held = {
         run.label: f"selection={run.config.selection}"
         + (
@@ -91,7 +127,7 @@ def _selection(results: Results) -> str:
         )
         for run in results.runs
     }
-    return f"{_told(held, str)}; no point shown is selected."
+    return _told(held, str)
 
 
 def _told(values: Mapping[str, Any], text: Callable[[Any], str]) -> str:

@@ -1,20 +1,15 @@
-"""Drawing: curves with bands, a legend above and the caption beneath, nothing on top of the data.
+"""Drawing curves with bands, a legend above and the caption beneath, nothing on top of the data.
 
-Imports matplotlib, so it is imported only once there is something to draw. No pyplot: no global
-state, no display needed.
+Imports matplotlib, so it is imported only once there is something to draw.
 """
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.textpath import text_to_path
 from matplotlib.ticker import (
     LogFormatterSciNotation,
     LogLocator,
@@ -23,103 +18,58 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from analysis.figures import Curves, FigureSpec
-from analysis.style import AXES_HEIGHT_INCHES, RC, SMALL_POINTS, WIDTH_INCHES, Look
-from bench.files import atomic_write
+from analysis.curves import Curves, Panel
+from analysis.figures import CurveFigure
+from analysis.page import add_legend, new_page, width_inches, wrapped
+from analysis.style import AXES_HEIGHT_INCHES, WIDE_INCHES, WIDTH_INCHES, Look
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DPI = 300
-CAPTION_LINE_INCHES = SMALL_POINTS * 1.3 / 72
-LEGEND_LINE_INCHES = SMALL_POINTS * 1.7 / 72
-MARGIN_INCHES = 0.05
 MARKERS_PER_CURVE = 15
 FINE_TICKS = tuple(half / 2 for half in range(2, 20))
 
 
-def draw(
-    spec: FigureSpec, curves: Curves, looks: Mapping[str, Look], caption: str, stem: Path
-) -> list[Path]:
-    """Write `stem`.png, `stem`.pdf and `stem`.csv, each whole or not at all.
+def make_figure(
+    spec: CurveFigure, curves: Curves, looks: Mapping[str, Look], caption: str
+) -> Figure:
+    """The figure as matplotlib's object; to be called under `RC`.
 
     Args:
         looks: the look of each label.
-
-    Returns:
-        The three paths.
     """
-    with mpl.rc_context(RC):
-        figure = make_figure(spec, curves, looks, caption)
-        told = caption.replace("\n", " ")
-        png, pdf, csv = (stem.with_name(f"{stem.name}.{end}") for end in ("png", "pdf", "csv"))
-        with atomic_write(png) as temporary:
-            figure.savefig(temporary, dpi=DPI, metadata={"Description": told})
-        with atomic_write(pdf) as temporary:
-            # No date: the same results make the same file.
-            figure.savefig(temporary, metadata={"Subject": told, "CreationDate": None})
-        with atomic_write(csv) as temporary:
-            curves.table.to_csv(temporary, index=False)
-    return [png, pdf, csv]
-
-
-def make_figure(
-    spec: FigureSpec, curves: Curves, looks: Mapping[str, Look], caption: str
-) -> Figure:
-    """The figure as matplotlib's object; to be called under `RC`."""
-    labels = list(dict.fromkeys(curves.table["label"]))
-    legend = ["\n".join(wrapped(label, WIDTH_INCHES - 0.6)) for label in labels]
-    columns = 2 if all(width_inches(label) < WIDTH_INCHES / 2 - 0.55 for label in labels) else 1
-    rows = math.ceil(len(labels) / 2) if columns == 2 else "\n".join(legend).count("\n") + 1
-    width = WIDTH_INCHES - 2 * MARGIN_INCHES
-    lines = [line for part in caption.split("\n") for line in wrapped(part, width)]
-    above = LEGEND_LINE_INCHES * rows + 2 * MARGIN_INCHES
-    beneath = CAPTION_LINE_INCHES * len(lines) + 2 * MARGIN_INCHES
-    height = above + AXES_HEIGHT_INCHES + beneath
-    figure = Figure(figsize=(WIDTH_INCHES, height))
-    # The layout fits the axes and their labels between the two; it would count neither right.
-    figure.set_layout_engine(
-        "constrained",
-        rect=(0, beneath / height, 1, AXES_HEIGHT_INCHES / height),
-        w_pad=MARGIN_INCHES,
-        h_pad=0.01,
-    )
-    axes = figure.add_subplot()
-    axes.set_xlabel("Outer step")
-    axes.set_ylabel(spec.y_label)
-    handles = [
-        _curve(axes, spec, curves, label, looks[label], shift / len(labels))
-        for shift, label in enumerate(labels)
-    ]
-    _set_axes(axes, spec)
-    left = MARGIN_INCHES / WIDTH_INCHES
-    figure.legend(
-        handles,
-        legend,
-        loc="upper left",
-        bbox_to_anchor=(left, 1 - MARGIN_INCHES / height),
-        ncols=columns,
-        frameon=False,
-        handlelength=3.6,
-        columnspacing=1.5,
-        borderpad=0,
-        borderaxespad=0,
-    ).set_in_layout(False)
-    figure.text(
-        left,
-        MARGIN_INCHES / height,
-        "\n".join(lines),
-        va="bottom",
-        fontsize=SMALL_POINTS,
-        color="#333333",
-        linespacing=1.15,
-        in_layout=False,
-    )
+    count = len(curves.panels)
+    width = WIDTH_INCHES if count == 1 else WIDE_INCHES
+    legends = [_legend(panel, width / count) for panel in curves.panels]
+    figure = new_page(caption, AXES_HEIGHT_INCHES, max(rows for *_, rows in legends), width)
+    every = figure.subplots(1, count, squeeze=False, sharey=True)[0]
+    for k, (axes, panel, (texts, columns, _)) in enumerate(
+        zip(every, curves.panels, legends, strict=True)
+    ):
+        axes.set_xlabel("Outer step")
+        if k == 0:
+            axes.set_ylabel(spec.y_label)
+        handles = [
+            _curve(axes, spec, curves, label, looks[label], shift / len(panel.texts))
+            for shift, label in enumerate(panel.texts)
+        ]
+        _set_axes(axes, spec)
+        add_legend(figure, handles, texts, columns=columns, title=panel.title, left=k / count)
     return figure
 
 
+def _legend(panel: Panel, width: float) -> tuple[list[str], int, int]:
+    """(what it says, columns, lines) of the legend of a panel that is so many inches wide."""
+    texts = ["\n".join(wrapped(text, width - 0.6)) for text in panel.texts.values()]
+    columns = (
+        2 if all(width_inches(text) < width / 2 - 0.55 for text in panel.texts.values()) else 1
+    )
+    lines = math.ceil(len(texts) / 2) if columns == 2 else "\n".join(texts).count("\n") + 1
+    return texts, columns, lines + bool(panel.title)
+
+
 def _curve(
-    axes: Axes, spec: FigureSpec, curves: Curves, label: str, look: Look, shift: float
+    axes: Axes, spec: CurveFigure, curves: Curves, label: str, look: Look, shift: float
 ) -> Line2D:
     rows: pd.DataFrame = curves.table[curves.table["label"] == label]
     steps = rows["step"].to_numpy()
@@ -158,7 +108,7 @@ def _curve(
     return line
 
 
-def _set_axes(axes: Axes, spec: FigureSpec) -> None:
+def _set_axes(axes: Axes, spec: CurveFigure) -> None:
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -177,21 +127,3 @@ def _set_axes(axes: Axes, spec: FigureSpec) -> None:
             else LogFormatterSciNotation(minor_thresholds=(math.inf, math.inf))
         )
         axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def width_inches(text: str) -> float:
-    """How wide a line of legend or caption is."""
-    font = FontProperties(family=RC["font.sans-serif"], size=SMALL_POINTS)
-    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
-
-
-def wrapped(text: str, limit_inches: float) -> list[str]:
-    """`text` broken at spaces into lines no wider than the limit, as far as its words allow."""
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and width_inches(longer) > limit_inches:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines

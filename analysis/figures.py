@@ -1,24 +1,56 @@
-"""The figures that results are drawn as: what each shows, and the numbers behind it."""
+"""The figures of the paper: what each shows, and how."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
-from analysis.labels import METHOD_NAMES
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from analysis.load import Results
+from analysis.labels import METHOD_NAMES, Variant
+from bench.config import RunConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FigureSpec:
     """One figure of the paper.
 
     Attributes:
         number: in the paper.
         title: what it shows, in a line.
+        grid: whose runs it is drawn from; empty where it needs none.
+        remark: what a reader must know besides; continues the title in the caption.
+        names: what methods are called in this figure.
+        variants: names of runs that their method alone does not name.
+        told: settings that names or the caption tell, so that labels need not.
+    """
+
+    number: int
+    title: str
+    grid: str = ""
+    remark: str = ""
+    names: Mapping[str, str] = field(default_factory=lambda: METHOD_NAMES)
+    variants: tuple[Variant, ...] = ()
+    told: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PanelSpec:
+    """One panel of several: the runs that share one setting and differ in another.
+
+    Attributes:
+        varying: the setting in which they differ; `word` says it in the legend.
+        fixed: the setting that they share; `title` says it above the panel.
+    """
+
+    varying: str
+    word: str
+    fixed: str
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveFigure(FigureSpec):
+    """Curves over outer steps, with a band over seeds.
+
+    Attributes:
         quantity: name of the plotted quantity in the CSV.
         kind: where it is recorded: "outer step", or a kind of measurement.
         column: its column there.
@@ -27,12 +59,9 @@ class FigureSpec:
         log: drawn on a logarithmic axis; then means and spreads are geometric.
         first_steps: only so many outer steps are shown; 0: all.
         smoothed_over: outer steps of the rolling mean that is drawn over the noisy curve; 0: none.
-        remark: what a reader must know besides; continues the title in the caption.
-        names: what methods are called in this figure.
+        panels: side by side; empty: all curves in one.
     """
 
-    number: int
-    title: str
     quantity: str
     kind: str
     column: str
@@ -41,16 +70,73 @@ class FigureSpec:
     log: bool = False
     first_steps: int = 0
     smoothed_over: int = 0
-    remark: str = ""
-    names: Mapping[str, str] = field(default_factory=lambda: METHOD_NAMES)
+    panels: tuple[PanelSpec, ...] = ()
 
 
-FIGURES = {
+@dataclass(frozen=True, kw_only=True)
+class WindowFigure(FigureSpec):
+    """The windows of methods over the first outer steps, asked of the methods themselves.
+
+    Attributes:
+        like: the grid whose unroll length, window size and the like they are asked with.
+        methods: one panel each, unless others are asked for.
+        steps: outer steps.
+        options: of those methods that have them, so that something happens within so few steps.
+    """
+
+    like: str
+    methods: tuple[str, ...]
+    steps: int
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonFigure(FigureSpec):
+    """The final accuracy of each experiment, beside the paper's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFigure(FigureSpec):
+    """The images of one distilled set, in pixel space.
+
+    Attributes:
+        shows: whether this figure shows a run of such a configuration.
+        what: those runs, in words.
+    """
+
+    shows: Callable[[RunConfig], bool]
+    what: str
+
+
+def _accuracy(**given: Any) -> CurveFigure:
+    return CurveFigure(
+        quantity="test_accuracy_percent",
+        kind="accuracy",
+        column="test_accuracy_mean",
+        unit=100.0,
+        y_label="Test accuracy (%)",
+        **given,
+    )
+
+
+FIGURES: dict[int, FigureSpec] = {
     spec.number: spec
     for spec in (
-        FigureSpec(
-            2,
-            "Meta-gradient norm over the first outer steps",
+        WindowFigure(
+            number=1,
+            title="The inner steps that the meta-gradient flows through, outer step by outer step",
+            like="window_ablation",
+            methods=(
+                *("bptt", "t_bptt", "r_bptt", "rat_bptt"),
+                *("forward_window", "backward_window"),
+            ),
+            steps=12,
+            options={"patience": 3, "smoothing": 0.0, "grow_steps": 11},
+        ),
+        CurveFigure(
+            number=2,
+            title="Meta-gradient norm over the first outer steps",
+            grid="methods_comparison",
             quantity="image_gradient_norm",
             kind="outer step",
             column="image_gradient_norm",
@@ -60,116 +146,80 @@ FIGURES = {
             smoothed_over=25,
             remark=": mean over images of the norm of each image's gradient, before clipping",
         ),
-        FigureSpec(
-            3,
-            "Test accuracy during distillation",
-            quantity="test_accuracy_percent",
-            kind="accuracy",
-            column="test_accuracy_mean",
-            unit=100.0,
-            y_label="Test accuracy (%)",
+        _accuracy(
+            number=3,
+            title="Test accuracy during distillation",
+            grid="methods_comparison",
         ),
-        FigureSpec(
-            5,
-            "Test accuracy during distillation, by where the window lies",
-            quantity="test_accuracy_percent",
-            kind="accuracy",
-            column="test_accuracy_mean",
-            unit=100.0,
-            y_label="Test accuracy (%)",
+        ComparisonFigure(
+            number=4,
+            title="Test accuracy with pixels or a linear parameterisation at the same storage",
+            grid="parameterization",
+        ),
+        _accuracy(
+            number=5,
+            title="Test accuracy during distillation, by where the window lies",
+            grid="window_ablation",
             remark="; in the paper's words, the forward window starts at the end of the trajectory"
             " and the backward window at its beginning",
             names={**METHOD_NAMES, "rat_bptt": "Random uniform (RaT-BPTT)"},
         ),
-        FigureSpec(
-            7,
-            "Normalised variance of the meta-gradient",
+        _accuracy(
+            number=6,
+            title="Test accuracy of RaT-BPTT during distillation, by unroll length and by window"
+            " size",
+            grid="unroll_and_window",
+            panels=(
+                PanelSpec("unroll_length", "unroll length", "window_size", "Window size"),
+                PanelSpec("window_size", "window size", "unroll_length", "Unroll length"),
+            ),
+        ),
+        CurveFigure(
+            number=7,
+            title="Normalised variance of the meta-gradient",
+            grid="methods_comparison",
             quantity="normalized_variance",
             kind="variance",
             column="normalized_variance",
             y_label="Normalised variance (log scale)",
             log=True,
         ),
+        _accuracy(
+            number=8,
+            title="Test accuracy during distillation with stabilised BPTT",
+            grid="stabilization",
+            variants=(
+                Variant(
+                    {"method": "bptt", "conditioner": "ema_clip", "clip_ratio": 1.05},
+                    "BPTT-Gradient Clipping",
+                ),
+                Variant({"method": "bptt", "conditioner": "unit_norm"}, "BPTT-Normalized Gradient"),
+            ),
+            told=(
+                *("conditioner", "clip_ratio", "unroll_length"),
+                *("method_options.first_length", "method_options.grow_steps"),
+            ),
+        ),
+        ImageFigure(
+            number=9,
+            title="Distilled images of RaT-BPTT, all distilled at once",
+            grid="boosting",
+            shows=lambda config: config.boost_block == 0,
+            what="without boosting",
+        ),
+        ImageFigure(
+            number=10,
+            title="Distilled images of RaT-BPTT with strong boosting: earlier blocks are frozen",
+            grid="boosting",
+            shows=lambda config: config.boost_block > 0 and config.boost_factor == 0,
+            what="with strong boosting",
+        ),
+        ImageFigure(
+            number=11,
+            title="Distilled images of RaT-BPTT with weak boosting: earlier blocks are slowed down",
+            grid="boosting",
+            shows=lambda config: config.boost_block > 0 and config.boost_factor > 0,
+            what="with weak boosting",
+        ),
     )
 }
-
-
-@dataclass(frozen=True)
-class Curves:
-    """The numbers of a figure.
-
-    Attributes:
-        table: one row a label and outer step, in the order of the legend: quantity, label, method,
-            step, mean, low, high, n; where the figure is smoothed also smooth_mean, smooth_low,
-            smooth_high. `low` and `high` lie one standard deviation over seeds from `mean` (where
-            the figure is logarithmic: geometric ones) and are NaN where n is 1. `n` counts the
-            seeds behind the row.
-        left_out: label, method and step of the values that no mean can hold: not finite or, on a
-            logarithmic axis, not positive. One row a value.
-    """
-
-    table: "pd.DataFrame"
-    left_out: "pd.DataFrame"
-
-
-def curves(spec: FigureSpec, results: "Results") -> Curves:
-    """The numbers of a figure, from finished runs."""
-    values = _values(spec, results)
-    usable = values["value"].abs() != float("inf")
-    usable &= values["value"].notna()
-    if spec.log:
-        usable &= values["value"] > 0
-    left_out = values.loc[~usable, ["label", "method", "step"]].reset_index(drop=True)
-    values["value"] = _forward(spec, values["value"].where(usable))
-    table = _over_seeds(spec, values)
-    if spec.smoothed_over:
-        values["value"] = values.groupby("run")["value"].transform(
-            lambda own: own.rolling(spec.smoothed_over, center=True, min_periods=1).mean()
-        )
-        smooth = _over_seeds(spec, values)
-        for column in ("mean", "low", "high"):
-            table[f"smooth_{column}"] = smooth[column]
-    return Curves(table, left_out)
-
-
-def _values(spec: FigureSpec, results: "Results") -> "pd.DataFrame":
-    """Columns run, label, method, seed, step, value, in the order of the runs and steps."""
-    if spec.kind == "outer step":
-        table = results.metrics()
-    else:
-        table = results.measurements()
-        table = table[table["kind"] == spec.kind]
-    if spec.column not in table:  # these runs measured no such thing
-        table = table.reindex(columns=["run", "label", "method", "seed", "step", spec.column])
-        table = table.iloc[:0]
-    table = table.rename(columns={spec.column: "value"})
-    if spec.first_steps:
-        table = table[table["step"] < spec.first_steps]
-    table = table[["run", "label", "method", "seed", "step", "value"]].copy()
-    table["value"] = table["value"].astype("float64") * spec.unit
-    return table
-
-
-def _over_seeds(spec: FigureSpec, values: "pd.DataFrame") -> "pd.DataFrame":
-    groups = values.groupby(["label", "method", "step"], sort=False)["value"]
-    table = groups.agg(mean="mean", spread="std", n="count").reset_index()
-    spread = table.pop("spread")
-    n = table.pop("n")
-    table["low"] = _backward(spec, table["mean"] - spread)
-    table["high"] = _backward(spec, table["mean"] + spread)
-    table["mean"] = _backward(spec, table["mean"])
-    table["n"] = n
-    table.insert(0, "quantity", spec.quantity)
-    return table
-
-
-def _forward(spec: FigureSpec, values: "pd.Series") -> "pd.Series":
-    import numpy as np
-
-    return np.log(values) if spec.log else values  # pyright: ignore[reportReturnType]
-
-
-def _backward(spec: FigureSpec, values: "pd.Series") -> "pd.Series":
-    import numpy as np
-
-    return np.exp(values) if spec.log else values  # pyright: ignore[reportReturnType]

@@ -1,7 +1,7 @@
 """What a curve is called: the paper's name of its method, and whatever else sets it apart."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.config import RunConfig
@@ -18,27 +18,41 @@ METHOD_NAMES = {
 }
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A name for the runs that have these settings, of whichever method they say."""
+
+    settings: Mapping[str, Any]
+    name: str
+
+
 def method_name(method: str, names: Mapping[str, str] = METHOD_NAMES) -> str:
     """The paper's name of a method; a user's own `package.module:Class` goes by its class."""
     return names.get(method, method.rpartition(":")[2])
 
 
 def distinct_labels(
-    configs: Sequence[RunConfig], names: Mapping[str, str] = METHOD_NAMES
+    configs: Sequence[RunConfig],
+    names: Mapping[str, str] = METHOD_NAMES,
+    variants: Sequence[Variant] = (),
+    told: Sequence[str] = (),
 ) -> list[str]:
     """A label for each of several different experiments; no two are alike.
 
     Settings of the run in which any of them differ stand in every label: curves that were not held
     equal must not look as if they were. Options of a method stand there only where two experiments
     of the same name differ in nothing else.
+
+    Args:
+        names: what methods are called.
+        variants: what runs of some settings are called instead.
+        told: settings that names or a caption tell: they too stand in labels only where two
+            experiments of the same name differ in nothing else.
     """
     settings = [_flat(config) for config in configs]
     shared = [{key: value for key, value in own.items() if "." not in key} for own in settings]
-    differing = _differing(shared, apart_from="method")
-    labels = [
-        _label(method_name(config.method, names), own, differing)
-        for config, own in zip(configs, settings, strict=True)
-    ]
+    differing = _differing(shared, apart_from=("method", *told))
+    labels = [_label(_name(own, names, variants), own, differing) for own in settings]
     return [
         label
         if labels.count(label) == 1
@@ -64,8 +78,38 @@ def _flat(config: RunConfig) -> dict[str, Any]:
     return {**flat, **{f"method_options.{key}": value for key, value in options.items()}}
 
 
-def _differing(settings: Sequence[dict[str, Any]], apart_from: str = "") -> list[str]:
-    keys = dict.fromkeys(key for own in settings for key in own if key != apart_from)
+def _name(settings: dict[str, Any], names: Mapping[str, str], variants: Sequence[Variant]) -> str:
+    for variant in variants:
+        if all(settings.get(key) == value for key, value in variant.settings.items()):
+            return variant.name
+    return method_name(settings["method"], names)
+
+
+def told_settings(experiments: Mapping[str, RunConfig], told: Sequence[str]) -> list[str]:
+    """What labels do not say: each setting of `told` in which experiments differ, with its values
+    and the labels that have them, as `unroll_length=30, with BPTT-Increasing Windows 45`."""
+    settings = {label: _flat(config) for label, config in experiments.items()}
+    return [
+        _with_labels(key, {label: own[key] for label, own in settings.items() if key in own})
+        for key in told
+        if len({repr(own.get(key)) for own in settings.values()}) > 1
+    ]
+
+
+def _with_labels(key: str, values: Mapping[str, Any]) -> str:
+    labels: dict[Any, list[str]] = {}
+    for label, value in values.items():
+        labels.setdefault(value, []).append(label)
+    usual = max(labels, key=lambda value: len(labels[value]))
+    name = key.removeprefix("method_options.")
+    if len(labels) == 1:
+        return f"{name}={usual} for {', '.join(labels[usual])}"
+    others = [f"with {', '.join(own)} {value}" for value, own in labels.items() if value != usual]
+    return f"{name}={usual}, {', '.join(others)}"
+
+
+def _differing(settings: Sequence[dict[str, Any]], apart_from: Sequence[str] = ()) -> list[str]:
+    keys = dict.fromkeys(key for own in settings for key in own if key not in apart_from)
     return [key for key in keys if len({repr(own.get(key)) for own in settings}) > 1]
 
 

@@ -6,20 +6,22 @@ any number of finished seeds counts, and a run with any other setting never gets
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.labels import METHOD_NAMES, differences, distinct_labels
+from analysis.labels import METHOD_NAMES, Variant, differences, distinct_labels
 from bench.config import SCHEMA_VERSION, RunConfig, experiment_identity
 from bench.errors import UserError
 from bench.files import atomic_write
 from bench.grids import Grid, requested
 from bench.progress import progress_of
 from bench.store import RunFolder, Store
+
+MOST_SETTINGS = 2  # that somebody gave to a sweep and forgot
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,16 @@ class Results:
         counted = table["n"].notna() if "n" in table else pd.Series(False, index=table.index)
         return table.assign(kind=counted.map({True: "accuracy", False: "variance"}))
 
+    def restricted(self, shown: Callable[[RunConfig], bool]) -> "Results":
+        """The same for some of the experiments only."""
+        experiments = {label: c for label, c in self.experiments.items() if shown(c)}
+        return replace(
+            self,
+            experiments=experiments,
+            runs=[run for run in self.runs if run.label in experiments],
+            missing=[run for run in self.missing if run.label in experiments],
+        )
+
     def _table(self, name: str) -> pd.DataFrame:
         tables = []
         for run in self.runs:
@@ -119,6 +131,8 @@ def load_results(
     seeds: int | None = None,
     methods: Sequence[str] = (),
     names: Mapping[str, str] = METHOD_NAMES,
+    variants: Sequence[Variant] = (),
+    told: Sequence[str] = (),
 ) -> Results:
     """The runs of `grid` at `scale` among the stored ones.
 
@@ -128,7 +142,7 @@ def load_results(
         seeds: how many seeds are asked for (finished ones beyond them count all the same); by
             default what the grid states.
         methods: only these; by default all.
-        names: what methods are called.
+        names, variants, told: what experiments are called, as for `distinct_labels`.
 
     Raises:
         UserError: a setting that no run has, a method that the grid has not, a damaged result.
@@ -137,7 +151,8 @@ def load_results(
     experiments: dict[str, RunConfig] = {}
     for config in asked:
         experiments.setdefault(experiment_identity(config), config)
-    labels = dict(zip(experiments, distinct_labels([*experiments.values()], names), strict=True))
+    distinct = distinct_labels([*experiments.values()], names, variants, told)
+    labels = dict(zip(experiments, distinct, strict=True))
 
     runs, missing = [], []
     for key, label in labels.items():
@@ -164,7 +179,8 @@ def _state(folder: RunFolder) -> str:
 
 def settings_of_others(stored: Sequence[StoredRun], results: Results) -> dict[str, Any]:
     """What sets the finished runs of the same methods and scale apart from those asked for: the
-    smallest such difference that most of them share; empty where there are none.
+    smallest such difference that most of them share; empty where there are none. A run that
+    differs in more than `MOST_SETTINGS` is of another grid.
 
     Someone who swept with `outer_steps=60` and plots without it learns so from this.
     """
@@ -173,7 +189,8 @@ def settings_of_others(stored: Sequence[StoredRun], results: Results) -> dict[st
         likely = [c for c in results.experiments.values() if c.method == run.config.method]
         if run.finished and run.config.scale == results.scale and likely:
             nearest = min((differences(run.config, c) for c in likely), key=len)
-            found[json.dumps(nearest)] += 1
+            if len(nearest) <= MOST_SETTINGS:
+                found[json.dumps(nearest)] += 1
     if not found:
         return {}
     return json.loads(min(found, key=lambda text: (len(json.loads(text)), -found[text])))

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.figures import FIGURES, FigureSpec, curves
+from analysis.figures import FIGURES, FigureSpec, ImageFigure, WindowFigure
 from analysis.request import Request
 from bench.config import Place, RunConfig
 from bench.errors import UserError
 from bench.files import make_folder
-from bench.grids import SCALES, Grid, choose_scale, grid_names, load_grid
+from bench.grids import SCALES, Grid, choose_scale, load_grid
 from bench.settings import command, only, parse, setting, typed, words
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KNOWN = ", ".join(str(number) for number in FIGURES)
 USAGE = f"""
 python -m analysis.plot figure=N [key=value ...]     a figure from finished runs: {KNOWN}
-  give the settings that the sweep was given; every finished seed is drawn
+  give the settings that the sweep was given; every finished seed is drawn; 1 needs no runs
 """
 
 
@@ -59,10 +59,12 @@ def main(argv: list[str]) -> int:
                 print(path)
         except UserError as error:
             refusals.append(error)
-    if len(refusals) == len(specs):
-        raise refusals[0]
-    for refusal in refusals:
+    needing_runs = [spec for spec in specs if not isinstance(spec, WindowFigure)]
+    nothing = refusals and len(refusals) >= len(needing_runs)
+    for refusal in refusals[1:] if nothing else refusals:
         print(f"note: {refusal}", file=sys.stderr)
+    if nothing:
+        raise refusals[0]
     return 0
 
 
@@ -79,18 +81,6 @@ def chosen(figure: str) -> list[FigureSpec]:
     return [FIGURES[int(figure)]]
 
 
-def grid_of(spec: FigureSpec) -> Grid:
-    """The grid that says it feeds the figure.
-
-    Raises:
-        UserError: none does.
-    """
-    for grid in map(load_grid, grid_names()):
-        if spec.number in grid.figures:
-            return grid
-    raise UserError(f"no grid feeds figure {spec.number}; name one: grid=...")
-
-
 def plot(
     spec: FigureSpec, request: Request, stored: "Sequence[StoredRun]", folder: Path
 ) -> list[Path]:
@@ -99,27 +89,25 @@ def plot(
     Raises:
         UserError: nothing is finished that the figure could show, or `folder` cannot be written.
     """
-    grid = load_grid(request.grid) if request.grid else grid_of(spec)
-    results = _load(spec, request, stored, grid, request.scale)
-    if not results.runs:
-        raise UserError(_nothing(spec, request, stored, grid, results))
-    numbers = curves(spec, results)
-    if numbers.table["mean"].notna().sum() == 0:
-        raise UserError(
-            f"figure {spec.number}: the finished runs of grid {grid.name} recorded no"
-            f" {spec.column}, or none that is finite"
-        )
-    if results.missing:
-        print(f"note: {_missing(spec, request, grid, results)}", file=sys.stderr)
+    if isinstance(spec, WindowFigure):
+        from analysis.pictures import picture_of_windows
 
-    from analysis.captions import caption
-    from analysis.draw import draw
-    from analysis.style import looks
+        picture = picture_of_windows(spec, request)
+    else:
+        grid = load_grid(request.grid or spec.grid)
+        results = _load(spec, request, stored, grid, request.scale)
+        if not results.runs:
+            raise UserError(_nothing(spec, request, stored, grid, results))
+        from analysis.pictures import picture_of
+
+        picture = picture_of(spec, results, request)
+        if results.missing:
+            print(f"note: {_missing(spec, request, grid, results)}", file=sys.stderr)
+
+    from analysis.page import save
 
     make_folder(folder, "folder of the figures")
-    stem = folder / request.stem(f"figure{spec.number}")
-    text = caption(spec, results, numbers, request.settings())
-    return draw(spec, numbers, looks(results.experiments), text, stem)
+    return save(picture, folder / request.stem(f"figure{spec.number}"))
 
 
 def _load(
@@ -127,7 +115,7 @@ def _load(
 ) -> "Results":
     from analysis.load import load_results
 
-    return load_results(
+    results = load_results(
         stored,
         grid,
         scale,
@@ -135,7 +123,14 @@ def _load(
         seeds=request.seeds or None,
         methods=words(request.only),
         names=spec.names,
+        variants=spec.variants,
+        told=spec.told,
     )
+    if isinstance(spec, ImageFigure):
+        results = results.restricted(spec.shows)
+        if not results.experiments:
+            raise UserError(f"figure {spec.number}: grid {grid.name} has no run {spec.what}")
+    return results
 
 
 def _missing(spec: FigureSpec, request: Request, grid: Grid, results: "Results") -> str:

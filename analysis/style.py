@@ -4,7 +4,7 @@ The colours are Okabe and Ito's, dealt out so that the methods of one figure of 
 for every kind of colour blindness and in lightness; dashes and markers say the same without colour.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ METHOD_LOOKS = {
     "rat_bptt": Look("#000000", SOLID, "o"),
     "forward_window": Look("#E69F00", DASHED, ">"),
     "backward_window": Look("#009E73", DASH_DOTTED, "<"),
+    "growing_bptt": Look("#E69F00", DASH_DOTTED, "X"),
 }
 OTHER_LOOKS = [
     Look("#D55E00", DASH_DOT_DOTTED, "v"),  # the one colour that no method of the paper has
@@ -45,6 +46,20 @@ OTHER_LOOKS = [
     Look("#0072B2", DASH_DOT_DOTTED, "d"),
     Look("#000000", DOTTED, "*"),
 ]
+# For the values of a setting, in the order of the grid: of Figure 6 the first four share a panel,
+# and the third with the last two.
+VALUE_LOOKS = [
+    Look("#0072B2", DASHED, "s"),
+    Look("#CC79A7", DOTTED, "D"),
+    Look("#000000", SOLID, "o"),
+    Look("#56B4E9", DASH_DOTTED, "^"),
+    Look("#009E73", LONG_DASHED, "v"),
+    Look("#E69F00", DASH_DOT_DOTTED, "X"),
+]
+PARAMETERIZATION_LOOKS = {
+    "pixels": Look("#000000", SOLID, "o"),
+    "linear": Look("#D55E00", DASHED, "D"),
+}
 
 
 def looks(experiments: Mapping[str, RunConfig]) -> dict[str, Look]:
@@ -63,7 +78,13 @@ def looks(experiments: Mapping[str, RunConfig]) -> dict[str, Look]:
     return {label: result[label] for label in experiments}
 
 
+def value_looks(labels: Iterable[str]) -> dict[str, Look]:
+    """A look for each label of experiments that are one method with other settings."""
+    return {label: VALUE_LOOKS[k % len(VALUE_LOOKS)] for k, label in enumerate(labels)}
+
+
 WIDTH_INCHES = 3.5  # one column of a two-column page
+WIDE_INCHES = 7.0  # both columns
 AXES_HEIGHT_INCHES = 2.3  # with tick labels and axis label
 FONT_POINTS = 8.0
 SMALL_POINTS = 7.0  # legend, ticks and caption; nothing is smaller
@@ -76,6 +97,7 @@ RC: "dict[RcKeyType, Any]" = {
     "xtick.labelsize": SMALL_POINTS,
     "ytick.labelsize": SMALL_POINTS,
     "legend.fontsize": SMALL_POINTS,
+    "legend.title_fontsize": SMALL_POINTS,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,

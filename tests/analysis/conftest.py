@@ -30,6 +30,7 @@ def write_run(
     *,
     finished: bool = True,
     norm: Callable[[RunConfig, int], float] = norm_of,
+    accuracy: Callable[[RunConfig, int], float] = accuracy_of,
     fingerprint: str = FINGERPRINT,
     final: float = 0.5,
 ) -> RunFolder:
@@ -45,7 +46,7 @@ def write_run(
                 if step < 40:
                     variance = {"step": step, "normalized_variance": norm(config, step)}
                     recorder.append("measurements", variance)
-                mean = accuracy_of(config, step)
+                mean = accuracy(config, step)
                 measured: dict[str, Any] = {
                     "step": step,
                     "selection": config.selection,

@@ -1,4 +1,5 @@
-"""That figures can be read: in grey, by colour-blind readers, and with nothing cut or covered."""
+"""That figures can be read: in grey, by colour-blind readers, and with nothing cut or covered; and
+that the curves in them are the numbers behind them."""
 
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -10,22 +11,35 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from analysis.captions import caption
+from analysis.captions import curve_caption
+from analysis.curves import Curves, curves
 from analysis.draw import make_figure
-from analysis.figures import FIGURES, curves
-from analysis.load import load_results, stored_runs
-from analysis.style import METHOD_LOOKS, RC, SMALL_POINTS, looks
+from analysis.figures import FIGURES, CurveFigure
+from analysis.load import Results, load_results, stored_runs
+from analysis.style import (
+    METHOD_LOOKS,
+    RC,
+    SMALL_POINTS,
+    VALUE_LOOKS,
+    Look,
+    looks,
+    value_looks,
+)
 from bench.grids import load_grid, single_run
+from tests.analysis.reading import assert_readable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tests.analysis.conftest import Maker
 
-TOGETHER = [
-    ["bptt", "t_bptt", "r_bptt", "rat_bptt"],
-    ["rat_bptt", "forward_window", "backward_window"],
-]
+TOGETHER = {
+    "figures 2, 3, 7": [METHOD_LOOKS[m] for m in ("bptt", "t_bptt", "r_bptt", "rat_bptt")],
+    "figure 5": [METHOD_LOOKS[m] for m in ("rat_bptt", "forward_window", "backward_window")],
+    "figure 6, left": VALUE_LOOKS[:4],
+    "figure 6, right": [VALUE_LOOKS[2], *VALUE_LOOKS[4:]],
+}
+CURVES = {number: spec for number, spec in FIGURES.items() if isinstance(spec, CurveFigure)}
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
 VISIONS = {
     "normal": np.eye(3),
@@ -64,28 +78,39 @@ def lab(colour: str, vision: str) -> "NDArray[np.float64]":
 
 
 @pytest.mark.parametrize("vision", VISIONS)
-@pytest.mark.parametrize("methods", TOGETHER, ids=["figures 2, 3, 7", "figure 5"])
-def test_methods_of_a_figure_differ_in_colour_for_every_vision(
-    methods: list[str], vision: str
+@pytest.mark.parametrize("together", TOGETHER.values(), ids=TOGETHER)
+def test_curves_of_a_figure_differ_in_colour_for_every_vision(
+    together: list[Look], vision: str
 ) -> None:
-    for one, other in combinations(methods, 2):
-        distance = np.linalg.norm(
-            lab(METHOD_LOOKS[one].colour, vision) - lab(METHOD_LOOKS[other].colour, vision)
-        )
+    for one, other in combinations(together, 2):
+        distance = np.linalg.norm(lab(one.colour, vision) - lab(other.colour, vision))
         assert distance > 20, (one, other, distance)  # 2 can just be seen side by side
 
 
-@pytest.mark.parametrize("methods", TOGETHER, ids=["figures 2, 3, 7", "figure 5"])
-def test_methods_of_a_figure_differ_in_lightness(methods: list[str]) -> None:
-    for one, other in combinations(methods, 2):
-        lightness = [lab(METHOD_LOOKS[name].colour, "normal")[0] for name in (one, other)]
+@pytest.mark.parametrize("together", TOGETHER.values(), ids=TOGETHER)
+def test_curves_of_a_figure_differ_in_lightness(together: list[Look]) -> None:
+    for one, other in combinations(together, 2):
+        lightness = [lab(look.colour, "normal")[0] for look in (one, other)]
         assert abs(lightness[0] - lightness[1]) > 8, (one, other, lightness)
 
 
-def test_no_two_methods_of_a_figure_share_dash_or_marker() -> None:
-    for methods in TOGETHER:
+def test_no_two_curves_of_a_figure_share_colour_dash_or_marker() -> None:
+    stabilised = looks(found_for(FIGURES[8]).experiments)
+    for together in [*TOGETHER.values(), list(stabilised.values())]:
         for part in ("colour", "dash", "marker"):
-            assert len({getattr(METHOD_LOOKS[name], part) for name in methods}) == len(methods)
+            assert len({getattr(look, part) for look in together}) == len(together)
+
+
+def found_for(spec, stored=(), grid: str = "") -> Results:
+    return load_results(
+        stored,
+        load_grid(grid or spec.grid),
+        "quick",
+        {},
+        names=spec.names,
+        variants=spec.variants,
+        told=spec.told,
+    )
 
 
 def test_a_method_keeps_its_look_and_others_get_looks_of_their_own() -> None:
@@ -102,55 +127,105 @@ def test_a_method_keeps_its_look_and_others_get_looks_of_their_own() -> None:
     assert len({look.colour for look in found.values()}) == 4
 
 
-@pytest.mark.parametrize("number", FIGURES)
-@pytest.mark.parametrize("long_labels", [False, True])
+@pytest.mark.parametrize(
+    ("number", "long_labels"), [(n, False) for n in CURVES] + [(n, True) for n in (2, 3, 6)]
+)
 def test_no_text_is_cut_or_covered_or_too_small(
     results: "Maker", tmp_path, number: int, long_labels: bool
 ) -> None:
-    spec = FIGURES[number]
-    grid = load_grid("window_ablation" if number == 5 else "methods_comparison")
+    spec = CURVES[number]
+    grid = spec.grid
     if long_labels:
         own = tmp_path / "own.yaml"
         own.write_text(
             "runs:\n- {method: rat_bptt, inner_weight_decay: 0.0005, inner_momentum: 0.9}\n"
             "- {method: bptt, inner_decay_steps: [10, 20], outer_lr: 0.00012345}\n"
         )
-        grid = load_grid(str(own))
-        for method in grid.runs:
+        grid = str(own)
+        for method in load_grid(grid).runs:
             results.run(single_run("quick", method))
     else:
-        results.grid(grid.name)
-    found = load_results(stored_runs(results.root), grid, "quick", {}, names=spec.names)
+        results.grid(grid)
+    found = found_for(spec, stored_runs(results.root), grid)
     numbers = curves(spec, found)
-    text = caption(spec, found, numbers, ["inner_lr=0.02"] * 5)
+    text = curve_caption(spec, found, numbers, ["inner_lr=0.02"] * 5)
     with mpl.rc_context(RC):
         figure = make_figure(spec, numbers, looks(found.experiments), text)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        (axes,), (legend,), (caption_text,) = figure.axes, figure.legends, figure.texts
-        renderer = canvas.get_renderer()
-        whole = figure.bbox
-        shown = [t for t in figure.findobj(Text) if isinstance(t, Text) and t.get_text()]
-        for item in shown:
-            box = item.get_window_extent(renderer)
-            if item in axes.get_xticklabels() + axes.get_yticklabels():
-                low, high = sorted(axes.get_ylim())
-                x, y = item.get_position()
-                if not (low <= y <= high or item in axes.get_xticklabels()):
-                    continue  # a tick outside of the axes is not drawn
-                if item in axes.get_xticklabels() and not (
-                    axes.get_xlim()[0] <= x <= axes.get_xlim()[1]
-                ):
-                    continue
-            assert box.x0 >= whole.x0 - 0.5, item
-            assert box.x1 <= whole.x1 + 0.5, item
-            assert box.y0 >= whole.y0 - 0.5, item
-            assert box.y1 <= whole.y1 + 0.5, item
-            assert float(item.get_fontsize()) >= SMALL_POINTS
-        around = axes.get_tightbbox(renderer)
-        assert around is not None
-        assert not around.overlaps(legend.get_window_extent(renderer))
-        assert not around.overlaps(caption_text.get_window_extent(renderer))
-        assert axes.get_window_extent(renderer).height / figure.dpi > 1.5
-        low, high = axes.get_ylim()
-        assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
+        assert_readable(figure)
+        for axes in figure.axes:
+            assert axes.get_window_extent().height / figure.dpi > 1.5
+            low, high = axes.get_ylim()
+            assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
+        assert all(
+            float(item.get_fontsize()) >= SMALL_POINTS
+            for item in figure.findobj(Text)
+            if isinstance(item, Text) and item.get_text()
+        )
+
+
+def drawn(spec: CurveFigure, numbers: Curves, found: Results) -> list[dict[str, list[float]]]:
+    """For each panel the y values of the curve with each text of the legend."""
+    of = value_looks(found.experiments) if spec.panels else looks(found.experiments)
+    with mpl.rc_context(RC):
+        figure = make_figure(spec, numbers, of, "")
+        FigureCanvasAgg(figure).draw()
+    panels = []
+    for axes, legend in zip(figure.axes, figure.legends, strict=True):
+        by_look = {
+            (line.get_color(), line.get_marker()): np.asarray(line.get_ydata()).tolist()
+            for line in axes.get_lines()
+        }
+        panels.append(
+            {
+                text.get_text(): by_look[handle.get_color(), handle.get_marker()]
+                for text, handle in zip(legend.get_texts(), legend.get_lines(), strict=True)
+            }
+        )
+    return panels
+
+
+def test_figure_6_draws_the_records_of_each_unroll_length_and_of_each_window_size(
+    results: "Maker",
+) -> None:
+    for config in results.configs("unroll_and_window", 2):
+        level = config.unroll_length + config.window_size / 100  # one that tells each run
+        results.run(config, accuracy=lambda c, step, v=level: (v + c.seed + step / 1000) / 100)
+    spec = CURVES[6]
+    found = found_for(spec, stored_runs(results.root))
+    left, right = drawn(spec, curves(spec, found), found)
+    steps = range(0, 41, 10)
+
+    def mean(unroll: int, window: int) -> list[float]:
+        return [unroll + window / 100 + 0.5 + step / 1000 for step in steps]
+
+    assert list(left) == [f"unroll length {n}" for n in (20, 30, 50, 75)]
+    assert list(right) == [f"window size {n}" for n in (10, 15, 25)]
+    for unroll in (20, 30, 50, 75):
+        assert left[f"unroll length {unroll}"] == pytest.approx(mean(unroll, 10))
+    for window in (10, 15, 25):
+        assert right[f"window size {window}"] == pytest.approx(mean(50, window))
+
+
+def test_figure_8_calls_stabilised_bptt_what_the_paper_does_and_tells_the_settings(
+    results: "Maker",
+) -> None:
+    for config in results.configs("stabilization", 2):
+        level = config.clip_ratio + len(config.conditioner) + config.unroll_length
+        results.run(config, accuracy=lambda c, step, v=level: (v + len(c.method)) / 100)
+    spec = CURVES[8]
+    found = found_for(spec, stored_runs(results.root))
+    numbers = curves(spec, found)
+    (panel,) = drawn(spec, numbers, found)
+    assert {name: values[0] for name, values in panel.items()} == pytest.approx(
+        {
+            "BPTT": 2 + 8 + 30 + 4,
+            "BPTT-Gradient Clipping": 1.05 + 8 + 30 + 4,
+            "BPTT-Normalized Gradient": 2 + 9 + 30 + 4,
+            "BPTT-Increasing Windows": 2 + 8 + 45 + 12,
+            "R-BPTT": 2 + 8 + 30 + 6,
+            "RaT-BPTT": 2 + 8 + 30 + 8,
+        }
+    )
+    text = curve_caption(spec, found, numbers, [])
+    assert "clip_ratio=2.0, with BPTT-Gradient Clipping 1.05" in text
+    assert "unroll_length=30, with BPTT-Increasing Windows 45" in text

@@ -153,3 +153,26 @@ def test_labels_name_the_settings_in_which_runs_differ() -> None:
         "BPTT, method=methods.bptt:BPTT",
         "BPTT, method=bptt",
     ]
+
+
+def test_results_can_be_restricted_to_some_experiments(results: "Maker") -> None:
+    results.grid("window_ablation", seeds=1)
+    found = loaded(results, seeds=2)
+    moving = found.restricted(lambda config: config.method != "rat_bptt")
+    assert list(moving.experiments) == ["Forward moving", "Backward moving"]
+    assert [run.label for run in moving.runs] == ["Forward moving", "Backward moving"]
+    assert [run.label for run in moving.missing] == ["Forward moving", "Backward moving"]
+    assert len(found.runs) == 3
+
+
+def test_a_run_that_differs_in_many_settings_is_no_hint_at_forgotten_ones(
+    results: "Maker",
+) -> None:
+    for config in results.configs("window_ablation", 1, inner_lr=0.02, outer_lr=0.02, ipc=2):
+        results.run(config)
+    stored = load.stored_runs(results.root)
+    assert load.settings_of_others(stored, loaded(results)) == {}
+    results.grid("window_ablation", seeds=1, inner_lr=0.02, outer_lr=0.02)
+    stored = load.stored_runs(results.root)
+    told = load.settings_of_others(stored, loaded(results))
+    assert told == {"inner_lr": 0.02, "outer_lr": 0.02}

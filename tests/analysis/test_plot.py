@@ -7,15 +7,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from analysis.figures import FIGURES
+from analysis.figures import FIGURES, CurveFigure
+from analysis.page import Picture
 from analysis.plot import main
 from bench.errors import UserError
-from bench.grids import expand, load_grid
+from bench.grids import expand, grid_names, load_grid
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
@@ -23,10 +26,21 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).resolve().parents[2]
 
 
+def save_undrawn(picture: Picture, stem: Path) -> list[Path]:
+    """In place of `analysis.page.save`, which takes two seconds: numbers and caption alone."""
+    csv, png = stem.with_suffix(".csv"), stem.with_suffix(".png")
+    picture.table.to_csv(csv, index=False)
+    told = PngInfo()
+    told.add_text("Description", picture.caption.replace("\n", " "))
+    Image.new("L", (1, 1)).save(png, pnginfo=told)
+    return [csv, png]
+
+
 def plotted(results: "Maker", *arguments: str) -> pd.DataFrame:
     """The CSV behind a figure that was just drawn."""
     before = set(results.root.glob("figures/*.csv"))
-    assert main([*arguments, "scale=quick", f"results_root={results.root}"]) == 0
+    with patch("analysis.page.save", save_undrawn):
+        assert main([*arguments, "scale=quick", f"results_root={results.root}"]) == 0
     (made,) = set(results.root.glob("figures/*.csv")) - before
     return pd.read_csv(made)
 
@@ -74,8 +88,10 @@ def test_figure_2_states_raw_and_smoothed_numbers(results: "Maker") -> None:
 def test_figure_2_shows_the_first_outer_steps_only(
     results: "Maker", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert FIGURES[2].first_steps == 500
-    monkeypatch.setitem(FIGURES, 2, replace(FIGURES[2], first_steps=10))
+    spec = FIGURES[2]
+    assert isinstance(spec, CurveFigure)
+    assert spec.first_steps == 500
+    monkeypatch.setitem(FIGURES, 2, replace(spec, first_steps=10))
     results.grid("methods_comparison", seeds=1)
     assert plotted(results, "figure=2")["step"].max() == 9
 
@@ -105,22 +121,44 @@ def told(results: "Maker") -> str:
         return image.info["Description"]
 
 
-def test_every_figure_is_drawn_as_png_pdf_and_csv(results: "Maker", capsys) -> None:
-    results.grid("methods_comparison")
-    results.grid("window_ablation")
-    assert main(["scale=quick", f"results_root={results.root}"]) == 0
-    printed = capsys.readouterr().out.splitlines()[1:]
+def test_all_draws_what_has_runs_and_names_the_command_for_the_rest(
+    results: "Maker", capsys
+) -> None:
+    results.grid("window_ablation", seeds=1)
+    assert main(["seeds=1", "scale=quick", f"results_root={results.root}"]) == 0
+    printed, noted = (stream.splitlines() for stream in capsys.readouterr())
+    drawn = (1, 5)
     made = [
         results.root / "figures" / f"figure{n}_quick.{e}"
-        for n in (2, 3, 5, 7)
+        for n in drawn
         for e in ("png", "pdf", "csv")
     ]
-    assert printed == [str(path) for path in made]
+    assert printed[1:] == [str(path) for path in made]
     assert all(path.stat().st_size > 500 for path in made)
-    with Image.open(made[0]) as image:
+    with Image.open(made[3]) as image:
         assert image.info["dpi"] == pytest.approx((300, 300), abs=1)
         assert image.width == pytest.approx(3.5 * 300, abs=1)
     assert not list(results.root.glob("figures/.*"))
+    assert len(noted) == len(FIGURES) - len(drawn)
+    for number, line in zip([n for n in FIGURES if n not in drawn], noted, strict=True):
+        grid = FIGURES[number].grid
+        assert f"figure {number}: no finished run of grid {grid}" in line
+        assert f"python -m bench.sweep grid={grid} scale=quick seeds=1 results_root=" in line
+
+
+def test_all_without_any_run_draws_figure_1_and_is_refused(tmp_path: Path, capsys) -> None:
+    with patch("analysis.page.save", save_undrawn):
+        message = refusal("figure=all", "scale=quick", f"results_root={tmp_path}")
+    assert message.startswith("figure 2: no finished run")
+    printed, noted = (stream.splitlines() for stream in capsys.readouterr())
+    assert [Path(line).name for line in printed[1:]] == ["figure1_quick.csv", "figure1_quick.png"]
+    assert len(noted) == len(FIGURES) - 2
+
+
+def test_a_grid_that_names_its_figures_is_the_one_they_are_drawn_from() -> None:
+    stated = {n: name for name in grid_names() for n in load_grid(name).figures}
+    assert stated
+    assert {n: FIGURES[n].grid for n in stated} == stated
 
 
 def test_the_caption_states_scale_data_selection_seeds_and_networks(results: "Maker") -> None:
@@ -193,8 +231,8 @@ def refusal(*arguments: str) -> str:
 
 def test_an_unknown_figure_is_refused_with_those_there_are() -> None:
     assert (
-        refusal("figure=4", "scale=quick")
-        == "figure=4 cannot be drawn; there are 2, 3, 5, 7, and all"
+        refusal("figure=12", "scale=quick")
+        == "figure=12 cannot be drawn; there are 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, and all"
     )
 
 

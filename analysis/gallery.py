@@ -1,0 +1,226 @@
+"""The images of a distilled set, class by class, cut out of the picture that its run left."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+
+from analysis.captions import headline, origin, selection_text
+from analysis.figures import ImageFigure
+from analysis.load import FinishedRun, Results
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+# How `bench.pictures` lays distilled.png out; it imports torch, and a test compares.
+GAP = 2
+COLUMNS_AT_ONE_A_CLASS = 10
+MOST_CLASSES = 20  # that are drawn: a page is not longer
+ROW_INCHES = 0.32  # at most
+WHITE = 255
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Distilled images in pixel space.
+
+    Attributes:
+        run: whose they are.
+        classes: their names.
+        tiles: [classes, images a class, H, W] or [..., 3], bytes, enlarged as in distilled.png.
+        block: images a class in each block of a boosted set; all of them where it is not boosted.
+        labels: [classes, images a class]: the class that each image's label says most of.
+    """
+
+    run: FinishedRun
+    classes: list[str]
+    tiles: "NDArray[np.uint8]"
+    block: int
+    labels: "NDArray[np.int64]"
+
+
+def gallery(spec: ImageFigure, results: Results, overrides: dict[str, Any]) -> Gallery:
+    """The images of the first finished run, or of the seed that was asked for.
+
+    Raises:
+        UserError: there is no such run, or its files are missing or damaged.
+    """
+    runs = results.runs
+    if "seed" in overrides:
+        runs = [run for run in runs if run.config.seed == int(overrides["seed"])]
+    if not runs:
+        raise UserError(
+            f"figure {spec.number}: no finished run {spec.what} has seed={overrides['seed']}"
+        )
+    run = runs[0]
+    labels, classes = _labels(run)
+    count = len(labels) // len(classes)  # images a class; they lie class by class
+    found = tiles(_sheet(run), len(labels), count if count > 1 else COLUMNS_AT_ONE_A_CLASS)
+    return Gallery(
+        run,
+        classes,
+        found.reshape(len(classes), count, *found.shape[1:]),
+        run.config.boost_block or count,
+        labels.argmax(axis=1).reshape(len(classes), count),
+    )
+
+
+def tiles(sheet: "NDArray[np.uint8]", count: int, columns: int) -> "NDArray[np.uint8]":
+    """The images of a sheet of `columns` images a row, [count, H, W] or [count, H, W, 3].
+
+    Raises:
+        UserError: the sheet cannot have been laid out so.
+    """
+    rows = -(-count // columns)
+    (height, height_over), (width, width_over) = (
+        divmod(size - GAP, number)
+        for size, number in zip(sheet.shape[:2], (rows, columns), strict=True)
+    )
+    if height_over or width_over or min(height, width) <= GAP:
+        raise UserError(
+            f"a picture of {sheet.shape[:2]} pixels does not hold {rows}x{columns} images"
+        )
+    return np.stack(
+        [
+            sheet[top : top + height - GAP, left : left + width - GAP]
+            for top, left in (
+                (GAP + k // columns * height, GAP + k % columns * width) for k in range(count)
+            )
+        ]
+    )
+
+
+def _sheet(run: FinishedRun) -> "NDArray[np.uint8]":
+    path = run.folder.path / "distilled.png"
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except (OSError, UnidentifiedImageError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def _labels(run: FinishedRun) -> "tuple[NDArray[np.float32], list[str]]":
+    """(labels [images, classes], names of the classes) of a run's distilled set."""
+    from safetensors import SafetensorError, safe_open
+
+    path = run.folder.path / "distilled.safetensors"
+    try:
+        with safe_open(path, framework="np") as file:
+            stated = json.loads((file.metadata() or {})["distilled_set"])
+            return file.get_tensor("labels"), list(stated["classes"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def gallery_table(shown: Gallery) -> pd.DataFrame:
+    """One row an image: class, image, block, label (the class its label says most of),
+    mean_pixel and share_clipped (the part of its values at either end of 0 to 255)."""
+    return pd.DataFrame(
+        [
+            (
+                name,
+                image,
+                image // shown.block,
+                shown.classes[shown.labels[c, image]],
+                tile.mean(),
+                np.isin(tile, (0, WHITE)).mean(),
+            )
+            for c, name in enumerate(shown.classes)
+            for image, tile in enumerate(shown.tiles[c])
+        ],
+        columns=["class", "image", "block", "label", "mean_pixel", "share_clipped"],
+    )
+
+
+def gallery_caption(
+    spec: ImageFigure, results: Results, shown: Gallery, overrides: Sequence[str]
+) -> str:
+    """The text beneath, in two paragraphs: what is shown, where it comes from."""
+    run, drawn = shown.run, min(len(shown.classes), MOST_CLASSES)
+    evaluation = run.result["evaluation"]
+    part = (
+        f", the first {drawn} of {len(shown.classes)} classes" if drawn < len(shown.classes) else ""
+    )
+    boosting = _boosting_text(run, shown) if shown.block < shown.tiles.shape[1] else ""
+    told = [
+        f"Row: a class{part}; {shown.tiles.shape[1]} images each, in pixel space: the whitening is"
+        " undone, and what lies outside of the range of pixels is clipped.",
+        boosting,
+        f"One set, of seed {run.config.seed} ({len(results.runs)} finished). Fresh networks"
+        f" trained on it reach {_accuracy_text(evaluation)} test accuracy (mean ± standard"
+        f" deviation over n = {evaluation['n']} networks).",
+    ]
+    select = (
+        f"{selection_text(results)}: the checkpoint (outer step {run.result.get('distilled_step')})"
+        f" and the number of training steps were chosen so."
+    )
+    reading = " ".join(filter(None, [headline(spec), *told]))
+    return f"{reading}\n{origin(results, overrides)} {select}"
+
+
+def _boosting_text(run: FinishedRun, shown: Gallery) -> str:
+    factor = run.config.boost_factor
+    prefixes = run.result.get("prefixes") or []
+    reached = [f"{_accuracy_text(p)} with {p['ipc']} a class" for p in prefixes[:-1]]
+    return (
+        f"Blocks of {shown.block} images a class, from left to right as they joined;"
+        f" boost_factor={factor}" + (f". Test accuracy {', '.join(reached)}." if reached else ".")
+    )
+
+
+def _accuracy_text(evaluation: dict[str, Any]) -> str:
+    std = evaluation.get("test_accuracy_std")
+    spread = "" if std is None else f" ± {100 * std:.1f}"
+    return f"{100 * evaluation['test_accuracy_mean']:.1f}{spread} %"
+
+
+def draw_gallery(shown: Gallery, caption: str) -> "Figure":
+    """The figure as matplotlib's object; to be called under `RC`."""
+    from analysis.page import new_page
+    from analysis.style import WIDTH_INCHES
+
+    names = shown.classes[:MOST_CLASSES]
+    sheet, rows, blocks = composed(shown.tiles[: len(names)], shown.block)
+    axes_width = WIDTH_INCHES - 0.85  # beside the names of the classes
+    height = min(axes_width * sheet.shape[0] / sheet.shape[1], ROW_INCHES * len(names))
+    figure = new_page(caption, height + (0.25 if len(blocks) > 1 else 0.1))
+    axes = figure.add_subplot()
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=WHITE, interpolation="nearest")
+    axes.set_yticks(rows, names)
+    axes.set_xticks(blocks, [f"block {k + 1}" for k in range(len(blocks))])
+    if len(blocks) == 1:
+        axes.set_xticks([])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def composed(
+    tiles: "NDArray[np.uint8]", block: int
+) -> "tuple[NDArray[np.uint8], list[float], list[float]]":
+    """(sheet, vertical centres of the classes, horizontal centres of the blocks), in pixels: a
+    class a row, with wider gaps between blocks."""
+    classes, count, height, width, *colours = tiles.shape
+    gap = max(1, height // 16)
+    lefts = [k * (width + gap) + k // block * 4 * gap for k in range(count)]
+    size = (classes * (height + gap) - gap, lefts[-1] + width, *colours)
+    sheet = np.full(size, WHITE, dtype=np.uint8)
+    for c in range(classes):
+        for k, left in enumerate(lefts):
+            top = c * (height + gap)
+            sheet[top : top + height, left : left + width] = tiles[c, k]
+    rows = [c * (height + gap) + (height - 1) / 2 for c in range(classes)]
+    last = [min(first + block, count) - 1 for first in range(0, count, block)]
+    blocks = [
+        (lefts[first] + lefts[end] + width - 1) / 2
+        for first, end in zip(range(0, count, block), last, strict=True)
+    ]
+    return sheet, rows, blocks

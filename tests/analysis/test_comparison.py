@@ -1,0 +1,99 @@
+"""Figure 4: that means, spreads and n are those of the results, and when the paper's are drawn."""
+
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from analysis.comparison import (
+    comparison_caption,
+    comparison_table,
+    draw_comparison,
+    is_comparable,
+    paper_number,
+)
+from analysis.figures import FIGURES, ComparisonFigure
+from analysis.load import Results, load_results, stored_runs
+from analysis.style import PARAMETERIZATION_LOOKS, RC
+from bench.grids import expand, load_grid
+from tests.analysis.reading import assert_readable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.analysis.conftest import Maker
+
+SPEC = FIGURES[4]
+
+
+@pytest.fixture
+def found(results: "Maker", tmp_path: "Path") -> Results:
+    """Two budgets: two seeds at IPC 1, one at IPC 10."""
+    own = tmp_path / "own.yaml"
+    own.write_text("runs:\n- {method: rat_bptt, ipc: 1}\n- {method: rat_bptt, ipc: 10}\n")
+    grid = load_grid(str(own))
+    for config in expand(grid, "quick", {}, 2):
+        if config.ipc == 1 or config.seed == 0:
+            results.run(config, final=0.5 + config.ipc / 100 + config.seed / 10)
+    return load_results(stored_runs(results.root), grid, "quick", {})
+
+
+def test_mean_spread_and_n_are_those_of_the_seeds(found: Results) -> None:
+    first, second = comparison_table(found).to_dict("records")
+    assert first["text"] == "IPC 1, pixels"
+    assert first["mean"] == pytest.approx(56)
+    assert first["std"] == pytest.approx(10 / 2**0.5)
+    assert (first["n"], second["n"]) == (2, 1)
+    assert second["mean"] == pytest.approx(60)
+    assert second["std"] != second["std"]
+    assert [float(value) for value in first["seeds"].split()] == pytest.approx([51, 61])
+
+
+def test_the_papers_numbers_are_its_own() -> None:
+    assert str(paper_number("linear", 1)) == "68.2 ± 0.4"
+    assert str(paper_number("linear", 10)) == "72.8 ± 0.4"
+    assert str(paper_number("pixels", 10)) == "69.4 ± 0.4"
+    assert paper_number("linear", 3) is None
+    assert paper_number("something else", 1) is None
+
+
+@pytest.mark.parametrize("with_paper", [False, True])
+def test_points_are_the_numbers_of_the_table(found: Results, with_paper: bool) -> None:
+    assert isinstance(SPEC, ComparisonFigure)
+    table = comparison_table(found)
+    text = comparison_caption(SPEC, found, table, [])
+    with mpl.rc_context(RC):
+        figure = draw_comparison(table, PARAMETERIZATION_LOOKS, with_paper, text)
+        assert_readable(figure)
+    (axes,) = figure.axes
+    lines = [np.asarray(line.get_xydata()) for line in axes.get_lines()]
+    points = {(round(x, 6), round(y, 2)) for line in lines for x, y in line.tolist()}
+    ours = {(56.0, 0.0), (60.0, 1.0)}
+    papers = {(53.2, -0.28), (69.4, 0.72)}
+    assert ours <= points
+    assert (papers <= points) == with_paper
+    assert (points & papers == set()) != with_paper
+    texts = [label.get_text() for label in axes.child_axes[0].get_yticklabels()]
+    assert texts == ["56.0 ± 7.1 (n = 2)", "60.0 (n = 1)"]
+
+
+def test_the_papers_numbers_are_drawn_only_at_its_settings(found: Results) -> None:
+    from dataclasses import replace
+
+    paper = replace(found, scale="paper")
+    assert is_comparable(paper, ["selection=test"])
+    assert not is_comparable(paper, ["width=32"])
+    assert not is_comparable(found, [])
+    assert isinstance(SPEC, ComparisonFigure)
+    text = comparison_caption(SPEC, found, comparison_table(found), [])
+    assert "not comparable at scale=quick" in text
+    assert "standing in for the paper's CIFAR-10" in text
+
+
+def test_figure_4_tells_pixels_from_linear(results: "Maker") -> None:
+    results.grid("parameterization")
+    found = load_results(stored_runs(results.root), load_grid("parameterization"), "quick", {})
+    table = comparison_table(found)
+    what = [(1, "pixels"), (1, "linear"), (3, "pixels"), (3, "linear")]
+    assert list(table["text"]) == [f"IPC {ipc}, {name}" for ipc, name in what]
