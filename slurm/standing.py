@@ -13,6 +13,7 @@ from slurm.submission import Note, Submission
 
 # So long after it was written down a submission may not have reached the scheduler yet.
 SECONDS_TO_SUBMIT = 60.0
+SECONDS_TO_BE_LISTED = 10.0  # by squeue, after sbatch has given an id
 SECONDS_OF_LIFE = 5.0  # after its last beat, for a run whose job has ended
 BEING_SUBMITTED = "being submitted"
 
@@ -78,15 +79,18 @@ def standing(
         return known  # its job is over, but it lives: one of SLURM's own processes was killed
     if job is None and silent:
         return replace(known, cause=silent, job=note.name)
+    submission = Submission.of(run, note)
     if job is None and not begun:
+        if any(name == note.name for name, _ in jobs):
+            # SLURM forgets a task at once that is cancelled before it starts.
+            gone = f"cancelled: before it started (task {note.task} of {note.name})"
+            return replace(known, state="failed", kind="cancelled", cause=gone)
         if note.by_hand:
-            script = Submission.of(run, note).script
-            return replace(
-                known, cause=f"{script} was not submitted, as far as the scheduler knows"
-            )
-        if time.time() - note.time < SECONDS_TO_SUBMIT:
+            return replace(known, cause=f"no job yet of {submission.script}")
+        patience = SECONDS_TO_BE_LISTED if submission.accepted() else SECONDS_TO_SUBMIT
+        if time.time() - note.time < patience:
             return replace(known, state="waiting", cause=BEING_SUBMITTED, job=note.name)
-    return _ended(known, Submission.of(run, note), note.task, job)
+    return _ended(known, submission, note.task, job)
 
 
 def _with_job(known: Progress, job: Job) -> Progress:

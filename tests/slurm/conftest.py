@@ -20,6 +20,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "slurm_installed" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slurm)
+    # They take longest: where two tests run at a time, short ones shall be left for the end.
+    items.sort(key=lambda item: "slurm_installed" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")

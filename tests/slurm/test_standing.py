@@ -16,7 +16,7 @@ from bench.store import RunFolder
 from slurm import scheduler
 from slurm.scheduler import Job, Scheduler, SchedulerSilent
 from slurm.standing import BEING_SUBMITTED, standing
-from slurm.submission import START, Note
+from slurm.submission import START, Note, Submission
 
 NAME = "grid-0123abcd"
 Place = Callable[..., RunFolder]
@@ -153,6 +153,23 @@ def test_right_after_a_submission_an_empty_answer_means_to_wait(submitted: Place
     note = Note.of(run)
     assert note is not None
     assert standing(run, note, {}, "").cause == BEING_SUBMITTED
+
+
+def test_a_task_that_its_array_has_no_more_was_cancelled_before_it_started(
+    submitted: Place,
+) -> None:
+    run = submitted(seconds_ago=5)
+    note = Note.of(run)
+    assert note is not None
+    others = {(NAME, 0): Job("7_0", "RUNNING", "None")}
+    assert standing(run, note, others, "").kind == "cancelled"
+
+
+def test_an_accepted_submission_is_soon_expected_in_the_answer(submitted: Place) -> None:
+    run = submitted(seconds_ago=30)
+    assert look(run)[0] == "waiting"
+    Submission(run.path.parent.parent / "slurm" / NAME).accept("7")
+    assert look(run)[0] == "lost"
 
 
 def test_a_script_that_nobody_has_submitted_waits_without_a_job(submitted: Place) -> None:

@@ -152,7 +152,7 @@ def test_cancelling_asks_and_ends_the_jobs_of_the_grid_alone(
     lab: Lab, lab_grid: Callable[..., LabGrid]
 ) -> None:
     grid = lab_grid("Slow", "Low")
-    other = lab.run("sbatch", "--parsable", "-o", "/dev/null", "--wrap=sleep 60").strip()
+    other = lab.run("sbatch", "--parsable", "-o", "/dev/null", "--wrap=sleep 600").strip()
     grid.sweep()
     unasked = grid.sweep("cancel=true")
     assert unasked.returncode == 2
