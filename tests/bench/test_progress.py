@@ -3,13 +3,15 @@
 import json
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from bench.progress import Heartbeat, progress_of
-from bench.store import RunFolder
+from bench import progress
+from bench.progress import Heartbeat, await_silence, progress_of
+from bench.store import RunFolder, RunIsTaken
 
 
 @pytest.fixture
@@ -66,3 +68,87 @@ def test_a_failed_run_says_why(folder: RunFolder) -> None:
     folder.write("error", {"kind": "diverged", "message": "not finite"})
     progress = progress_of(folder)
     assert (progress.state, progress.cause) == ("failed", "diverged: not finite")
+
+
+def test_whoever_holds_a_run_learns_of_a_claim_and_the_claimant_waits_for_it(
+    folder: RunFolder,
+) -> None:
+    entered = threading.Event()
+
+    def claim() -> None:
+        with folder.lock("newer"):
+            entered.set()
+
+    claimant = threading.Thread(target=claim)
+    with folder.lock(), Heartbeat(folder, 10) as heartbeat:
+        assert not heartbeat.superseded
+        claimant.start()
+        deadline = time.monotonic() + 30
+        while not heartbeat.superseded and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert heartbeat.superseded
+        assert not entered.is_set()
+    claimant.join(timeout=30)
+    assert entered.is_set()
+
+
+def test_a_claim_gives_way_to_a_later_one(folder: RunFolder) -> None:
+    refused: list[str] = []
+
+    def claim() -> None:
+        try:
+            with folder.lock("older"):
+                pass
+        except RunIsTaken as error:
+            refused.append(str(error))
+
+    with folder.lock():
+        claimant = threading.Thread(target=claim)
+        claimant.start()
+        while folder.claimed_by() != "older":
+            time.sleep(0.01)
+        folder.write("claim", {"by": "newer"})
+        claimant.join(timeout=30)
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize(
+    ("beat", "shortest", "longest"),
+    [
+        ({"state": "running", "host": "elsewhere"}, 0.5, 5.0),
+        ({"state": "stopped", "host": "elsewhere"}, 0.0, 0.4),
+        ({"state": "running", "host": socket.gethostname()}, 0.0, 0.4),
+        (None, 0.0, 0.4),
+    ],
+)
+def test_a_machine_that_locks_do_not_reach_has_to_fall_silent_first(
+    folder: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    beat: dict[str, str] | None,
+    shortest: float,
+    longest: float,
+) -> None:
+    monkeypatch.setattr(progress, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(progress, "HEARTBEAT_SECONDS", 0.05)
+    if beat is not None:
+        folder.write("progress", {**beat, "time": 1.0})
+    began = time.monotonic()
+    await_silence(folder)
+    assert shortest <= time.monotonic() - began < longest
+
+
+def test_a_heart_that_beats_elsewhere_is_waited_for(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(progress, "HEARTBEAT_SECONDS", 0.05)
+    folder.write("progress", {"state": "running", "host": "elsewhere", "time": 0})
+    waiting = threading.Thread(target=await_silence, args=(folder,))
+    waiting.start()
+    for beat in range(1, 12):  # 1.1 s, in beats of a fifth of the silence
+        folder.write("progress", {"state": "running", "host": "elsewhere", "time": beat})
+        time.sleep(0.1)
+    assert waiting.is_alive()
+    folder.write("progress", {"state": "stopped", "host": "elsewhere", "time": 99})
+    waiting.join(timeout=10)
+    assert not waiting.is_alive()
