@@ -57,3 +57,23 @@ def test_a_cluster_is_one_that_slurm_knows_of(
     else:
         site.touch()
     assert machine.slurm_is_set_up() == installed
+
+
+@pytest.mark.parametrize(
+    ("membership", "counts", "kills"),
+    [
+        ("0::/job_7", {"job_7/memory.events": "low 0\noom 3\noom_kill 2\n"}, 2),
+        ("4:cpu:/a\n3:memory:/job_7", {"memory/job_7/memory.oom_control": "oom_kill 1\n"}, 1),
+        ("3:memory:/job_7", {"memory/job_7/memory.oom_control": "under_oom 0\n"}, 0),
+        ("0::/job_7", {}, 0),
+    ],
+)
+def test_processes_killed_for_their_memory_are_counted(
+    tmp_path: Path, membership: str, counts: dict[str, str], kills: int
+) -> None:
+    (tmp_path / "cgroup").write_text(membership + "\n")
+    for name, text in counts.items():
+        (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fs" / name).write_text(text)
+    assert machine.out_of_memory_kills(tmp_path / "cgroup", tmp_path / "fs") == kills
+    assert machine.out_of_memory_kills(tmp_path / "none", tmp_path / "fs") == 0
