@@ -71,7 +71,7 @@ def submit(
         ]
         for config, folder in chosen:
             folder.create(config)
-        pieces = arrays(chosen, profile, largest_array(profile, asks=not script_only))
+        pieces = arrays(chosen, profile, largest_array(asks=not script_only))
         waits, previous = in_turn(pieces), ""
         for piece in pieces:
             if script_only:
@@ -81,8 +81,9 @@ def submit(
             submission = write(replace(piece, after=previous), grid, place, root)
             try:
                 job = scheduler.send(str(submission.script))
-            except UserError:
-                submission.withdraw()
+            except UserError as error:
+                if not isinstance(error, SchedulerSilent):  # then it may have arrived all the same
+                    submission.withdraw()
                 for line in told:
                     print(line)
                 raise
@@ -116,16 +117,13 @@ def settled(runs: Sequence[RunFolder], asks: bool) -> list[tuple[RunFolder, Prog
         if not any(progress.cause == BEING_SUBMITTED for _, progress in standing):
             return standing
         if not told:
-            told_text = "an earlier submission was interrupted: waiting a minute whether it arrives"
-            print(told_text, flush=True)
+            print("waiting up to a minute whether an interrupted submission arrives", flush=True)
             told = True
         time.sleep(SECONDS_TO_LOOK_AGAIN)
 
 
-def largest_array(profile: Profile, asks: bool) -> int:
-    """How many runs an array may have: what the profile says, else the cluster."""
-    if profile.max_array:
-        return profile.max_array
+def largest_array(asks: bool) -> int:
+    """How many tasks the cluster allows an array; without asking, what is usual."""
     return scheduler.largest_array() if asks else scheduler.USUAL_LARGEST_ARRAY
 
 
@@ -143,7 +141,7 @@ def described(profile: Profile) -> str:
 
 def preview(runs: Sequence[tuple[RunConfig, RunFolder]], profile: Profile) -> str:
     """The batch scripts that `submit` would send, with a made-up name."""
-    pieces = arrays(runs, profile, largest_array(profile, asks=slurm_is_set_up()))
+    pieces = arrays(runs, profile, largest_array(asks=slurm_is_set_up()))
     told = [f"{len(pieces)} job arrays" if len(pieces) != 1 else "1 job array"]
     for piece in pieces:
         told += [f"--- {len(piece.runs)} of the runs, {described(piece.profile)}"]

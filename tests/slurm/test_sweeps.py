@@ -131,6 +131,25 @@ def test_an_sbatch_that_refuses_leaves_nothing_behind(
     assert [path.name for path in (tmp_path / "results/slurm").iterdir()] == ["lock"]
 
 
+def test_what_sbatch_got_no_answer_to_is_left_to_be_found(
+    lab: Lab,
+    lab_grid: Callable[..., LabGrid],
+    tmp_path: Path,
+    environment: dict[str, str],
+) -> None:
+    # It arrived, but sbatch was not told so.
+    real = lab.run("sh", "-c", "command -v sbatch").strip()
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin" / "sbatch"
+    fake.write_text(f'#!/bin/sh\n{real} "$@" >/dev/null; echo "Socket timed out" >&2; exit 1\n')
+    fake.chmod(0o755)
+    environment["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    grid = lab_grid("Slow")
+    assert grid.sweep().returncode == 2
+    assert "nothing is left to submit: 1 run" in grid.sweep().stdout
+    assert len(lab.squeue("-h", "--array").splitlines()) == 1
+
+
 def test_a_written_script_makes_the_same_runs_when_submitted_by_hand(
     lab: Lab, lab_grid: Callable[..., LabGrid], tmp_path: Path, outcomes: Outcomes
 ) -> None:
