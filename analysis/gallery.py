@@ -49,7 +49,7 @@ def gallery(spec: ImageFigure, results: Results, overrides: dict[str, Any]) -> G
     """The images of the first finished run, or of the seed that was asked for.
 
     Raises:
-        UserError: there is no such run, or its files are missing or damaged.
+        UserError: there is no such run, or as `gallery_of`.
     """
     runs = results.runs
     if "seed" in overrides:
@@ -58,7 +58,15 @@ def gallery(spec: ImageFigure, results: Results, overrides: dict[str, Any]) -> G
         raise UserError(
             f"figure {spec.number}: no finished run {spec.what} has seed={overrides['seed']}"
         )
-    run = runs[0]
+    return gallery_of(runs[0])
+
+
+def gallery_of(run: FinishedRun) -> Gallery:
+    """The images of one run.
+
+    Raises:
+        UserError: its files are missing or damaged.
+    """
     labels, classes = _labels(run)
     count = len(labels) // len(classes)  # images a class; they lie class by class
     found = tiles(_sheet(run), len(labels), count if count > 1 else COLUMNS_AT_ONE_A_CLASS)
@@ -153,7 +161,7 @@ def gallery_caption(
         " undone, and what lies outside of the range of pixels is clipped.",
         boosting,
         f"One set, of seed {run.config.seed} ({len(results.runs)} finished). Fresh networks"
-        f" trained on it reach {_accuracy_text(evaluation)} test accuracy (mean ± standard"
+        f" trained on it reach {accuracy_text(evaluation)} test accuracy (mean ± standard"
         f" deviation over n = {evaluation['n']} networks).",
     ]
     select = (
@@ -167,14 +175,15 @@ def gallery_caption(
 def _boosting_text(run: FinishedRun, shown: Gallery) -> str:
     factor = run.config.boost_factor
     prefixes = run.result.get("prefixes") or []
-    reached = [f"{_accuracy_text(p)} with {p['ipc']} a class" for p in prefixes[:-1]]
+    reached = [f"{accuracy_text(p)} with {p['ipc']} a class" for p in prefixes[:-1]]
     return (
         f"Blocks of {shown.block} images a class, from left to right as they joined;"
         f" boost_factor={factor}" + (f". Test accuracy {', '.join(reached)}." if reached else ".")
     )
 
 
-def _accuracy_text(evaluation: dict[str, Any]) -> str:
+def accuracy_text(evaluation: dict[str, Any]) -> str:
+    """Mean and spread of an evaluation, in per cent."""
     std = evaluation.get("test_accuracy_std")
     spread = "" if std is None else f" ± {100 * std:.1f}"
     return f"{100 * evaluation['test_accuracy_mean']:.1f}{spread} %"

@@ -49,7 +49,7 @@ def distinct_labels(
         told: settings that names or a caption tell: they too stand in labels only where two
             experiments of the same name differ in nothing else.
     """
-    settings = [_flat(config) for config in configs]
+    settings = [flat_settings(config) for config in configs]
     shared = [{key: value for key, value in own.items() if "." not in key} for own in settings]
     differing = _differing(shared, apart_from=("method", *told))
     labels = [_label(_name(own, names, variants), own, differing) for own in settings]
@@ -67,11 +67,12 @@ def distinct_labels(
 
 def differences(one: RunConfig, other: RunConfig) -> dict[str, Any]:
     """The settings in which `one` differs from `other`, seed apart, with the values of `one`."""
-    own, others = _flat(one), _flat(other)
+    own, others = flat_settings(one), flat_settings(other)
     return {key: value for key, value in own.items() if key not in others or others[key] != value}
 
 
-def _flat(config: RunConfig) -> dict[str, Any]:
+def flat_settings(config: RunConfig) -> dict[str, Any]:
+    """All settings but the seed; options of the method as `method_options.name`."""
     flat = asdict(config)
     options = flat.pop("method_options")
     flat.pop("seed")
@@ -88,7 +89,7 @@ def _name(settings: dict[str, Any], names: Mapping[str, str], variants: Sequence
 def told_settings(experiments: Mapping[str, RunConfig], told: Sequence[str]) -> list[str]:
     """What labels do not say: each setting of `told` in which experiments differ, with its values
     and the labels that have them, as `unroll_length=30, with BPTT-Increasing Windows 45`."""
-    settings = {label: _flat(config) for label, config in experiments.items()}
+    settings = {label: flat_settings(config) for label, config in experiments.items()}
     return [
         _with_labels(key, {label: own[key] for label, own in settings.items() if key in own})
         for key in told

@@ -4,6 +4,7 @@ Imports matplotlib, so it is imported only once there is something to draw. No p
 state, no display needed.
 """
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DPI = 300
+SCREEN_DPI = 200
 CAPTION_LINE_INCHES = SMALL_POINTS * 1.3 / 72
 LEGEND_LINE_INCHES = SMALL_POINTS * 1.7 / 72
 MARGIN_INCHES = 0.05
@@ -34,18 +36,18 @@ class Picture:
     Attributes:
         table: the numbers behind it, for the CSV.
         caption: in paragraphs, a line each.
-        make: makes the figure; called under `RC`.
+        make: makes the figure with a caption beneath, or "" for none; called under `RC`.
     """
 
     table: "pd.DataFrame"
     caption: str
-    make: Callable[[], Figure]
+    make: Callable[[str], Figure]
 
 
 def save(picture: Picture, stem: Path) -> list[Path]:
     """Write `stem`.png, `stem`.pdf and `stem`.csv, each whole or not at all; returns the paths."""
     with mpl.rc_context(RC):
-        figure = picture.make()
+        figure = picture.make(picture.caption)
         told = picture.caption.replace("\n", " ")
         png, pdf, csv = (stem.with_name(f"{stem.name}.{end}") for end in ("png", "pdf", "csv"))
         with atomic_write(png) as temporary:
@@ -56,6 +58,14 @@ def save(picture: Picture, stem: Path) -> list[Path]:
         with atomic_write(csv) as temporary:
             picture.table.to_csv(temporary, index=False)
     return [png, pdf, csv]
+
+
+def drawn(picture: Picture, form: str) -> bytes:
+    """The picture without its caption, as "svg" or "png"; the same results make the same bytes."""
+    with mpl.rc_context({**RC, "svg.hashsalt": "figure"}), io.BytesIO() as file:
+        date = {"Date": None} if form == "svg" else None
+        picture.make("").savefig(file, format=form, dpi=SCREEN_DPI, metadata=date)
+        return file.getvalue()
 
 
 def new_page(
@@ -69,7 +79,7 @@ def new_page(
         width: of the page, in inches.
     """
     limit = width - 2 * MARGIN_INCHES
-    lines = [line for part in caption.split("\n") for line in wrapped(part, limit)]
+    lines = [line for part in caption.splitlines() for line in wrapped(part, limit)]
     above = LEGEND_LINE_INCHES * legend_lines + 2 * MARGIN_INCHES
     beneath = CAPTION_LINE_INCHES * len(lines) + 2 * MARGIN_INCHES
     height = above + axes_inches + beneath

@@ -19,7 +19,7 @@ from analysis.gallery import draw_gallery, gallery, gallery_caption, gallery_tab
 from analysis.load import Results
 from analysis.page import Picture
 from analysis.request import Request
-from analysis.style import PARAMETERIZATION_LOOKS, looks, value_looks
+from analysis.style import PARAMETERIZATION_LOOKS, Look, looks, value_looks
 from analysis.windows import configurations, draw_windows, window_caption, window_table
 from bench.errors import UserError
 from bench.grids import load_grid
@@ -41,19 +41,24 @@ def picture_of(spec: FigureSpec, results: Results, request: Request) -> Picture:
                 f" {spec.column}, or none that is finite"
             )
         text = curve_caption(spec, results, numbers, settings)
-        of = value_looks(results.experiments) if spec.panels else looks(results.experiments)
-        make = partial(make_figure, spec, numbers, of, text)
+        make = partial(make_figure, spec, numbers, curve_looks(spec, results))
         return Picture(numbers.table, text, make)
     if isinstance(spec, ComparisonFigure):
         table = comparison_table(results)
         text = comparison_caption(spec, results, table, settings)
         comparable = is_comparable(results, settings)
-        make = partial(draw_comparison, table, PARAMETERIZATION_LOOKS, comparable, text)
+        make = partial(draw_comparison, table, PARAMETERIZATION_LOOKS, comparable)
         return Picture(table, text, make)
     assert isinstance(spec, ImageFigure)
     shown = gallery(spec, results, request.overrides)
     text = gallery_caption(spec, results, shown, settings)
-    return Picture(gallery_table(shown), text, partial(draw_gallery, shown, text))
+    return Picture(gallery_table(shown), text, partial(draw_gallery, shown))
+
+
+def curve_looks(spec: CurveFigure, results: Results) -> dict[str, Look]:
+    """The look of each label: that of its method or, where one method is shown with several
+    settings, of its place among them."""
+    return value_looks(results.experiments) if spec.panels else looks(results.experiments)
 
 
 def picture_of_windows(spec: WindowFigure, request: Request) -> Picture:
@@ -66,4 +71,4 @@ def picture_of_windows(spec: WindowFigure, request: Request) -> Picture:
     configs = configurations(spec, grid, request.scale, request.overrides, only)
     table = window_table(configs, spec.steps)
     text = window_caption(spec, configs, request.scale, request.settings())
-    return Picture(table, text, partial(draw_windows, table, text))
+    return Picture(table, text, partial(draw_windows, table))

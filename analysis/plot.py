@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.figures import FIGURES, FigureSpec, ImageFigure, WindowFigure
+from analysis.figures import FIGURES, FigureSpec, WindowFigure
 from analysis.request import Request
 from bench.config import Place, RunConfig
 from bench.errors import UserError
 from bench.files import make_folder
-from bench.grids import SCALES, Grid, choose_scale, load_grid
-from bench.settings import command, only, parse, setting, typed, words
+from bench.grids import choose_scale
+from bench.settings import command, only, parse, setting, typed
 
 if TYPE_CHECKING:
-    from analysis.load import Results, StoredRun
+    from analysis.load import StoredRun
 
 KNOWN = ", ".join(str(number) for number in FIGURES)
 USAGE = f"""
@@ -94,86 +94,19 @@ def plot(
 
         picture = picture_of_windows(spec, request)
     else:
-        grid = load_grid(request.grid or spec.grid)
-        results = _load(spec, request, stored, grid, request.scale)
-        if not results.runs:
-            raise UserError(_nothing(spec, request, stored, grid, results))
+        from analysis.finished import lacking_text, results_of
+
+        results = results_of(spec, request, stored)
         from analysis.pictures import picture_of
 
         picture = picture_of(spec, results, request)
         if results.missing:
-            print(f"note: {_missing(spec, request, grid, results)}", file=sys.stderr)
+            print(f"note: {lacking_text(spec, request, results)}", file=sys.stderr)
 
     from analysis.page import save
 
     make_folder(folder, "folder of the figures")
     return save(picture, folder / request.stem(f"figure{spec.number}"))
-
-
-def _load(
-    spec: FigureSpec, request: Request, stored: "Sequence[StoredRun]", grid: Grid, scale: str
-) -> "Results":
-    from analysis.load import load_results
-
-    results = load_results(
-        stored,
-        grid,
-        scale,
-        request.overrides,
-        seeds=request.seeds or None,
-        methods=words(request.only),
-        names=spec.names,
-        variants=spec.variants,
-        told=spec.told,
-    )
-    if isinstance(spec, ImageFigure):
-        results = results.restricted(spec.shows)
-        if not results.experiments:
-            raise UserError(f"figure {spec.number}: grid {grid.name} has no run {spec.what}")
-    return results
-
-
-def _missing(spec: FigureSpec, request: Request, grid: Grid, results: "Results") -> str:
-    told = ", ".join(f"{run.label} seed {run.seed} ({run.state})" for run in results.missing)
-    total = len(results.missing) + len(results.runs)
-    return (
-        f"figure {spec.number} lacks {len(results.missing)} of {total} runs: {told};"
-        f" make them with: {request.sweep(grid.name)}"
-    )
-
-
-def _nothing(
-    spec: FigureSpec,
-    request: Request,
-    stored: "Sequence[StoredRun]",
-    grid: Grid,
-    results: "Results",
-) -> str:
-    """Why there is nothing to draw, and what can be done about it."""
-    from analysis.load import settings_of_others
-
-    lines = [f"figure {spec.number}: no finished run of grid {grid.name} at scale={results.scale}"]
-    begun = [run for run in results.missing if run.state != "not started"]
-    if begun:
-        lines.append(f"({', '.join(f'{run.label} seed {run.seed}: {run.state}' for run in begun)})")
-    lines.append(f"; make them with: {request.sweep(grid.name)}")
-    others = [path.stem for path in sorted(SCALES.glob("*.yaml")) if path.stem != results.scale]
-    with_results = [s for s in others if _has_results(spec, request, stored, grid, s)]
-    if with_results:
-        lines.append(f"; there are results at scale={' and scale='.join(with_results)}")
-    if apart := settings_of_others(stored, results):
-        told = " ".join(f"{key}={value}" for key, value in apart.items())
-        lines.append(f"; there are results of runs with other settings: {told}")
-    return " ".join(lines).replace(" ;", ";")
-
-
-def _has_results(
-    spec: FigureSpec, request: Request, stored: "Sequence[StoredRun]", grid: Grid, scale: str
-) -> bool:
-    try:
-        return bool(_load(spec, request, stored, grid, scale).runs)
-    except UserError:  # the settings given do not go with that scale
-        return False
 
 
 if __name__ == "__main__":

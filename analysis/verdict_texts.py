@@ -52,14 +52,18 @@ def effect_text(outcome: Outcome) -> str:
     """The effect that speaks least for the claim, with its interval."""
     if not outcome.decision.comparisons:
         return ""
-    worst = outcome.decision.worst
-    if outcome.claim.factor:
-        mean, low, high = (f"{math.exp(x):.3g}" for x in (worst.effect, worst.low, worst.high))
+    return effect_text_of(outcome.claim, outcome.decision.worst)
+
+
+def effect_text_of(claim: Claim, one: Comparison) -> str:
+    """The effect of one comparison of a claim, with its interval."""
+    if claim.factor:
+        mean, low, high = (f"{math.exp(x):.3g}" for x in (one.effect, one.low, one.high))
         text, unit = f"×{mean}", ""
     else:
-        mean, low, high = (f"{x:+.1f}" for x in (worst.effect, worst.low, worst.high))
+        mean, low, high = (f"{x:+.1f}" for x in (one.effect, one.low, one.high))
         text, unit = mean, " points"
-    if math.isnan(worst.low):
+    if math.isnan(one.low):
         return f"{text}{unit}, no interval"
     return f"{text}{unit} [{low}, {high}]"
 

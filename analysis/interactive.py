@@ -1,0 +1,117 @@
+"""Curves that a reader can zoom into and ask for their numbers: the same as `analysis.draw` draws.
+
+Imports plotly, so it is imported only once there is a page to make.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+
+from analysis.curves import Curves, Panel
+from analysis.figures import CurveFigure
+from analysis.style import Look
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LINE_PIXELS = 2.0
+# matplotlib's markers, as plotly calls them.
+SYMBOLS = {
+    **{"s": "square", "^": "triangle-up", "D": "diamond", "o": "circle", ">": "triangle-right"},
+    **{"<": "triangle-left", "X": "x", "v": "triangle-down", "P": "cross", "p": "pentagon"},
+    **{"h": "hexagon", "d": "diamond-tall", "*": "star"},
+}
+
+
+def charts(spec: CurveFigure, curves: Curves, looks: Mapping[str, Look]) -> list[go.Figure]:
+    """One chart a panel: a line with a band for each label, its numbers and n under the pointer.
+
+    Args:
+        looks: the look of each label.
+    """
+    return [_chart(spec, curves, panel, looks) for panel in curves.panels]
+
+
+def _chart(spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, Look]) -> go.Figure:
+    figure = go.Figure()
+    for label, text in panel.texts.items():
+        rows = curves.table[curves.table["label"] == label]
+        _add_curve(figure, spec, rows, text, looks[label])
+        lost = curves.left_out.loc[curves.left_out["label"] == label, "step"]
+        for step in lost.tolist():
+            figure.add_annotation(
+                **{"x": step, "y": 1, "yref": "paper", "text": "×", "showarrow": False},
+                font_color=looks[label].colour,
+            )
+    figure.update_layout(
+        template="simple_white",
+        font={"family": "system-ui, sans-serif", "size": 13},
+        title={"text": panel.title, "font_size": 14} if panel.title else None,
+        margin={"l": 60, "r": 12, "t": 36 if panel.title else 12, "b": 48},
+        height=420,
+        hovermode="x unified",
+        hoverlabel={"namelength": -1, "font_size": 12},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0},
+        xaxis={"title": "Outer step", "showgrid": True, "tickformat": ",d"},
+        yaxis={"title": spec.y_label, "showgrid": True, "type": "log" if spec.log else "linear"},
+    )
+    if spec.log:
+        figure.update_yaxes(exponentformat="power", dtick=1 if _decades(curves) > 2 else None)
+    return figure
+
+
+def _add_curve(
+    figure: go.Figure, spec: CurveFigure, rows: "pd.DataFrame", text: str, look: Look
+) -> None:
+    prefix = "smooth_" if spec.smoothed_over else ""
+    mean, low, high = (rows[prefix + part] for part in ("mean", "low", "high"))
+    steps = rows["step"]
+    # What is switched off in the legend goes as a whole.
+    common: dict[str, Any] = {"x": steps, "legendgroup": text}
+    silent: dict[str, Any] = {**common, "showlegend": False, "hoverinfo": "skip"}
+    if low.notna().any():
+        edge = {"mode": "lines", "line": {"width": 0}}
+        figure.add_scatter(**silent, **edge, y=low)
+        figure.add_scatter(
+            **silent, **edge, y=high, fill="tonexty", fillcolor=_transparent(look.colour, 0.13)
+        )
+    if spec.smoothed_over:
+        thin = {"color": _transparent(look.colour, 0.35), "width": 0.8}
+        figure.add_scatter(**silent, mode="lines", y=rows["mean"], line=thin)
+    figure.add_scatter(
+        **common,
+        y=mean,
+        name=text,
+        mode="lines+markers" if len(steps) <= 40 else "lines",
+        line={"color": look.colour, "width": LINE_PIXELS, "dash": dash(look)},
+        marker={"symbol": SYMBOLS[look.marker], "size": 7, "line": {"color": "white", "width": 1}},
+        customdata=[
+            _number_text(*numbers, spec.log)
+            for numbers in zip(mean, low, high, rows["n"], strict=True)
+        ],
+        hovertemplate="%{customdata}",
+    )
+
+
+def _number_text(mean: float, low: float, high: float, n: int, log: bool) -> str:
+    form = ".3g" if log else ".1f"
+    band = "" if math.isnan(low) else f" ({low:{form}} to {high:{form}})"
+    return f"{mean:{form}}{band}, n = {n}"
+
+
+def dash(look: Look) -> str:
+    """A look's dash as plotly writes it; matplotlib's is in line widths."""
+    _, pattern = look.dash
+    return ",".join(f"{LINE_PIXELS * part:g}px" for part in pattern) or "solid"
+
+
+def _transparent(colour: str, alpha: float) -> str:
+    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+def _decades(curves: Curves) -> float:
+    values = curves.table["mean"].dropna()
+    return math.log10(values.max() / values.min()) if len(values) else 0.0

@@ -1,0 +1,79 @@
+"""`python -m analysis.report`: one HTML page with all that the runs have to say."""
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.request import Request
+from bench.config import Place, RunConfig
+from bench.files import atomic_write, make_folder
+from bench.grids import choose_scale
+from bench.settings import command, only, parse, setting, typed
+
+if TYPE_CHECKING:
+    from analysis.reporting import Report
+
+USAGE = """
+python -m analysis.report [key=value ...]     verdicts, figures, tables, images on one page, to keep
+  give the settings that the sweeps were given; every finished seed counts; needs no network
+"""
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What this command is asked to do."""
+
+    scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
+    seeds: int = setting(0, "seeds that should be there; 0: as many as a grid states", minimum=0)
+    output: str = setting("", "folder of the page; by default results_root")
+
+
+def main(argv: list[str]) -> int:
+    """The command; returns its exit status."""
+    given = parse(argv, ReportOptions, RunConfig, Place)
+    options = typed(ReportOptions, only(given, ReportOptions))
+    place = typed(Place, only(given, Place))
+    scale, why = choose_scale(options.scale)
+    print(f"scale={scale} ({why})", flush=True)
+
+    from analysis.load import stored_runs  # imports pandas: only once the command is checked
+    from analysis.reporting import report
+
+    request = Request(argv, only(given, RunConfig), scale, options.seeds)
+    root = Path(place.results_root)
+    made = report(request, stored_runs(root), root)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in made.counts.items())
+    print(f"{len(made.claims)} claims: {told}")
+    drawn = sum(bool(part.still) for part in made.figures)
+    print(f"{drawn} of {len(made.figures)} figures, {len(made.tables)} tables")
+    if made.commands:
+        print("what is missing is made with:")
+        print("\n".join(f"    {line}" for line in made.commands))
+    folder = make_folder(Path(options.output) if options.output else root, "folder of the page")
+    path = folder / f"{request.stem('report')}.html"
+    with atomic_write(path) as temporary:
+        temporary.write_text(html(made))
+    print(path)
+    return 0
+
+
+def html(made: "Report") -> str:
+    """The page: everything is in it, and it asks no other machine for anything."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    pages = Environment(
+        loader=PackageLoader("analysis"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = resources.files("analysis").joinpath("templates/report.css").read_text()
+    template = pages.get_template("report.html.j2")
+    return template.render(report=made, style=style, plotly=get_plotlyjs())
+
+
+if __name__ == "__main__":
+    command(main, USAGE, ReportOptions, RunConfig, Place)

@@ -1,0 +1,115 @@
+"""Verdicts as a scorecard: of each claim its sentence, its numbers, and its interval as a bar."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.claiming import Claim, Outcome
+from analysis.inference import Comparison
+from analysis.verdict_texts import (
+    claimed_text,
+    comparisons_text,
+    effect_text,
+    effect_text_of,
+    verdict_text,
+    worst_text,
+)
+
+VERDICTS = ("holds", "does not hold", "undecided", "not run")
+MARGIN = 0.12  # of the axis, beyond what it has to show
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An interval on an axis of its own, in per cent of the axis' length from its left end.
+
+    Attributes:
+        region: where the claim says that the effect lies.
+        interval: of the effect; None where one seed has none.
+        neutral: where there is no effect.
+    """
+
+    effect: float
+    region: tuple[float, float]
+    interval: tuple[float, float] | None
+    neutral: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """One claim of the scorecard; what is not known is empty."""
+
+    id: str
+    claim: str
+    place: str
+    grid: str
+    verdict: str
+    verdict_text: str
+    claimed: str
+    effect: str
+    n: int
+    bar: Bar | None
+    several: str
+    shown: str
+    comparisons: list[tuple[str, str, str]]
+    missing: str
+
+
+def lines(found: Sequence[Outcome]) -> list[Line]:
+    """The scorecard, in the order of the claims."""
+    return [_line(outcome) for outcome in found]
+
+
+def counts(found: Sequence[Outcome]) -> dict[str, int]:
+    """How many claims have each verdict; those that none has are left out."""
+    own = Counter(outcome.decision.verdict for outcome in found)
+    return {verdict: own[verdict] for verdict in VERDICTS if own[verdict]}
+
+
+def _line(outcome: Outcome) -> Line:
+    claim, decision = outcome.claim, outcome.decision
+    several = len(decision.comparisons) > 1
+    return Line(
+        id=claim.id,
+        claim=claim.claim,
+        place=claim.place,
+        grid=claim.grid,
+        verdict=decision.verdict,
+        verdict_text=verdict_text(outcome),
+        claimed=claimed_text(claim),
+        effect=effect_text(outcome),
+        n=decision.n,
+        bar=bar(claim, decision.worst) if decision.comparisons else None,
+        several=comparisons_text(outcome),
+        shown=worst_text(outcome),
+        comparisons=[
+            (one.name, effect_text_of(claim, one), _standing(one)) for one in decision.comparisons
+        ]
+        if several
+        else [],
+        missing="; ".join(outcome.missing),
+    )
+
+
+def _standing(comparison: Comparison) -> str:
+    return "holds" if comparison.holds else "does not hold" if comparison.fails else "undecided"
+
+
+def bar(claim: Claim, comparison: Comparison) -> Bar:
+    """A comparison's interval beside the claimed region. Factors are drawn by their logarithm."""
+    region = claim.region()
+    known = [comparison.effect, comparison.low, comparison.high, region.low, region.high, 0.0]
+    shown = [value for value in known if math.isfinite(value)]
+    length = (max(shown) - min(shown)) or 1.0
+    low, high = min(shown) - MARGIN * length, max(shown) + MARGIN * length
+
+    def place(value: float) -> float:
+        return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
+
+    return Bar(
+        place(comparison.effect),
+        (place(region.low), place(region.high)),
+        None if math.isnan(comparison.low) else (place(comparison.low), place(comparison.high)),
+        place(0.0),
+    )
