@@ -54,7 +54,10 @@ def _chart(spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, 
         hovermode="x unified",
         hoverlabel={"namelength": -1, "font_size": 12},
         legend={"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0},
-        xaxis={"title": "Outer step", "showgrid": True, "tickformat": ",d"},
+        xaxis={
+            **{"title": "Outer step", "showgrid": True, "tickformat": ",d"},
+            "unifiedhovertitle": {"text": "Outer step %{x}"},
+        },
         yaxis={"title": spec.y_label, "showgrid": True, "type": "log" if spec.log else "linear"},
     )
     if spec.log:
@@ -86,7 +89,11 @@ def _add_curve(
         name=text,
         mode="lines+markers" if len(steps) <= 40 else "lines",
         line={"color": look.colour, "width": LINE_PIXELS, "dash": dash(look)},
-        marker={"symbol": SYMBOLS[look.marker], "size": 7, "line": {"color": "white", "width": 1}},
+        marker={
+            "symbol": SYMBOLS[look.marker],
+            "size": 8,
+            "line": {"color": "white", "width": 0.6},
+        },
         customdata=[
             _number_text(*numbers, spec.log)
             for numbers in zip(mean, low, high, rows["n"], strict=True)

@@ -33,6 +33,13 @@ from bench.errors import UserError
 from bench.grids import grid_names, load_grid
 
 SHOWN_GRIDS = ("methods_comparison", "parameterization", "standard_benchmarks")
+# The page stands alone: no button sends its numbers anywhere.
+CHART_CONFIG = {
+    "responsive": True,
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["sendChartToCloud"],
+    "plotlyServerURL": "",
+}
 MOST_CLASSES, MOST_IMAGES = 10, 10  # of a set in the gallery: a page is looked at as a whole
 
 
@@ -175,7 +182,7 @@ def _charts(spec: FigureSpec, results: Results) -> list[str]:
     made = charts(spec, curves(spec, results), curve_looks(spec, results))
     return [
         chart.to_html(
-            config={"responsive": True, "displaylogo": False},
+            config=CHART_CONFIG,
             include_plotlyjs=False,
             full_html=False,
             div_id=f"chart{spec.number}-{k}",

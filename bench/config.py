@@ -234,7 +234,7 @@ def resolve(settings: dict[str, Any]) -> RunConfig:
         if key not in options:
             known = [f"method_options.{option}" for option in options]
             raise UserError(unknown_key(f"method_options.{key}", known))
-    config = typed(RunConfig, {**settings, "method_options": {**options, **config.method_options}})
+    config = replace(config, method_options={**options, **config.method_options})
     if config.arch not in SIZED_ARCHITECTURES:
         config = replace(config, width=0, depth=0)
     check(config)

@@ -5,11 +5,12 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import ScalarToken, YAMLError
 
@@ -58,7 +59,7 @@ def typed(schema: type[Schema], values: dict[str, Any]) -> Schema:
         if key not in keys_of(schema):
             raise UserError(unknown_key(key, keys_of(schema)))
     try:
-        result: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+        result: Any = OmegaConf.to_object(OmegaConf.merge(_structured(schema), values))
     except OmegaConfBaseException as error:
         key = str(error.full_key or "").partition("[")[0]  # type: ignore[attr-defined]
         raise UserError(f"{key}={values.get(key)}: {str(error).splitlines()[0]}") from error
@@ -72,6 +73,12 @@ def typed(schema: type[Schema], values: dict[str, Any]) -> Schema:
         if minimum is not None and value < minimum:
             raise UserError(f"{item.name}={value} must be at least {minimum}")
     return result
+
+
+@cache
+def _structured(schema: type) -> DictConfig:
+    """Made once: it takes longer than all else, and merging copies it."""
+    return OmegaConf.structured(schema)
 
 
 def parse(argv: Sequence[str], *schemas: type) -> dict[str, Any]:

@@ -1,0 +1,209 @@
+"""The command `python -m analysis.report`: one page that holds everything, and needs no other."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from analysis.claiming import Claim, load_claims
+from analysis.figures import FIGURES
+from analysis.inference import decide
+from analysis.report import main
+from analysis.scorecard import bar
+from analysis.table import NAMES
+
+if TYPE_CHECKING:
+    from tests.analysis.conftest import Maker
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PHONE = 360
+
+
+class Page(HTMLParser):
+    """What a page refers to, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.text = ""
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        own = dict(attrs)
+        self.tags.append(tag)
+        self.references += [value for key in ("src", "href") if (value := own.get(key))]
+        self.ids += [value for key in ("id",) if (value := own.get(key))]
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] not in ("script", "style"):
+            self.text += data
+
+
+def made(results: "Maker", *arguments: str) -> str:
+    """The page of the runs, without the library that draws: it is as large as a book."""
+    assert main(["scale=quick", f"results_root={results.root}", *arguments]) == 0
+    (path,) = results.root.glob("report_quick*.html")
+    return path.read_text()
+
+
+@pytest.fixture(scope="module")
+def of_two_grids(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of two finished grids and no others."""
+    from tests.analysis.conftest import Maker
+
+    results = Maker(tmp_path_factory.mktemp("report"))
+    results.grid("methods_comparison", seeds=3)
+    results.grid("unroll_and_window", seeds=1)
+    return made(results)
+
+
+def test_it_holds_every_claim_figure_and_table_and_refers_to_nothing_outside(
+    of_two_grids: str,
+) -> None:
+    page = Page(of_two_grids)
+    assert page.references
+    assert all(reference.startswith(("data:", "#")) for reference in page.references)
+    wanted = [f"claim-{claim.id}" for claim in load_claims()]
+    wanted += [f"figure{number}" for number in FIGURES]
+    wanted += [f"table-{name}" for name in NAMES]
+    assert [name for name in wanted if name not in page.ids] == []
+    assert len(page.ids) == len(set(page.ids))
+    anchors = [reference[1:] for reference in page.references if reference.startswith("#")]
+    assert set(anchors) <= set(page.ids)
+
+
+def test_each_figure_that_has_runs_names_its_scale_and_the_others_the_command_that_makes_them(
+    of_two_grids: str,
+) -> None:
+    parts = re.split(r'<figure id="figure(\d+)">', of_two_grids.partition('id="tables"')[0])[1:]
+    texts = dict(zip(map(int, parts[::2]), parts[1::2], strict=True))
+    assert texts.keys() == FIGURES.keys()
+    for number, text in texts.items():
+        if number in (1, 2, 3, 6, 7):
+            assert "scale=quick" in text.partition("<figcaption>")[2]
+            assert 'src="data:image/' in text
+        else:
+            assert f"bench.sweep grid={FIGURES[number].grid} scale=quick" in text
+
+
+def test_a_chart_shows_the_mean_band_and_n_of_the_runs(of_two_grids: str, results: "Maker") -> None:
+    charts = dict(re.findall(r'Plotly\.newPlot\(\s*"(chart[\d-]+)",\s*(\[.*?\}\]),', of_two_grids))
+    assert set(charts) == {"chart2-0", "chart3-0", "chart6-0", "chart6-1", "chart7-0"}
+    (curve,) = [c for c in json.loads(charts["chart3-0"]) if c.get("name") == "BPTT"]
+    own = [c for c in results.configs("methods_comparison", 3) if c.method == "bptt"]
+    values = [100 * results.accuracy(config, 20) for config in own]
+    mean = sum(values) / 3
+    spread = (sum((value - mean) ** 2 for value in values) / 2) ** 0.5
+    told = f"{mean:.1f} ({mean - spread:.1f} to {mean + spread:.1f}), n = 3"
+    assert curve["customdata"][2] == told
+
+
+def test_it_says_what_is_missing_and_each_command_once(of_two_grids: str) -> None:
+    missing = of_two_grids.partition('<section id="missing">')[2].partition("</pre>")[0]
+    lines = re.findall(r"python -m bench.sweep grid=\w+", missing)
+    assert len(lines) == len(set(lines))
+    assert "python -m bench.sweep grid=boosting" in lines
+    assert "python -m bench.sweep grid=methods_comparison" not in lines
+
+
+@pytest.fixture(scope="module")
+def with_markup(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Maker, str]":
+    """Records that say what a page could take for its own, and their page."""
+    from tests.analysis.conftest import Maker
+
+    results = Maker(tmp_path_factory.mktemp("report"))
+    for config in results.configs("window_ablation", 1):
+        results.run(config, fingerprint="<script>alert(1)</script>")
+    return results, made(results)
+
+
+def test_what_records_say_is_text_on_the_page_never_markup(
+    with_markup: "tuple[Maker, str]",
+) -> None:
+    _, page = with_markup
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_the_same_results_make_the_same_page(with_markup: "tuple[Maker, str]") -> None:
+    results, page = with_markup
+    assert made(results) == page
+
+
+@pytest.mark.parametrize(
+    ("effects", "within"), [([1.0, 1.1, 0.9], True), ([-1.0, -1.1, -0.9], False)]
+)
+def test_an_interval_is_drawn_within_the_claimed_region_where_the_claim_holds(
+    effects: list[float], within: bool
+) -> None:
+    import numpy as np
+
+    claim = claimed(direction="above", threshold=0.2)
+    decision = decide(np.array([effects]), ["one"], claim.region())
+    assert (decision.verdict == "holds") == within
+    drawn = bar(claim, decision.worst)
+    assert drawn.interval is not None
+    low, high = drawn.interval
+    assert 0 < low < drawn.effect < high < 100
+    assert (drawn.region[0] < low) == within
+    assert drawn.region[1] == 100
+    assert (drawn.neutral < drawn.region[0]) is True
+
+
+def test_a_single_seed_is_drawn_without_an_interval() -> None:
+    import numpy as np
+
+    claim = claimed(direction="equal", margin=1.0)
+    decision = decide(np.array([[3.0]]), ["one"], claim.region())
+    drawn = bar(claim, decision.worst)
+    assert drawn.interval is None
+    assert drawn.region[1] < drawn.effect
+
+
+def claimed(**given: Any) -> Claim:
+    sides: list[tuple[dict[str, Any], dict[str, Any]]] = [({}, {})]
+    return Claim("one", "A claim", "nowhere", "grid", "final_accuracy", sides, **given)
+
+
+@pytest.mark.slow
+def test_in_a_browser_nothing_overflows_nothing_fails_and_every_chart_is_drawn(
+    of_two_grids: str, tmp_path: Path
+) -> None:
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+    # A window of a browser has a least width; a frame within one has none.
+    asking = """<script>addEventListener("load", () => setTimeout(() => {
+      const own = document.scrollingElement;
+      parent.document.body.dataset.seen = JSON.stringify([own.clientWidth, own.scrollWidth,
+        document.querySelectorAll(".plotly-graph-div .scatterlayer").length,
+        document.querySelectorAll("img").length,
+        [...document.querySelectorAll("img")].filter(image => image.naturalWidth).length]);
+    }, 0))</script></body>"""
+    page = of_two_grids.replace("</body>", asking).replace("&", "&amp;").replace('"', "&quot;")
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f'<!DOCTYPE html><body><iframe width="{PHONE}" height="700" srcdoc="{page}"></iframe>'
+    )
+    options = [
+        *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+        *("--disable-quic", "--disable-background-networking", "--disable-component-update"),
+        *("--enable-logging=stderr", "--virtual-time-budget=60000"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", frame.as_uri()),
+    ]
+    ran = subprocess.run([browser, *options], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert "CONSOLE" not in ran.stderr
+    seen = re.search(r'data-seen="(\[.*?\])"', ran.stdout)
+    assert seen, ran.stderr
+    width, needed, charts, images, loaded = json.loads(seen[1])
+    assert needed <= width <= PHONE
+    assert charts == 5
+    assert images == loaded == 5
