@@ -1,4 +1,4 @@
-"""First and second derivatives of a network layer by layer, without autograd (`rules.py`)."""
+"""First and second derivatives of a network layer by layer, without autograd (`rules/`)."""
 
 import operator
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ class Node:
 
 
 class LayerDerivatives:
-    """A network made of the layers in `rules.py`, joined in any way by sums (residual networks).
+    """A network made of the layers in `rules/`, joined in any way by sums (residual networks).
 
     Args:
         cast: what is done to the inputs of convolutions and linear layers: the precision.
