@@ -48,12 +48,15 @@ def _chart(spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, 
     figure.update_layout(
         template="simple_white",
         font={"family": "system-ui, sans-serif", "size": 13},
-        title={"text": panel.title, "font_size": 14} if panel.title else None,
-        margin={"l": 60, "r": 12, "t": 36 if panel.title else 12, "b": 48},
-        height=420,
+        margin={"l": 60, "r": 12, "t": 30, "b": 48},
+        height=440,
         hovermode="x unified",
         hoverlabel={"namelength": -1, "font_size": 12},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0},
+        # Measured from the bottom edge: names that take several lines on a phone shrink the axes.
+        legend={
+            **{"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
+            "title": {"text": panel.title},
+        },
         xaxis={
             **{"title": "Outer step", "showgrid": True, "tickformat": ",d"},
             "unifiedhovertitle": {"text": "Outer step %{x}"},

@@ -36,7 +36,7 @@ class Origin:
 def origin_of(results: Results, about: str) -> Origin:
     """What stands behind the finished runs of a grid."""
     runs = results.runs
-    states = Counter(run.state for run in results.missing)
+    states = Counter(run.state.partition(" at outer step ")[0] for run in results.missing)
     return Origin(
         grid=results.grid,
         about=about,

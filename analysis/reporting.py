@@ -37,7 +37,7 @@ SHOWN_GRIDS = ("methods_comparison", "parameterization", "standard_benchmarks")
 CHART_CONFIG = {
     "responsive": True,
     "displaylogo": False,
-    "modeBarButtonsToRemove": ["sendChartToCloud"],
+    "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"],
     "plotlyServerURL": "",
 }
 MOST_CLASSES, MOST_IMAGES = 10, 10  # of a set in the gallery: a page is looked at as a whole
@@ -132,7 +132,7 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
                 one.paper.title,
                 caption(one, request.scale, request.settings()),
                 [_html(frame) for frame in (measured(one), quoted(one)) if len(frame)],
-                " ".join(missing_text(one)[:1]),
+                " ".join(missing_text(one)[:1]).partition("; make them with")[0],
             )
             for one in made
         ],
@@ -208,6 +208,8 @@ def _images(results: Results) -> Iterator[ImagePart]:
         except UserError:
             continue  # a run whose pictures were removed still has its numbers
         tiles = shown.tiles[:MOST_CLASSES, :MOST_IMAGES]
+        if tiles.shape[1] < tiles.shape[0]:
+            tiles = tiles.swapaxes(0, 1)  # few images a class: a class a column
         sheet, *_ = composed(tiles, tiles.shape[1])
         classes, count = shown.tiles.shape[:2]
         part = [f"first {MOST_CLASSES} of {classes} classes"] if classes > MOST_CLASSES else []
