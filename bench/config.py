@@ -88,6 +88,12 @@ class RunConfig:
         ("pixels", "linear"),
     )
     bases: int = setting(0, "linear: basis images; 0: as many as the budget holds", minimum=0)
+    basis_downsample: int = setting(
+        2,
+        "linear: bases have 1/this of the images' height and width, and what they combine to is"
+        " enlarged bilinearly; 1: as large as the images",
+        minimum=1,
+    )
     decoded_ipc: int = setting(
         0,
         f"linear: images per class that they are combined to; 0: {DECODED_IMAGES} times ipc",
@@ -305,7 +311,13 @@ def _check_distilled_set(config: RunConfig) -> None:
         named = "decoded_ipc" if linear else "ipc"
         raise UserError(f"inner_ipc={config.inner_ipc} is more than {named}={count}")
     if linear:
-        budget = nominal_budget(config.dataset, config.image_size, config.ipc, config.learn_labels)
+        budget = nominal_budget(
+            config.dataset,
+            config.image_size,
+            config.ipc,
+            config.learn_labels,
+            config.basis_downsample,
+        )
         try:
             budget.bases(config.bases, count)
         except ValueError as error:

@@ -7,6 +7,7 @@ from torch import Tensor
 from bench.batches import images_of_each_class
 from bench.config import RunConfig, images_per_class
 from bench.data import TargetSet
+from bench.enlarging import enlarge
 from bench.randomness import torch_generator
 
 
@@ -29,14 +30,15 @@ def initial_images(config: RunConfig, target_set: TargetSet) -> Tensor:
 def _noise(config: RunConfig, target_set: TargetSet) -> Tensor:
     """Standard normal."""
     count = len(target_set.classes) * config.ipc
-    return _unit_noise(config, target_set, count, "distilled_images")
-
-
-def _unit_noise(config: RunConfig, target_set: TargetSet, count: int, purpose: str) -> Tensor:
-    generator = torch_generator(config.seed, purpose)
+    generator = torch_generator(config.seed, "distilled_images")
     images = torch.randn(count, *target_set.image_shape, generator=generator)
-    images /= images.flatten(1).norm(dim=1)[:, None, None, None]
+    images /= _norms(images)
     return images
+
+
+def _norms(images: Tensor) -> Tensor:
+    """Of each image, [n, 1, 1, 1]."""
+    return images.flatten(1).norm(dim=1)[:, None, None, None]
 
 
 def _real(config: RunConfig, target_set: TargetSet) -> Tensor:
@@ -48,16 +50,27 @@ def _real(config: RunConfig, target_set: TargetSet) -> Tensor:
     return F.normalize(images.flatten(1), dim=1).view_as(images)
 
 
-def initial_bases(config: RunConfig, target_set: TargetSet, count: int) -> tuple[Tensor, Tensor]:
-    """Basis images [bases, C, H, W] and coefficients [classes*decoded_ipc, bases] of a linear
-    distilled set: standard normal noise, each base scaled to norm 1, and the coefficients of each
-    image so that the image has norm 1. So the images begin with the norm that C.1 asks for, and the
-    bases, which the outer Adam moves too, with that of an image."""
-    bases = _unit_noise(config, target_set, count, "distilled_bases")
-    images = len(target_set.classes) * images_per_class(config)
+def initial_bases(
+    config: RunConfig, target_set: TargetSet, count: int, shape: tuple[int, int, int]
+) -> tuple[Tensor, Tensor]:
+    """Bases [count, *shape] and coefficients [classes*decoded_ipc, count] of a linear distilled
+    set: standard normal noise, each base scaled so that, enlarged, it has norm 1, and the
+    coefficients of each image so that the image has norm 1.
+
+    So the images begin with the norm that C.1 asks for, and an enlarged base with that of an image.
+    That is what its scale is for: the outer Adam moves every number by its rate, however large the
+    number is, and one that moves in a small base moves the pixels it is enlarged to by as much. So
+    an enlarged base changes, compared with its size, as fast as a plain image.
+    """
+    generator = torch_generator(config.seed, "distilled_bases")
+    bases = torch.randn(count, *shape, generator=generator)
+    bases /= _norms(enlarge(bases, config.basis_downsample))
     generator = torch_generator(config.seed, "distilled_coefficients")
-    coefficients = torch.randn(images, count, generator=generator)
-    coefficients /= (coefficients @ bases.flatten(1)).norm(dim=1, keepdim=True)
+    coefficients = torch.randn(
+        len(target_set.classes) * images_per_class(config), count, generator=generator
+    )
+    small = (coefficients @ bases.flatten(1)).unflatten(1, shape)
+    coefficients /= _norms(enlarge(small, config.basis_downsample))[..., 0, 0]
     return bases.to(target_set.train.images), coefficients.to(target_set.train.images)
 
 

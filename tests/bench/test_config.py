@@ -54,7 +54,7 @@ def test_the_method_s_own_defaults_are_part_of_the_identity() -> None:
 def test_the_identity_is_the_same_in_another_process_and_version_of_the_file() -> None:
     # A frozen value: when it changes, every result that users have is orphaned. Then raise
     # SCHEMA_VERSION on purpose, and this value with it.
-    assert run_name(resolve({"seed": 3})) == "rat_bptt-bedafdbfe2fe"
+    assert run_name(resolve({"seed": 3})) == "rat_bptt-3e51cf45f27c"
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,12 @@ def test_the_identity_is_the_same_in_another_process_and_version_of_the_file() -
         ({"inner_lr": 0}, "inner_lr=0.0 must be positive"),
         ({"clip_decay": 1}, "clip_decay=1.0 must lie in [0, 1)"),
         ({"inner_ipc": 11}, "inner_ipc=11 is more than ipc=10"),
-        ({"parameterization": "linear", "bases": 80}, "budget of 307200: that of ipc=10"),
-        ({"parameterization": "linear", "decoded_ipc": 10**6}, "no base fits"),
+        ({"parameterization": "linear", "bases": 174}, "budget of 307200: that of ipc=10"),
+        ({"parameterization": "linear", "decoded_ipc": 10**6}, "no base of 768 floats fits"),
+        ({"basis_downsample": 0}, "basis_downsample=0 must be at least 1"),
+        ({"parameterization": "linear", "basis_downsample": 3}, "not divide images of 32x32"),
+        ({"parameterization": "linear", "image_size": 9}, "=2 does not divide images of 9x9"),
+        ({"parameterization": "linear", "basis_downsample": 32}, "bases of a single pixel"),
         ({"parameterization": "linear", "init": "real"}, "init=noise"),
         ({"parameterization": "linear", "inner_ipc": 101}, "more than decoded_ipc=100"),
         ({"parameterization": "linear", "boost_block": 5}, "boost_block"),

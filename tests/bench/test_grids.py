@@ -53,6 +53,9 @@ def test_figure_4_at_the_paper_scale_compares_equal_storage_with_the_paper_s_num
         assert (config.dataset, config.learn_labels) == ("cifar10", False)
         assert (config.window_size, config.unroll_length) == lengths[config.ipc]
         assert 10 * (config.inner_ipc or images_per_class(config)) <= 100
+    published = (2, 115)  # of [9] at IPC 1; test_parameterization.py counts the bases
+    for config in configs[1::2]:
+        assert (config.basis_downsample, images_per_class(config)) == published
 
 
 def test_figures_9_to_11_at_the_paper_scale_differ_in_boosting_alone() -> None:
