@@ -57,6 +57,7 @@ def recorded(root: Path, cache_root: Path, command: Any, *settings: str) -> dict
 def test_the_result_says_of_other_networks_and_scores_what_the_commands_say(
     config: RunConfig, tmp_path: Path, cache_root: Path
 ) -> None:
+    config = replace(config, evaluation_networks=1, evaluation_steps=[2])
     networks = ["wide_convnet", "alexnet"]  # one that takes the width, one that has none
     result = begin(replace(config, transfer_to=networks), tmp_path, cache_root)()
     assert [*result["transfers"]] == networks
