@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from analysis.labels import differences
+from analysis.labels import AT_THE_END, differences
 from analysis.load import FinishedRun, Results, StoredRun, load_results
 from analysis.request import Request
 from bench.config import RunConfig, experiment_identity
@@ -45,7 +45,8 @@ class GridRuns:
 
     Attributes:
         results: the finished and the missing runs.
-        transfers: evaluations on other networks, by (name of the run's folder, network).
+        transfers: evaluations on other networks that were made by hand, by (name of the run's
+            folder, network).
     """
 
     grid: Grid
@@ -85,7 +86,8 @@ class GridRuns:
         nobody has made that one yet."""
         if not network:
             return run.result["evaluation"]
-        return self.transfers.get((run.folder.name, network))
+        own = run.result.get("transfers") or {}
+        return own.get(network) or self.transfers.get((run.folder.name, network))
 
 
 def grid_runs(name: str, request: Request, stored: Sequence[StoredRun], root: Path) -> GridRuns:
@@ -146,6 +148,6 @@ def _transfers(results: Results, root: Path) -> dict[tuple[str, str], dict[str, 
         own = configs.get(name)
         if own is None or config.arch == own.arch or config.seed != own.seed:
             continue
-        if set(differences(config, own)) <= {"arch", "width", "depth"}:
+        if set(differences(config, own)) <= {"arch", "width", "depth", *AT_THE_END}:
             found[name, config.arch] = evaluation
     return found

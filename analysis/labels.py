@@ -17,6 +17,9 @@ METHOD_NAMES = {
     "growing_bptt": "BPTT-Increasing Windows",
 }
 
+# What a run does when its set is done: no curve shows it, so labels do not say it.
+AT_THE_END = ("transfer_to", "scores", "full_batch", "full_steps")
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -41,7 +44,7 @@ def distinct_labels(
 
     Settings of the run in which any of them differ stand in every label: curves that were not held
     equal must not look as if they were. Options of a method stand there only where two experiments
-    of the same name differ in nothing else.
+    of the same name differ in nothing else; so does what is done at the end of a run.
 
     Args:
         names: what methods are called.
@@ -51,7 +54,7 @@ def distinct_labels(
     """
     settings = [flat_settings(config) for config in configs]
     shared = [{key: value for key, value in own.items() if "." not in key} for own in settings]
-    differing = _differing(shared, apart_from=("method", *told))
+    differing = _differing(shared, apart_from=("method", *AT_THE_END, *told))
     labels = [_label(_name(own, names, variants), own, differing) for own in settings]
     return [
         label

@@ -21,7 +21,7 @@ COLUMN_NAMES = {
     "resnet18": "ResNet-18",
     "average": "average",
 }
-NOT_COMPARABLE = "not comparable"
+MISSING, NOT_COMPARABLE = "missing", "not comparable"
 
 
 def measured(table: Table) -> pd.DataFrame:
@@ -36,6 +36,8 @@ def measured(table: Table) -> pd.DataFrame:
         row["Ours"] = ours(cell, table.spec.hours)
         if table.spec.hours:
             row["s / outer step"] = pace(cell)
+        if table.spec.storage:
+            row["Floats stored / budget"] = storage(cell)
         row["n (seeds)"] = str(len(cell.seeds))
         row["networks a seed"] = "/".join(map(str, cell.networks))
         row["Paper"] = str(cell.paper)
@@ -67,7 +69,7 @@ def column_name(part: str | int) -> str:
 def ours(cell: Cell, hours: bool) -> str:
     """Mean and spread over seeds."""
     if cell.mean is None:
-        return "missing"
+        return MISSING
     form = ".3g" if hours else ".1f"
     spread = "" if cell.std is None else f" ± {cell.std:{form}}"
     return f"{cell.mean:{form}}{spread}"
@@ -76,6 +78,13 @@ def ours(cell: Cell, hours: bool) -> str:
 def pace(cell: Cell) -> str:
     """The median seconds of an outer step, mean over seeds."""
     return f"{fmean(map(median_seconds, cell.runs)):.3g}" if cell.runs else ""
+
+
+def storage(cell: Cell) -> str:
+    """What the distilled set takes of what it may; one text unless runs were mixed."""
+    results = [run.result for run in cell.runs if "storage_floats" in run.result]
+    told = (f"{result['storage_floats']:,} / {result['budget_floats']:,}" for result in results)
+    return " or ".join(dict.fromkeys(told))
 
 
 def difference(cell: Cell, comparable: bool) -> str:
@@ -105,6 +114,7 @@ def tidy(table: Table) -> pd.DataFrame:
             else None,
             "note": "; ".join(cell.missing),
         }
+        | (_storage(cell) if table.spec.storage else {})
         for cell in table.cells
     ]
     rows += [
@@ -122,6 +132,11 @@ def tidy(table: Table) -> pd.DataFrame:
         for key, value in row.numbers.items()
     ]
     return pd.DataFrame(rows)
+
+
+def _storage(cell: Cell) -> dict[str, int | None]:
+    first = cell.runs[0].result if cell.runs else {}
+    return {key: first.get(key) for key in ("storage_floats", "budget_floats")}
 
 
 def _key(column: Column) -> str:

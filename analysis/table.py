@@ -1,4 +1,5 @@
-"""`python -m analysis.table table=1`: a table beside the paper's, as Markdown, LaTeX and CSV."""
+"""`python -m analysis.table table=1`: a table beside the paper's, or the scores, as Markdown, LaTeX
+and CSV."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ from bench.grids import choose_scale
 from bench.settings import command, only, parse, setting, typed
 
 NAMES = ("1", "2", "parameterization", "inner_optimizer", "efficiency")
-KNOWN = ", ".join(NAMES)
+SCORES = "scores"  # beside random and all real images; the paper has no such table
+KNOWN = ", ".join((*NAMES, SCORES))
 USAGE = f"""
 python -m analysis.table table=NAME [key=value ...]     our numbers beside the paper's: {KNOWN}
+  scores: distilled sets beside random real images and the full training set; not in the paper
   give the settings that the sweep was given; every finished seed counts
 """
 
@@ -22,7 +25,7 @@ python -m analysis.table table=NAME [key=value ...]     our numbers beside the p
 class TableOptions:
     """What this command is asked to do."""
 
-    table: str = setting("all", f"which of the paper's tables ({KNOWN}), or all")
+    table: str = setting("all", f"which table ({KNOWN}), or all")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
     seeds: int = setting(0, "seeds that should be there; 0: as many as the grid states", minimum=0)
     output: str = setting("", "folder of the tables; by default tables in results_root")
@@ -33,25 +36,32 @@ def main(argv: list[str]) -> int:
     given = parse(argv, TableOptions, RunConfig, Place)
     options = typed(TableOptions, only(given, TableOptions))
     place = typed(Place, only(given, Place))
-    if options.table != "all" and options.table not in NAMES:
+    if options.table != "all" and options.table not in (*NAMES, SCORES):
         raise UserError(f"table={options.table} cannot be made; there are {KNOWN}, and all")
     scale, why = choose_scale(options.scale)
     print(f"scale={scale} ({why})")
 
     from analysis.load import stored_runs  # imports pandas: only once the command is checked
     from analysis.render import markdown, write
+    from analysis.score_table import score_markdown, score_table, write_scores
     from analysis.tables import TABLES, table
 
     request = Request(argv, only(given, RunConfig), scale, options.seeds)
     root = Path(place.results_root)
     stored = stored_runs(root)
     folder = Path(options.output) if options.output else root / "tables"
-    for name in NAMES if options.table == "all" else [options.table]:
-        made = table(TABLES[name], request, stored, root)
-        print(f"\n{markdown(made, scale, request.settings())}")
-        make_folder(folder, "folder of the tables")
+    make_folder(folder, "folder of the tables")
+    for name in (*NAMES, SCORES) if options.table == "all" else [options.table]:
         stem = folder / request.stem(f"table{name}" if name.isdecimal() else f"table_{name}")
-        for path in write(made, scale, request.settings(), stem):
+        if name == SCORES:
+            scores = score_table(request, stored, root)
+            print(f"\n{score_markdown(scores)}")
+            paths = write_scores(scores, stem)
+        else:
+            made = table(TABLES[name], request, stored, root)
+            print(f"\n{markdown(made, scale, request.settings())}")
+            paths = write(made, scale, request.settings(), stem)
+        for path in paths:
             print(path)
     return 0
 

@@ -126,6 +126,13 @@ def images_of_each_class(
     return torch.cat(by_class)
 
 
+def classes_by_place(labels: Tensor) -> Tensor:
+    """The classes [n] of the images of a distilled set of ours, which lie class by class, whatever
+    their learned labels [n, classes] have become."""
+    count, classes = labels.shape
+    return torch.arange(classes, device=labels.device).repeat_interleave(count // classes)
+
+
 def make_inner_optimizer(config: RunConfig) -> InnerOptimizer:
     """The inner optimiser that a configuration describes."""
     decay = {

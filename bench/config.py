@@ -10,13 +10,14 @@ Values are resolved in layers, each over the one before: the defaults below, the
 (`bench/scales/*.yaml`), the grid, the run's entry in the grid, the command line.
 """
 
+import difflib
 import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bench.budget import nominal_budget
+from bench.budget import SHAPES, nominal_budget
 from bench.errors import UserError
 from bench.settings import setting, typed, unknown_key
 from methods import CONDITIONERS, make_method, method_defaults
@@ -31,6 +32,12 @@ ARCHITECTURES = (*SIZED_ARCHITECTURES, "alexnet", "alexnet_avgpool", "vgg11", "r
 ENGINES = ("exact", "higher")
 OUTER_LOSSES = ("cross_entropy", "mse")
 PRECISIONS = ("float32", "tf32", "bf16", "float64")
+
+# The smallest height and width that a network of one size takes; a test compares.
+SMALLEST_SIDES = {"alexnet": 8, "alexnet_avgpool": 8, "vgg11": 32, "resnet18": 9}
+
+# What a run does at its end besides; one evaluation does neither.
+NOT_OF_AN_EVALUATION: dict[str, Any] = {"transfer_to": [], "scores": False}
 
 DECODED_IMAGES = 10  # for each image of the budget, where a run does not say how many
 
@@ -191,6 +198,22 @@ class RunConfig:
         "what chooses checkpoint and step count; test is the published protocol, not a fair number",
         ("validation", "test"),
     )
+    transfer_to: list[str] = setting(
+        [],
+        "other networks that the final distilled set is tested on as well:"
+        f" {', '.join(ARCHITECTURES)}; the sized ones with this width and depth",
+    )
+    scores: bool = setting(
+        False,
+        "at the end, compare with random real images and the full training set: HLR, IOR"
+        " (bench/scoring.py)",
+    )
+    full_batch: int = setting(256, "scores: images in a batch of the full training set", minimum=1)
+    full_steps: list[int] = setting(
+        [],
+        "scores: steps at which networks trained on the full training set are measured, the best is"
+        " selected; []: those of evaluation_steps",
+    )
 
 
 @dataclass(frozen=True)
@@ -281,6 +304,9 @@ def check(config: RunConfig) -> None:
     _check_distilled_set(config)
     if not config.evaluation_steps or min(config.evaluation_steps) < 1:
         raise UserError("evaluation_steps needs at least one number of steps, each at least 1")
+    if config.full_steps and min(config.full_steps) < 1:
+        raise UserError("full_steps: each number of steps must be at least 1")
+    _check_transfers(config)
     if config.selection == "validation" and config.validation_fraction == 0:
         raise UserError(
             "selection=validation needs validation_fraction > 0;"
@@ -302,6 +328,30 @@ def refuse_size_of_one_size(config: RunConfig, given: dict[str, Any]) -> None:
             raise UserError(
                 f"{key}={given[key]}: arch={config.arch} is of one size; {key} is for"
                 f" {' and '.join(SIZED_ARCHITECTURES)}"
+            )
+
+
+def _check_transfers(config: RunConfig) -> None:
+    """Now, not after hours of training: whether the other networks can be made."""
+    side = config.image_size or SHAPES[config.dataset][2]
+    for arch in config.transfer_to:
+        told = f"transfer_to={arch}"
+        if arch not in ARCHITECTURES:
+            near = difflib.get_close_matches(arch, ARCHITECTURES, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{told} is not one of {', '.join(ARCHITECTURES)}{hint}")
+        if arch == config.arch:
+            raise UserError(f"{told} is arch itself, which the set is tested on in any case")
+        if config.transfer_to.count(arch) > 1:
+            raise UserError(f"{told} is named more than once")
+        sized = arch in SIZED_ARCHITECTURES
+        if sized and config.arch not in SIZED_ARCHITECTURES:
+            raise UserError(f"{told} needs a width and a depth, and arch={config.arch} has none")
+        least = 2**config.depth if sized else SMALLEST_SIDES[arch]
+        if side < least:
+            raise UserError(
+                f"{told} takes images of {least}x{least} at least, and {config.dataset} has"
+                f" {side}x{side} here; image_size={max(least, 32)} enlarges them"
             )
 
 
@@ -341,6 +391,16 @@ def _check_distilled_set(config: RunConfig) -> None:
                 f"outer_steps={config.outer_steps} are too few for {blocks} blocks"
                 f" (boost_block={config.boost_block})"
             )
+
+
+def on_network(config: RunConfig, arch: str) -> RunConfig:
+    """The setting in which the distilled set of `config` is tested on another network: the same in
+    all that an evaluation uses, width and depth too where both networks have them.
+
+    Raises:
+        UserError: the network needs a size, and `config` has none.
+    """
+    return resolve({**asdict(config), "arch": arch, **NOT_OF_AN_EVALUATION})
 
 
 def images_per_class(config: RunConfig) -> int:

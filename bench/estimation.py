@@ -12,13 +12,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from bench.batches import make_inner_optimizer
-from bench.config import Place, RunConfig, images_per_class
+from bench.config import Place, RunConfig, images_per_class, on_network
 from bench.costs import Estimate, Linear, Steps, fit
 from bench.data import TargetSet
 from bench.distill import Distillation
-from bench.evaluation import FORWARD_BATCH, evaluate
+from bench.evaluation import FORWARD_BATCH, Trainee, evaluate_trainees
 from bench.ingredients import (
     activation_budget,
     check_device,
@@ -193,9 +195,20 @@ class Measurement:
         n_bytes = fit({steps: value[1] for steps, value in measured.items()}, self.copies_bytes)
         return seconds, n_bytes
 
-    def evaluation(self) -> tuple[float, float, int]:
-        """Seconds of one training step of a fresh network and of measuring its accuracy; and the
-        footprint."""
+    def evaluation(self, config: RunConfig) -> tuple[float, float, int]:
+        """Seconds of one training step of a fresh network on the distilled set and of measuring
+        its accuracy; and the footprint. `config` is the run's, or names another network."""
+        return self._evaluation(config, self.recomputing.images, self.recomputing.labels, 0)
+
+    def evaluation_of_all(self) -> tuple[float, float, int]:
+        """The same on the full training set."""
+        train = self.target_set.train
+        labels = F.one_hot(train.labels, len(self.target_set.classes)).to(train.images)
+        return self._evaluation(self.config, train.images, labels, self.config.full_batch)
+
+    def _evaluation(
+        self, config: RunConfig, images: Tensor, labels: Tensor, batch_size: int
+    ) -> tuple[float, float, int]:
         parts = {}
         for name in ("validation", "test"):
             split = getattr(self.target_set, name)
@@ -210,17 +223,10 @@ class Measurement:
         footprints = []
 
         def train(networks: int, steps: int) -> float:
+            trainees = [Trainee(images, labels, (k,), batch_size) for k in range(networks)]
+
             def work() -> None:
-                images, labels = self.recomputing.images, self.recomputing.labels
-                evaluate(
-                    self.config,
-                    some,
-                    images,
-                    labels,
-                    networks=networks,
-                    steps=[steps],
-                    purpose="estimate",
-                )
+                evaluate_trainees(config, some, trainees, [steps], "estimate")
 
             seconds, n_bytes = self.meter.measure(work)
             footprints.append(n_bytes)
@@ -249,16 +255,22 @@ def estimate(
         one = statistics.fmean(variance.at(steps) for steps in windows_of_run)
         total += -(-config.outer_steps // config.variance_every) * one
         peak = max(peak, *(variance_bytes.at(steps) for steps in windows_of_run))
-    step, measuring, footprint = parts.evaluation()
+    step, measuring, footprint = parts.evaluation(config)
     if config.accuracy_every:
         one = config.accuracy_networks * (config.accuracy_steps * step + measuring)
         total += (-(-config.outer_steps // config.accuracy_every) + 1) * one
     evaluations = config.ipc // config.boost_block if config.boost_block else 1
-    total += (
-        evaluations
-        * config.evaluation_networks
-        * (max(config.evaluation_steps) * step + len(config.evaluation_steps) * measuring)
-    )
+    if config.scores:  # random real images; and, where labels are learned, both with hard ones
+        evaluations += 3 if config.learn_labels else 1
+    total += evaluations * _final(config, step, measuring, config.evaluation_steps)
+    for arch in config.transfer_to:
+        step, measuring, n_bytes = parts.evaluation(on_network(config, arch))
+        total += _final(config, step, measuring, config.evaluation_steps)
+        footprint = max(footprint, n_bytes)
+    if config.scores:
+        step, measuring, n_bytes = parts.evaluation_of_all()
+        total += _final(config, step, measuring, config.full_steps or config.evaluation_steps)
+        footprint = max(footprint, n_bytes)
     kept_seconds, kept_bytes = parts.kept_step()
     seconds = replace(seconds, kept=max(kept_seconds, -seconds.window))
     total += config.outer_steps * statistics.fmean(
@@ -269,6 +281,11 @@ def estimate(
         int(max(peak, footprint)) if parts.meter.sees_memory else None,
         spare_bytes=int(kept_bytes * max(kept)),
     )
+
+
+def _final(config: RunConfig, step: float, measuring: float, steps: list[int]) -> float:
+    """Seconds of an evaluation at the end of a run."""
+    return config.evaluation_networks * (max(steps) * step + len(steps) * measuring)
 
 
 def whole_estimate(

@@ -14,11 +14,10 @@ import torch
 
 from bench import manifest, source
 from bench.assist import StopRequest, muster, own_device
-from bench.boosting import prefix
 from bench.config import Place, RunConfig, identity
 from bench.data import TargetSet
-from bench.data.distilled_set import DistilledSet
 from bench.distill import Distillation, OuterStep
+from bench.ending import Ending, FinalSet
 from bench.errors import UserError
 from bench.evaluation import Evaluation, evaluate
 from bench.failures import describe_error
@@ -30,10 +29,9 @@ from bench.ingredients import (
     settle_process,
 )
 from bench.machine import cpu_cores
-from bench.parameterization import budget
-from bench.pictures import save_picture
 from bench.progress import Heartbeat, await_silence
 from bench.replicas import ALONE, Team
+from bench.scoring import refuse_few_real_images
 from bench.store import Recorder, RunFolder, RunIsTaken, now
 
 
@@ -46,7 +44,7 @@ class Reporter(Protocol):
 
     def measured(self, measurement: dict[str, Any]) -> None: ...
 
-    def evaluating(self, trained: int, networks: int) -> None: ...
+    def evaluating(self, what: str, trained: int, networks: int) -> None: ...
 
 
 class Interrupted(Exception):
@@ -131,6 +129,8 @@ class _Execution:
         self._set_threads()
         self.heartbeat.update(activity="loading data")
         self.target_set = load_data(self.config, self.place, self.device)
+        if self.config.scores:
+            refuse_few_real_images(self.config, self.target_set)
         self.team.broadcast(self.target_set.fingerprint)  # now that the others find them cached
         self.compiled = self._compiles()
         budget = activation_budget(self.place, self.device)
@@ -144,6 +144,7 @@ class _Execution:
             self.reporter.started(self.target_set, self.device, self.distillation.step)
             with self.folder.recorder(self.record_sizes) as recorder:
                 self._outer_loop(recorder)
+            self.heartbeat.update(activity="evaluating")
             return self._finish()
 
     def _set_threads(self) -> None:
@@ -282,7 +283,7 @@ class _Execution:
             )
             record = {"step": step, **measured.summary(config.selection)}
             if config.boost_block:
-                record["ipc"] = self._images_per_class(self.distillation.images)
+                record["ipc"] = len(self.distillation.images) // len(self.target_set.classes)
             self._record(recorder, record)
             self._keep_if_best(measured)
 
@@ -306,84 +307,37 @@ class _Execution:
     # --- the end
 
     def _finish(self) -> dict[str, Any]:
-        images, labels, chosen_step = (
+        parameters = self.distillation.parameters
+        images, labels, step = (
             (self.best.images.to(self.device), self.best.labels.to(self.device), self.best.step)
             if self.best
             else (self.distillation.images, self.distillation.labels, self.distillation.step)
         )
-        self.heartbeat.update(activity="evaluating")
-        evaluation = self._evaluate(images, labels)
-        storage = {
-            "storage_floats": self.distillation.parameters.storage_floats,
-            "budget_floats": budget(self.config, self.target_set).floats,
-        }
-        metadata = {
-            "dataset": self.config.dataset,
-            "fingerprint": self.target_set.fingerprint,
-            "classes": self.target_set.classes,
-            "space": "preprocessed",
-            "zca": self.config.zca,
-            "zca_lambda": self.config.zca_lambda,
-            "outer_step": chosen_step,
-            **storage,
-            "config": asdict(self.config),
-        }
-        DistilledSet(images, labels, metadata).save(self.folder.path / "distilled.safetensors")
-        picture = self.folder.path / "distilled.png"
-        # One class a row, or 10 images where there is one of each.
-        columns = self._images_per_class(images)
-        columns = columns if columns > 1 else 10
-        save_picture(picture, images, self.target_set.whitening, columns)
+        final = FinalSet(images, labels, step, parameters.storage_floats)
+        ending = Ending(
+            self.config,
+            self.target_set,
+            self.folder,
+            final,
+            self._report_evaluation,
+            self._stop_if_asked,
+        )
         result = {
             "finished": now(),
             "outer_steps": self.config.outer_steps,
-            "distilled_step": chosen_step,
-            "evaluation": evaluation.summary(self.config.selection),
-            **storage,
+            **ending.results(),
             "data": (self.folder.read("manifest") or {})["data"],
             "seconds": self.seconds,
             "peak_memory_bytes": manifest.peak_memory_bytes(self.device),
         }
-        if self.config.boost_block:
-            result["prefixes"] = self._prefixes(images, labels, evaluation)
         self.folder.write("result", result)
+        ending.forget()
         return result
 
-    def _evaluate(self, images: torch.Tensor, labels: torch.Tensor) -> Evaluation:
-        return evaluate(
-            self.config,
-            self.target_set,
-            images,
-            labels,
-            networks=self.config.evaluation_networks,
-            steps=self.config.evaluation_steps,
-            purpose="evaluation",
-            report=self._report_evaluation,
-            check=self._stop_if_asked,
-        )
-
-    def _prefixes(
-        self, images: torch.Tensor, labels: torch.Tensor, whole: Evaluation
-    ) -> list[dict[str, Any]]:
-        """The accuracy of the first block, of the first two, ... of a boosted set, each evaluated
-        as the whole set is, with the same networks; the last is the whole set."""
-        classes, found = len(self.target_set.classes), []
-        for count in range(self.config.boost_block, self.config.ipc + 1, self.config.boost_block):
-            evaluation = (
-                self._evaluate(prefix(images, classes, count), prefix(labels, classes, count))
-                if count < self.config.ipc
-                else whole
-            )
-            found.append({"ipc": count, **evaluation.summary(self.config.selection)})
-        return found
-
-    def _images_per_class(self, images: torch.Tensor) -> int:
-        return len(images) // len(self.target_set.classes)
-
-    def _report_evaluation(self, trained: int) -> None:
+    def _report_evaluation(self, what: str, trained: int) -> None:
         networks = self.config.evaluation_networks
-        self.heartbeat.update(activity=f"evaluating {trained}/{networks}")
-        self.reporter.evaluating(trained, networks)
+        self.heartbeat.update(activity=f"evaluating{what} {trained}/{networks}")
+        self.reporter.evaluating(what, trained, networks)
 
     # --- interruption
 

@@ -185,9 +185,9 @@ class Console:
                 f"  test {100 * measurement['test_accuracy_mean']:5.1f}%  (n={measurement['n']})"
             )
 
-    def evaluating(self, trained: int, networks: int) -> None:
+    def evaluating(self, what: str, trained: int, networks: int) -> None:
         self.bar.stop()
-        self.out.print(f"evaluating: {trained} of {networks} networks")
+        self.out.print(f"evaluating{what}: {trained} of {networks} networks")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """`python -m bench.scores distilled=PATH`: a distilled set beside random real images and the full
 training set, and the scores of DD-Ranking that follow."""
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.config import Place, RunConfig
 from bench.errors import UserError
-from bench.reading import SubjectOptions, refuse_uneven
-from bench.settings import command, only, parse, setting, typed
+from bench.reading import SubjectOptions
+from bench.settings import command, parse
 from bench.subject import Subject, set_up
 from bench.table import accuracy_text
 
@@ -19,37 +18,20 @@ python -m bench.scores distilled=PATH [key=value ...]   HLR, IOR and the accurac
 """
 
 
-@dataclass(frozen=True)
-class ScoreOptions:
-    """How networks are trained on the full training set; all else is as on the distilled set."""
-
-    full_batch: int = setting(256, "full training set: images in a batch", minimum=1)
-    full_steps: list[int] = setting(
-        [],
-        "full training set: steps at which accuracies are measured, the best is selected; []: those"
-        " of evaluation_steps",
-    )
-
-
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, SubjectOptions, ScoreOptions, RunConfig, Place)
-    options = typed(ScoreOptions, only(given, ScoreOptions))
-    if options.full_steps and min(options.full_steps) < 1:
-        raise UserError("full_steps: each number of steps must be at least 1")
-    subject = set_up(given)
+    subject = set_up(parse(argv, SubjectOptions, RunConfig, Place))
     if subject.images is None or subject.labels is None:
         raise UserError("scores are of a distilled set; random real images are among what it meets")
-    refuse_uneven(subject.config, subject.labels)
-    largest = subject.labels == subject.labels.amax(dim=1, keepdim=True)
-    if ties := int((largest.sum(dim=1) > 1).sum()):
-        print(f"note: {ties} images have several largest labels; the first is their hard label")
+    if subject.classes is None:
+        largest = subject.labels == subject.labels.amax(dim=1, keepdim=True)
+        if ties := int((largest.sum(dim=1) > 1).sum()):
+            print(f"note: {ties} images have several largest labels; the first is their hard label")
 
     from bench.scoring import score
 
     config = subject.config
-    full_steps = options.full_steps or config.evaluation_steps
-    print(protocol_text(subject, options.full_batch, full_steps), flush=True)
+    print(protocol_text(subject), flush=True)
 
     def report(name: str, trained: int) -> None:
         print(f"{name}: trained {trained} of {config.evaluation_networks} networks", flush=True)
@@ -59,23 +41,20 @@ def main(argv: list[str]) -> int:
         subject.target_set,
         subject.images,
         subject.labels,
-        full_batch=options.full_batch,
-        full_steps=full_steps,
+        classes=subject.classes,
         report=report,
     )
     print(f"{subject.what}: {subject.options.distilled}")
     print_scores(scores)
-    content = {"full_training_set": asdict(options), **figures(scores)}
-    path = subject.record("-scores", content, options)
-    print(f"recorded in {path}")
+    print(f"recorded in {subject.record('-scores', scores.figures())}")
     return 0
 
 
-def protocol_text(subject: Subject, full_batch: int, full_steps: list[int]) -> str:
+def protocol_text(subject: Subject) -> str:
     """What "the same protocol" means, in one line."""
     config, images = subject.config, len(subject.target_set.train)
-    size = min(full_batch, images)
-    most = max(full_steps)
+    size = min(config.full_batch, images)
+    most = max(config.full_steps or config.evaluation_steps)
     held_out = len(subject.target_set.validation)
     return (
         f"all with {config.inner_optimizer}, lr {config.inner_lr:g}, augmentation"
@@ -101,8 +80,13 @@ def print_scores(scores: "Scores") -> None:
         print("  the full training set was best at its last step count and may not be trained out;")
         print("  full_steps=[...] trains it for longer")
     if soft:
-        print("  hard: 1 for the largest label, else 0; the same: a random image has the labels of")
-        print("  a distilled image of its class by that largest label (DD-Ranking asks a teacher)")
+        print(
+            "  hard: 1 for the image's class, else 0; the same: a random image has the labels of a"
+        )
+        print(
+            "  distilled image of its class (DD-Ranking asks a teacher). A distilled image's class"
+        )
+        print("  is its place in a set of ours, its largest label in one made elsewhere")
     for name, difference, better in (
         ("HLR, full - distilled, hard labels", scores.hard_label_recovery, "lower"),
         ("IOR, distilled - random, same labels", scores.improvement_over_random, "higher"),
@@ -125,24 +109,5 @@ def difference_text(difference: "Difference", selection: str) -> str:
     return accuracy_text(summary)
 
 
-def figures(scores: "Scores") -> dict[str, Any]:
-    """Plain numbers for the record."""
-    differences = {
-        "hard_label_recovery": scores.hard_label_recovery,
-        "improvement_over_random": scores.improvement_over_random,
-    }
-    return {
-        "evaluations": {
-            name: evaluation.summary(scores.selection)
-            for name, evaluation in scores.evaluations.items()
-        },
-        **{
-            name: {"mean": one.mean, "std": one.std, "n": len(one.each), "each": one.each.tolist()}
-            for name, one in differences.items()
-        },
-        "dd_ranking_score": {"score": scores.score(), "weight": 0.5},
-    }
-
-
 if __name__ == "__main__":
-    command(main, USAGE, SubjectOptions, ScoreOptions, RunConfig, Place)
+    command(main, USAGE, SubjectOptions, RunConfig, Place)

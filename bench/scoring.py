@@ -16,21 +16,25 @@ What is done differently here. (1) The number of training steps is chosen for ea
 on the validation part; the published code takes the best test accuracy, also over five learning
 rates. Here one configuration holds for all. (2) The published code has a teacher network label the
 random images. A distilled set comes without its teacher: a random image of a class here gets the
-labels of a distilled image of that class. (3) The accuracies of network k are paired: they begin
+labels of a distilled image of that class, which is the image's place in a set of ours and its
+largest label in one made elsewhere. (3) The accuracies of network k are paired: they begin
 with the same parameters.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bench.batches import images_of_each_class
-from bench.config import RunConfig
+from bench.config import RunConfig, images_per_class
 from bench.data import TargetSet
+from bench.errors import UserError
 from bench.evaluation import Evaluation, Trainee, evaluate_trainees
 from bench.randomness import torch_generator
 
@@ -84,6 +88,29 @@ class Scores:
         """The combined score in [0, 1], of the mean HLR and the mean IOR."""
         return combined(self.hard_label_recovery.mean, self.improvement_over_random.mean, weight)
 
+    def figures(self) -> dict[str, Any]:
+        """Plain numbers for records."""
+        differences = {
+            "hard_label_recovery": self.hard_label_recovery,
+            "improvement_over_random": self.improvement_over_random,
+        }
+        return {
+            "evaluations": {
+                name: evaluation.summary(self.selection)
+                for name, evaluation in self.evaluations.items()
+            },
+            **{
+                name: {
+                    "mean": one.mean,
+                    "std": one.std,
+                    "n": len(one.each),
+                    "each": one.each.tolist(),
+                }
+                for name, one in differences.items()
+            },
+            "dd_ranking_score": {"score": self.score(), "weight": 0.5},
+        }
+
     def _difference(self, one: str, other: str) -> Difference:
         return Difference(self._accuracies(one) - self._accuracies(other))
 
@@ -104,41 +131,41 @@ def combined(hlr: float, ior: float, weight: float = 0.5) -> float:
     return (math.exp(alpha) - math.exp(-1)) / (math.exp(1) - math.exp(-1))
 
 
-def hardened(labels: Tensor) -> Tensor:
-    """1 for the largest label of each image, the first among equals, else 0; [n, classes]."""
-    return F.one_hot(labels.argmax(dim=1), labels.shape[1]).to(labels)
-
-
 def score(
     config: RunConfig,
     target_set: TargetSet,
     images: Tensor,
     labels: Tensor,
     *,
-    full_batch: int,
-    full_steps: list[int],
+    classes: Tensor | None = None,
     report: Callable[[str, int], None] = lambda name, trained: None,
+    check: Callable[[], None] = lambda: None,
+    kept: Callable[[str, Callable[[], Evaluation]], Evaluation] = lambda name, make: make(),
 ) -> Scores:
     """Train `evaluation_networks` networks on each of the sets that the scores compare.
 
     Network, optimiser, learning rate and augmentation are those of `config` for all; the batches
-    are too, except on the full training set. Where the labels are hard already, nothing is trained
-    twice.
+    are too, except on the full training set: there `full_batch` images, shuffled anew in each
+    epoch, for `full_steps`. Where the labels are hard already, nothing is trained twice.
 
     Args:
         images: [n, C, H, W], preprocessed like `target_set`.
         labels: [n, classes].
-        full_batch: images in a batch of the full training set, shuffled anew in each epoch.
-        full_steps: numbers of training steps there, of which the best is selected.
+        classes: of each image [n]; by default that of its largest label.
         report: called with what is trained on, and with how many networks are trained.
+        check: called after every training step; what it raises ends the scores.
+        kept: given the name of an evaluation and what makes it, returns it; to hand out those that
+            were made before.
 
     Raises:
         UserError: some class has fewer training images than distilled ones.
     """
+    if classes is None:
+        classes = labels.argmax(dim=1)
     # Class by class, so that random images lie like them.
-    order = labels.argmax(dim=1).argsort(stable=True)
+    order = classes.argsort(stable=True)
     ours = (images, labels) if _in_order(order) else (images[order], labels[order])
-    train, hard = target_set.train, hardened(ours[1])
+    train, hard = target_set.train, F.one_hot(classes[order], labels.shape[1]).to(labels)
     full = (train.images, F.one_hot(train.labels, labels.shape[1]).to(labels))
     keys = range(config.evaluation_networks)
     real = [_random_images(config, target_set, hard, k) for k in keys]
@@ -147,12 +174,15 @@ def score(
         name: str, sets: list[tuple[Tensor, Tensor]], steps: list[int], size: int = 0
     ) -> Evaluation:
         trainees = [Trainee(*one, (k,), size) for k, one in enumerate(sets)]
-        return evaluate_trainees(
-            config, target_set, trainees, steps, PURPOSE, lambda count: report(name, count)
+        return kept(
+            name,
+            lambda: evaluate_trainees(
+                config, target_set, trainees, steps, PURPOSE, partial(report, name), check
+            ),
         )
 
-    steps = config.evaluation_steps
-    found = {FULL: trained(FULL, [full for _ in keys], full_steps, full_batch)}
+    steps, full_steps = config.evaluation_steps, config.full_steps or config.evaluation_steps
+    found = {FULL: trained(FULL, [full for _ in keys], full_steps, config.full_batch)}
     found[OWN] = trained(OWN, [ours for _ in keys], steps)
     found[RANDOM] = trained(RANDOM, [(drawn, ours[1]) for drawn in real], steps)
     if torch.equal(hard, ours[1]):
@@ -161,6 +191,20 @@ def score(
         found[HARD] = trained(HARD, [(ours[0], hard) for _ in keys], steps)
         found[RANDOM_HARD] = trained(RANDOM_HARD, [(drawn, hard) for drawn in real], steps)
     return Scores(found, config.selection)
+
+
+def refuse_few_real_images(config: RunConfig, target_set: TargetSet) -> None:
+    """Refuse, before a set is distilled, scores that its random real images cannot be drawn for.
+
+    Raises:
+        UserError: some class has fewer training images than there will be distilled ones.
+    """
+    counts = target_set.train.labels.bincount(minlength=len(target_set.classes))
+    if (fewest := int(counts.min())) < (wanted := images_per_class(config)):
+        raise UserError(
+            f"scores=true draws {wanted} random real images a class, as many as are distilled, and"
+            f" some class of {target_set.name} has {fewest} to train on"
+        )
 
 
 def _in_order(order: Tensor) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.config import (
+    NOT_OF_AN_EVALUATION,
     Place,
     RunConfig,
     experiment_identity,
@@ -33,6 +34,7 @@ class Subject:
     Attributes:
         images: [n, C, H, W], preprocessed like `target_set`; of real images None, as the labels.
         labels: [n, classes], not negative.
+        classes: of each image [n], in a set of ours, which lies class by class; else None.
         what: a description, such as "10 distilled images (pixels)".
     """
 
@@ -42,16 +44,13 @@ class Subject:
     out: Path
     images: "Tensor | None"
     labels: "Tensor | None"
+    classes: "Tensor | None"
     what: str
     notes: tuple[str, ...]
 
-    def record(self, kind: str, content: dict[str, Any], settings: Any = None) -> Path:
-        """Write a JSON file of this evaluation, under a name that its settings give it.
-
-        Args:
-            kind: part of the name, such as "-scores".
-            settings: of the command, beyond those of its subject.
-        """
+    def record(self, kind: str, content: dict[str, Any]) -> Path:
+        """Write a JSON file of this evaluation, under a name that its settings give it; `kind` is
+        part of it, such as "-scores"."""
         from bench import manifest, source
 
         record = {
@@ -68,9 +67,7 @@ class Subject:
             "versions": manifest.versions(),
             **source.commit(),
         }
-        named_by = (
-            f"{self.options} {settings} {experiment_identity(self.config)} {self.config.seed}"
-        )
+        named_by = f"{self.options} {experiment_identity(self.config)} {self.config.seed}"
         digest = hashlib.sha256(named_by.encode()).hexdigest()[:12]
         path = self.out / f"{Path(self.options.distilled).stem}{kind}-{digest}.json"
         write_json(path, record)
@@ -99,6 +96,7 @@ def set_up(given: dict[str, Any]) -> Subject:
 
     import torch
 
+    from bench.batches import classes_by_place
     from bench.ingredients import choose_device, load_data, settle_process
 
     settle_process()
@@ -115,11 +113,12 @@ def set_up(given: dict[str, Any]) -> Subject:
     )
     if found is None:
         what, notes = f"{config.ipc} random real images a class", ()
-        return Subject(options, config, target_set, out, None, None, what, notes)
+        return Subject(options, config, target_set, out, None, None, None, what, notes)
     images, labels, what, notes = prepared(found, config, options, target_set)
     for note in notes:
         print(f"note: {note}", flush=True)
-    return Subject(options, config, target_set, out, images, labels, what, notes)
+    classes = classes_by_place(labels) if "config" in found.metadata else None
+    return Subject(options, config, target_set, out, images, labels, classes, what, notes)
 
 
 def load(options: SubjectOptions) -> "DistilledSet":
@@ -141,7 +140,8 @@ def configuration(
     stated = found.metadata.get("config") if found else None
     if stated:
         # A file of another version may state settings that are no more; what is left is filled in.
-        config = resolve(merge(only(stated, RunConfig), overrides))
+        own = {**only(stated, RunConfig), **NOT_OF_AN_EVALUATION}
+        config = resolve(merge(own, overrides))
         refuse_size_of_one_size(config, overrides)
         return config
     scale, why = choose_scale(options.scale)

@@ -17,6 +17,8 @@ from analysis.tables import TABLES
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.grids import expand, load_grid
+from bench.scoring import FULL, HARD, OWN, RANDOM, RANDOM_HARD, combined
+from bench.store import Store
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
@@ -49,16 +51,25 @@ def transfer(results: "Maker", config: RunConfig, accuracy: float, **changed: An
     """What `bench.evaluate distilled=RUN arch=...` leaves behind."""
     folder = results.root / "evaluations"
     folder.mkdir(exist_ok=True)
-    from bench.store import Store
-
     own = Store(results.root).run(config).path
+    changed |= {"transfer_to": [], "scores": False}  # an evaluation does neither
     record = {
         "distilled": str(own if config.seed else own / "distilled.safetensors"),
         "config": asdict(replace(config, **changed)),
-        "evaluation": {"selection": "validation", "n": 10, "test_accuracy_mean": accuracy},
+        "evaluation": evaluation(accuracy),
     }
     path = folder / f"{own.name}-{len(list(folder.iterdir()))}.json"
     path.write_text(json.dumps(record))
+
+
+def evaluation(accuracy: float) -> dict[str, Any]:
+    return {"selection": "validation", "n": 10, "test_accuracy_mean": accuracy}
+
+
+def add(results: "Maker", config: RunConfig, **content: Any) -> None:
+    """Put more into the result of a run."""
+    folder = Store(results.root).run(config)
+    folder.write("result", {**(folder.read("result") or {}), **content})
 
 
 def one(table: pd.DataFrame, **where: str) -> pd.Series:
@@ -87,8 +98,6 @@ def test_the_average_needs_all_ten_columns(results: "Maker") -> None:
     assert row["ours_mean"] == pytest.approx(100 * statistics.mean(map(final, configs)))
     assert row["n_seeds"] == 3
     first = next(c for c in configs if (c.dataset, c.ipc, c.seed) == ("cub200", 1, 1))
-    from bench.store import Store
-
     (Store(results.root).run(first).path / "result.json").unlink()
     row = one(made(results, "1", "scale=paper"), method="RaT-BPTT", column="average")
     assert row["n_seeds"] == 2
@@ -148,6 +157,84 @@ def test_sets_tested_on_other_networks_make_the_transfer_rows(results: "Maker", 
     assert 'python -m bench.evaluate "distilled=$run" arch=alexnet' in printed
 
 
+def test_what_a_run_found_of_other_networks_itself_makes_the_transfer_rows(
+    results: "Maker", capsys
+) -> None:
+    for config in fill(results, "architectures", "paper"):
+        if config.arch == "convnet":
+            add(results, config, transfers={"vgg11": evaluation(0.4 + 0.1 * config.seed)})
+    table = made(results, "2", "scale=paper")
+    found = one(table, method="Transfer", column="vgg11")
+    assert found["ours_mean"] == pytest.approx(50.0)
+    assert (found["n_seeds"], pd.isna(found["note"])) == (3, True)
+    printed = capsys.readouterr().out
+    assert "not tested on vgg11" not in printed
+    assert printed.count("bench.evaluate") == 2  # for alexnet and resnet18, which nobody tested
+
+
+def test_runs_that_are_missing_need_no_command_but_the_sweep(results: "Maker", capsys) -> None:
+    for name in ("1", "2"):
+        made(results, name, "scale=quick")
+    printed = capsys.readouterr().out
+    assert printed.count("bench.sweep") == 2
+    assert "tests the sets on" not in printed
+    assert "bench.evaluate" not in printed
+
+
+def test_the_storage_of_a_parameterised_set_stands_beside_its_budget(
+    results: "Maker", capsys
+) -> None:
+    for config in fill(results, "parameterization", "paper"):
+        add(results, config, storage_floats=30_000 + config.ipc, budget_floats=30_720)
+    table = made(results, "parameterization", "scale=paper")
+    row = one(table, method="Linear + RaT-BPTT", column="cifar10/10")
+    assert (row["storage_floats"], row["budget_floats"]) == (30_010, 30_720)
+    assert "30,010 / 30,720" in capsys.readouterr().out
+
+
+# --- the scores
+
+
+def scored(results: "Maker", config: RunConfig, own: float) -> None:
+    """What a run records of its scores: a distilled set of accuracy `own`."""
+    names = [FULL, OWN, HARD, RANDOM, RANDOM_HARD]
+    accuracies = zip(names, (0.9, own, 0.4, 0.3, 0.2), strict=True)
+    figures = {
+        "evaluations": {name: evaluation(value) for name, value in accuracies},
+        "hard_label_recovery": {"mean": 0.5},
+        "improvement_over_random": {"mean": own - 0.3},
+        "dd_ranking_score": {"score": combined(0.5, own - 0.3)},
+    }
+    add(results, config, scores=figures)
+
+
+def test_the_scores_are_means_over_seeds_of_what_the_runs_recorded(
+    results: "Maker", capsys
+) -> None:
+    for config in fill(results, "standard_benchmarks", "paper"):
+        if config.dataset != "tiny_imagenet":
+            scored(results, config, 0.5 + 0.1 * config.seed)
+    table = made(results, "scores", "scale=paper")
+    assert len(table) == 10
+    row = table[(table["dataset"] == "cifar100") & (table["ipc"] == 50)].iloc[0]
+    own, spread = row["distilled_mean"], row["distilled_std_over_seeds"]
+    assert (own, spread, row["n_seeds"]) == (pytest.approx(60), pytest.approx(10), 3)
+    means = [row[f"{key}_mean"] for key in ("distilled_hard", "random", "random_hard", "full")]
+    assert means == pytest.approx([40, 30, 20, 90])
+    assert (row["hlr_mean"], row["ior_mean"]) == (pytest.approx(50), pytest.approx(30))
+    scores = [combined(0.5, gain) for gain in (0.2, 0.3, 0.4)]
+    assert row["score_mean"] == pytest.approx(statistics.mean(scores))
+    assert pd.isna(row["note"])
+    lacking = table[table["dataset"] == "tiny_imagenet"]
+    assert lacking["full_mean"].isna().all()
+    assert set(lacking["note"]) == {"no scores asked for (scores=true)"}
+    printed = capsys.readouterr().out
+    for text in ("60.0 ± 10.0", "| CIFAR-100 ", "2 of 10 rows lack runs", "fingerprint 0123"):
+        assert text in printed
+    assert "bench.sweep grid=standard_benchmarks scale=paper" in printed
+    assert "up to 17,600 steps of 256 images" in printed
+
+
 def test_hours_are_those_of_the_outer_steps_and_never_compared(results: "Maker", capsys) -> None:
     fill(results, "efficiency", "paper")
     table = made(results, "efficiency", "scale=paper")
@@ -183,7 +270,7 @@ def test_every_table_is_written_as_markdown_latex_and_csv(results: "Maker", caps
     assert main(["scale=quick", f"results_root={results.root}"]) == 0
     names = {path.name for path in (results.root / "tables").iterdir()}
     stems = ["table1", "table2", "table_parameterization", "table_inner_optimizer"]
-    stems.append("table_efficiency")
+    stems += ["table_efficiency", "table_scores"]
     assert names == {f"{stem}_quick.{end}" for stem in stems for end in ("md", "tex", "csv")}
     text = (results.root / "tables" / "table_inner_optimizer_quick.tex").read_text()
     assert text.count("{") == text.count("}")

@@ -7,7 +7,14 @@ import pytest
 
 from bench import config as config_module
 from bench import data, metagrad, networks
-from bench.config import RunConfig, experiment_identity, identity, resolve, run_name
+from bench.config import (
+    RunConfig,
+    experiment_identity,
+    identity,
+    on_network,
+    resolve,
+    run_name,
+)
 from bench.errors import UserError
 from bench.grids import single_run
 from bench.settings import help_text, parse, typed
@@ -54,7 +61,7 @@ def test_the_method_s_own_defaults_are_part_of_the_identity() -> None:
 def test_the_identity_is_the_same_in_another_process_and_version_of_the_file() -> None:
     # A frozen value: when it changes, every result that users have is orphaned. Then raise
     # SCHEMA_VERSION on purpose, and this value with it.
-    assert run_name(resolve({"seed": 3})) == "rat_bptt-3e51cf45f27c"
+    assert run_name(resolve({"seed": 3})) == "rat_bptt-e4508acea89d"
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,17 @@ def test_the_identity_is_the_same_in_another_process_and_version_of_the_file() -
         ({"variance_samples": 1}, "variance_samples=1 must be at least 2"),
         ({"variance_samples": 30, "target_batch": 20}, "target_batch=20"),
         ({"evaluation_steps": []}, "evaluation_steps"),
+        ({"full_batch": 0}, "full_batch=0 must be at least 1"),
+        ({"full_steps": [3, 0]}, "full_steps: each number of steps must be at least 1"),
+        ({"transfer_to": ["vgg1"]}, "transfer_to=vgg1 is not one of convnet"),
+        ({"transfer_to": ["vgg1"]}, "did you mean vgg11?"),
+        ({"transfer_to": ["convnet"]}, "transfer_to=convnet is arch itself"),
+        ({"transfer_to": ["vgg11", "vgg11"]}, "transfer_to=vgg11 is named more than once"),
+        ({"arch": "vgg11", "transfer_to": ["convnet"]}, "arch=vgg11 has none"),
+        (
+            {"dataset": "digits", "depth": 2, "transfer_to": ["wide_convnet", "vgg11"]},
+            "transfer_to=vgg11 takes images of 32x32 at least, and digits has 8x8 here",
+        ),
         ({"validation_fraction": 0}, "selection=test"),
         ({"outer_steps": None}, "outer_steps=None"),
     ],
@@ -119,6 +137,41 @@ def test_a_size_asked_for_by_name_is_refused_where_the_network_has_none(key: str
         single_run("quick", {"arch": "vgg11", key: 2})
     assert single_run("quick", {"arch": "vgg11"}).depth == 0
     assert single_run("quick", {"arch": "wide_convnet", key: 2}).width > 0
+
+
+@pytest.mark.parametrize("arch", networks.ARCHITECTURES)
+def test_a_network_is_refused_for_images_that_it_cannot_hold_and_for_no_larger_ones(
+    arch: str,
+) -> None:
+    other = "wide_convnet" if arch == "convnet" else "convnet"
+    own = {"dataset": "digits", "depth": 2, "arch": other}
+
+    def builds(side: int) -> bool:
+        shape = (1, side, side)
+        try:
+            networks.build_network(arch, image_shape=shape, classes=2, width=1, depth=2)
+        except ValueError:
+            return False
+        return True
+
+    def accepted(side: int) -> bool:
+        try:
+            resolve({**own, "image_size": side, "transfer_to": [arch]})
+        except UserError:
+            return False
+        return True
+
+    least = 4 if arch in networks.SIZED_ARCHITECTURES else config_module.SMALLEST_SIDES[arch]
+    for side in (least - 1, least):
+        assert accepted(side) == builds(side) == (side == least)
+
+
+def test_another_network_is_tested_with_the_same_settings_and_a_size_where_it_has_one() -> None:
+    config = resolve({"transfer_to": ["vgg11", "wide_convnet"], "scores": True, "inner_lr": 0.5})
+    wide, vgg = on_network(config, "wide_convnet"), on_network(config, "vgg11")
+    assert (wide.width, wide.depth, vgg.width, vgg.depth) == (128, 3, 0, 0)
+    assert replace(wide, arch="convnet") == replace(config, transfer_to=[], scores=False)
+    assert vgg.inner_lr == 0.5
 
 
 def test_a_user_s_own_method_is_named_by_its_path(

@@ -100,6 +100,16 @@ def test_what_two_grids_share_is_run_once() -> None:
         assert len(runs(name) & ours) == 1, name  # CIFAR-10, IPC 10
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_run_tests_its_set_on_the_networks_that_tables_1_and_2_show(scale: str) -> None:
+    for config in expand(load_grid("standard_benchmarks"), scale, {}, seeds=1):
+        assert "wide_convnet" in config.transfer_to
+        assert config.scores
+    narrow, *direct = expand(load_grid("architectures"), scale, {}, seeds=1)
+    assert {config.arch for config in direct} <= set(narrow.transfer_to)
+    assert all(config.transfer_to == [] for config in direct)
+
+
 def test_the_inner_optimizers_at_the_paper_scale_have_the_paper_s_numbers() -> None:
     adam, sgd = expand(load_grid("inner_optimizer"), "paper", {}, seeds=1)
     assert (adam.inner_optimizer, adam.inner_lr) == ("adam", 0.001)

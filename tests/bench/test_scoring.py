@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import bench.scores
+from bench.batches import classes_by_place
 from bench.config import RunConfig
 from bench.data import TargetSet, load_target_set
 from bench.epochs import EpochBatches
@@ -30,7 +31,7 @@ from bench.scoring import (
     RANDOM_HARD,
     Scores,
     combined,
-    hardened,
+    refuse_few_real_images,
     score,
 )
 from bench.settings import parse
@@ -84,11 +85,6 @@ def test_the_combined_score_runs_from_0_to_1_with_the_weight_of_each_part() -> N
     assert combined(0.2, 0.1) < combined(0.1, 0.1) < combined(0.1, 0.2)
 
 
-def test_labels_are_hardened_to_their_largest() -> None:
-    labels = torch.tensor([[0.2, 0.5, 0.3], [2.0, 0.1, 1.9], [0.4, 0.4, 0.2]])
-    assert hardened(labels).tolist() == [[0, 1, 0], [1, 0, 0], [1, 0, 0]]
-
-
 # --- what is trained
 
 
@@ -114,13 +110,15 @@ def test_each_set_has_its_images_and_labels_and_all_begin_with_the_same_networks
         steps: list[int],
         purpose: str,
         report: Any,
+        check: Any,
     ) -> Evaluation:
         asked.append((trainees, steps, purpose))
-        return evaluate_trainees(config, target_set, trainees, steps, purpose, report)
+        return evaluate_trainees(config, target_set, trainees, steps, purpose, report, check)
 
     monkeypatch.setattr("bench.scoring.evaluate_trainees", noting)
     images, labels = distilled(digits)
-    scores = score(config, digits, images, labels, full_batch=16, full_steps=[3])
+    config = replace(config, full_batch=16, full_steps=[3])
+    scores = score(config, digits, images, labels)
     assert list(scores.evaluations) == [FULL, OWN, RANDOM, HARD, RANDOM_HARD]
     full, own, random, hard, random_hard = (trainees for trainees, _, _ in asked)
     assert [steps for _, steps, _ in asked] == [[3], *[config.evaluation_steps] * 4]
@@ -154,12 +152,10 @@ def test_hard_labels_are_trained_once_and_give_the_accuracy_of_an_evaluation(
     images, labels = digits.train.images[chosen], torch.eye(10).repeat_interleave(2, dim=0)
     told: Counter[str] = Counter()
     scores = score(
-        config,
+        replace(config, full_batch=8, full_steps=[2]),
         digits,
         images,
         labels,
-        full_batch=8,
-        full_steps=[2],
         report=lambda name, trained: told.update([name]),
     )
     assert set(told) == {FULL, OWN, RANDOM}
@@ -174,7 +170,8 @@ def test_training_on_the_full_set_is_that_of_torch_s_own_adam_on_its_batches(
     config = replace(config, precision="float64", evaluation_networks=1)
     digits = digits.to("cpu", torch.float64)
     images, labels = digits.train.images[:10], torch.eye(10, dtype=torch.float64)
-    scores = score(config, digits, images, labels, full_batch=16, full_steps=[20])
+    config = replace(config, full_batch=16, full_steps=[20])
+    scores = score(config, digits, images, labels)
     network = make_network(config, digits).double()
     drawn = initial_parameters(network, torch_generator(config.seed, "evaluation/network", 0))
     network.load_state_dict(drawn)
@@ -192,11 +189,46 @@ def test_training_on_the_full_set_is_that_of_torch_s_own_adam_on_its_batches(
 def test_the_full_training_set_teaches_more_than_a_part(
     config: RunConfig, digits: TargetSet
 ) -> None:
-    config = replace(config, width=16, evaluation_steps=[40])
+    config = replace(config, width=16, evaluation_steps=[40], full_batch=64, full_steps=[40])
     images, labels = distilled(digits)
-    scores = score(config, digits, images, labels, full_batch=64, full_steps=[40])
+    scores = score(config, digits, images, labels)
     assert scores.evaluations[FULL].test.min() > 0.7  # chance is 0.1
     assert scores.hard_label_recovery.mean > 0.2
+
+
+def test_the_class_of_an_image_of_ours_is_its_place_whatever_its_labels_became(
+    config: RunConfig, digits: TargetSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Tensor, Tensor]] = []
+
+    def noting(*given: Any) -> Evaluation:
+        asked.append((given[2][0].images, given[2][0].labels))
+        return Evaluation([2], torch.zeros(2, 1), torch.zeros(2, 1))
+
+    monkeypatch.setattr("bench.scoring.evaluate_trainees", noting)
+    images, labels = digits.train.images[:20], torch.eye(10).repeat_interleave(2, dim=0)
+    labels[0] = torch.eye(10)[7]  # learned so
+    score(config, digits, images, labels, classes=classes_by_place(labels))
+    _, own, _, hard, _ = asked  # of the full set, own, random, hard, random hard
+    assert torch.equal(own[0], images)
+    assert torch.equal(own[1], labels)
+    assert hard[1].argmax(dim=1).tolist() == [c for c in range(10) for _ in range(2)]
+
+
+def test_scores_without_enough_real_images_are_refused_before_anything_is_distilled(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    fewest = int(digits.train.labels.bincount().min())
+    refuse_few_real_images(replace(config, ipc=fewest), digits)
+    with pytest.raises(UserError, match=f"draws {fewest + 1} random real images a class"):
+        refuse_few_real_images(replace(config, ipc=fewest + 1), digits)
+    with pytest.raises(UserError, match="some class has fewer"):
+        score(
+            replace(config, ipc=fewest + 1, full_steps=[1]),
+            digits,
+            digits.train.images[:1].expand(10 * (fewest + 1), -1, -1, -1),
+            torch.eye(10).repeat_interleave(fewest + 1, dim=0),
+        )
 
 
 # --- the batches of the full training set
@@ -251,7 +283,7 @@ def test_the_command_tells_the_protocol_and_records_every_accuracy(
     record = json.loads(path.read_text())
     accuracies = record["evaluations"]
     assert accuracies[FULL]["all_steps"] == [2, 5]
-    assert record["full_training_set"] == {"full_batch": 16, "full_steps": [2, 5]}
+    assert (record["config"]["full_batch"], record["config"]["full_steps"]) == (16, [2, 5])
     hlr = accuracies[FULL]["test_accuracy_mean"] - accuracies[HARD]["test_accuracy_mean"]
     ior = accuracies[OWN]["test_accuracy_mean"] - accuracies[RANDOM]["test_accuracy_mean"]
     assert record["hard_label_recovery"]["mean"] == pytest.approx(hlr, abs=1e-6)
@@ -279,7 +311,3 @@ def test_what_has_no_scores_is_refused(cache_root: Path, tmp_path: Path, tiny: l
     settings = [*tiny, f"cache_root={cache_root}", f"results_root={tmp_path}"]
     with pytest.raises(UserError, match="random real images are among"):
         bench.scores.main([*settings, "distilled=real_images"])
-    with pytest.raises(UserError, match="full_steps"):
-        bench.scores.main([*settings, "distilled=x.pt", "full_steps=[0]"])
-    with pytest.raises(UserError, match="full_batch=0"):
-        bench.scores.main([*settings, "distilled=x.pt", "full_batch=0"])
