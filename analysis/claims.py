@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from analysis.request import Request, sweeps_first
 from bench.config import Place, RunConfig
 from bench.errors import UserError
-from bench.files import make_folder
+from bench.files import make_folder, write_texts
 from bench.grids import choose_scale
 from bench.settings import command, only, parse, setting, typed, words
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.claiming import Claim
+    from analysis.verdicts.claiming import Claim
 
 USAGE = """
 python -m analysis.claims [key=value ...]     a verdict on each of the paper's claims, with its n
@@ -42,10 +42,9 @@ def main(argv: list[str]) -> int:
     options = typed(ClaimsOptions, only(given, ClaimsOptions))
     place = typed(Place, only(given, Place))
 
-    from analysis.claiming import load_claims, outcomes
     from analysis.load import stored_runs
-    from analysis.render import write_texts
-    from analysis.verdict_texts import RULES, caption, csv, frame, markdown, record
+    from analysis.verdicts.claiming import load_claims, outcomes
+    from analysis.verdicts.texts import RULES, caption, csv, frame, markdown, record
 
     claims = chosen(load_claims(), options.claims)
     scale, why = choose_scale(options.scale)

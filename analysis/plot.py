@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.figures import FIGURES, FigureSpec, WindowFigure
+from analysis.figures.specs import FIGURES, FigureSpec, WindowFigure
 from analysis.request import Request
 from bench.config import Place, RunConfig
 from bench.errors import UserError
@@ -90,20 +90,20 @@ def plot(
         UserError: nothing is finished that the figure could show, or `folder` cannot be written.
     """
     if isinstance(spec, WindowFigure):
-        from analysis.pictures import picture_of_windows
+        from analysis.figures.pictures import picture_of_windows
 
         picture = picture_of_windows(spec, request)
     else:
-        from analysis.finished import lacking_text, results_of
+        from analysis.figures.finished import lacking_text, results_of
 
         results = results_of(spec, request, stored)
-        from analysis.pictures import picture_of
+        from analysis.figures.pictures import picture_of
 
         picture = picture_of(spec, results, request)
         if results.missing:
             print(f"note: {lacking_text(spec, request, results)}", file=sys.stderr)
 
-    from analysis.page import save
+    from analysis.figures.page import save
 
     make_folder(folder, "folder of the figures")
     return save(picture, folder / request.stem(f"figure{spec.number}"))

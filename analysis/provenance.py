@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.captions import data_text
 from analysis.labels import flat_settings
 from analysis.load import FinishedRun, Results
 from bench.config import RunConfig
@@ -85,6 +84,27 @@ def _versions(start: dict[str, Any]) -> str:
 def _commit(start: dict[str, Any]) -> str:
     changed = " with uncommitted changes" if start.get("uncommitted_changes") else ""
     return f"{(start.get('commit') or 'unknown')[:10]}{changed}"
+
+
+# --- in captions
+
+
+def data_text(result: dict[str, Any]) -> str:
+    """Which copy of the data a result was made with."""
+    data = result.get("data") or {}
+    return f"{data.get('source', 'unknown')}, fingerprint {data.get('fingerprint', 'unknown')}"
+
+
+def selection_text(configs: Sequence[RunConfig]) -> str:
+    """What chose checkpoint and number of training steps."""
+    told = dict.fromkeys(
+        "selection=test (the published protocol, not a fair number)"
+        if config.selection == "test"
+        else f"selection=validation ({100 * config.validation_fraction:g}% of the training set),"
+        " not the paper's protocol, which selects by test accuracy"
+        for config in configs
+    )
+    return f"{' and '.join(told)}." if told else ""
 
 
 # --- settings

@@ -1,18 +1,13 @@
 """`python -m analysis.report`: one HTML page with all that the runs have to say."""
 
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from analysis.request import Request
 from bench.config import Place, RunConfig
 from bench.files import atomic_write, make_folder
 from bench.grids import choose_scale
 from bench.settings import command, only, parse, setting, typed
-
-if TYPE_CHECKING:
-    from analysis.reporting import Report
 
 USAGE = """
 python -m analysis.report [key=value ...]     verdicts, figures, tables, images on one page, to keep
@@ -38,7 +33,8 @@ def main(argv: list[str]) -> int:
     print(f"scale={scale} ({why})", flush=True)
 
     from analysis.load import stored_runs  # imports pandas: only once the command is checked
-    from analysis.reporting import report
+    from analysis.report_page.contents import report
+    from analysis.report_page.html import html
 
     request = Request(argv, only(given, RunConfig), scale, options.seeds)
     root = Path(place.results_root)
@@ -56,23 +52,6 @@ def main(argv: list[str]) -> int:
         temporary.write_text(html(made))
     print(path)
     return 0
-
-
-def html(made: "Report") -> str:
-    """The page: everything is in it, and it asks no other machine for anything."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from plotly.offline import get_plotlyjs
-
-    pages = Environment(
-        loader=PackageLoader("analysis"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = resources.files("analysis").joinpath("templates/report.css").read_text()
-    template = pages.get_template("report.html.j2")
-    return template.render(report=made, style=style, plotly=get_plotlyjs())
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ def main(argv: list[str]) -> int:
     print(f"scale={scale} ({why})")
 
     from analysis.load import stored_runs  # imports pandas: only once the command is checked
-    from analysis.render import markdown, write
-    from analysis.score_table import score_markdown, score_table, write_scores
-    from analysis.tables import TABLES, table
+    from analysis.tables.cells import TABLES, table
+    from analysis.tables.render import markdown, write
+    from analysis.tables.scores import score_markdown, score_table, write_scores
 
     request = Request(argv, only(given, RunConfig), scale, options.seeds)
     root = Path(place.results_root)

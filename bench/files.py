@@ -68,3 +68,14 @@ def make_folder(path: Path, what: str) -> Path:
     except OSError as error:
         raise UserError(f"the {what} {path} cannot be written: {error.strerror}") from error
     return path
+
+
+def write_texts(texts: dict[str, str], stem: Path) -> list[Path]:
+    """Write each text to `stem` with its ending."""
+    paths = []
+    for ending, text in texts.items():
+        path = stem.with_name(f"{stem.name}.{ending}")
+        with atomic_write(path) as temporary:
+            temporary.write_text(text)
+        paths.append(path)
+    return paths

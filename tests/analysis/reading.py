@@ -5,7 +5,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis.style import SMALL_POINTS
+from analysis.figures.style import SMALL_POINTS
 
 
 def assert_readable(figure: Figure) -> None:

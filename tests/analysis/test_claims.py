@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.claiming import Claim, load_claims, outcome_of
 from analysis.claims import main
 from analysis.entries import Entry, GridRuns
 from analysis.load import FinishedRun, Results
 from analysis.request import Request
+from analysis.verdicts.claiming import Claim, load_claims, outcome_of
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.grids import expand, grid_names, load_grid

@@ -6,16 +6,16 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from analysis.comparison import (
+from analysis.figures.comparison import (
     comparison_caption,
     comparison_table,
     draw_comparison,
     is_comparable,
     paper_number,
 )
-from analysis.figures import FIGURES, ComparisonFigure
+from analysis.figures.specs import FIGURES, ComparisonFigure
+from analysis.figures.style import PARAMETERIZATION_LOOKS, RC
 from analysis.load import Results, load_results, stored_runs
-from analysis.style import PARAMETERIZATION_LOOKS, RC
 from bench.grids import expand, load_grid
 from tests.analysis.reading import assert_readable
 

@@ -11,12 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from analysis.captions import curve_caption
-from analysis.curves import Curves, curves
-from analysis.draw import make_figure
-from analysis.figures import FIGURES, CurveFigure
-from analysis.load import Results, load_results, stored_runs
-from analysis.style import (
+from analysis.figures.captions import curve_caption
+from analysis.figures.curves import Curves, curves
+from analysis.figures.draw import make_figure
+from analysis.figures.specs import FIGURES, CurveFigure
+from analysis.figures.style import (
     METHOD_LOOKS,
     RC,
     SMALL_POINTS,
@@ -25,6 +24,7 @@ from analysis.style import (
     looks,
     value_looks,
 )
+from analysis.load import Results, load_results, stored_runs
 from bench.grids import load_grid, single_run
 from tests.analysis.reading import assert_readable
 

@@ -14,8 +14,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from analysis.figures import FIGURES, ImageFigure
-from analysis.gallery import (
+from analysis.figures.gallery import (
     COLUMNS_AT_ONE_A_CLASS,
     GAP,
     Gallery,
@@ -25,10 +24,11 @@ from analysis.gallery import (
     gallery_caption,
     tiles,
 )
+from analysis.figures.page import Picture
+from analysis.figures.specs import FIGURES, ImageFigure
+from analysis.figures.style import RC
 from analysis.load import Results, load_results, stored_runs
-from analysis.page import Picture
 from analysis.plot import main
-from analysis.style import RC
 from bench import pictures
 from bench.data.whitening import Whitening
 from bench.errors import UserError
@@ -176,7 +176,7 @@ def test_each_of_the_three_figures_is_drawn_from_its_runs(results: "Maker") -> N
 
     for folder in results.grid("boosting", seeds=1):
         leave_images(folder, 4)
-    with patch("analysis.page.save", keep):
+    with patch("analysis.figures.page.save", keep):
         for number in (9, 10, 11):
             assert main([f"figure={number}", "scale=quick", f"results_root={results.root}"]) == 0
     assert [len(table) for table in made] == [40, 40, 40]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.inference import (
+from analysis.verdicts.inference import (
     MAX_NEEDED,
     Decision,
     Region,

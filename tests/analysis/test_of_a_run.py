@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from analysis.figures import FIGURES, ImageFigure
-from analysis.gallery import gallery
+from analysis.figures.gallery import gallery
+from analysis.figures.specs import FIGURES, ImageFigure
+from analysis.figures.windows import windows_of
 from analysis.load import load_results, stored_runs
-from analysis.windows import windows_of
 from bench.grids import load_grid
 from bench.run import main as run
 

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from analysis.figures import FIGURES, CurveFigure
-from analysis.page import Picture
+from analysis.figures.page import Picture
+from analysis.figures.specs import FIGURES, CurveFigure
 from analysis.plot import main
 from bench.errors import UserError
 from bench.grids import expand, grid_names, load_grid
@@ -27,7 +27,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 
 
 def save_undrawn(picture: Picture, stem: Path) -> list[Path]:
-    """In place of `analysis.page.save`, which takes two seconds: numbers and caption alone."""
+    """In place of `page.save`, which takes two seconds: numbers and caption alone."""
     csv, png = stem.with_suffix(".csv"), stem.with_suffix(".png")
     picture.table.to_csv(csv, index=False)
     told = PngInfo()
@@ -39,7 +39,7 @@ def save_undrawn(picture: Picture, stem: Path) -> list[Path]:
 def plotted(results: "Maker", *arguments: str) -> pd.DataFrame:
     """The CSV behind a figure that was just drawn."""
     before = set(results.root.glob("figures/*.csv"))
-    with patch("analysis.page.save", save_undrawn):
+    with patch("analysis.figures.page.save", save_undrawn):
         assert main([*arguments, "scale=quick", f"results_root={results.root}"]) == 0
     (made,) = set(results.root.glob("figures/*.csv")) - before
     return pd.read_csv(made)
@@ -147,7 +147,7 @@ def test_all_draws_what_has_runs_and_names_the_command_for_the_rest(
 
 
 def test_all_without_any_run_draws_figure_1_and_is_refused(tmp_path: Path, capsys) -> None:
-    with patch("analysis.page.save", save_undrawn):
+    with patch("analysis.figures.page.save", save_undrawn):
         message = refusal("figure=all", "scale=quick", f"results_root={tmp_path}")
     assert message.startswith("figure 2: no finished run")
     printed, noted = (stream.splitlines() for stream in capsys.readouterr())

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from analysis.claiming import Claim, load_claims
-from analysis.figures import FIGURES
-from analysis.inference import decide
+from analysis.figures.specs import FIGURES
 from analysis.report import main
-from analysis.scorecard import bar
-from analysis.table import NAMES
+from analysis.report_page.scorecard import bar
+from analysis.table import NAMES, SCORES
+from analysis.verdicts.claiming import Claim, load_claims
+from analysis.verdicts.inference import decide
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
@@ -72,7 +72,7 @@ def test_it_holds_every_claim_figure_and_table_and_refers_to_nothing_outside(
     assert all(reference.startswith(("data:", "#")) for reference in page.references)
     wanted = [f"claim-{claim.id}" for claim in load_claims()]
     wanted += [f"figure{number}" for number in FIGURES]
-    wanted += [f"table-{name}" for name in NAMES]
+    wanted += [f"table-{name}" for name in (*NAMES, SCORES)]
     assert [name for name in wanted if name not in page.ids] == []
     assert len(page.ids) == len(set(page.ids))
     anchors = [reference[1:] for reference in page.references if reference.startswith("#")]

@@ -13,7 +13,7 @@ import pytest
 
 from analysis.paper import paper_table
 from analysis.table import NAMES, main
-from analysis.tables import TABLES
+from analysis.tables.cells import TABLES
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.grids import expand, load_grid

@@ -9,10 +9,9 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from analysis.figures import FIGURES, WindowFigure
-from analysis.plot import main
-from analysis.style import RC
-from analysis.windows import (
+from analysis.figures.specs import FIGURES, WindowFigure
+from analysis.figures.style import RC
+from analysis.figures.windows import (
     WARM_UP_COLOUR,
     WINDOW_COLOUR,
     configurations,
@@ -21,6 +20,7 @@ from analysis.windows import (
     window_table,
     windows_of,
 )
+from analysis.plot import main
 from bench.errors import UserError
 from bench.grids import load_grid
 from bench.randomness import python_random
@@ -108,7 +108,9 @@ def test_the_caption_tells_that_nothing_was_measured_and_what_was_told() -> None
 
 def test_figure_1_needs_no_runs(tmp_path: Path) -> None:
     made: list[pd.DataFrame] = []
-    with patch("analysis.page.save", lambda picture, stem: made.append(picture.table) or []):
+    with patch(
+        "analysis.figures.page.save", lambda picture, stem: made.append(picture.table) or []
+    ):
         assert main(["figure=1", "scale=quick", f"results_root={tmp_path}"]) == 0
     (table,) = made
     assert list(table["label"].unique())[:3] == ["BPTT", "T-BPTT", "R-BPTT"]

@@ -12,23 +12,24 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from analysis.claiming import load_claims, outcomes
-from analysis.curves import curves
-from analysis.figures import FIGURES, CurveFigure, FigureSpec, ImageFigure, WindowFigure
-from analysis.finished import lacking_text, results_of
-from analysis.gallery import accuracy_text, composed, gallery_of
-from analysis.interactive import charts
+from analysis.figures.curves import curves
+from analysis.figures.finished import lacking_text, results_of
+from analysis.figures.gallery import accuracy_text, composed, gallery_of
+from analysis.figures.page import Picture, drawn
+from analysis.figures.pictures import curve_looks, picture_of, picture_of_windows
+from analysis.figures.specs import FIGURES, CurveFigure, FigureSpec, ImageFigure, WindowFigure
 from analysis.load import Results, StoredRun, load_results
-from analysis.page import Picture, drawn
-from analysis.pictures import curve_looks, picture_of, picture_of_windows
 from analysis.provenance import Origin, common_settings, machines, origin_of, own_settings
-from analysis.render import measured, quoted
+from analysis.report_page.interactive import charts
+from analysis.report_page.scorecard import Line, counts, lines
 from analysis.request import Request, sweeps_first
-from analysis.scorecard import Line, counts, lines
-from analysis.table_captions import caption, missing_text
-from analysis.tables import TABLES, table
-from analysis.verdict_texts import RULES
-from analysis.verdict_texts import caption as claims_caption
+from analysis.tables.captions import caption, missing_text
+from analysis.tables.cells import TABLES, table
+from analysis.tables.render import measured, quoted
+from analysis.tables.scores import score_table
+from analysis.verdicts.claiming import load_claims, outcomes
+from analysis.verdicts.texts import RULES
+from analysis.verdicts.texts import caption as claims_caption
 from bench.errors import UserError
 from bench.grids import grid_names, load_grid
 
@@ -115,6 +116,8 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
     made = [table(spec, request, stored, root) for spec in TABLES.values()]
     commands = [line for outcome in found for line in outcome.commands]
     commands += [line for one in made for cell in one.cells for line in cell.commands]
+    scores = score_table(request, stored, root)
+    commands += scores.missing[1:]
     commands += [request.sweep(results.grid) for results in grids if results.missing]
     with_runs = [results for results in grids if results.runs]
     common = common_settings(with_runs)
@@ -135,6 +138,15 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
                 " ".join(missing_text(one)[:1]).partition("; make them with")[0],
             )
             for one in made
+        ]
+        + [
+            TablePart(
+                "scores",
+                "What distilled sets are worth beside random real images and the full training set",
+                scores.caption,
+                [_html(scores.shown)],
+                " ".join(scores.missing[:1]).partition("; make them with")[0],
+            )
         ],
         images=[part for results in with_runs for part in _images(results)],
         origins=[origin_of(results, load_grid(results.grid).about) for results in grids],

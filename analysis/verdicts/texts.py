@@ -7,11 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.captions import data_text
-from analysis.claiming import Claim, Outcome
-from analysis.inference import MAX_NEEDED, MIN_SEEDS, Comparison
+from analysis.provenance import data_text, selection_text
 from analysis.request import Request
-from analysis.table_captions import selection_text
+from analysis.verdicts.claiming import Claim, Outcome
+from analysis.verdicts.inference import MAX_NEEDED, MIN_SEEDS, Comparison
 
 RULES = """\
 A verdict rests on the seeds that all sides share: the same seed means the same networks and target

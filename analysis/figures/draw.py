@@ -18,10 +18,10 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from analysis.curves import Curves, Panel
-from analysis.figures import CurveFigure
-from analysis.page import add_legend, new_page, width_inches, wrapped
-from analysis.style import AXES_HEIGHT_INCHES, WIDE_INCHES, WIDTH_INCHES, Look
+from analysis.figures.curves import Curves, Panel
+from analysis.figures.page import add_legend, new_page, width_inches, wrapped
+from analysis.figures.specs import CurveFigure
+from analysis.figures.style import AXES_HEIGHT_INCHES, WIDE_INCHES, WIDTH_INCHES, Look
 
 if TYPE_CHECKING:
     import pandas as pd

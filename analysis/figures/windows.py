@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.figures import WindowFigure
+from analysis.figures.specs import WindowFigure
 from analysis.labels import distinct_labels
 from bench.config import RunConfig
 from bench.errors import UserError
@@ -123,8 +123,8 @@ def draw_windows(table: pd.DataFrame, caption: str) -> "Figure":
     from matplotlib.patches import Patch
     from matplotlib.ticker import MaxNLocator
 
-    from analysis.page import add_legend, new_page
-    from analysis.style import WIDE_INCHES, WIDTH_INCHES
+    from analysis.figures.page import add_legend, new_page
+    from analysis.figures.style import WIDE_INCHES, WIDTH_INCHES
 
     labels = list(dict.fromkeys(table["label"]))
     columns = min(COLUMNS, len(labels))

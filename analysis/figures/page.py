@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-from analysis.style import RC, SMALL_POINTS, WIDTH_INCHES
+from analysis.figures.style import RC, SMALL_POINTS, WIDTH_INCHES
 from bench.files import atomic_write
 
 if TYPE_CHECKING:

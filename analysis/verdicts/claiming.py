@@ -9,10 +9,10 @@ from typing import Any, Literal
 from omegaconf import OmegaConf
 
 from analysis.entries import GridRuns, grid_exists, grid_runs, seeds_text
-from analysis.inference import Decision, Region, decide
 from analysis.load import FinishedRun, StoredRun
-from analysis.quantities import QUANTITIES, Values
 from analysis.request import Request
+from analysis.verdicts.inference import Decision, Region, decide
+from analysis.verdicts.quantities import QUANTITIES, Values
 from bench.errors import UserError
 
 FILE = Path(__file__).parent / "claims.yaml"

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from analysis.captions import headline, origin, selection_text
-from analysis.figures import ImageFigure
+from analysis.figures.captions import headline, origin, selection_text
+from analysis.figures.specs import ImageFigure
 from analysis.load import FinishedRun, Results
 from bench.errors import UserError
 
@@ -191,8 +191,8 @@ def accuracy_text(evaluation: dict[str, Any]) -> str:
 
 def draw_gallery(shown: Gallery, caption: str) -> "Figure":
     """The figure as matplotlib's object; to be called under `RC`."""
-    from analysis.page import new_page
-    from analysis.style import WIDTH_INCHES
+    from analysis.figures.page import new_page
+    from analysis.figures.style import WIDTH_INCHES
 
     names = shown.classes[:MOST_CLASSES]
     sheet, rows, blocks = composed(shown.tiles[: len(names)], shown.block)

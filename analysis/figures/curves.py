@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from analysis.figures import CurveFigure, PanelSpec
+from analysis.figures.specs import CurveFigure, PanelSpec
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from analysis.figures import FigureSpec, ImageFigure
+from analysis.figures.specs import FigureSpec, ImageFigure
 from analysis.load import Results, StoredRun, load_results, settings_of_others
 from analysis.request import Request
 from bench.errors import UserError

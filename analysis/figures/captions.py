@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from analysis.curves import Curves
-from analysis.figures import CurveFigure, FigureSpec
+from analysis.figures.curves import Curves
+from analysis.figures.specs import CurveFigure, FigureSpec
 from analysis.labels import told_settings
 from analysis.load import FinishedRun, Results
+from analysis.provenance import data_text
 
 PAPER_DATASET = "cifar10"  # of all its figures
 DATASET_NAMES = {"digits": "8x8 digits", "cifar10": "CIFAR-10"}
@@ -98,12 +99,6 @@ def origin(results: Results, overrides: Iterable[str]) -> str:
         f"grid={results.grid}, scale={results.scale}{f', {given}' if given else ''};"
         f" data: {' and '.join(data)}{_stand_in(results.runs)}."
     )
-
-
-def data_text(result: dict[str, Any]) -> str:
-    """Which copy of the data a result was made with."""
-    data = result.get("data") or {}
-    return f"{data.get('source', 'unknown')}, fingerprint {data.get('fingerprint', 'unknown')}"
 
 
 def _stand_in(runs: Iterable[FinishedRun]) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.table_captions import caption, missing_text
-from analysis.tables import Cell, Column, Table, median_seconds
-from bench.files import atomic_write
+from analysis.tables.captions import caption, missing_text
+from analysis.tables.cells import Cell, Column, Table, median_seconds
+from bench.files import write_texts
 
 COLUMN_NAMES = {
     "cifar10": "CIFAR-10",
@@ -205,14 +205,3 @@ def write(table: Table, scale: str, settings: Sequence[str], stem: Path) -> list
         "csv": tidy(table).to_csv(index=False),
     }
     return write_texts(texts, stem)
-
-
-def write_texts(texts: dict[str, str], stem: Path) -> list[Path]:
-    """Write each text to `stem` with its ending."""
-    paths = []
-    for ending, text in texts.items():
-        path = stem.with_name(f"{stem.name}.{ending}")
-        with atomic_write(path) as temporary:
-            temporary.write_text(text)
-        paths.append(path)
-    return paths

@@ -5,22 +5,28 @@ Imports matplotlib, so it is imported only once there is something to draw.
 
 from functools import partial
 
-from analysis.captions import curve_caption
-from analysis.comparison import (
+from analysis.figures.captions import curve_caption
+from analysis.figures.comparison import (
     comparison_caption,
     comparison_table,
     draw_comparison,
     is_comparable,
 )
-from analysis.curves import curves
-from analysis.draw import make_figure
-from analysis.figures import ComparisonFigure, CurveFigure, FigureSpec, ImageFigure, WindowFigure
-from analysis.gallery import draw_gallery, gallery, gallery_caption, gallery_table
+from analysis.figures.curves import curves
+from analysis.figures.draw import make_figure
+from analysis.figures.gallery import draw_gallery, gallery, gallery_caption, gallery_table
+from analysis.figures.page import Picture
+from analysis.figures.specs import (
+    ComparisonFigure,
+    CurveFigure,
+    FigureSpec,
+    ImageFigure,
+    WindowFigure,
+)
+from analysis.figures.style import PARAMETERIZATION_LOOKS, Look, looks, value_looks
+from analysis.figures.windows import configurations, draw_windows, window_caption, window_table
 from analysis.load import Results
-from analysis.page import Picture
 from analysis.request import Request
-from analysis.style import PARAMETERIZATION_LOOKS, Look, looks, value_looks
-from analysis.windows import configurations, draw_windows, window_caption, window_table
 from bench.errors import UserError
 from bench.grids import load_grid
 from bench.settings import words

@@ -1,4 +1,4 @@
-"""Curves that a reader can zoom into and ask for their numbers: the same as `analysis.draw` draws.
+"""Curves that a reader can zoom into and ask for their numbers: what `figures/draw.py` draws.
 
 Imports plotly, so it is imported only once there is a page to make.
 """
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from analysis.curves import Curves, Panel
-from analysis.figures import CurveFigure
-from analysis.style import Look
+from analysis.figures.curves import Curves, Panel
+from analysis.figures.specs import CurveFigure
+from analysis.figures.style import Look
 
 if TYPE_CHECKING:
     import pandas as pd

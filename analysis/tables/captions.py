@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from analysis.captions import data_text
 from analysis.paper import content
+from analysis.provenance import data_text, selection_text
 from analysis.request import sweeps_first
-from analysis.tables import Table
-from bench.config import RunConfig
+from analysis.tables.cells import Table
 
 
 def caption(table: Table, scale: str, settings: Sequence[str]) -> str:
@@ -62,18 +61,6 @@ def _machines(table: Table) -> str:
             machine = hardware.get("gpu") or hardware.get("cpu") or "an unknown machine"
             told[f"{run.config.outer_steps} outer steps on {machine}"] = None
     return f"Ours: {' and '.join(told)}." if told else ""
-
-
-def selection_text(configs: Sequence[RunConfig]) -> str:
-    """What chose checkpoint and number of training steps."""
-    told = dict.fromkeys(
-        "selection=test (the published protocol, not a fair number)"
-        if config.selection == "test"
-        else f"selection=validation ({100 * config.validation_fraction:g}% of the training set),"
-        " not the paper's protocol, which selects by test accuracy"
-        for config in configs
-    )
-    return f"{' and '.join(told)}." if told else ""
 
 
 def missing_text(table: Table) -> list[str]:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.captions import headline, origin, selection_text
-from analysis.figures import ComparisonFigure
+from analysis.figures.captions import headline, origin, selection_text
+from analysis.figures.specs import ComparisonFigure
 from analysis.load import FinishedRun, Results
 from analysis.paper import Number, paper_table
 from bench.config import RunConfig
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from analysis.style import Look
+    from analysis.figures.style import Look
 
 ROW_INCHES = 0.27
 # Of the paper: (table in paper.yaml, its row) for each parameterisation; its data set is CIFAR-10.
@@ -137,7 +137,7 @@ def draw_comparison(
         looks: by parameterisation.
         with_paper: whether the paper's numbers are drawn.
     """
-    from analysis.page import new_page
+    from analysis.figures.page import new_page
 
     figure = new_page(caption, ROW_INCHES * len(table) + 0.5)
     axes = figure.add_subplot()

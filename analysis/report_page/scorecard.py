@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.claiming import Claim, Outcome
-from analysis.inference import Comparison
-from analysis.verdict_texts import (
+from analysis.verdicts.claiming import Claim, Outcome
+from analysis.verdicts.inference import Comparison
+from analysis.verdicts.texts import (
     claimed_text,
     comparisons_text,
     effect_text,

@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.captions import data_text
 from analysis.entries import Entry, GridRuns, grid_runs
 from analysis.load import FinishedRun, StoredRun
-from analysis.render import MISSING, column_name, latex_table, write_texts
+from analysis.provenance import data_text, selection_text
 from analysis.request import Request
-from analysis.table_captions import selection_text
+from analysis.tables.render import MISSING, column_name, latex_table
+from bench.files import write_texts
 
 GRID = "standard_benchmarks"
 
