@@ -15,12 +15,13 @@ from torch import Tensor
 
 from bench.batches import classes_by_place
 from bench.boosting import prefix
-from bench.config import RunConfig, on_network
+from bench.config import RunConfig
 from bench.data import TargetSet
 from bench.data.distilled_set import DistilledSet
 from bench.evaluation import Evaluation, evaluate
 from bench.parameterization import budget
 from bench.pictures import save_picture
+from bench.resolving import on_network
 from bench.scoring import OWN, PURPOSE, score
 from bench.store import RunFolder
 

@@ -23,10 +23,11 @@ import psutil
 import torch
 import torch._dynamo  # an optimiser needs it; imported there, every measured process would do so
 
-from bench.config import Place, RunConfig, resolve
+from bench.config import Place, RunConfig
 from bench.costs import Estimate, Failure
 from bench.errors import UserError
 from bench.estimation import whole_estimate
+from bench.resolving import resolve
 from bench.settings import command, parse, typed
 
 USAGE = """

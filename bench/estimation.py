@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.batches import make_inner_optimizer
-from bench.config import Place, RunConfig, images_per_class, on_network
+from bench.config import Place, RunConfig, images_per_class
 from bench.costs import Estimate, Linear, Steps, fit
 from bench.data import TargetSet
 from bench.distill import Distillation
@@ -32,6 +32,7 @@ from bench.memory import PeakMemory, is_measurable
 from bench.metagrad import MeanLoss, make_derivatives
 from bench.networks import initial_parameters
 from bench.randomness import python_random, torch_generator
+from bench.resolving import on_network
 from methods import StatelessMethod, Window, make_method
 
 FEW = 4  # inner steps more, to see what one costs

@@ -31,9 +31,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.config import SCHEMA_VERSION, RunConfig, resolve, run_name
+from bench.config import SCHEMA_VERSION, RunConfig, run_name
 from bench.errors import UserError
 from bench.files import atomic_write, make_folder, read_json, write_json
+from bench.resolving import resolve
 
 JSON_LINES = ("metrics.jsonl", "measurements.jsonl")
 

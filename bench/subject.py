@@ -6,18 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.config import (
-    NOT_OF_AN_EVALUATION,
-    Place,
-    RunConfig,
-    experiment_identity,
-    refuse_size_of_one_size,
-    resolve,
-)
+from bench.config import Place, RunConfig, experiment_identity
 from bench.errors import UserError
 from bench.files import make_folder, write_json
 from bench.grids import choose_scale, merge, single_run
 from bench.reading import REAL_IMAGES, SubjectOptions, prepared
+from bench.resolving import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
 from bench.settings import only, typed
 
 if TYPE_CHECKING:

@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.config import RunConfig, refuse_size_of_one_size, resolve
+from bench.config import RunConfig
 from bench.errors import UserError
 from bench.machine import slurm_is_set_up, visible_gpus
+from bench.resolving import refuse_size_of_one_size, resolve
 from bench.settings import read_yaml, typed, unknown_key, yaml_names, yaml_path
 
 GRIDS = Path(__file__).parent

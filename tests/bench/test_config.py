@@ -7,16 +7,10 @@ import pytest
 
 from bench import config as config_module
 from bench import data, metagrad, networks
-from bench.config import (
-    RunConfig,
-    experiment_identity,
-    identity,
-    on_network,
-    resolve,
-    run_name,
-)
+from bench.config import RunConfig, experiment_identity, identity, run_name
 from bench.errors import UserError
 from bench.grids import single_run
+from bench.resolving import on_network, resolve
 from bench.settings import help_text, parse, typed
 
 

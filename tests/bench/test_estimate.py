@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from bench import estimation, plan
-from bench.config import Place, resolve
+from bench.config import Place
 from bench.costs import Estimate, Failure, Linear, Steps, fit
 from bench.errors import UserError
 from bench.estimate import ask
@@ -24,6 +24,7 @@ from bench.estimation import whole_estimate, windows
 from bench.execute import execute
 from bench.grids import single_run
 from bench.machine import _left_in_groups, free_memory
+from bench.resolving import resolve
 from bench.run import Console
 from bench.settings import parse
 from bench.store import RunFolder

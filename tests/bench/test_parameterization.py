@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.budget import SHAPES, Budget, nominal_budget
-from bench.config import Place, RunConfig, images_per_class, resolve
+from bench.config import Place, RunConfig, images_per_class
 from bench.data import DATASETS, TargetSet, load_target_set
 from bench.data.distilled_set import load_distilled_set
 from bench.distill import Distillation
@@ -22,6 +22,7 @@ from bench.grids import single_run
 from bench.ingredients import load_data
 from bench.parameterization import Linear
 from bench.replicas import Alone
+from bench.resolving import resolve
 from bench.run import Console
 from bench.settings import parse
 from bench.store import RunFolder

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.config import resolve
 from bench.errors import UserError
 from bench.files import atomic_write, make_folder, read_json, write_json
+from bench.resolving import resolve
 from bench.store import RunFolder, RunIsTaken, Store
 
 
