@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
 
     request = Request(argv, only(given, RunConfig), scale, options.seeds)
     root = Path(place.results_root)
+    folder = make_folder(Path(options.output) if options.output else root, "folder of the page")
     made = report(request, stored_runs(root), root)
     told = ", ".join(f"{count} {verdict}" for verdict, count in made.counts.items())
     print(f"{len(made.claims)} claims: {told}")
@@ -46,7 +47,6 @@ def main(argv: list[str]) -> int:
     if made.commands:
         print("what is missing is made with:")
         print("\n".join(f"    {line}" for line in made.commands))
-    folder = make_folder(Path(options.output) if options.output else root, "folder of the page")
     path = folder / f"{request.stem('report')}.html"
     with atomic_write(path) as temporary:
         temporary.write_text(html(made))
