@@ -32,6 +32,7 @@ python -m bench.sweep grid=NAME [key=value ...]     run a grid: {", ".join(grid_
 """
 
 POLL_SECONDS = 0.25
+CURVES = 5  # the figure that shows any grid: accuracy during distillation
 CLUSTER_POLL_SECONDS = 2.0
 
 
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> int:
     ]
     if not options.dry_run:
         make_folder(Path(place.results_root), "results folder")
-    commands = (figure_command(grid, argv), status_command(argv))
+    commands = (next_command(grid, argv), status_command(argv))
     sweep = Sweep(grid, planned, to_do, options, place, scheduler, *commands)
     return sweep.on_slurm(profile) if launcher == "slurm" else sweep.here(launcher)
 
@@ -250,11 +251,18 @@ def agreed(grid: Grid, jobs: Sequence[str], sure: bool) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-def figure_command(grid: Grid, argv: Sequence[str]) -> str:
-    """The command that draws what a sweep with the arguments `argv` has made."""
-    figure = grid.figures[0] if grid.figures else "..."
+def next_command(grid: Grid, argv: Sequence[str]) -> str:
+    """The command that shows what a sweep with the arguments `argv` has made: its figure, or the
+    report where it feeds tables and claims alone. A grid of somebody's own is drawn as curves."""
+    named = [text for text in argv if text.startswith("grid=")]
+    of_ours = all(text.removeprefix("grid=") in grid_names() for text in named)
     kept = [text for text in what_is_run(argv, "scale") if not text.startswith("seed=")]
-    return " ".join(["python -m analysis.plot", f"figure={figure}", *kept])
+    if of_ours and not grid.figures:
+        return " ".join(["python -m analysis.report", *kept])
+    figure = grid.figures[0] if grid.figures else CURVES
+    return " ".join(
+        ["python -m analysis.plot", f"figure={figure}", *([] if of_ours else named), *kept]
+    )
 
 
 def status_command(argv: Sequence[str]) -> str:

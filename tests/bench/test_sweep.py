@@ -13,9 +13,30 @@ from typing import Any
 
 import pytest
 
+from bench.grids import load_grid
+from bench.sweep import next_command
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
 Outcomes = Callable[[Path], dict[str, Any]]
+
+
+@pytest.mark.parametrize(
+    ("grid", "command"),
+    [
+        ("boosting", "python -m analysis.plot figure=9 scale=quick ipc=2"),
+        ("efficiency", "python -m analysis.report scale=quick ipc=2"),
+        ("{mine}", "python -m analysis.plot figure=5 grid={mine} scale=quick ipc=2"),
+    ],
+)
+def test_a_sweep_names_the_command_that_shows_what_it_made(
+    grid: str, command: str, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("about: a grid of my own\nruns:\n  - {method: bptt}\n")
+    grid, command = (text.format(mine=mine) for text in (grid, command))
+    told = next_command(load_grid(grid), [f"grid={grid}", "scale=quick", "seed=3", "ipc=2"])
+    assert told == command
 
 
 def test_a_sweep_runs_its_grid_and_does_nothing_twice(
