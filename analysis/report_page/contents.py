@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.entries import grid_runs
 from analysis.figures.specs import FIGURES
 from analysis.load import Results, StoredRun, load_results
 from analysis.provenance import Origin, common_settings, machines, origin_of, own_settings
@@ -27,6 +28,8 @@ from analysis.verdicts.claiming import load_claims, outcomes
 from analysis.verdicts.texts import RULES
 from analysis.verdicts.texts import caption as claims_caption
 from bench.grids import grid_names, load_grid
+
+SHOWN_GRIDS = ("methods_comparison", "parameterization", "standard_benchmarks")
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,11 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
         rules=RULES.strip(),
         figures=[figure_part(spec, request, stored) for spec in FIGURES.values()],
         tables=[*(table_part(one, request) for one in made), score_part(scores)],
-        images=[part for results in with_runs for part in image_parts(results)],
+        images=[
+            part
+            for name in SHOWN_GRIDS
+            for part in image_parts(grid_runs(name, request, stored, root))
+        ],
         origins=[origin_of(results, load_grid(results.grid).about) for results in grids],
         machines=machines({run.folder.name: run for g in grids for run in g.runs}.values()),
         common=common,

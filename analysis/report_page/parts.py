@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from PIL import Image
 
+from analysis.entries import Entry, GridRuns
 from analysis.figures.curves import curves
 from analysis.figures.finished import lacking_text, results_of
 from analysis.figures.gallery import accuracy_text, composed, gallery_of
@@ -22,11 +23,10 @@ from analysis.report_page.interactive import charts
 from analysis.request import Request
 from analysis.tables.captions import caption, missing_text
 from analysis.tables.cells import Table
-from analysis.tables.render import measured, quoted
+from analysis.tables.render import column_name, measured, quoted
 from analysis.tables.scores import ScoreTable
 from bench.errors import UserError
 
-SHOWN_GRIDS = ("methods_comparison", "parameterization", "standard_benchmarks")
 # The page stands alone: no button sends its numbers anywhere.
 CHART_CONFIG = {
     "responsive": True,
@@ -146,14 +146,13 @@ def _without_commands(missing: Sequence[str]) -> str:
     return missing[0].partition("; make them with")[0] if missing else ""
 
 
-def image_parts(results: Results) -> Iterator[ImagePart]:
-    """The set of the lowest finished seed of each experiment."""
-    if results.grid not in SHOWN_GRIDS:
-        return
-    for label in results.experiments:
-        run = next((run for run in results.runs if run.label == label), None)
-        if run is None:
+def image_parts(grid: GridRuns) -> Iterator[ImagePart]:
+    """The set of the lowest finished seed of each entry."""
+    for entry in grid.entries:
+        runs = grid.runs(entry)
+        if not runs:
             continue
+        run = runs[min(runs)]
         try:
             shown = gallery_of(run)
         except UserError:
@@ -166,14 +165,29 @@ def image_parts(results: Results) -> Iterator[ImagePart]:
         part = [f"first {MOST_CLASSES} of {classes} classes"] if classes > MOST_CLASSES else []
         part += [f"first {MOST_IMAGES} of {count} images a class"] if count > MOST_IMAGES else []
         evaluation = run.result["evaluation"]
-        text = f"{accuracy_text(evaluation)} (n = {evaluation['n']}), seed {run.config.seed}"
+        reached = f"{accuracy_text(evaluation)} (n = {evaluation['n']}), seed {run.config.seed}"
         with io.BytesIO() as file:
             Image.fromarray(sheet).save(file, "png")
             uri = _uri("image/png", file.getvalue())
-        yield ImagePart(results.grid, label, ", ".join([text, *part]), uri)
+        text = ", ".join([*_stand_in(entry), reached, *part])
+        yield ImagePart(grid.grid.name, _name(grid, entry), text, uri)
+
+
+def _name(grid: GridRuns, entry: Entry) -> str:
+    """What an entry is in the paper: its method, or its place in a table."""
+    if len({other.paper.method for other in grid.entries}) > 1:
+        return entry.label
+    linear = ", linear" if entry.paper.parameterization == "linear" else ""
+    return f"{column_name(entry.paper.dataset)}, IPC {entry.paper.ipc}{linear}"
+
+
+def _stand_in(entry: Entry) -> list[str]:
+    own, paper = ((c.dataset, c.ipc) for c in (entry.config, entry.paper))
+    return [] if own == paper else [f"run on {own[0]}, IPC {own[1]}"]
 
 
 def _html(frame: pd.DataFrame) -> str:
+    frame = frame.map(lambda text: str(text).replace(" ± ", "\xa0±\xa0"))  # numbers stay whole
     return frame.to_html(index=False, border=0, classes="numbers", justify="left", na_rep="")
 
 
