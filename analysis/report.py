@@ -40,8 +40,7 @@ def main(argv: list[str]) -> int:
     root = Path(place.results_root)
     folder = make_folder(Path(options.output) if options.output else root, "folder of the page")
     made = report(request, stored_runs(root), root)
-    told = ", ".join(f"{count} {verdict}" for verdict, count in made.counts.items())
-    print(f"{len(made.claims)} claims: {told}")
+    print(f"{len(made.claims)} claims: {', '.join(made.counts.values())}")
     drawn = sum(bool(part.still) for part in made.figures)
     print(f"{drawn} of {len(made.figures)} figures, {len(made.tables)} tables")
     if made.commands:

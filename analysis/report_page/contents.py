@@ -38,7 +38,7 @@ class Report:
 
     scale: str
     settings: list[str]
-    counts: dict[str, int]
+    counts: dict[str, str]
     claims: list[Line]
     claims_caption: str
     rules: str

@@ -61,10 +61,15 @@ def lines(found: Sequence[Outcome]) -> list[Line]:
     return [_line(outcome) for outcome in found]
 
 
-def counts(found: Sequence[Outcome]) -> dict[str, int]:
-    """How many claims have each verdict; those that none has are left out."""
+def counts(found: Sequence[Outcome]) -> dict[str, str]:
+    """In words, how many claims have each verdict; those that none has are left out."""
     own = Counter(outcome.decision.verdict for outcome in found)
-    return {verdict: own[verdict] for verdict in VERDICTS if own[verdict]}
+    many = {"holds": "hold", "does not hold": "do not hold"}
+    return {
+        verdict: f"{own[verdict]} {verdict if own[verdict] == 1 else many.get(verdict, verdict)}"
+        for verdict in VERDICTS
+        if own[verdict]
+    }
 
 
 def _line(outcome: Outcome) -> Line:
