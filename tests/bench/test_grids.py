@@ -158,3 +158,12 @@ def test_a_broken_grid_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(UserError, match=r"mine\.yaml"):
         load_grid(str(tmp_path / "mine.yaml"))
+
+
+def test_at_the_paper_s_scale_no_training_is_run_twice_for_the_sake_of_its_end() -> None:
+    ends = {"transfer_to": [], "scores": False, "full_batch": 256, "full_steps": []}
+    runs: dict[str, set[str]] = {}
+    for name in grid_names():
+        for config in expand(load_grid(name), "paper", {}, seeds=1):
+            runs.setdefault(identity(replace(config, **ends)), set()).add(identity(config))
+    assert [sorted(same) for same in runs.values() if len(same) > 1] == []
