@@ -137,7 +137,8 @@ def _variants(spec: TableSpec, row: Row) -> Iterator[tuple[str, dict[str, Any]]]
     """What we run for a row of the paper: its name and the settings that find it in the grid."""
     match spec.name:
         case "parameterization":
-            yield row.method, {"parameterization": "linear"}
+            linear = row.method.startswith("Linear")
+            yield row.method, {"parameterization": "linear" if linear else "pixels"}
         case "inner_optimizer":
             yield row.method, {"inner_optimizer": "sgd" if "SGD" in row.method else "adam"}
         case "efficiency":
