@@ -99,7 +99,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
     assert undisturbed.returncode == 0, undisturbed.stderr
     delays = random.Random(0)
     kills = 0
-    for _ in range(12):
+    for _ in range(7):
         process = start("bench.run", *settings, "threads=1", "checkpoint_seconds=0")
         # Not before the outer loop: then nothing would be learned but that it starts anew.
         deadline = time.monotonic() + 60
