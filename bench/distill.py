@@ -23,6 +23,7 @@ from bench.data import TargetSet
 from bench.ingredients import make_network
 from bench.metagrad import OUTER_LOSSES, MetaGradient, Problem, make_engine, normalized_variance
 from bench.networks import initial_parameters
+from bench.outer import OuterAdam
 from bench.parameterization import make_parameterization
 from bench.randomness import derive_seed, python_random, torch_generator
 from bench.replicas import ALONE, Team
@@ -104,8 +105,7 @@ class Distillation:
             config.conditioner, config.clip_ratio, config.clip_decay
         )
         self.parameters = make_parameterization(config, target_set)
-        groups = [{"params": group} for group in self.parameters.groups()]
-        self.outer_optimizer = torch.optim.Adam(groups, lr=config.outer_lr)
+        self.outer_optimizer = OuterAdam(self.parameters.groups(), config.outer_lr)
         self.step = 0
         self.steps_not_finite = 0
 
@@ -232,21 +232,15 @@ class Distillation:
         )
 
     def _update(self, learned: list[tuple[Tensor, Tensor]], factor: float) -> None:
-        # What has no gradient is left alone, with its moments; a rate scales what is applied.
-        self.outer_optimizer.zero_grad(set_to_none=True)
-        for parameter, gradient in learned:
-            parameter.grad = gradient * factor
-        rates = self.parameters.rates(self.step)
-        for group, rate in zip(self.outer_optimizer.param_groups, rates, strict=True):
-            group["lr"] = self.config.outer_lr * rate
-        self.outer_optimizer.step()
+        conditioned = [(parameter, gradient * factor) for parameter, gradient in learned]
+        self.outer_optimizer.step(conditioned, self.parameters.rates(self.step))
         self.parameters.clamp_labels()  # probabilities; they are never renormalised (C.1)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, for a checkpoint."""
         return {
             "parameters": self.parameters.state(),
-            "outer_optimizer": self.outer_optimizer.state_dict(),
+            "outer_optimizer": self.outer_optimizer.state(),
             "method": self.method.state(),
             "conditioner": self.conditioner.state(),
             "step": self.step,
@@ -256,7 +250,7 @@ class Distillation:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state()` returned."""
         self.parameters.load_state(state["parameters"])
-        self.outer_optimizer.load_state_dict(state["outer_optimizer"])
+        self.outer_optimizer.load_state(state["outer_optimizer"])
         self.method.load_state(state["method"])
         self.conditioner.load_state(state["conditioner"])
         self.step = state["step"]

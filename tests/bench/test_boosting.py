@@ -87,8 +87,8 @@ def test_under_strong_boosting_no_bit_of_an_earlier_block_changes_once_another_h
             changed = (new != old).flatten(1).any(dim=1).view(10, 3, 2)
             assert changed[:, block].all()
             assert changed.sum() == changed[:, block].sum()
-    moments = distillation.outer_optimizer.state_dict()["state"]
-    assert [state["step"].item() for state in moments.values()] == [3.0] * 6
+    moments = [own for group in distillation.outer_optimizer.moments for own in group]
+    assert [own.steps.item() for own in moments] == [3.0] * 6
 
 
 def test_under_weak_boosting_an_earlier_block_takes_exactly_beta_times_its_update(
