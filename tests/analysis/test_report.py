@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,7 +186,8 @@ def test_in_a_browser_nothing_overflows_nothing_fails_and_every_chart_is_drawn(
       parent.document.body.dataset.seen = JSON.stringify([own.clientWidth, own.scrollWidth,
         document.querySelectorAll(".plotly-graph-div .scatterlayer").length,
         document.querySelectorAll("img").length,
-        [...document.querySelectorAll("img")].filter(image => image.naturalWidth).length]);
+        [...document.querySelectorAll("img")].filter(image => image.naturalWidth).length,
+        [...document.querySelectorAll(".modebar-btn")].map(button => button.dataset.title)]);
     }, 0))</script></body>"""
     page = of_two_grids.replace("</body>", asking).replace("&", "&amp;").replace('"', "&quot;")
     frame = tmp_path / "frame.html"
@@ -203,7 +205,9 @@ def test_in_a_browser_nothing_overflows_nothing_fails_and_every_chart_is_drawn(
     assert "CONSOLE" not in ran.stderr
     seen = re.search(r'data-seen="(\[.*?\])"', ran.stdout)
     assert seen, ran.stderr
-    width, needed, charts, images, loaded = json.loads(seen[1])
+    width, needed, charts, images, loaded, buttons = json.loads(unescape(seen[1]))
     assert needed <= width <= PHONE
     assert charts == 5
+    assert "Zoom" in buttons
+    assert not [title for title in buttons if title.startswith("Share")]  # it would send numbers
     assert images == loaded == 5
