@@ -59,16 +59,18 @@ class Parameterization(Protocol):
     def load_state(self, state: dict[str, Any]) -> None: ...
 
 
-class Pixels:
-    """Every pixel is learned, and the labels where the configuration says so."""
+class Whole:
+    """A distilled set that is learned as a whole: all of its images are there from the first step,
+    and everything is updated at one rate.
 
-    def __init__(self, config: RunConfig, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
-        self.learned = [images, labels] if config.learn_labels else [images]
+    Args:
+        parts: what it consists of, by name; "labels" are learned where `learn_labels` says so.
+    """
+
+    def __init__(self, parts: dict[str, Tensor], learn_labels: bool) -> None:
+        self.parts, self.labels = parts, parts["labels"]
+        self.learned = [part for name, part in parts.items() if learn_labels or name != "labels"]
         self.storage_floats = sum(part.numel() for part in self.learned)
-
-    def at(self, step: int) -> tuple[Tensor, Tensor]:
-        return self.images, self.labels
 
     def is_whole(self, step: int) -> bool:
         return True
@@ -79,22 +81,33 @@ class Pixels:
     def rates(self, step: int) -> list[float]:
         return [1.0]
 
-    def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
-        found = [(self.images, gradient.images)]
-        return found if gradient.labels is None else [*found, (self.labels, gradient.labels)]
-
     def clamp_labels(self) -> None:
         self.labels.clamp_(min=0)
 
     def state(self) -> dict[str, Any]:
-        return {"images": self.images, "labels": self.labels}
+        return dict(self.parts)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.images.copy_(state["images"])
-        self.labels.copy_(state["labels"])
+        for name, part in self.parts.items():
+            part.copy_(state[name])
 
 
-class Linear:
+class Pixels(Whole):
+    """Every pixel is learned, and the labels where the configuration says so."""
+
+    def __init__(self, config: RunConfig, images: Tensor, labels: Tensor) -> None:
+        super().__init__({"images": images, "labels": labels}, config.learn_labels)
+        self.images = images
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        return self.images, self.labels
+
+    def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
+        found = [(self.images, gradient.images)]
+        return found if gradient.labels is None else [*found, (self.labels, gradient.labels)]
+
+
+class Linear(Whole):
     """The linear parameterisation of the paper's [9]: image = enlarged Σ_k coefficient_k * base_k.
 
     The bases are shared by all classes; the coefficients are each image's own. Both are learned, so
@@ -116,26 +129,15 @@ class Linear:
     def __init__(
         self, config: RunConfig, bases: Tensor, coefficients: Tensor, labels: Tensor
     ) -> None:
-        self.bases, self.coefficients, self.labels = bases, coefficients, labels
+        parts = {"bases": bases, "coefficients": coefficients, "labels": labels}
+        super().__init__(parts, config.learn_labels)
+        self.bases, self.coefficients = bases, coefficients
         self.factor = config.basis_downsample
-        self.learned = (
-            [bases, coefficients, labels] if config.learn_labels else [bases, coefficients]
-        )
-        self.storage_floats = sum(part.numel() for part in self.learned)
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         # Combined first, enlarged then: the other way round costs the product d² as much.
         small = self.coefficients @ self.bases.flatten(1)  # [classes*decoded_ipc, C*(H/d)*(W/d)]
         return enlarge(small.unflatten(1, self.bases.shape[1:]), self.factor), self.labels
-
-    def is_whole(self, step: int) -> bool:
-        return True
-
-    def groups(self) -> list[list[Tensor]]:
-        return [self.learned]
-
-    def rates(self, step: int) -> list[float]:
-        return [1.0]
 
     def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
         """The chain rule through images = enlarge(coefficients @ bases)."""
@@ -144,17 +146,6 @@ class Linear:
         of_coefficients = of_small @ self.bases.flatten(1).T
         found = [(self.bases, of_bases), (self.coefficients, of_coefficients)]
         return found if gradient.labels is None else [*found, (self.labels, gradient.labels)]
-
-    def clamp_labels(self) -> None:
-        self.labels.clamp_(min=0)
-
-    def state(self) -> dict[str, Any]:
-        return {"bases": self.bases, "coefficients": self.coefficients, "labels": self.labels}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.bases.copy_(state["bases"])
-        self.coefficients.copy_(state["coefficients"])
-        self.labels.copy_(state["labels"])
 
 
 def make_parameterization(config: RunConfig, target_set: TargetSet) -> Parameterization:

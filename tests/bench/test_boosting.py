@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.config import Place, RunConfig
-from bench.data import TargetSet, load_target_set
+from bench.data import TargetSet
 from bench.distill import Distillation
 from bench.evaluation import Evaluation, evaluate
 from bench.execute import _Execution, execute
@@ -22,11 +22,6 @@ from bench.ingredients import load_data
 from bench.run import Console
 from bench.settings import parse
 from bench.store import RunFolder
-
-
-@pytest.fixture(scope="module")
-def digits(cache_root: Path) -> TargetSet:
-    return load_target_set("digits", data_root=cache_root, cache_root=cache_root)
 
 
 @pytest.fixture

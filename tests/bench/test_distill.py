@@ -3,7 +3,6 @@
 import io
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 
 from bench.batches import InnerBatches, target_batch
 from bench.config import RunConfig
-from bench.data import TargetSet, load_target_set
+from bench.data import TargetSet
 from bench.distill import MAX_STEPS_NOT_FINITE, Distillation, Diverged, whole_norm
 from bench.errors import UserError
 from bench.evaluation import evaluate
@@ -20,11 +19,6 @@ from bench.metagrad import MetaGradient, make_derivatives
 from bench.settings import parse
 from methods import Window
 from tests.bench.applied import step_and_applied
-
-
-@pytest.fixture(scope="module")
-def digits(cache_root: Path) -> TargetSet:
-    return load_target_set("digits", data_root=cache_root, cache_root=cache_root)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.batches import InnerBatches
 from bench.config import RunConfig
-from bench.data import TargetSet, load_target_set
+from bench.data import TargetSet
 from bench.data.target_set import Split
 from bench.evaluation import Evaluation, accuracy, evaluate, evaluate_real_images
 from bench.grids import single_run
@@ -21,11 +20,6 @@ from bench.metagrad import MeanLoss, make_derivatives
 from bench.networks import alexnet, initial_parameters
 from bench.randomness import torch_generator
 from bench.settings import parse
-
-
-@pytest.fixture(scope="module")
-def digits(cache_root: Path) -> TargetSet:
-    return load_target_set("digits", data_root=cache_root, cache_root=cache_root)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from torch import Tensor
 import bench.scores
 from bench.batches import classes_by_place
 from bench.config import RunConfig
-from bench.data import TargetSet, load_target_set
+from bench.data import TargetSet
 from bench.epochs import EpochBatches
 from bench.errors import UserError
 from bench.evaluation import Evaluation, Trainee, evaluate, evaluate_trainees
@@ -35,11 +35,6 @@ from bench.scoring import (
     score,
 )
 from bench.settings import parse
-
-
-@pytest.fixture(scope="module")
-def digits(cache_root: Path) -> TargetSet:
-    return load_target_set("digits", data_root=cache_root, cache_root=cache_root)
 
 
 @pytest.fixture
