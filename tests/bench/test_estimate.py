@@ -23,7 +23,7 @@ from bench.estimate import ask
 from bench.estimation import whole_estimate, windows
 from bench.execute import execute
 from bench.grids import single_run
-from bench.machine import _left_in_groups, free_memory
+from bench.machine import free_memory, total_memory
 from bench.resolving import resolve
 from bench.run import Console
 from bench.settings import parse
@@ -179,29 +179,8 @@ def test_an_experiment_that_dies_says_so_and_blames_memory_only_while_it_takes_s
 # --- what is free
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_the_limit_of_a_container_bounds_what_is_free(tmp_path: Path, version: int) -> None:
-    names = ("memory.max", "memory.current", "inactive_file") if version == 2 else ()
-    limit, usage, cache = names or (
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        "total_inactive_file",
-    )
-    top = tmp_path if version == 2 else tmp_path / "memory"
-    group = top / "job"
-    (group / "step").mkdir(parents=True)
-    (group / limit).write_text("1000\n")
-    (group / usage).write_text("700\n")
-    (group / "memory.stat").write_text(f"{cache} 100\nother 5\n")
-    membership = tmp_path / "cgroup"
-    membership.write_text("0::/job/step\n" if version == 2 else "3:cpu:/\n4:memory:/job/step\n")
-    assert _left_in_groups(membership, tmp_path) == [400]
-    (group / limit).write_text("max\n")
-    assert _left_in_groups(membership, tmp_path) == []
-
-
 def test_free_memory_is_some_of_this_machine() -> None:
-    assert 0 < free_memory() <= psutil.virtual_memory().total
+    assert 0 < free_memory() <= total_memory()
 
 
 # --- the plan

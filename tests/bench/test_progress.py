@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from bench import progress
 from bench.progress import Heartbeat, await_silence, progress_of
 from bench.store import RunFolder, RunIsTaken
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -35,9 +37,7 @@ def test_a_run_waits_runs_stops_and_is_done(folder: RunFolder) -> None:
 def test_the_heart_beats_without_being_told(folder: RunFolder) -> None:
     with Heartbeat(folder, 10) as heartbeat:
         heartbeat.update(step=4, seconds_per_step=0.5)
-        deadline = time.monotonic() + 30
-        while progress_of(folder).step != 4 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: progress_of(folder).step == 4, "a beat")
         running = progress_of(folder)
     assert (running.step, running.seconds_left) == (4, 3.0)
 
@@ -83,12 +83,9 @@ def test_whoever_holds_a_run_learns_of_a_claim_and_the_claimant_waits_for_it(
     with folder.lock(), Heartbeat(folder, 10) as heartbeat:
         assert not heartbeat.superseded
         claimant.start()
-        deadline = time.monotonic() + 30
-        while not heartbeat.superseded and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert heartbeat.superseded
+        wait_until(lambda: heartbeat.superseded, "the claim to be noticed")
         assert not entered.is_set()
-    claimant.join(timeout=30)
+    claimant.join()
     assert entered.is_set()
 
 
@@ -105,10 +102,9 @@ def test_a_claim_gives_way_to_a_later_one(folder: RunFolder) -> None:
     with folder.lock():
         claimant = threading.Thread(target=claim)
         claimant.start()
-        while folder.claimed_by() != "older":
-            time.sleep(0.01)
+        wait_until(lambda: folder.claimed_by() == "older", "the claim")
         folder.write("claim", {"by": "newer"})
-        claimant.join(timeout=30)
+        claimant.join()
     assert len(refused) == 1
 
 
@@ -127,27 +123,43 @@ def test_a_machine_that_locks_do_not_reach_has_to_fall_silent_first(
     beat: dict[str, str] | None,
     waits: bool,
 ) -> None:
-    monkeypatch.setattr(progress, "SILENCE_SECONDS", 1.5)
-    monkeypatch.setattr(progress, "HEARTBEAT_SECONDS", 0.05)
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
     if beat is not None:
         folder.write("progress", {**beat, "time": 1.0})
-    began = time.monotonic()
     await_silence(folder)
-    assert (time.monotonic() - began >= 1.5) is waits
+    assert clock.now == (progress.SILENCE_SECONDS if waits else 0)
 
 
+@pytest.mark.parametrize("last_word", [None, "stopped"])
 def test_a_heart_that_beats_elsewhere_is_waited_for(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, last_word: str | None
 ) -> None:
-    monkeypatch.setattr(progress, "SILENCE_SECONDS", 1.5)
-    monkeypatch.setattr(progress, "HEARTBEAT_SECONDS", 0.05)
-    folder.write("progress", {"state": "running", "host": "elsewhere", "time": 0})
-    waiting = threading.Thread(target=await_silence, args=(folder,))
-    waiting.start()
-    for beat in range(1, 26):  # 2.5 s, in beats far shorter than the silence
-        folder.write("progress", {"state": "running", "host": "elsewhere", "time": beat})
-        time.sleep(0.1)
-    assert waiting.is_alive()
-    folder.write("progress", {"state": "stopped", "host": "elsewhere", "time": 99})
-    waiting.join(timeout=10)
-    assert not waiting.is_alive()
+    beats = 30
+
+    def beat(now: float) -> None:
+        if now <= beats:
+            folder.write("progress", {"state": "running", "host": "elsewhere", "time": now})
+        elif last_word:
+            folder.write("progress", {"state": last_word, "host": "elsewhere", "time": now})
+
+    clock = Clock(beat)
+    monkeypatch.setattr(progress, "time", clock)
+    beat(0)
+    await_silence(folder)
+    assert clock.now == beats + (1 if last_word else progress.SILENCE_SECONDS)
+
+
+class Clock:
+    """Time that goes on only while somebody sleeps, and what happens meanwhile."""
+
+    def __init__(self, happens: Callable[[float], None] = lambda now: None) -> None:
+        self.now = 0.0
+        self.happens = happens
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.happens(self.now)
