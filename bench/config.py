@@ -224,7 +224,9 @@ class Place:
     results_root: str = setting("results", "folder of the results")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")
     threads: int = setting(
-        0, "CPU threads of a run; 0: all for one run, one for each run of a sweep", minimum=0
+        0,
+        "CPU threads of a run; 0: all (or $OMP_NUM_THREADS) for one run, one for each of a sweep",
+        minimum=0,
     )
     activation_memory: str = setting(
         "auto",

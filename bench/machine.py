@@ -67,6 +67,16 @@ def cpu_cores() -> int:
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
+def default_threads() -> int:
+    """The threads to compute with where nobody says how many: a core each, or fewer where
+    OMP_NUM_THREADS asks for fewer, as on a machine that is shared. (torchrun sets it to 1 without
+    being asked; there it says nothing.)"""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if not asked.isdigit() or "TORCHELASTIC_RUN_ID" in os.environ:
+        return cpu_cores()
+    return max(1, min(cpu_cores(), int(asked)))
+
+
 def keep_freed_memory() -> None:
     """Tell the C library not to give memory back that this process has freed: it will soon want it
     again. Where every page has to be had anew, and zeroed, steps of some 10 MB of maps take a third

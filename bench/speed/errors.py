@@ -47,12 +47,12 @@ def measure_errors(place: Place, work: Work = WORK, seeds: int = SEEDS) -> list[
     import torch
 
     from bench.ingredients import activation_budget, choose_device
-    from bench.machine import cpu_cores
+    from bench.machine import default_threads
     from bench.metagrad import SGD, Adam, make_engine
     from bench.speed.imitated import ImitatedBf16
     from methods import Window
 
-    torch.set_num_threads(place.threads or cpu_cores())
+    torch.set_num_threads(place.threads or default_threads())
     device = choose_device(place.device)
     optimizers = {
         "Adam, eps 1e-8 (torch)": Adam(1e-3),

@@ -54,10 +54,10 @@ def measure_rates(precision: str, place: Place) -> Rates:
     import torch
 
     from bench.ingredients import choose_device
-    from bench.machine import cpu_cores
+    from bench.machine import default_threads
     from bench.metagrad.precision import hardware_precision
 
-    torch.set_num_threads(place.threads or cpu_cores())
+    torch.set_num_threads(place.threads or default_threads())
     device = choose_device(place.device)
     kind = "cuda" if device.type == "cuda" else "cpu"
     with hardware_precision(precision):

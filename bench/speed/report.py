@@ -182,13 +182,13 @@ def describe_machine(place: Place) -> dict[str, Any]:
 
     from bench import manifest, source
     from bench.ingredients import choose_device
-    from bench.machine import cpu_cores
+    from bench.machine import default_threads
     from bench.speed.engines import TORCHOPT, installed
 
     peers = {TORCHOPT: version(TORCHOPT)} if installed(TORCHOPT) else {}
     return {
         "hardware": manifest.hardware(choose_device(place.device)),
-        "threads": place.threads or cpu_cores(),
+        "threads": place.threads or default_threads(),
         "versions": {**manifest.versions(), **peers},
         **source.commit(),
     }

@@ -82,6 +82,28 @@ def test_a_quota_of_processor_time_bounds_the_cores(
     assert machine.cpu_cores() == 1
 
 
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [
+        ({}, 8),
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "99"}, 8),
+        ({"OMP_NUM_THREADS": "0"}, 1),
+        ({"OMP_NUM_THREADS": "4,2"}, 4),  # of nested regions
+        ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "none"}, 8),
+    ],
+)
+def test_a_shared_machine_s_wish_for_few_threads_is_followed(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], threads: int
+) -> None:
+    for name in ("OMP_NUM_THREADS", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(machine, "cpu_cores", lambda: 8)
+    assert machine.default_threads() == threads
+
+
 def test_a_container_s_limit_bounds_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     own = SimpleNamespace(total=8000, available=5000)
     monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: own)
