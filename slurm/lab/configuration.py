@@ -32,7 +32,7 @@ CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 
 AuthType=auth/munge
 # cred_expire is also how long a requeued job waits before it may start: 120 s if not set.
-AuthInfo=socket={folder}/munge/socket,cred_expire=5
+AuthInfo=socket={folder}/munge/socket,cred_expire=8
 
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool/%n
@@ -53,11 +53,12 @@ JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 
 SlurmctldTimeout=10
-SlurmdTimeout=10
+# A crashed node is noticed this late; a node of a busy host must not be taken for one.
+SlurmdTimeout=15
 KillWait=2
 InactiveLimit=0
 MinJobAge=3600
-BatchStartTimeout=10
+BatchStartTimeout=60
 MaxArraySize={max_array_size}
 # 1, not 2: a healthy node that was set DOWN must not take its own requeued job at once, while the
 # old copy still ends; the job would be held for ever.
