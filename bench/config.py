@@ -27,6 +27,7 @@ DATASETS = ("digits", "cifar10", "cifar100", "cub200", "tiny_imagenet")
 SIZED_ARCHITECTURES = ("convnet", "wide_convnet")
 ARCHITECTURES = (*SIZED_ARCHITECTURES, "alexnet", "alexnet_avgpool", "vgg11", "resnet18")
 ENGINES = ("exact", "higher")
+EPS_FORMS = ("torch", "higher", "published")
 OUTER_LOSSES = ("cross_entropy", "mse")
 PRECISIONS = ("float32", "tf32", "bf16", "float64")
 
@@ -142,8 +143,10 @@ class RunConfig:
     inner_eps: float = setting(1e-8, "adam: epsilon")
     inner_eps_form: str = setting(
         "torch",
-        "adam: epsilon after (torch) or before (higher, torch <= 1.2) the bias correction",
-        ("torch", "higher"),
+        "adam: epsilon after (torch) or before (higher, torch <= 1.2) the bias correction, or as in"
+        " the paper's code: before it inside the window, after it in the warm-up and in evaluation"
+        " (published)",
+        EPS_FORMS,
     )
     inner_weight_decay: float = setting(0.0, "L2 weight decay of the inner optimiser")
     inner_decay_steps: list[int] = setting([], "inner steps at which the learning rate decays")

@@ -61,7 +61,11 @@ def values_order(values: tuple[Any, ...]) -> Any:
 
 
 def make_work(work: Work, device: Any, dtype: Any, seed: int = 0) -> tuple[Any, tuple[Any, Any]]:
-    """The bilevel problem and its target batch, the same numbers in every process."""
+    """The bilevel problem and its target batch, the same numbers in every process.
+
+    Adam's epsilon has torch's form, the only one that every engine has. The other forms cost the
+    same: a step adds another number, and nothing else.
+    """
     import torch
 
     from bench.metagrad import Adam, Problem

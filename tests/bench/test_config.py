@@ -41,6 +41,7 @@ def test_the_choices_are_what_the_other_rooms_offer() -> None:
     assert config_module.ARCHITECTURES == networks.ARCHITECTURES
     assert config_module.SIZED_ARCHITECTURES == networks.SIZED_ARCHITECTURES
     assert config_module.ENGINES == metagrad.ENGINES
+    assert config_module.EPS_FORMS == metagrad.EPS_FORMS
     assert tuple(metagrad.OUTER_LOSSES) == config_module.OUTER_LOSSES
     assert config_module.PRECISIONS == metagrad.PRECISIONS
 
