@@ -123,7 +123,7 @@ def load_raw(name: str, data_root: Path, cache_root: Path) -> RawImages:
     """
     reader = find_source(name, data_root)
     if reader is None:
-        raise UserError(_not_found(name, data_root))
+        raise UserError(not_found(name, data_root))
     try:
         content = reader.content_hash()
     except OSError as error:
@@ -179,7 +179,7 @@ def download(name: str, data_root: Path) -> None:
     if dataset.bundled is not None:
         return
     if dataset.torchvision is None:
-        raise UserError(_not_found(name, data_root))
+        raise UserError(not_found(name, data_root))
     class_name, _ = dataset.torchvision
     dataset_class = torchvision_dataset(class_name)
     try:
@@ -230,7 +230,8 @@ def _source(name: str, reader: Reader, train_count: int, test_count: int) -> str
     return source
 
 
-def _not_found(name: str, data_root: Path) -> str:
+def not_found(name: str, data_root: Path) -> str:
+    """What is said where there is no copy of a data set."""
     torchvision, official = _dataset(name).torchvision, _dataset(name).official
     forms = [f"{name}/{{train,test}}/<class>/", f"{name}.zip"]
     fetch = "put one there"
