@@ -41,8 +41,8 @@ python -m bench.estimate [key=value ...] < configurations.json
 
 # All measurements together are given so long, in equal shares; what has not ended some time after
 # that is ended.
-SECONDS = 45.0
-LAST_SECONDS = 70.0
+SECONDS = 35.0
+LAST_SECONDS = 65.0
 
 Answer = TypeVar("Answer")
 Report = Callable[[str], object]

@@ -12,7 +12,6 @@ there.
 from dataclasses import replace
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,7 +23,7 @@ from bench.distill import Distillation
 from bench.evaluation import Trainee, accuracy, evaluate_trainees
 from bench.ingredients import make_network
 from bench.metagrad import MeanLoss, make_derivatives
-from bench.metagrad.flat import multiply_adds
+from bench.metagrad.flat import map_bytes, multiply_adds
 from bench.metagrad.mean_loss import PART_BYTES
 from bench.meter import REPEAT_SECONDS, Meter
 from bench.networks import initial_parameters
@@ -158,7 +157,8 @@ class Measurement:
     def _target_batch(self, config: RunConfig, of_one: tuple[float, int]) -> tuple[float, float]:
         """Seconds and bytes that the whole target batch adds to a single image of it."""
         whole = min(self.config.target_batch, sizes(self.config)["train"])
-        count = self._within(SHARES["target"] * self.seconds, self.config.replicas, whole)
+        fitting = self._within(SHARES["target"] * self.seconds, self.config.replicas, whole)
+        count = min(whole, max(fitting, 2))  # one is what it is compared with
         some = self._outer_step(replace(config, target_batch=count), Steps(0, 1))
         seconds, n_bytes = (max(a - b, 0.0) for a, b in zip(some, of_one, strict=True))
         if count < whole:
@@ -295,21 +295,3 @@ class Measurement:
         whole = sizes(self.config)
         images = whole["validation"] + whole["test"]
         return taken * images / count, n_bytes + each * (len(test) - count)
-
-
-def map_bytes(network: nn.Module, image: Tensor) -> int:
-    """The largest maps that a layer reads and writes together, for one image [C, H, W]."""
-    found: list[int] = []
-
-    def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        found.append(inputs[0].nbytes + output.nbytes)
-
-    layers = [part for part in network.modules() if not list(part.children())]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    try:
-        with torch.no_grad():
-            network(next(network.parameters()).new_zeros(1, *image.shape))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return max(found)
