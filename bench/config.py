@@ -13,7 +13,7 @@ Values are resolved in layers, each over the one before: the defaults below, the
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from bench.settings import setting
@@ -254,12 +254,12 @@ def images_per_class(config: RunConfig) -> int:
 
 def identity(config: RunConfig) -> str:
     """The hash that names a run: over its full resolved configuration and the schema version."""
-    return _digest({"schema": SCHEMA_VERSION, **asdict(config)})
+    return _digest({"schema": SCHEMA_VERSION, **vars(config)})
 
 
 def experiment_identity(config: RunConfig) -> str:
     """The same without the seed: what the seeds of one experiment have in common."""
-    return _digest({"schema": SCHEMA_VERSION, **asdict(config), "seed": None})
+    return _digest({"schema": SCHEMA_VERSION, **vars(config), "seed": None})
 
 
 def _digest(value: dict[str, Any]) -> str:

@@ -16,7 +16,8 @@ from typing import Protocol
 
 from bench.config import Place
 from bench.errors import INTERRUPTED, SUPERSEDED
-from bench.machine import cpu_cores, visible_gpus
+from bench.machine import cpu_cores, out_of_memory_kills, visible_gpus
+from bench.memory import ran_out
 from bench.progress import log_path
 from bench.source import SOURCE
 from bench.store import RunFolder, now
@@ -71,6 +72,7 @@ class Worker:
     folder: RunFolder
     process: subprocess.Popen[bytes]
     slot: int
+    kills_before: int  # for memory, as the system counts them
 
 
 class LocalPool:
@@ -101,7 +103,8 @@ class LocalPool:
         for worker in [w for w in self.at_work if w.process.poll() is not None]:
             self.at_work.remove(worker)
             self.free_slots.append(worker.slot)
-            note_death(worker.folder, worker.process.returncode)
+            killed = out_of_memory_kills() > worker.kills_before
+            note_death(worker.folder, worker.process.returncode, out_of_memory=killed)
         for _ in range(len(self.waiting)):
             if not self.free_slots:
                 break
@@ -120,6 +123,7 @@ class LocalPool:
         environment = child_environment()
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+        kills_before = out_of_memory_kills()
         with open(log_path(folder), "ab") as log:
             log.write(f"--- {now()}\n".encode())
             log.flush()
@@ -131,7 +135,7 @@ class LocalPool:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the sweep alone, which then calls stop()
             )
-        self.at_work.append(Worker(folder, process, slot))
+        self.at_work.append(Worker(folder, process, slot, kills_before))
 
     def stop(self) -> None:
         for worker in self.at_work:
@@ -151,22 +155,34 @@ def note_death(folder: RunFolder, status: int, out_of_memory: bool = False) -> N
 
     Args:
         status: as `subprocess` gives it: negative for a signal.
-        out_of_memory: whether the system is known to have killed it for its memory.
+        out_of_memory: whether the system has killed for memory while it lived.
     """
     if status in (0, INTERRUPTED, SUPERSEDED) or (folder.path / "error.json").exists():
         return
     if folder.is_taken() or (folder.path / "result.json").exists():
         return
+    lines = last_lines(folder)
+    said = next((line for line in reversed(lines) if ran_out(line)), "")
     if status < 0:
         name = signal.Signals(-status).name
-        hint = ", as the system does when memory runs out" if -status == signal.SIGKILL else ""
-        message = f"its process was ended by {name}{hint}"
-        kind = "out of memory" if out_of_memory else "killed"
+        by_system = -status == signal.SIGKILL
+        hint = ", as the system does when memory runs out" if by_system else ""
+        message = f"its process was ended by {name}{hint}{f' ({said})' if said else ''}"
+        kind = "out of memory" if said or (out_of_memory and by_system) else "killed"
     else:
+        last = lines[-1] if lines else f"its process ended with exit status {status}"
+        message, kind = said or last, "out of memory" if said else "error"
+    folder.write("error", {"kind": kind, "message": message[:500]})
+
+
+def last_lines(folder: RunFolder, count: int = 30) -> list[str]:
+    """What a run's process printed last, since its last start."""
+    try:
         lines = log_path(folder).read_text(errors="replace").strip().splitlines()
-        message = lines[-1] if lines else f"its process ended with exit status {status}"
-        kind = "error"
-    folder.write("error", {"kind": kind, "message": message})
+    except OSError:
+        return []
+    starts = [number for number, line in enumerate(lines) if line.startswith("--- ")]
+    return lines[starts[-1] + 1 if starts else 0 :][-count:]
 
 
 def child_environment(processes: int = 1) -> dict[str, str]:

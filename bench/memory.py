@@ -1,6 +1,7 @@
-"""How much memory a piece of work takes."""
+"""How much memory a piece of work takes, and how it is seen that there was not enough."""
 
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,26 @@ import psutil
 CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
 SAMPLE_SECONDS = 0.005
+
+# What is said where memory runs out: by torch and CUDA, the C++ and C libraries, Python, numpy,
+# the kernel and SLURM. (A library that wants too much static storage says so too, and means another
+# thing.)
+RAN_OUT = re.compile(
+    r"out.of.memory|not enough memory|MemoryError|bad_alloc|ENOMEM|DefaultCPUAllocator"
+    r"|(can't|cannot|could ?n[o']t|unable to|failed to) allocate"
+    r" (memory(?! in static TLS)|[\d.]+ ?\w*B)"
+    r"|MemoryAllocation|_ALLOC_FAILED|oom.kill|exceeded memory limit",
+    re.IGNORECASE,
+)
+
+
+def ran_out(told: BaseException | str) -> bool:
+    """Whether an error, or what a process has printed, says that memory ran out."""
+    if isinstance(told, str):
+        return RAN_OUT.search(told) is not None
+    if isinstance(told, MemoryError) or ran_out(f"{type(told).__name__}: {told}"):
+        return True
+    return told.__cause__ is not None and ran_out(told.__cause__)
 
 
 def is_measurable(device: Any) -> bool:

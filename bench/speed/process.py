@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from bench.errors import UserError
 from bench.machine import free_memory, total_memory
+from bench.memory import ran_out
 
 Result = TypeVar("Result")
 BEAT_SECONDS = 10.0
@@ -106,11 +107,9 @@ def _end_with_parent() -> None:
 
 
 def _described(error: Exception) -> Exception:
-    import torch
-
     if isinstance(error, UserError):
         return error
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate" in str(error):
+    if ran_out(error):
         return OutOfMemory()
     traceback.print_exception(error)
     return Failed(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
