@@ -13,6 +13,7 @@ from bench.grids import choose_scale, merge, single_run
 from bench.reading import REAL_IMAGES, SubjectOptions, prepared
 from bench.resolving import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
 from bench.settings import only, typed
+from bench.store import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +120,7 @@ def load(options: SubjectOptions) -> "DistilledSet":
     """The distilled set that is named, which may be a run folder."""
     from bench.data.distilled_set import load_distilled_set
 
-    path = Path(options.distilled)
+    path = RunFolder(Path(options.distilled)).shown.path
     if (path / "distilled.safetensors").exists():
         path = path / "distilled.safetensors"
     labels = Path(options.labels) if options.labels else None
