@@ -127,7 +127,7 @@ def progress_of(folder: RunFolder) -> Progress:
         cause = f"{error['kind']}: {error['message']}"
         return Progress("failed", step, steps, cause=cause, kind=error["kind"])
     if folder.is_asked_anew():
-        return Progress("waiting", cause="to be made anew; what is there is kept until it begins")
+        return Progress("waiting", cause="to be made anew; until then its old result is kept")
     if beat.get("state") == "running":
         cause = (
             f"process {beat['pid']} on {beat['host']} is gone; it will go on from its checkpoint"

@@ -154,7 +154,9 @@ class Sweep:
         if self.options.dry_run:
             print(preview([(run.config, run.folder) for run in self.to_do], profile))
             return 0
-        if self.options.force and len(self.to_do) < len(self.planned):
+        if self.options.force and any(
+            progress.job and not folder.is_asked_anew() for folder, progress in self.look()
+        ):
             raise UserError("force=true: some of the runs have jobs; cancel=true ends them first")
         if self.to_do:
             if self.options.force:
@@ -168,7 +170,7 @@ class Sweep:
                 anew=self.options.force,
                 script_only=self.options.batch,
             )
-            print("\n".join(told) or "somebody else has just submitted them")
+            print("\n".join(told) or "another process has just submitted them")
         else:
             self.tell_that_nothing_is_left()
         if self.options.batch or not self.options.wait:

@@ -16,9 +16,10 @@ from slurm.profile import Profile
 from slurm.scheduler import Scheduler, SchedulerSilent
 from slurm.script import Array, in_file_names, script_text
 from slurm.standing import BEING_SUBMITTED, SECONDS_TO_SUBMIT, standings
-from slurm.submission import Submission, arrays, in_turn, submitting, write
+from slurm.submission import Submission, arrays, in_turn, kept, put_back, submitting, write
 
 SECONDS_TO_LOOK_AGAIN = 2.0
+FIND_OUT = "the same command finds out what has arrived, and sends the rest"
 
 
 class OnCluster:
@@ -66,7 +67,6 @@ def submit(
         UserError: SLURM does not answer, or refuses a job. What was sent before stays sent.
     """
     root = Path(place.results_root)
-    told = []
     in_file_names(root.resolve())
     with submitting(root):
         standing = settled([folder for _, folder in runs], asks=not script_only)
@@ -78,28 +78,52 @@ def submit(
         pieces = arrays(chosen, profile, largest_array(asks=not script_only))
         if not script_only and len(pieces) > 1:
             pieces = tried(pieces)
+        before = {folder.name: (folder, kept(folder)) for _, folder in chosen}
         for config, folder in chosen:
             folder.create(config)
-        waits, previous = in_turn(pieces), ""
-        for piece in pieces:
-            if script_only:
-                submission = write(piece, grid, place, root, by_hand=True, anew=anew)
-                told.append(by_hand(submission, waits, first=not told))
-                continue
-            submission = write(replace(piece, after=previous), grid, place, root, anew=anew)
-            try:
-                with submission.being_sent() as held:
-                    job = scheduler.send(str(submission.script), held)
-            except UserError as error:
-                if not isinstance(error, SchedulerSilent):  # then it may have arrived all the same
-                    submission.withdraw()
-                for line in told:
-                    print(line)
-                raise
-            submission.accept(job)
-            told.append(f"job {job}: {len(piece.runs)} of the runs, {described(piece.profile)}")
-            previous = job if waits else ""
+            if anew:
+                folder.ask_anew()
+        waits = in_turn(pieces)
+        if script_only:
+            written = [write(piece, grid, place, root, by_hand=True) for piece in pieces]
+            return [by_hand(each, waits, first=each is written[0]) for each in written]
+        told, previous = [], ""
+        try:
+            for piece in pieces:
+                job = send(replace(piece, after=previous), grid, place, root)
+                told.append(f"job {job}: {len(piece.runs)} of the runs, {described(piece.profile)}")
+                previous = job if waits else ""
+        except UserError as error:
+            for line in told:
+                print(line)
+            if not isinstance(error, SchedulerSilent):
+                for name in [name for unsent in pieces[len(told) :] for name in unsent.runs]:
+                    put_back(*before[name])
+            raise
     return told
+
+
+def send(array: Array, grid: str, place: Place, root: Path) -> str:
+    """Submit a job array; the id of its job.
+
+    Raises:
+        UserError: it was refused, and its submission is no more.
+        SchedulerSilent: it may have arrived or not.
+    """
+    submission = write(array, grid, place, root)
+    try:
+        with submission.being_sent() as held:
+            job = scheduler.send(str(submission.script), held)
+    except SchedulerSilent as error:
+        raise SchedulerSilent(f"{error}; {FIND_OUT}") from error
+    except UserError:
+        submission.withdraw()
+        raise
+    except KeyboardInterrupt:
+        print(f"sbatch had not answered; {FIND_OUT}")
+        raise
+    submission.accept(job)
+    return job
 
 
 def tried(pieces: Sequence[Array]) -> list[Array]:

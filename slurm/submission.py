@@ -24,7 +24,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +65,27 @@ CHANGED = ("job.json", "error.json", "anew.json")
 Files = dict[str, bytes]  # by name
 
 
+def kept(run: RunFolder) -> Files:
+    """What a submission would change in a run's folder, as it is now."""
+    paths = [run.path / name for name in CHANGED]
+    return {path.name: path.read_bytes() for path in paths if path.exists()}
+
+
+def put_back(run: RunFolder, files: Files) -> None:
+    """Let a run stand as it did when `kept` was called, after its submission was refused."""
+    for name in CHANGED:
+        if name not in files:
+            run.remove(name)
+            continue
+        with atomic_write(run.path / name) as temporary:
+            temporary.write_bytes(files[name])
+
+
 @dataclass(frozen=True)
 class Submission:
-    """A folder as described above.
-
-    Attributes:
-        before: by run, those of the files `CHANGED` that were there before it; known to whoever
-            wrote the submission.
-    """
+    """A folder as described above."""
 
     folder: Path
-    before: dict[str, Files] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: RunFolder, note: Note) -> "Submission":
@@ -114,15 +124,7 @@ class Submission:
         write_json(self.folder / "accepted.json", {"job": job, "time": now()})
 
     def withdraw(self) -> None:
-        """Forget a submission that was refused: its runs stand as they did before."""
-        for name, files in self.before.items():
-            run = RunFolder(self.folder.parent.parent / "runs" / name)
-            for file in CHANGED:
-                if file not in files:
-                    run.remove(file)
-                    continue
-                with atomic_write(run.path / file) as temporary:
-                    temporary.write_bytes(files[file])
+        """Forget a submission that was refused; its runs are the caller's to put back."""
         shutil.rmtree(self.folder)
 
     @contextmanager
@@ -228,17 +230,10 @@ def write(
     grid: str,
     place: Place,
     results_root: Path,
-    *,
     by_hand: bool = False,
-    anew: bool = False,
 ) -> Submission:
     """Write down a submission and its script, and note it in the folders of its runs: the last
-    thing before sbatch.
-
-    Args:
-        by_hand: sbatch is left to somebody else.
-        anew: the runs are to be made anew.
-    """
+    thing before sbatch, which is left to somebody else where `by_hand`."""
     name = f"{re.sub(r'[^A-Za-z0-9.-]', '_', grid)}-{secrets.token_hex(4)}"
     folder = (results_root / "slurm" / name).resolve()
     text = script_text(array, name, folder)
@@ -271,10 +266,6 @@ def write(
     submission.script.write_text(text)
     for task, run in enumerate(array.runs):
         folder_of_run = RunFolder(results_root / "runs" / run)
-        paths = [folder_of_run.path / file for file in CHANGED]
-        submission.before[run] = {p.name: p.read_bytes() for p in paths if p.exists()}
         folder_of_run.remove("error.json")  # of an earlier start
         folder_of_run.write("job", asdict(Note(name, task, time.time(), by_hand)))
-        if anew:
-            folder_of_run.ask_anew()
     return submission

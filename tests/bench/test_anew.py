@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.anew import begin_anew, forget_previous
+from bench.data.distilled_set import DistilledSet
 from bench.progress import progress_of
+from bench.reading import SubjectOptions
 from bench.resolving import resolve
 from bench.store import RunFolder, Store
+from bench.subject import load
 
 PARTS = ("manifest.json", "metrics.jsonl", "checkpoint.pt", "distilled.safetensors", "result.json")
 CHANGES = ("os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.copyfile")
@@ -146,6 +150,17 @@ def test_what_is_asked_for_is_not_done_until_it_has_begun_and_tells_so(
     assert progress_of(finished).state == "waiting"
     assert finished.read("previous/result") == {"of": "old"}
     assert (finished.path / "log.txt").exists()
+
+
+def test_the_distilled_set_of_a_run_that_is_made_anew_is_the_old_one(finished: RunFolder) -> None:
+    images, labels = torch.rand(10, 1, 8, 8), torch.eye(10)
+    path = finished.path / "distilled.safetensors"
+    DistilledSet(images, labels, {"classes": list("0123456789")}).save(path)
+    finished.ask_anew()
+    begin_anew(finished)
+    path.write_text("that the new run may have stored, but not evaluated")
+    found = load(SubjectOptions(distilled=str(finished.path)))
+    assert torch.equal(found.images, images)
 
 
 def test_a_run_without_a_result_is_begun_anew_with_nothing_of_before(finished: RunFolder) -> None:

@@ -109,8 +109,9 @@ def test_what_an_interrupted_submission_did_not_send_is_sent_once_that_is_known(
     wait_until(lambda: len(grid.runs) == 1, 60, "the submission")
     aged(grid, "Slow", 55)
     submitting.send_signal(signal.SIGINT)
-    submitting.communicate(timeout=20)
+    told, _ = submitting.communicate(timeout=20)
     assert submitting.returncode == 130
+    assert "the same command finds out what has arrived, and sends the rest" in told
     sbatch.unlink()
     again = grid.sweep("wait=true")
     assert again.returncode == 0, again.stderr + again.stdout
