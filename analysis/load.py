@@ -117,8 +117,7 @@ def stored_runs(root: Path) -> list[StoredRun]:
             config = RunConfig(**content)
         except (UserError, TypeError):
             continue
-        finished = (folder.path / "result.json").exists()
-        found.append(StoredRun(folder, config, experiment_identity(config), finished))
+        found.append(StoredRun(folder, config, experiment_identity(config), folder.has_result()))
     return found
 
 
@@ -160,8 +159,8 @@ def load_results(
         wanted = {config.seed for config in asked if experiment_identity(config) == key}
         for seed in sorted(wanted | own.keys()):
             if seed in own and own[seed].finished:
-                folder = own[seed].folder
-                manifest, result = folder.read("manifest") or {}, folder.read("result") or {}
+                folder, shown = own[seed].folder, own[seed].folder.shown
+                manifest, result = shown.read("manifest") or {}, shown.read("result") or {}
                 runs.append(FinishedRun(folder, own[seed].config, label, manifest, result))
             else:
                 state = _state(own[seed].folder) if seed in own else "not started"
@@ -205,6 +204,7 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
     Raises:
         UserError: the records are missing or damaged.
     """
+    folder = folder.shown
     lines, parquet = folder.path / f"{name}.jsonl", folder.path / f"{name}.parquet"
     if _is_newer(parquet, lines):
         try:

@@ -109,7 +109,7 @@ class LocalPool:
             if not self.free_slots:
                 break
             folder = self.waiting.popleft()
-            if (folder.path / "result.json").exists():
+            if folder.is_done():
                 continue
             if folder.is_taken():
                 self.waiting.append(folder)
@@ -159,7 +159,7 @@ def note_death(folder: RunFolder, status: int, out_of_memory: bool = False) -> N
     """
     if status in (0, INTERRUPTED, SUPERSEDED) or (folder.path / "error.json").exists():
         return
-    if folder.is_taken() or (folder.path / "result.json").exists():
+    if folder.is_taken() or folder.is_done():
         return
     lines = last_lines(folder)
     said = next((line for line in reversed(lines) if ran_out(line)), "")

@@ -111,7 +111,7 @@ def progress_of(folder: RunFolder) -> Progress:
     """What a run's files say of it. Never raises for a run that is being written."""
     beat = folder.read("progress") or {}
     step, steps = beat.get("step", 0), beat.get("outer_steps", 0)
-    if (folder.path / "result.json").exists():
+    if folder.is_done():
         return Progress("done", steps, steps)
     if beat.get("state") == "running" and _is_alive(beat):
         pace = beat.get("seconds_per_step")
@@ -126,6 +126,8 @@ def progress_of(folder: RunFolder) -> Progress:
     if (error := folder.read("error")) is not None:
         cause = f"{error['kind']}: {error['message']}"
         return Progress("failed", step, steps, cause=cause, kind=error["kind"])
+    if folder.is_asked_anew():
+        return Progress("waiting", cause="to be made anew; until then its old result is kept")
     if beat.get("state") == "running":
         cause = (
             f"process {beat['pid']} on {beat['host']} is gone; it will go on from its checkpoint"

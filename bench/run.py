@@ -90,7 +90,7 @@ def lead(
 
     if options.force:
         with folder.lock(options.claim):
-            folder.clear()
+            folder.ask_anew()
     print(f"{folder.path}", flush=True)
     console = Console(config)
     try:

@@ -14,6 +14,11 @@
       error.json              why the last start failed
       job.json                which job of which submission to a cluster makes it (`slurm`)
       claim.json              who may work on it, where several copies of a job are alive
+      anew.json               it is to be made anew (force=true), and has not begun to be
+      previous/               the result before, until the new one is there
+
+A run that is made anew keeps its result until it has another one (`bench.anew`): at every moment
+result.json or previous/result.json is there, and `RunFolder.shown` is the folder that has it.
 
 This module imports no torch at its top: `bench.status` and the analysis read runs without it.
 """
@@ -37,14 +42,15 @@ from bench.files import atomic_write, make_folder, read_json, write_json
 from bench.resolving import resolve
 
 JSON_LINES = ("metrics.jsonl", "measurements.jsonl")
+PREVIOUS = "previous"
 
 
 class RunFolder:
     """One run's folder. Reading never changes it; writing is atomic, or appends whole lines."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str = "") -> None:
         self.path = path
-        self.name = path.name
+        self.name = name or path.name
 
     def __repr__(self) -> str:
         return f"RunFolder({self.path})"
@@ -89,11 +95,32 @@ class RunFolder:
         for name in names:
             (self.path / name).unlink(missing_ok=True)
 
-    def clear(self) -> None:
-        """Forget everything but the configuration, so that the run starts anew."""
-        for entry in self.path.iterdir():
-            if entry.name not in ("config.json", "lock"):
-                entry.unlink()
+    # --- the result, and another one in its place
+
+    def is_done(self) -> bool:
+        """Whether nothing is left to do: the run has its result, and is not to be made anew."""
+        return (self.path / "result.json").exists() and not self.is_asked_anew()
+
+    @property
+    def shown(self) -> "RunFolder":
+        """The folder with the run's result: this one; or, while the run is made anew, the one of
+        the result before."""
+        before = self.path / PREVIOUS
+        made_anew = not (self.path / "result.json").exists() and (before / "result.json").exists()
+        return RunFolder(before, self.name) if made_anew else self
+
+    def has_result(self) -> bool:
+        """Whether there is a result to show, this run's or that of the run before it."""
+        return (self.shown.path / "result.json").exists()
+
+    def is_asked_anew(self) -> bool:
+        """Whether the run is to be made anew, and no process has begun to."""
+        return (self.path / "anew.json").exists()
+
+    def ask_anew(self) -> None:
+        """Let whoever executes the run next make it anew. What is there stays until then."""
+        self.write("anew", {"time": now()})
+        self.remove("error.json")
 
     # --- records
 

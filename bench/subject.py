@@ -14,6 +14,7 @@ from bench.machine import cpu_cores
 from bench.reading import REAL_IMAGES, SubjectOptions, prepared
 from bench.resolving import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
 from bench.settings import only, typed
+from bench.store import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,7 +121,7 @@ def load(options: SubjectOptions) -> "DistilledSet":
     """The distilled set that is named, which may be a run folder."""
     from bench.data.distilled_set import load_distilled_set
 
-    path = Path(options.distilled)
+    path = RunFolder(Path(options.distilled)).shown.path
     if (path / "distilled.safetensors").exists():
         path = path / "distilled.safetensors"
     labels = Path(options.labels) if options.labels else None

@@ -54,10 +54,12 @@ def table(standing: Sequence[Standing]) -> "Table":
 
 def accuracy(folder: RunFolder) -> str:
     """The test accuracy of a finished run with its spread and n, or nothing."""
-    result = folder.read("result")
+    shown = folder.shown
+    result = shown.read("result")
     if result is None:
         return ""
-    return accuracy_text(result["evaluation"])
+    before = " before" if shown is not folder else ""  # it is being made anew
+    return accuracy_text(result["evaluation"]) + before
 
 
 def accuracy_text(evaluation: dict[str, Any]) -> str:

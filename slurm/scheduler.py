@@ -51,6 +51,13 @@ class Job:
     reason: str
 
     @property
+    def why(self) -> str:
+        """Why it waits, in SLURM's words; before SLURM has looked at it, that it waits."""
+        return (
+            self.reason if self.reason not in ("None", "") else self.state.lower().replace("_", " ")
+        )
+
+    @property
     def waits(self) -> bool:
         return self.state in WAITING
 
@@ -126,13 +133,37 @@ def listed_tasks(text: str) -> list[int]:
     ]
 
 
-def send(script: str) -> str:
+def send(script: str, held: Sequence[int] = ()) -> str:
     """Submit a batch script; the id of its job.
+
+    Args:
+        held: file descriptors that sbatch keeps open for as long as it lives.
 
     Raises:
         UserError: it was refused, or the scheduler does not answer.
     """
-    return call("sbatch", "--parsable", script).strip().partition(";")[0]
+    return call("sbatch", "--parsable", script, held=held).strip().partition(";")[0]
+
+
+def refusal(script_text: str) -> str:
+    """Why the scheduler would refuse a batch script; empty where it would not. Nothing is sent.
+
+    Raises:
+        SchedulerSilent: it does not answer.
+    """
+    try:
+        call("sbatch", "--test-only", script=script_text)
+    except SchedulerSilent:
+        raise
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def is_certain(refusal: str) -> bool:
+    """Whether a job that gets this `refusal` of a test is refused. What no node can give now, where
+    some are down or the site lets such jobs wait, is accepted all the same."""
+    return NOT_NOW.search(refusal) is None
 
 
 def cancel(jobs: Sequence[str]) -> None:
@@ -156,8 +187,12 @@ def largest_array() -> int:
     return max(1, int(found.group(1))) if found else USUAL_LARGEST_ARRAY
 
 
-def call(program: str, *arguments: str) -> str:
+def call(program: str, *arguments: str, script: str = "", held: Sequence[int] = ()) -> str:
     """What a SLURM command prints.
+
+    Args:
+        script: what it reads from its standard input.
+        held: file descriptors that it keeps open.
 
     Raises:
         SchedulerSilent: it is not here, or gets no answer.
@@ -175,7 +210,8 @@ def call(program: str, *arguments: str) -> str:
         done = subprocess.run(
             [program, *arguments],
             env=environment,
-            stdin=subprocess.DEVNULL,
+            input=script,
+            pass_fds=held,
             capture_output=True,
             text=True,
             timeout=SECONDS_FOR_A_COMMAND,
@@ -187,12 +223,25 @@ def call(program: str, *arguments: str) -> str:
         ) from error
     if done.returncode == 0:
         return done.stdout
-    told = " ".join(done.stderr.split()) or f"{program} ended with status {done.returncode}"
-    if SILENT.search(told):
-        raise SchedulerSilent(f"SLURM does not answer: {told}")
-    raise UserError(told if told.startswith(f"{program}:") else f"{program}: {told}")
+    told = complaint(program, done.stderr) or f"ended with status {done.returncode}"
+    if SILENT.search(done.stderr):
+        raise SchedulerSilent(f"SLURM does not answer: {program}: {told}")
+    raise UserError(f"{program}: {told}")
 
 
+def complaint(program: str, stderr: str) -> str:
+    """What a SLURM command says is wrong. It often says it twice: what it is, and then, after
+    `Batch job submission failed`, what kind of thing it is."""
+    lines = [line.strip().removeprefix(f"{program}: ") for line in stderr.splitlines()]
+    of_errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    others = [line for line in lines if line and not line.startswith(("error: ", "Try "))]
+    specific = [line for line in of_errors if not KIND_OF_ERROR.match(line)]
+    told = specific or [KIND_OF_ERROR.sub("", line) for line in (*others, *of_errors)]
+    return " ".join(" ".join(dict.fromkeys(told)).split())
+
+
+KIND_OF_ERROR = re.compile(r"Batch job submission failed: |allocation failure: ")
+NOT_NOW = re.compile(r"not available|unavailable|busy")
 SILENT = re.compile(
     r"Unable to contact|onnection refused|timed out|Socket timed|resolve_ctls|DNS SRV"
     r"|Zero Bytes|configuration source|nodename nor servname|not known"

@@ -41,7 +41,7 @@ def standings(runs: Sequence[RunFolder], scheduler: Scheduler) -> list[tuple[Run
     """Every run with its progress, read now; the scheduler is asked once for all."""
     if not slurm_is_set_up():
         return [(run, progress_of(run)) for run in runs]
-    notes = [None if (run.path / "result.json").exists() else Note.of(run) for run in runs]
+    notes = [None if run.is_done() else Note.of(run) for run in runs]
     names = {note.name for note in notes if note is not None}
     jobs = scheduler.jobs(names) if names else {}
     return [
@@ -88,7 +88,7 @@ def standing(
         if note.by_hand:
             return replace(known, cause=f"no job yet of {submission.script}")
         patience = SECONDS_TO_BE_LISTED if submission.accepted() else SECONDS_TO_SUBMIT
-        if time.time() - note.time < patience:
+        if time.time() - note.time < patience or submission.is_being_sent():
             return replace(known, state="waiting", cause=BEING_SUBMITTED, job=note.name)
     return _ended(known, submission, note.task, job)
 
@@ -101,7 +101,7 @@ def _with_job(known: Progress, job: Job) -> Progress:
     if job.works:
         return replace(known, state="running", activity=f"job {job.id} starts", cause="", kind="")
     state = "blocked" if job.blocked else "waiting"
-    return replace(known, state=state, cause=f"job {job.id}: {job.reason}", kind="")
+    return replace(known, state=state, cause=f"job {job.id}: {job.why}", kind="")
 
 
 def _ended(known: Progress, submission: Submission, task: int, job: Job | None) -> Progress:

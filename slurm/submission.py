@@ -2,6 +2,7 @@
 nothing is sent twice.
 
     results/slurm/<grid>-<token>/
+      sbatch.lock          held by sbatch for as long as it lives, if longer than who called it
       submission.json      the runs in order, how they are made, the commit: written before sbatch
       script.sh            the batch script
       accepted.json        the id that SLURM gave: written after sbatch
@@ -12,6 +13,7 @@ The token in its name is the job's name too. So a submission is found again in t
 answer even if its submitter was killed right after sbatch, without any file of ours.
 """
 
+import fcntl
 import getpass
 import os
 import re
@@ -21,7 +23,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from filelock import FileLock, Timeout
 from bench import source
 from bench.config import Place, RunConfig
 from bench.errors import UserError
-from bench.files import make_folder, read_json, write_json
+from bench.files import atomic_write, make_folder, read_json, write_json
 from bench.launch import place_arguments
 from bench.store import RunFolder, now
 from slurm.profile import Profile, for_method, processes
@@ -56,6 +58,27 @@ class Note:
         """The note in a run's folder, or None where it was never submitted."""
         content = run.read("job")
         return None if content is None else cls(**content)
+
+
+# What a submission changes in a run's folder.
+CHANGED = ("job.json", "error.json", "anew.json")
+Files = dict[str, bytes]  # by name
+
+
+def kept(run: RunFolder) -> Files:
+    """What a submission would change in a run's folder, as it is now."""
+    paths = [run.path / name for name in CHANGED]
+    return {path.name: path.read_bytes() for path in paths if path.exists()}
+
+
+def put_back(run: RunFolder, files: Files) -> None:
+    """Let a run stand as it did when `kept` was called, after its submission was refused."""
+    for name in CHANGED:
+        if name not in files:
+            run.remove(name)
+            continue
+        with atomic_write(run.path / name) as temporary:
+            temporary.write_bytes(files[name])
 
 
 @dataclass(frozen=True)
@@ -101,10 +124,28 @@ class Submission:
         write_json(self.folder / "accepted.json", {"job": job, "time": now()})
 
     def withdraw(self) -> None:
-        """Forget a submission that was refused."""
-        for task in range(len(self.record()["runs"])):
-            self.run(task).remove("job.json")
+        """Forget a submission that was refused; its runs are the caller's to put back."""
         shutil.rmtree(self.folder)
+
+    @contextmanager
+    def being_sent(self) -> Iterator[list[int]]:
+        """Hold the submission while sbatch works, which is to inherit these file descriptors: when
+        its caller is killed, it holds the submission on."""
+        with open(self.folder / "sbatch.lock", "w") as lock:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield [lock.fileno()]
+
+    def is_being_sent(self) -> bool:
+        """Whether an sbatch is at work on it."""
+        try:
+            with open(self.folder / "sbatch.lock") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def last_words(self, task: int) -> list[str]:
         """The lines of a task's log since its last start."""
@@ -145,8 +186,9 @@ def arrays(
     """The job arrays that make these runs: alike in what they ask for, none larger than `largest`,
     all together with at most `profile.parallel` runs at a time."""
     alike: list[tuple[tuple[Profile, int, int], list[str]]] = []
+    of_methods = {method: for_method(profile, method) for method in {c.method for c, _ in runs}}
     for config, folder in runs:
-        own = for_method(profile, config.method)
+        own = of_methods[config.method]
         shape = (own, *processes(own, config))
         members = next((names for known, names in alike if known == shape), None)
         if members is None:
@@ -184,12 +226,17 @@ def in_turn(pieces: Sequence[Array]) -> bool:
 
 
 def write(
-    array: Array, grid: str, place: Place, results_root: Path, by_hand: bool = False
+    array: Array,
+    grid: str,
+    place: Place,
+    results_root: Path,
+    by_hand: bool = False,
 ) -> Submission:
     """Write down a submission and its script, and note it in the folders of its runs: the last
     thing before sbatch, which is left to somebody else where `by_hand`."""
     name = f"{re.sub(r'[^A-Za-z0-9.-]', '_', grid)}-{secrets.token_hex(4)}"
     folder = (results_root / "slurm" / name).resolve()
+    text = script_text(array, name, folder)
     folder.mkdir()
     submission = Submission(folder)
     own = replace(
@@ -216,7 +263,7 @@ def write(
     )
     if diff := source.uncommitted_diff():
         (folder / "uncommitted.diff").write_text(diff)
-    submission.script.write_text(script_text(array, name, folder))
+    submission.script.write_text(text)
     for task, run in enumerate(array.runs):
         folder_of_run = RunFolder(results_root / "runs" / run)
         folder_of_run.remove("error.json")  # of an earlier start

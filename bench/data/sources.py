@@ -1,6 +1,7 @@
 """Raw images of the known data sets: found where they lie, decoded once, cached, fingerprinted."""
 
 import difflib
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -252,7 +253,8 @@ def not_found(name: str, data_root: Path) -> str:
     if dataset.packaging is not None:
         forms.insert(0, f"{dataset.packaging.folder}/")
     if dataset.torchvision:
-        fetch = f"fetch it with `python -m bench.prepare dataset={name} data_root={data_root}`"
+        words = ["python", "-m", "bench.prepare", f"dataset={name}", f"data_root={data_root}"]
+        fetch = f"fetch it with `{shlex.join(words)}`"
     elif dataset.archive:
         forms.insert(1, dataset.archive)
         fetch = f"fetch {dataset.archive} from {dataset.address} and put it there"
