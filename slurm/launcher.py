@@ -10,6 +10,7 @@ from bench.errors import UserError
 from bench.machine import slurm_is_set_up
 from bench.progress import Progress
 from bench.store import RunFolder
+from bench.text import count
 from slurm import scheduler
 from slurm.profile import Profile
 from slurm.scheduler import Scheduler, SchedulerSilent
@@ -133,7 +134,7 @@ def described(profile: Profile) -> str:
         profile.partition and f"partition {profile.partition}",
         f"{profile.time_min} min",
         f"{profile.gpus} GPU" if profile.gpus else "no GPU",
-        f"{profile.cpus} cores",
+        count(profile.cpus, "core"),
         f"{profile.mem_gb:g} GB" if profile.mem_gb else "",
     ]
     return ", ".join(part for part in parts if part)
@@ -142,7 +143,7 @@ def described(profile: Profile) -> str:
 def preview(runs: Sequence[tuple[RunConfig, RunFolder]], profile: Profile) -> str:
     """The batch scripts that `submit` would send, with a made-up name."""
     pieces = arrays(runs, profile, largest_array(asks=slurm_is_set_up()))
-    told = [f"{len(pieces)} job arrays" if len(pieces) != 1 else "1 job array"]
+    told = [count(len(pieces), "job array")]
     for piece in pieces:
         told += [f"--- {len(piece.runs)} of the runs, {described(piece.profile)}"]
         told += [script_text(piece, "GRID-TOKEN", Path("GRID-TOKEN"))]
