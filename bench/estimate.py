@@ -153,6 +153,8 @@ class Estimator:
 
     def _measure(self, config: RunConfig) -> Parts | Failure:
         gone = time.monotonic() - self.started
+        if gone > LAST_SECONDS:
+            return Failure(f"{LAST_SECONDS:.0f} s of measuring were over before its turn came")
         share = max(0.0, SECONDS - gone) / len(self.to_measure)
         of = f"{config.method} on {config.dataset}"
         return in_a_process(

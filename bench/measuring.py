@@ -74,7 +74,7 @@ class Measurement:
             seconds,
         )
         self.device = target_set.train.images.device
-        self.meter = Meter(self.device)
+        self.meter = Meter(self.device, min(REPEAT_SECONDS, seconds / 100))
         self.scaled = False
         self.distillation = one = Distillation(self.config, target_set, 0)
         self.classes = len(target_set.classes)

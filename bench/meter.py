@@ -15,12 +15,15 @@ SLOW_SECONDS = 5.0  # what takes so long is not done twice
 class Meter:
     """Seconds and memory of pieces of work on one device.
 
+    Args:
+        repeat_seconds: for how long a short piece of work is repeated.
+
     Attributes:
         sees_memory: False where memory cannot be measured: it is 0 then.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, repeat_seconds: float = REPEAT_SECONDS) -> None:
+        self.device, self.repeat_seconds = device, repeat_seconds
         self.sees_memory = is_measurable(device)
 
     def measure(self, work: Callable[[], object]) -> tuple[float, int]:
@@ -34,7 +37,7 @@ class Meter:
 
     def _seconds(self, work: Callable[[], object]) -> float:
         seconds: list[float] = []
-        while len(seconds) < 2 or (len(seconds) <= REPEATS and sum(seconds) < REPEAT_SECONDS):
+        while len(seconds) < 2 or (len(seconds) <= REPEATS and sum(seconds) < self.repeat_seconds):
             started = time.perf_counter()
             work()
             if self.device.type == "cuda":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.settings import setting
+from bench.text import count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,8 +139,8 @@ def probabilities(
                 f" as many of each of {classes} classes; labels=PATH names a file of them"
             )
         notes.append(
-            f"{options.distilled} holds no labels; taken as class by class, {ipc} images each"
-            " (otherwise: labels=PATH)"
+            f"{options.distilled} holds no labels; taken as class by class,"
+            f" {count(ipc, 'image')} each (otherwise: labels=PATH)"
         )
         labels = torch.arange(classes).repeat_interleave(ipc)
     elif found.metadata.get("class_folders") and labels.dim() == 1:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bench.machine import slurm_is_set_up
+from bench.memory import RAN_OUT
 from bench.progress import Progress, progress_of
 from bench.store import RunFolder
 from slurm.scheduler import WHOLE, Job, Scheduler
@@ -29,7 +30,7 @@ KINDS = {
 }
 # What SLURM writes into a job's log; the first that is found counts.
 WORDS = [
-    (re.compile(r"exceeded memory limit|oom.kill|[Oo]ut [Oo]f [Mm]emory"), "out of memory"),
+    (RAN_OUT, "out of memory"),
     (re.compile(r"DUE TO TIME LIMIT|timed-out too many times"), "time-out"),
     (re.compile(r"DUE TO NODE FAILURE"), "node lost"),
     (re.compile(r"CANCELLED AT"), "cancelled"),

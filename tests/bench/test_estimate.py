@@ -72,7 +72,7 @@ class ScriptedMeter:
 
     sees_memory = True
 
-    def __init__(self, device: Any) -> None:
+    def __init__(self, *arguments: Any) -> None:
         pass
 
     def measure(self, work: Callable[[], object]) -> tuple[float, int]:
@@ -131,7 +131,7 @@ class MeterOfImages:
     sees_memory = True
     most_images: int
 
-    def __init__(self, device: Any) -> None:
+    def __init__(self, *arguments: Any) -> None:
         pass
 
     def measure(self, work: Callable[[], object]) -> tuple[float, int]:

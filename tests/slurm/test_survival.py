@@ -206,7 +206,7 @@ def test_status_without_the_scheduler_tells_what_the_files_say(
     status = grid.command("bench.status")
     assert status.returncode == 0
     assert "SLURM does not answer" in status.stderr
-    assert "1 runs: 1 running" in status.stdout
+    assert "1 run: 1 running" in status.stdout
     refused = grid.sweep()
     assert refused.returncode == 2
     assert "Unable to contact" in refused.stderr
