@@ -133,9 +133,9 @@ def test_what_is_given_wins_over_the_file(tmp_path: Path) -> None:
     [
         ("partitoin: gpu", "unknown key 'partitoin'; did you mean partition?"),
         ("time_min: '01:00:00'", "a time limit is a whole number of minutes"),
-        ("time_min: 01:00:00", "a time is a whole number of minutes"),
-        ("time_min: 1:00:00", "a time is a whole number of minutes"),
-        ("methods: {bptt: {time_min: 1:30}}", "a time is a whole number of minutes"),
+        ("time_min: 01:00:00", "a time limit is a whole number of minutes"),
+        ("time_min: 1:00:00", "a time limit is a whole number of minutes"),
+        ("methods: {bptt: {time_min: 1:30}}", "a time limit is a whole number of minutes"),
         ("time_min: 1.5", "a time limit is a whole number of minutes"),
         ("time_min: 0", "at least 1"),
         ("time_min: 3", "leaves no time to work"),
