@@ -21,7 +21,9 @@ class ReportOptions:
     """What this command is asked to do."""
 
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
-    seeds: int = setting(0, "seeds that should be there; 0: as many as a grid states", minimum=0)
+    seeds: int = setting(
+        0, "seeds that should be there; 0: as many as a grid states", minimum=0, maximum=10_000
+    )
     output: str = setting("", "folder of the page; by default results_root")
 
 

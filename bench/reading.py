@@ -36,8 +36,12 @@ class SubjectOptions:
         " values show, and it is told",
         ("auto", "preprocessed", "pixels", "pixels255", "normalised"),
     )
-    mean: list[float] = setting([], "space=normalised: [mean of each channel], pixels in [0, 1]")
-    std: list[float] = setting([], "space=normalised: [standard deviation of each channel]")
+    mean: list[float] = setting(
+        [], "space=normalised: [mean of each channel], pixels in [0, 1]", minimum=0, maximum=1
+    )
+    std: list[float] = setting(
+        [], "space=normalised: [standard deviation of each channel]", above=0, maximum=1
+    )
     label_form: str = setting(
         "auto",
         "soft labels in the file; of logits the softmax is taken; auto: probabilities, and"

@@ -14,7 +14,7 @@ class Work:
     """One outer step of a ConvNet on 32x32 images, inner optimiser Adam, random data."""
 
     width: int = setting(64, "channels of each block", minimum=1)
-    depth: int = setting(3, "blocks", minimum=1)
+    depth: int = setting(3, "blocks", minimum=1, maximum=16)
     images: int = setting(100, "distilled images, all in each inner batch", minimum=1)
     window: int = setting(40, "inner steps that the gradient flows through", minimum=1)
     warm_up: int = setting(0, "inner steps before the window", minimum=0)

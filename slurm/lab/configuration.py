@@ -90,8 +90,10 @@ PartitionName=high Nodes=ALL PriorityTier=100 PreemptMode=OFF DefaultTime=30 {li
 class Shape:
     """What the lab has."""
 
-    nodes: int = setting(4, "nodes, of two CPUs and 8 GiB each, all on this host", minimum=1)
-    gpus: int = setting(0, "pretended GPUs of each node (needs root)", minimum=0)
+    nodes: int = setting(
+        4, "nodes, of two CPUs and 8 GiB each, all on this host", minimum=1, maximum=1000
+    )
+    gpus: int = setting(0, "pretended GPUs of each node (needs root)", minimum=0, maximum=64)
     max_array_size: int = setting(1001, "SLURM's MaxArraySize: tasks of an array", minimum=2)
 
     @property
