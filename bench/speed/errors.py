@@ -56,7 +56,7 @@ def measure_errors(place: Place, work: Work = WORK, seeds: int = SEEDS) -> list[
     device = choose_device(place.device)
     optimizers = {
         "Adam, eps 1e-8 (torch)": Adam(1e-3),
-        "Adam, eps 1e-8 (higher)": Adam(1e-3, eps_form="higher"),
+        "Adam, eps 1e-8 (published)": Adam(1e-3, eps_form="published"),
         "Adam, eps 1e-4 (torch)": Adam(1e-3, eps=1e-4),
         "SGD, momentum 0.9": SGD(1e-2, momentum=0.9),
     }
