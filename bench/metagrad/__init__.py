@@ -1,7 +1,7 @@
 """Engines: (problem, window, target batch) -> the exact meta-gradient and the outer loss."""
 
 from bench.metagrad.choice import make_derivatives
-from bench.metagrad.compiled import can_compile
+from bench.metagrad.compiled import compile_error
 from bench.metagrad.derivatives import Derivatives
 from bench.metagrad.exact import ExactEngine
 from bench.metagrad.mean_loss import MeanLoss
@@ -24,7 +24,7 @@ __all__ = [
     "MeanLoss",
     "MetaGradient",
     "Problem",
-    "can_compile",
+    "compile_error",
     "cross_entropies",
     "make_derivatives",
     "make_engine",

@@ -184,10 +184,12 @@ class CompiledOptimizer(InnerOptimizer):
         return self._numbers[key][t % COEFFICIENTS_AT_ONCE].unbind()
 
 
-def can_compile(device: torch.device) -> bool:
-    """Whether `torch.compile` works here: it needs a C++ compiler, on a GPU also Triton."""
+def compile_error(device: torch.device) -> str:
+    """Why `torch.compile` does not work here, in a line; empty where it does. It needs a C++
+    compiler, on a GPU also Triton."""
     try:
         one = torch.compile(lambda x: x + 1, fullgraph=True)(torch.zeros(2, device=device))
-        return bool((one == 1).all())
-    except Exception:  # whatever is missing: compilers, headers, a supported GPU
-        return False
+    except Exception as error:  # whatever is missing: compilers, headers, room, a supported GPU
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return lines[0] if lines else type(error).__name__
+    return "" if bool((one == 1).all()) else "what it compiles computes something else"
