@@ -174,8 +174,8 @@ def settled(runs: Sequence[RunFolder], asks: bool) -> list[tuple[RunFolder, Prog
             return standing
         if not told:
             print(
-                "waiting until it is known whether an interrupted submission has arrived"
-                f" (about {SECONDS_TO_SUBMIT:.0f} s after it began)",
+                "waiting until it is known whether what was being submitted has arrived"
+                f" (about {SECONDS_TO_SUBMIT:.0f} s after that began)",
                 flush=True,
             )
             told = True
