@@ -117,7 +117,7 @@ def test_what_an_interrupted_submission_did_not_send_is_sent_once_that_is_known(
     assert again.returncode == 0, again.stderr + again.stdout
     assert "waiting until it is known whether what was being submitted has arrived" in again.stdout
     assert "1 of the runs" in again.stdout
-    assert "1 runs: 1 done" in again.stdout
+    assert "1 run: 1 done" in again.stdout
 
 
 def test_an_sbatch_that_outlives_its_caller_is_waited_for(
