@@ -166,7 +166,7 @@ def test_runs_made_anew_show_their_old_results_until_they_have_new_ones(
     (run,) = (tmp_path / "results/runs").iterdir()
     assert not (run / "result.json").exists()
     status = command("bench.status").stdout
-    assert "1 runs: 1 failed" in status
+    assert "1 run: 1 failed" in status
     assert "(n=2) before" in status
 
     (tmp_path / "own.py").write_text(works)
