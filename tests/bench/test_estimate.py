@@ -328,7 +328,6 @@ def plan_with(
         )
         for method, _ in zip(methods, found, strict=False)
     ]
-    monkeypatch.setattr(plan, "progress_of", lambda folder: SimpleNamespace(step=0))
     return plan.plan(runs, Place(), slots, **options)
 
 
@@ -340,6 +339,15 @@ def test_time_and_memory_are_told_in_one_line(
     last = capsys.readouterr().out.splitlines()[-1]
     told = "estimate: 12 s to 31 s a run, 0.4 to 1.2 GiB each, about 31 s in all with 2 at a time"
     assert last == told
+
+
+def test_only_the_steps_that_are_left_are_counted() -> None:
+    config = single_run("quick", {})
+    folder = RunFolder(Path("nowhere"))
+    runs = [plan.Planned(config, folder, step=step) for step in (0, 240)]
+    told = plan.line([(run, Estimate(50, None)) for run in runs], 1)
+    assert "10 s to 50 s a run" in told
+    assert "about 1 min in all with 1 at a time" in told
 
 
 def test_where_memory_cannot_be_measured_nothing_is_refused(
