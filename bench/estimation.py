@@ -5,18 +5,22 @@ A run's inner steps are those of the windows that its method draws.
 
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, dataclass, replace
 
 import torch
 
-from bench.config import Place, RunConfig
-from bench.costs import Estimate, Linear, Parts, Steps
+from bench.budget import SHAPES
+from bench.config import Place, RunConfig, images_per_class
+from bench.costs import Estimate, Linear, Parts, Steps, Trained
+from bench.evaluation import FORWARD_BATCH
 from bench.ingredients import activation_budget, check_device, choose_device, settle_process
-from bench.measuring import Measurement
+from bench.measuring import IMAGE_COPIES, Measurement
 from bench.metagrad import storage_type
+from bench.metagrad.flat import map_bytes, multiply_adds
+from bench.networks import build_network
 from bench.randomness import python_random
 from bench.resolving import on_network
-from bench.stand_in import data_bytes, random_target_set
+from bench.stand_in import data_bytes, image_shape, random_target_set
 from methods import Window, make_method
 
 DRAWS = 200  # windows of a run that are looked at
@@ -123,6 +127,79 @@ def measured_parts(
 
 def _less(line: Linear, n_bytes: int) -> Linear:
     return replace(line, constant=line.constant - n_bytes)
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the cost of a run's parts goes by.
+
+    Attributes:
+        operations: multiply-adds of a forward pass of an inner batch.
+        theta_bytes: of the network's parameters.
+        map_bytes: of an image's largest maps.
+        image_bytes: of an image of the target set.
+    """
+
+    operations: int
+    theta_bytes: int
+    map_bytes: int
+    image_bytes: int
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Size":
+        """Of a run, from its settings alone."""
+        classes, shape = SHAPES[config.dataset][0], image_shape(config)
+        network = build_network(
+            config.arch, image_shape=shape, classes=classes, width=config.width, depth=config.depth
+        )
+        images = min(config.inner_classes or classes, classes) * (
+            config.inner_ipc or images_per_class(config)
+        )
+        image = torch.empty(shape)
+        theta_bytes = sum(parameter.nbytes for parameter in network.parameters())
+        operations = images * multiply_adds(network, image)
+        return cls(operations, theta_bytes, map_bytes(network, image), image.nbytes)
+
+
+def predicted_parts(known: Parts, measured: RunConfig, config: RunConfig) -> Parts:
+    """The parts of a run that there is no time to measure, from those of another with the same
+    engine: time goes by operations, memory by what lies in it."""
+    own, other = Size.of(config), Size.of(measured)
+    times, copies = own.operations / other.operations, own.theta_bytes / other.theta_bytes
+    maps = 2 * FORWARD_BATCH * (own.map_bytes - other.map_bytes)
+    target = IMAGE_COPIES * (
+        config.target_batch * own.image_bytes - measured.target_batch * other.image_bytes
+    )
+
+    def seconds(line: Linear | None) -> Linear | None:
+        return line and Linear(*(times * part for part in astuple(line)))
+
+    def n_bytes(line: Linear | None) -> Linear | None:
+        return line and replace(
+            line, constant=line.constant + target, window=line.window * copies, kept=0.0
+        )
+
+    step, step_bytes = seconds(known.step), n_bytes(known.step_bytes)
+    assert step is not None
+    assert step_bytes is not None
+    network = known.trained[measured.arch]
+    trained = {}
+    for arch in (config.arch, *config.transfer_to):
+        factor = Size.of(on_network(config, arch)).operations / other.operations
+        trained[arch] = Trained(network.step * factor, network.measuring * factor)
+    return replace(
+        known,
+        step=step,
+        step_bytes=step_bytes,
+        variance=seconds(known.variance) if config.variance_every else None,
+        variance_bytes=n_bytes(known.variance_bytes) if config.variance_every else None,
+        trained=trained,
+        full=trained[config.arch] if config.scores else None,
+        evaluation_bytes=known.evaluation_bytes + max(maps, 0),
+        affordable=0,
+        data_bytes=data_bytes(config),
+        scaled=True,
+    )
 
 
 def run_seconds(config: RunConfig, drawn: list[Window], parts: Parts) -> float:

@@ -16,7 +16,6 @@ from bench.costs import Estimate, Failure
 from bench.errors import UserError
 from bench.launch import child_environment, place_arguments
 from bench.machine import free_memory
-from bench.progress import progress_of
 from bench.store import RunFolder
 from bench.table import duration
 from bench.text import count
@@ -29,10 +28,11 @@ ALL_THE_SAME = "check_memory=false starts all the same"
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of the sweep and its folder."""
+    """A run of the sweep, its folder, and the outer steps that are done."""
 
     config: RunConfig
     folder: RunFolder
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -271,10 +271,7 @@ def end(process: "subprocess.Popen[str]") -> None:
 
 def line(runs: Sequence[tuple[Planned, Estimate]], slots: int) -> str:
     """The line that tells what is left to do, with `slots` runs at a time."""
-    left = [
-        known.seconds * (1 - progress_of(run.folder).step / run.config.outer_steps)
-        for run, known in runs
-    ]
+    left = [known.seconds * (1 - run.step / run.config.outer_steps) for run, known in runs]
     total = max(sum(left) / slots, max(left))
     remaining = [
         Estimate(seconds, known.peak_bytes, known.shared_bytes, known.spare_bytes)

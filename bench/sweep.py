@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     if options.cancel:
         return cancel(grid, planned, options.yes)
     to_do = [
-        run
+        replace(run, step=0 if options.force else progress.step)
         for run, (_, progress) in zip(planned, standing, strict=True)
         if is_wanted(progress, options)
     ]
