@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from bench.distill import Diverged
-from bench.errors import UserError
+from bench.errors import UserError, as_unwritable
 from bench.store import now
 
 
@@ -17,6 +17,8 @@ def describe_error(error: Exception) -> dict[str, Any]:
         kind = "diverged"
     elif isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in message:
         kind = "out of memory"
+    elif (unwritable := as_unwritable(error)) is not None and unwritable.full:
+        kind, message = "disk full", str(unwritable)
     else:
         kind = "error"
         if not isinstance(error, UserError):

@@ -17,7 +17,8 @@ from typing import Protocol
 from bench.config import Place
 from bench.errors import INTERRUPTED, SUPERSEDED
 from bench.machine import cpu_cores, visible_gpus
-from bench.progress import log_path
+from bench.files import is_full, last_lines, writing
+from bench.progress import log_path, progress_of, record_failure
 from bench.source import SOURCE
 from bench.store import RunFolder, now
 
@@ -120,7 +121,7 @@ class LocalPool:
         environment = child_environment()
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
-        with open(log_path(folder), "ab") as log:
+        with writing(log_path(folder)), open(log_path(folder), "ab") as log:
             log.write(f"--- {now()}\n".encode())
             log.flush()
             process = subprocess.Popen(
@@ -153,9 +154,9 @@ def note_death(folder: RunFolder, status: int, out_of_memory: bool = False) -> N
         status: as `subprocess` gives it: negative for a signal.
         out_of_memory: whether the system is known to have killed it for its memory.
     """
-    if status in (0, INTERRUPTED, SUPERSEDED) or (folder.path / "error.json").exists():
+    if status in (0, INTERRUPTED, SUPERSEDED) or progress_of(folder).state in ("failed", "done"):
         return
-    if folder.is_taken() or (folder.path / "result.json").exists():
+    if folder.is_taken() or (folder.path / "error.json").exists():
         return
     if status < 0:
         name = signal.Signals(-status).name
@@ -163,10 +164,12 @@ def note_death(folder: RunFolder, status: int, out_of_memory: bool = False) -> N
         message = f"its process was ended by {name}{hint}"
         kind = "out of memory" if out_of_memory else "killed"
     else:
-        lines = log_path(folder).read_text(errors="replace").strip().splitlines()
+        lines = last_lines(log_path(folder))
         message = lines[-1] if lines else f"its process ended with exit status {status}"
-        kind = "error"
-    folder.write("error", {"kind": kind, "message": message})
+        kind, message = "error", message.removeprefix("error: ")
+    if is_full(folder.path):
+        kind, message = "disk full", f"no space is left for {folder.path} ({message})"
+    record_failure(folder, {"kind": kind, "message": message})
 
 
 def child_environment(processes: int = 1) -> dict[str, str]:

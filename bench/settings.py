@@ -1,9 +1,11 @@
 """`key=value` on the command line: from text to typed dataclasses, with help and clear refusals."""
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, field, fields
 from functools import cache
 from pathlib import Path
@@ -14,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import ScalarToken, YAMLError
 
-from bench.errors import INTERRUPTED, UserError
+from bench.errors import INTERRUPTED, UserError, as_unwritable
 
 Schema = TypeVar("Schema")
 
@@ -183,9 +185,7 @@ def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoR
         sys.stdout.flush()
         sys.exit(status)
     except UserError as error:
-        message = " ".join(str(error).split())
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
+        refuse(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -193,3 +193,16 @@ def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoR
         # The reader of our output (head, less) went away: not an error of ours.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if (unwritable := as_unwritable(error)) is None:
+            raise
+        if error.filename is None:  # what is printed goes to a full disk: let nobody flush it again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        refuse(unwritable)
+
+
+def refuse(error: UserError) -> NoReturn:
+    """End this process with one line that says why."""
+    with suppress(OSError):  # it goes to a full disk too
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    sys.exit(2)
