@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol
 import torch
 
 from bench import manifest, source
+from bench.anew import begin_anew, forget_previous
 from bench.assist import StopRequest, muster, own_device
 from bench.config import Place, RunConfig, identity
 from bench.data import TargetSet
@@ -61,7 +62,8 @@ def execute(
 ) -> dict[str, Any]:
     """Bring the run in `folder` to its end, from wherever it stands, and return its result.
 
-    A finished run is not run again. Whatever goes wrong is recorded in error.json and raised.
+    A finished run is not run again, unless it is asked to be made anew. Whatever goes wrong is
+    recorded in error.json and raised.
 
     Args:
         claim: a name under which to take the run from whoever is at work on it (`RunFolder.lock`).
@@ -77,8 +79,9 @@ def execute(
     with folder.lock(claim):
         if claim:
             await_silence(folder)
-        if (result := folder.read("result")) is not None:
-            return result
+        if folder.is_done():
+            forget_previous(folder)  # a kill may have left it
+            return folder.read("result") or {}
         folder.remove("error.json")
         config = folder.config()
         with Heartbeat(folder, config.outer_steps) as heartbeat:
@@ -125,6 +128,7 @@ class _Execution:
         self.seconds = 0.0  # in outer steps and measurements, over all starts
 
     def to_the_end(self) -> dict[str, Any]:
+        begin_anew(self.folder)  # where that is asked for
         settle_process()
         self.device = own_device(self.place, self.team)
         check_device(self.config, self.device)
@@ -335,6 +339,7 @@ class _Execution:
             "peak_memory_bytes": manifest.peak_memory_bytes(self.device),
         }
         self.folder.write("result", result)
+        forget_previous(self.folder)
         ending.forget()
         return result
 

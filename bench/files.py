@@ -89,7 +89,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-def read_json(path: Path) -> Any | None:
+def read_json(path: Path | str) -> Any | None:
     """The content of a JSON file, or None where there is none.
 
     Raises:
@@ -102,17 +102,19 @@ def read_json(path: Path) -> Any | None:
     except OSError as error:
         raise Damaged(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number without an end
-        told = str(error) if path.stat().st_size else "it is empty"
-        raise Damaged(f"{path} is damaged ({told}); delete it or restore it") from error
+        told = str(error) if os.path.getsize(path) else "it is empty"
+        raise Damaged(f"{path} is damaged ({told})") from error
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        if error.errno != errno.ESTALE:
-            raise
-    return path.read_bytes()  # it was replaced on the file server between two of our questions
+def _read_bytes(path: Path | str) -> bytes:
+    for is_last in (False, True):
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except OSError as error:
+            if error.errno != errno.ESTALE or is_last:
+                raise  # else it was replaced on the file server between two of our questions
+    raise AssertionError
 
 
 def last_lines(path: Path, most_bytes: int = 100_000) -> list[str]:
@@ -170,7 +172,9 @@ def is_full(folder: Path) -> bool:
     """Whether nothing more can be written where `folder` lies; False where that is not known."""
     try:
         files = os.statvfs(folder)
-        return shutil.disk_usage(folder).free < LEAST_FREE_BYTES or 0 == files.f_favail < files.f_files
+        return (
+            shutil.disk_usage(folder).free < LEAST_FREE_BYTES or 0 == files.f_favail < files.f_files
+        )
     except (OSError, AttributeError):
         return False
 

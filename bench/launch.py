@@ -16,8 +16,8 @@ from typing import Protocol
 
 from bench.config import Place
 from bench.errors import INTERRUPTED, SUPERSEDED
-from bench.machine import cpu_cores, visible_gpus
 from bench.files import is_full, last_lines, writing
+from bench.machine import cpu_cores, visible_gpus
 from bench.progress import log_path, progress_of, record_failure
 from bench.source import SOURCE
 from bench.store import RunFolder, now
@@ -107,7 +107,7 @@ class LocalPool:
             if not self.free_slots:
                 break
             folder = self.waiting.popleft()
-            if (folder.path / "result.json").exists():
+            if folder.is_done():
                 continue
             if folder.is_taken():
                 self.waiting.append(folder)

@@ -46,6 +46,7 @@ class Progress:
         note: what else there is to know of it, such as a damaged file that it can do without.
         damaged: the small files that are, without ".json".
         seed, evaluation: of its configuration and of its result, as far as they are there.
+        previous: whether that is the result before, of a run that is being made anew.
     """
 
     state: State
@@ -62,6 +63,7 @@ class Progress:
     damaged: tuple[str, ...] = ()
     seed: int | None = None
     evaluation: dict[str, Any] | None = None
+    previous: bool = False
 
     @property
     def told(self) -> str:
@@ -89,7 +91,7 @@ class Heartbeat:
         self._claim = folder.claimed_by()
         process = psutil.Process()
         try:
-            before = folder.read("progress") or {}
+            before = {} if folder.is_asked_anew() else folder.read("progress") or {}
         except Damaged:
             before = {}
         self._content: dict[str, Any] = {
@@ -171,11 +173,13 @@ def progress_of(
     """
     files = files or folder.small_files()
     now = time_there(folder.path) if now is None and "progress" in files.contents else now
+    shown = files.contents.get("result", files.previous)
     known = replace(
         _from_files(files, now or 0.0),
         damaged=tuple(files.damages),
         seed=files.contents.get("config", {}).get("seed"),
-        evaluation=files.contents.get("result", {}).get("evaluation"),
+        evaluation=shown.get("evaluation"),
+        previous=shown is files.previous,
     )
     if not files.damages:
         return known
@@ -191,7 +195,7 @@ def _from_files(files: SmallFiles, now: float) -> Progress:
     config = files.contents.get("config", {})
     steps = config.get("outer_steps") or beat.get("outer_steps", 0)
     known = Progress("waiting", beat.get("step", 0), steps)
-    if "result" in files.contents:
+    if files.done:
         return replace(known, state="done", step=known.outer_steps)
     silence = max(0.0, now - files.written["progress"]) if beat else 0.0
     here = beat.get("host") == socket.gethostname()
@@ -208,6 +212,8 @@ def _from_files(files: SmallFiles, now: float) -> Progress:
     if error is not None:
         cause = f"{error['kind']}: {error['message']}"
         return replace(known, state="failed", cause=cause, kind=error["kind"])
+    if "anew" in files.contents:
+        return replace(known, step=0, cause="to be made anew; until then its old result is kept")
     if beat.get("state") == "running":
         where = f"process {beat['pid']} on {beat['host']}"
         gone = f"{where} is gone" if here else f"no sign of life from {where} for {age(silence)}"

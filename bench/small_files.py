@@ -47,6 +47,7 @@ OF_A_RUN: dict[str, Shape] = {
     "evaluations": {"of": str, "made": dict},
     "job": {"name": FILE_NAME, "task": int, "time": NUMBER, "by_hand?": bool},
     "claim": {"by": str},
+    "anew": {"time": str},
 }
 # What a user does about each.
 REMEDIES = {
@@ -58,6 +59,7 @@ REMEDIES = {
     "evaluations": "delete it; what it held is computed again",
     "job": "look with squeue whether the run still has a job, then delete it",
     "claim": "delete it",
+    "anew": "delete it, then force=true again",
 }
 OF_A_SUBMISSION: dict[str, Shape] = {
     "submission": {"runs": list, "processes": int, "place": list, "profile": dict},
@@ -65,20 +67,21 @@ OF_A_SUBMISSION: dict[str, Shape] = {
 }
 
 
-def read_whole(path: Path, shape: Shape, remedy: str) -> dict[str, Any] | None:
+def read_whole(path: Path | str, shape: Shape, remedy: str = "") -> dict[str, Any] | None:
     """The content of a small JSON file, or None where there is none.
 
     Raises:
         Damaged: it cannot be read, or lacks something of `shape`; the message ends in `remedy`.
     """
+    hint = f"; {remedy}" if remedy else ""
     try:
         content = read_json(path)
     except Damaged as error:
-        raise Damaged(f"{str(error).partition('; ')[0]}; {remedy}") from error
+        raise Damaged(f"{error}{hint}") from error
     if content is None:
         return None
     if wrong := misfit(content, shape):
-        raise Damaged(f"{path} is damaged ({wrong}); {remedy}")
+        raise Damaged(f"{path} is damaged ({wrong}){hint}")
     return content
 
 

@@ -15,6 +15,11 @@
       error.json              why the last start failed
       job.json                which job of which submission to a cluster makes it (`slurm`)
       claim.json              who may work on it, where several copies of a job are alive
+      anew.json               it is to be made anew (force=true), and has not begun to be
+      previous/               the result before, until the new one is there
+
+A run that is made anew keeps its result until it has another one (`bench.anew`): at every moment
+result.json or previous/result.json is there, and `RunFolder.shown` is the folder that has it.
 
 This module imports no torch at its top: `bench.status` and the analysis read runs without it.
 """
@@ -38,6 +43,7 @@ from bench.files import atomic_write, new_folder, write_json, writing
 from bench.small_files import OF_A_RUN, REMEDIES, read_whole
 
 JSON_LINES = ("metrics.jsonl", "measurements.jsonl")
+PREVIOUS = "previous"
 
 
 @dataclass(frozen=True)
@@ -46,21 +52,28 @@ class SmallFiles:
 
     Attributes:
         contents: by name without ".json", of those that are there and whole.
-        damages: by name, of those that are not whole, a line that says what is wrong and what to do.
+        damages: by name, of those that are not whole, what is wrong and what to do, in a line.
         written: by name, when each was written, by the clock of the file server.
+        previous: the result before, of a run that is being made anew.
     """
 
     contents: dict[str, dict[str, Any]] = field(default_factory=dict)
     damages: dict[str, str] = field(default_factory=dict)
     written: dict[str, float] = field(default_factory=dict)
+    previous: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has its result, and is not to be made anew."""
+        return "result" in self.contents and not {"anew"} & {*self.contents, *self.damages}
 
 
 class RunFolder:
     """One run's folder. Reading never changes it; writing is atomic, or appends whole lines."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str = "") -> None:
         self.path = path
-        self.name = path.name
+        self.name = name or path.name
 
     def __repr__(self) -> str:
         return f"RunFolder({self.path})"
@@ -110,7 +123,9 @@ class RunFolder:
         try:
             return RunConfig(**settings)
         except TypeError as error:
-            raise UserError(f"{path} is of another version ({error}); start the run anew") from error
+            raise UserError(
+                f"{path} is of another version ({error}); start the run anew"
+            ) from error
 
     # --- small JSON files
 
@@ -120,7 +135,7 @@ class RunFolder:
         Raises:
             Damaged: it cannot be read, or does not hold what it must.
         """
-        return read_whole(self.path / f"{name}.json", OF_A_RUN[name], REMEDIES[name])
+        return read_whole(f"{self.path}/{name}.json", OF_A_RUN[name], REMEDIES[name])
 
     def small_files(self) -> SmallFiles:
         """All of them, read now. Never raises: a run that cannot be read must not hide others."""
@@ -141,14 +156,27 @@ class RunFolder:
                 if name == "config":
                     self._as_named(content)
                 found.contents[name] = content
-                found.written[name] = (self.path / f"{name}.json").stat().st_mtime
+                found.written[name] = os.stat(f"{self.path}/{name}.json").st_mtime
             except FileNotFoundError:
                 continue
             except UserError as error:
                 found.damages[name] = str(error)
-        if found.contents and "config.json" not in names:
+        if "result.json" not in names and PREVIOUS in names:
+            with suppress(Damaged):
+                found.previous.update(self.shown.read("result") or {})
+        if (found.contents or found.damages) and "config.json" not in names:
             found.damages["config"] = f"{self.path} has no config.json; {REMEDIES['config']}"
         return found
+
+    def is_begun(self) -> bool:
+        """Whether there is a folder, with a small file of a run in it or not to be looked into."""
+        try:
+            names = os.listdir(self.path)
+            return any(f"{name}.json" in names for name in OF_A_RUN)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         write_json(self.path / f"{name}.json", content)
@@ -157,11 +185,32 @@ class RunFolder:
         for name in names:
             (self.path / name).unlink(missing_ok=True)
 
-    def clear(self) -> None:
-        """Forget everything but the configuration, so that the run starts anew."""
-        for entry in self.path.iterdir():
-            if entry.name not in ("config.json", "lock"):
-                entry.unlink()
+    # --- the result, and another one in its place
+
+    def is_done(self) -> bool:
+        """Whether nothing is left to do: the run has its result, and is not to be made anew."""
+        return (self.path / "result.json").exists() and not self.is_asked_anew()
+
+    @property
+    def shown(self) -> "RunFolder":
+        """The folder with the run's result: this one; or, while the run is made anew, the one of
+        the result before."""
+        before = self.path / PREVIOUS
+        made_anew = not (self.path / "result.json").exists() and (before / "result.json").exists()
+        return RunFolder(before, self.name) if made_anew else self
+
+    def has_result(self) -> bool:
+        """Whether there is a result to show, this run's or that of the run before it."""
+        return (self.shown.path / "result.json").exists()
+
+    def is_asked_anew(self) -> bool:
+        """Whether the run is to be made anew, and no process has begun to."""
+        return (self.path / "anew.json").exists()
+
+    def ask_anew(self) -> None:
+        """Let whoever executes the run next make it anew. What is there stays until then."""
+        self.write("anew", {"time": now()})
+        self.remove("error.json")
 
     # --- records
 
@@ -325,8 +374,10 @@ class Store:
 
     def runs(self) -> list[RunFolder]:
         """The folders of all runs that are there, by name; also one whose configuration is not."""
-        found = {path.parent for path in self.root.glob("runs/[!.]*/*.json") if path.stem in OF_A_RUN}
-        return [RunFolder(path) for path in sorted(found)]
+        root = self.root / "runs"
+        names = sorted(name for name in os.listdir(root) if name[0] != ".") if root.is_dir() else []
+        folders = [RunFolder(root / name) for name in names]
+        return [folder for folder in folders if folder.is_begun()]
 
 
 def now() -> str:

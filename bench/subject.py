@@ -2,6 +2,7 @@
 the setting to evaluate it in."""
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from bench.grids import choose_scale, merge, single_run
 from bench.reading import REAL_IMAGES, SubjectOptions, prepared
 from bench.resolving import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
 from bench.settings import only, typed
+from bench.store import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,6 +122,10 @@ def load(options: SubjectOptions) -> "DistilledSet":
     from bench.data.distilled_set import load_distilled_set
 
     path = Path(options.distilled)
+    run = RunFolder((path.parent if path.name == "distilled.safetensors" else path).resolve())
+    if re.fullmatch(r".+-[0-9a-f]{12}", run.name) and (run.path / "config.json").exists():
+        run.config()  # refuses one that was changed: the set is not what its folder's name says
+    path = RunFolder(path).shown.path
     if (path / "distilled.safetensors").exists():
         path = path / "distilled.safetensors"
     labels = Path(options.labels) if options.labels else None

@@ -1,6 +1,7 @@
 """`python -m bench.sweep grid=window_ablation`: run a grid; skip what is finished, resume what was
 killed."""
 
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from bench import run as one_run
 from bench.config import Place, RunConfig
-from bench.errors import INTERRUPTED, UserError
+from bench.errors import INTERRUPTED, Unwritable, UserError
 from bench.files import make_folder
 from bench.grids import Grid, choose_scale, grid_names, load_grid, requested
 from bench.launch import Inline, Launcher, LocalPool, place_arguments
@@ -17,11 +18,11 @@ from bench.plan import Planned, count, plan
 from bench.progress import log_path
 from bench.settings import command, keys_of, only, parse, typed, words
 from bench.status import StatusOptions
-from bench.store import RunFolder, Store
+from bench.store import RunFolder, RunIsTaken, Store
 from bench.sweep_options import SweepOptions, check_retry, chosen_launcher, is_wanted
-from bench.table import Standing, console, summary, table
+from bench.table import Standing, print_table, summary
 from bench.watching import watch
-from slurm.launcher import OnCluster, cancel_jobs, goes_on, preview, submit
+from slurm.launcher import OnCluster, cancel_jobs, goes_on, preview, settled, submit
 from slurm.profile import Profile, load_profile
 from slurm.scheduler import Scheduler
 from slurm.standing import standings
@@ -59,8 +60,15 @@ def main(argv: list[str]) -> int:
         methods=words(options.only),
     )
     planned = [Planned(config, store.run(config)) for config in configs]
-    scheduler = Scheduler()
-    standing = standings([run.folder for run in planned], scheduler)
+    folders, scheduler = [run.folder for run in planned], Scheduler()
+    if launcher == "slurm" and not (options.dry_run or options.cancel):
+        # What an interrupted submission has sent must be known before it is said what is left.
+        standing = settled(folders, asks=not options.batch)
+    else:
+        standing = standings(folders, scheduler)
+    command_again = sweep_command(argv, scale)
+    if not (options.dry_run or options.cancel) and restore(planned, standing, command_again):
+        standing = standings(folders, scheduler)
     print_plan(standing, planned, options.force)
     if options.cancel:
         return cancel(grid, planned, options.yes)
@@ -72,7 +80,7 @@ def main(argv: list[str]) -> int:
     if not options.dry_run:
         make_folder(Path(place.results_root), "results folder")
     commands = (next_command(grid, argv), status_command(argv))
-    sweep = Sweep(grid, planned, to_do, options, place, scheduler, *commands)
+    sweep = Sweep(grid, planned, to_do, options, place, scheduler, *commands, command_again)
     return sweep.on_slurm(profile) if launcher == "slurm" else sweep.here(launcher)
 
 
@@ -82,6 +90,7 @@ class Sweep:
 
     Attributes:
         figure, status: commands that draw what was made, and tell how it stands.
+        again: the command that goes on with it.
     """
 
     grid: Grid
@@ -92,6 +101,7 @@ class Sweep:
     scheduler: Scheduler
     figure: str
     status: str
+    again: str
 
     def look(self) -> list[Standing]:
         """How all its runs stand now."""
@@ -107,7 +117,7 @@ class Sweep:
             if not self.to_do:
                 self.tell_that_nothing_is_left()
             return 0
-        self.prepare_folders()
+        self.create_folders()
         folders = [each.folder for each in self.to_do]
         made_by = make_launcher(launcher, place, options.workers, folders)
         try:
@@ -118,6 +128,9 @@ class Sweep:
             made_by.stop()
             print("stopped; the same command goes on from there")
             return INTERRUPTED
+        except Unwritable:
+            made_by.stop()
+            raise
         return self.report_end()
 
     def planned_workers(self, place: Place, launcher: str) -> int:
@@ -132,13 +145,15 @@ class Sweep:
             check_memory=self.options.check_memory,
         )
 
-    def prepare_folders(self) -> None:
-        """Make the runs' folders; empty them where all is made anew."""
+    def create_folders(self) -> None:
+        """Make the runs' folders; where all is made anew, note it in them."""
         for each in self.to_do:
-            each.folder.create(each.config)
-            if self.options.force:
+            each.folder.create(each.config, self.again)
+        if self.options.force:
+            refuse_taken(self.to_do)
+            for each in self.to_do:
                 with each.folder.lock():
-                    each.folder.clear()
+                    each.folder.ask_anew()
 
     def on_slurm(self, profile: Profile) -> int:
         """Send the runs to the cluster; returns the exit status."""
@@ -147,20 +162,24 @@ class Sweep:
         if self.options.dry_run:
             print(preview([(run.config, run.folder) for run in self.to_do], profile))
             return 0
-        if self.options.force and len(self.to_do) < len(self.planned):
+        if self.options.force and any(
+            progress.job and not folder.is_asked_anew() for folder, progress in self.look()
+        ):
             raise UserError("force=true: some of the runs have jobs; cancel=true ends them first")
         if self.to_do:
             if self.options.force:
-                self.prepare_folders()
+                refuse_taken(self.to_do)
             told = submit(
                 [(run.config, run.folder) for run in self.to_do],
                 lambda progress: is_wanted(progress, self.options),
                 self.grid.name,
                 profile,
                 self.place,
+                self.again,
+                anew=self.options.force,
                 script_only=self.options.batch,
             )
-            print("\n".join(told) or "somebody else has just submitted them")
+            print("\n".join(told) or "another process has just submitted them")
         else:
             self.tell_that_nothing_is_left()
         if self.options.batch or not self.options.wait:
@@ -183,19 +202,24 @@ class Sweep:
     def tell_that_nothing_is_left(self) -> None:
         """Say why nothing is done: all is, or all has jobs, or `retry` finds none."""
         standing = self.look()
-        if at_work := sum(goes_on(progress) for _, progress in standing):
-            print(f"nothing is left to submit: {count(at_work, 'run')} at work or in the queue")
-        elif self.options.retry:
-            print(f"no run is {' or '.join(words(self.options.retry))}")
+        at_work = sum(goes_on(progress) for _, progress in standing)
+        busy = f"{count(at_work, 'run')} at work or in the queue"
+        if self.options.retry:
+            named = " or ".join(words(self.options.retry))
+            print(f"no run is {named}{f'; {busy}' if at_work else ''}")
+        elif at_work:
+            print(f"nothing is left to submit: {busy}")
         elif all(progress.state == "done" for _, progress in standing):
             print(f"nothing is left to do; next: {self.figure}")
-        else:
+        elif any(progress.state == "blocked" for _, progress in standing):
             print("nothing can be done: the blocked runs need cancel=true and another profile")
+        else:
+            print("nothing can be done before the damaged files are mended")
 
     def report_end(self) -> int:
         """Print how all runs ended; exit status 1 if any has no result."""
         standing = self.look()
-        console().print(table(standing))
+        print_table(standing)
         print(summary([progress for _, progress in standing]))
         wrong = [(folder, progress) for folder, progress in standing if progress.state != "done"]
         for folder, progress in wrong:
@@ -204,6 +228,30 @@ class Sweep:
         if not wrong:
             print(f"next: {self.figure}")
         return 1 if wrong else 0
+
+
+def restore(planned: Sequence[Planned], standing: Sequence[Standing], command_again: str) -> bool:
+    """Write configurations that were damaged as they were; whether there were any."""
+    damaged = [
+        run
+        for run, (_, progress) in zip(planned, standing, strict=True)
+        if "config" in progress.damaged
+    ]
+    for run in damaged:
+        run.folder.create(run.config, command_again)
+        print(f"restored {run.folder.path / 'config.json'}", flush=True)
+    return bool(damaged)
+
+
+def refuse_taken(runs: Sequence[Planned]) -> None:
+    """Before any is touched: whether one of the runs cannot be made anew.
+
+    Raises:
+        RunIsTaken: a process is at work on it.
+    """
+    for run in runs:
+        if run.folder.path.exists() and run.folder.is_taken():
+            raise RunIsTaken(f"force=true: {run.folder.name} is being run by another process")
 
 
 def make_launcher(name: str, place: Place, workers: int, folders: list[RunFolder]) -> Launcher:
@@ -225,7 +273,7 @@ def print_plan(standing: Sequence[Standing], planned: Sequence[Planned], force: 
         print(summary([progress for _, progress in standing]))
     for run, (_, progress) in zip(planned, standing, strict=True):
         at = f" at outer step {progress.step}" if progress.state not in ("waiting", "done") else ""
-        why = f"  {progress.cause}" if progress.cause else ""
+        why = f"  {progress.told}" if progress.told else ""
         print(f"  {run.config.method:<16} seed {run.config.seed}  {progress.state}{at}{why}")
 
 
@@ -258,16 +306,25 @@ def next_command(grid: Grid, argv: Sequence[str]) -> str:
     of_ours = all(text.removeprefix("grid=") in grid_names() for text in named)
     kept = [text for text in what_is_run(argv, "scale") if not text.startswith("seed=")]
     if of_ours and not grid.figures:
-        return " ".join(["python -m analysis.report", *kept])
+        return module_command("analysis.report", *kept)
     figure = grid.figures[0] if grid.figures else CURVES
-    return " ".join(
-        ["python -m analysis.plot", f"figure={figure}", *([] if of_ours else named), *kept]
-    )
+    return module_command("analysis.plot", f"figure={figure}", *([] if of_ours else named), *kept)
 
 
 def status_command(argv: Sequence[str]) -> str:
     """The command that tells how the runs of a sweep with the arguments `argv` stand."""
-    return " ".join(["python -m bench.status", *what_is_run(argv, *keys_of(StatusOptions))])
+    return module_command("bench.status", *what_is_run(argv, *keys_of(StatusOptions)))
+
+
+def sweep_command(argv: Sequence[str], scale: str) -> str:
+    """The command that goes on with a sweep that was given the arguments `argv`."""
+    kept = what_is_run(argv, "grid", "seeds", "only", "profile")
+    return module_command("bench.sweep", *kept, f"scale={scale}")
+
+
+def module_command(module: str, *arguments: str) -> str:
+    """A command of this project, to be pasted into a shell."""
+    return shlex.join(["python", "-m", module, *arguments])
 
 
 def what_is_run(argv: Sequence[str], *options: str) -> list[str]:

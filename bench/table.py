@@ -81,7 +81,7 @@ def cells(folder: RunFolder, progress: Progress) -> list[str]:
         f"{progress.step}/{progress.outer_steps or '?'}",
         f"{pace:.2f}" if progress.state == "running" and pace is not None else "",
         duration(left) if progress.state == "running" and left is not None else "",
-        accuracy_text(progress.evaluation) if progress.evaluation else "",
+        accuracy(progress),
         " ".join(progress.told.split()),
     ]
 
@@ -89,6 +89,13 @@ def cells(folder: RunFolder, progress: Progress) -> list[str]:
 def print_table(standing: Sequence[Standing]) -> None:
     """Print it, with colors where there is a terminal."""
     print(table(standing, colored=console().is_terminal))
+
+
+def accuracy(progress: Progress) -> str:
+    """The test accuracy of a finished run with its spread and n, or nothing."""
+    if progress.evaluation is None:
+        return ""
+    return accuracy_text(progress.evaluation) + (" before" if progress.previous else "")
 
 
 def accuracy_text(evaluation: dict[str, Any]) -> str:

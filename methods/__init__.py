@@ -4,6 +4,7 @@ A method is a class in one small file; `METHODS` is the list. A user's own class
 `package.module:Class` and needs no entry here.
 """
 
+import difflib
 import importlib
 import inspect
 from typing import Any
@@ -53,9 +54,11 @@ def method_class(name: str) -> type:
         return METHODS[name]
     module_name, separator, class_name = name.partition(":")
     if not separator:
+        near = difflib.get_close_matches(name, METHODS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(
-            f"unknown method {name!r}; known: {', '.join(METHODS)},"
-            " or your own as package.module:Class"
+            f"unknown method {name!r}{hint} (known: {', '.join(METHODS)},"
+            " or your own as package.module:Class)"
         )
     try:
         return getattr(importlib.import_module(module_name), class_name)

@@ -1,5 +1,6 @@
 """Sends runs to a cluster, once each; waits for them where asked to; cancels them."""
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,11 +14,12 @@ from bench.store import RunFolder
 from slurm import scheduler
 from slurm.profile import Profile
 from slurm.scheduler import Scheduler, SchedulerSilent
-from slurm.script import script_text
-from slurm.standing import BEING_SUBMITTED, standings
-from slurm.submission import Submission, arrays, in_turn, submitting, write
+from slurm.script import Array, in_file_names, script_text
+from slurm.standing import BEING_SUBMITTED, SECONDS_TO_SUBMIT, standings
+from slurm.submission import Submission, arrays, in_turn, kept, put_back, submitting, write
 
 SECONDS_TO_LOOK_AGAIN = 2.0
+FIND_OUT = "the same command finds out what has arrived, and sends the rest"
 
 
 class OnCluster:
@@ -36,7 +38,8 @@ class OnCluster:
 
 def goes_on(progress: Progress) -> bool:
     """Whether a run is at work or will be without anybody's doing."""
-    return progress.state == "running" or (bool(progress.job) and progress.state != "blocked")
+    stuck = progress.state in ("blocked", "damaged")
+    return progress.state == "running" or (bool(progress.job) and not stuck)
 
 
 def submit(
@@ -45,7 +48,9 @@ def submit(
     grid: str,
     profile: Profile,
     place: Place,
+    command_again: str = "",
     *,
+    anew: bool = False,
     script_only: bool = False,
 ) -> list[str]:
     """Send those of the runs that have no job and are wanted; the lines that tell what was done.
@@ -53,15 +58,19 @@ def submit(
     Whoever does the same at the same moment waits until this has ended, and then finds that
     nothing is left. What an interrupted submission has sent is found in the scheduler's answer.
 
+    Before any is sent, each kind of job array is tried: where one would be refused, none is sent.
+
     Args:
         wanted: whether a run that stands so, and has no job, is to be sent.
+        command_again: goes on with what is submitted.
+        anew: let the runs be made anew; what they have stays until they begin.
         script_only: write the batch scripts, for somebody else to submit.
 
     Raises:
         UserError: SLURM does not answer, or refuses a job. What was sent before stays sent.
     """
     root = Path(place.results_root)
-    told = []
+    in_file_names(root.resolve())
     with submitting(root):
         standing = settled([folder for _, folder in runs], asks=not script_only)
         chosen = [
@@ -69,37 +78,86 @@ def submit(
             for (config, folder), (_, progress) in zip(runs, standing, strict=True)
             if not progress.job and wanted(progress)
         ]
-        for config, folder in chosen:
-            folder.create(config)
         pieces = arrays(chosen, profile, largest_array(asks=not script_only))
-        waits, previous = in_turn(pieces), ""
-        for piece in pieces:
-            if script_only:
-                submission = write(piece, grid, place, root, by_hand=True)
-                told.append(by_hand(submission, waits, first=not told))
-                continue
-            submission = write(replace(piece, after=previous), grid, place, root)
-            try:
-                job = scheduler.send(str(submission.script))
-            except UserError as error:
-                if not isinstance(error, SchedulerSilent):  # then it may have arrived all the same
-                    submission.withdraw()
-                for line in told:
-                    print(line)
-                raise
-            submission.accept(job)
-            told.append(f"job {job}: {len(piece.runs)} of the runs, {described(piece.profile)}")
-            previous = job if waits else ""
+        if not script_only and len(pieces) > 1:
+            pieces = tried(pieces)
+        before = {folder.name: (folder, kept(folder)) for _, folder in chosen}
+        for config, folder in chosen:
+            folder.create(config, command_again)
+            if anew:
+                folder.ask_anew()
+        waits = in_turn(pieces)
+        if script_only:
+            written = [write(piece, grid, place, root, by_hand=True) for piece in pieces]
+            return [by_hand(each, waits, first=each is written[0]) for each in written]
+        told, previous = [], ""
+        try:
+            for piece in pieces:
+                job = send(replace(piece, after=previous), grid, place, root)
+                told.append(f"job {job}: {len(piece.runs)} of the runs, {described(piece.profile)}")
+                previous = job if waits else ""
+        except UserError as error:
+            for line in told:
+                print(line)
+            if not isinstance(error, SchedulerSilent):
+                for name in [name for unsent in pieces[len(told) :] for name in unsent.runs]:
+                    put_back(*before[name])
+            raise
     return told
+
+
+def send(array: Array, grid: str, place: Place, root: Path) -> str:
+    """Submit a job array; the id of its job.
+
+    Raises:
+        UserError: it was refused, and its submission is no more.
+        SchedulerSilent: it may have arrived or not.
+    """
+    submission = write(array, grid, place, root)
+    try:
+        with submission.being_sent() as held:
+            job = scheduler.send(str(submission.script), held)
+    except SchedulerSilent as error:
+        raise SchedulerSilent(f"{error}; {FIND_OUT}") from error
+    except UserError:
+        submission.withdraw()
+        raise
+    except KeyboardInterrupt:
+        print(f"sbatch had not answered; {FIND_OUT}")
+        raise
+    submission.accept(job)
+    return job
+
+
+def tried(pieces: Sequence[Array]) -> list[Array]:
+    """The job arrays, those first that may be refused: then nothing is sent yet.
+
+    Raises:
+        UserError: one would be refused.
+        SchedulerSilent: the scheduler does not answer.
+    """
+    doubted, certain = [], []
+    for piece in pieces:
+        if piece.kind in doubted or piece.kind in certain:
+            continue
+        told = scheduler.refusal(script_text(piece, "tried", Path("tried").resolve()))
+        if told and scheduler.is_certain(told):
+            methods = ", ".join(sorted({name.rpartition("-")[0] for name in piece.runs}))
+            raise UserError(
+                f"nothing is sent, because {told} (for {methods}: {described(piece.profile)})"
+            )
+        (doubted if told else certain).append(piece.kind)
+    return sorted(pieces, key=lambda piece: piece.kind in certain)
 
 
 def by_hand(submission: Submission, waits: bool, first: bool) -> str:
     """The command that submits a script; each waits for the one before where there may be fewer
     runs at a time than scripts."""
+    script = shlex.quote(str(submission.script))
     if not waits:
-        return f"sbatch {submission.script}"
+        return f"sbatch {script}"
     after = "" if first else " --dependency=afterany:$job"
-    return f"job=$(sbatch --parsable{after} {submission.script})"
+    return f"job=$(sbatch --parsable{after} {script})"
 
 
 def settled(runs: Sequence[RunFolder], asks: bool) -> list[tuple[RunFolder, Progress]]:
@@ -117,7 +175,11 @@ def settled(runs: Sequence[RunFolder], asks: bool) -> list[tuple[RunFolder, Prog
         if not any(progress.cause == BEING_SUBMITTED for _, progress in standing):
             return standing
         if not told:
-            print("waiting up to a minute whether an interrupted submission arrives", flush=True)
+            print(
+                "waiting until it is known whether an interrupted submission has arrived"
+                f" (about {SECONDS_TO_SUBMIT:.0f} s after it began)",
+                flush=True,
+            )
             told = True
         time.sleep(SECONDS_TO_LOOK_AGAIN)
 
@@ -142,6 +204,8 @@ def described(profile: Profile) -> str:
 def preview(runs: Sequence[tuple[RunConfig, RunFolder]], profile: Profile) -> str:
     """The batch scripts that `submit` would send, with a made-up name."""
     pieces = arrays(runs, profile, largest_array(asks=slurm_is_set_up()))
+    for _, folder in runs[:1]:
+        in_file_names(folder.path.resolve())
     told = [f"{len(pieces)} job arrays" if len(pieces) != 1 else "1 job array"]
     for piece in pieces:
         told += [f"--- {len(piece.runs)} of the runs, {described(piece.profile)}"]

@@ -1,5 +1,6 @@
 """What a run asks of a cluster: a profile, from a YAML file of the site's and the command line."""
 
+import shlex
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.settings import read_yaml, setting, typed, unknown_key, yaml_path
+from methods import method_class
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -70,8 +72,9 @@ def load_profile(name: str, given: dict[str, Any]) -> Profile:
     """
     content = read_yaml(yaml_path(name, PROFILES, "profile")) if name else {}
     try:
-        profile = typed(Profile, {**content, **given})
+        profile = typed(Profile, _with_lists({**content, **given}))
         for method in profile.methods:
+            _check_method(method)
             for_method(profile, method)
         _check(profile)
     except UserError as error:
@@ -106,6 +109,22 @@ def processes(profile: Profile, config: RunConfig) -> tuple[int, int]:
             if config.replicas % (nodes * tasks) == 0 and nodes * tasks > best[0] * best[1]:
                 best = (nodes, tasks)
     return best
+
+
+def _with_lists(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with `setup` and `srun` as lists, where one is text as it stands in a shell."""
+    parts = {"setup": str.splitlines, "srun": shlex.split}
+    return {
+        key: parts[key](value) if key in parts and isinstance(value, str) else value
+        for key, value in settings.items()
+    }
+
+
+def _check_method(name: str) -> None:
+    try:
+        method_class(name)
+    except ValueError as error:
+        raise UserError(f"methods.{name}: {error}") from error
 
 
 def _check(profile: Profile) -> None:

@@ -51,6 +51,13 @@ class Job:
     reason: str
 
     @property
+    def why(self) -> str:
+        """Why it waits, in SLURM's words; before SLURM has looked at it, that it waits."""
+        return (
+            self.reason if self.reason not in ("None", "") else self.state.lower().replace("_", " ")
+        )
+
+    @property
     def waits(self) -> bool:
         return self.state in WAITING
 
@@ -80,6 +87,7 @@ class Scheduler:
     _jobs: dict[tuple[str, int], Job] = field(default_factory=dict)
     _asked: frozenset[str] = frozenset()
     _asked_at: float = -float("inf")
+    _nodes: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def jobs(self, names: Iterable[str]) -> dict[tuple[str, int], Job]:
         """The jobs that have one of these names, by name and task; the last answer where it is
@@ -93,6 +101,19 @@ class Scheduler:
                 self.silent = str(error)
             self._asked, self._asked_at = wanted, time.monotonic()
         return self._jobs
+
+    def node_state(self, node: str) -> str:
+        """The state of a node, in SLURM's words (`idle`, `down*`, the star where it does not
+        respond); empty where it is not known. Asked as seldom as for the jobs."""
+        asked_at, state = self._nodes.get(node, (-float("inf"), ""))
+        if time.monotonic() - asked_at >= SECONDS_BETWEEN_QUERIES:
+            try:
+                told = call("sinfo", "--noheader", "--Node", f"--nodes={node}", "--format=%T")
+            except UserError:
+                told = ""
+            state = next(iter(told.split()), "")
+            self._nodes[node] = (time.monotonic(), state)
+        return state
 
 
 def query(names: Iterable[str]) -> dict[tuple[str, int], Job]:
@@ -108,6 +129,8 @@ def query(names: Iterable[str]) -> dict[tuple[str, int], Job]:
     )
     found: dict[tuple[str, int], Job] = {}
     for line in answer.splitlines():
+        if line.count("|") < 4:
+            continue  # what some site's squeue says besides
         name, job, tasks, state, reason = line.split("|", 4)
         if tasks == "N/A":
             found[name, WHOLE] = Job(job, state, reason)
@@ -126,13 +149,37 @@ def listed_tasks(text: str) -> list[int]:
     ]
 
 
-def send(script: str) -> str:
+def send(script: str, held: Sequence[int] = ()) -> str:
     """Submit a batch script; the id of its job.
+
+    Args:
+        held: file descriptors that sbatch keeps open for as long as it lives.
 
     Raises:
         UserError: it was refused, or the scheduler does not answer.
     """
-    return call("sbatch", "--parsable", script).strip().partition(";")[0]
+    return call("sbatch", "--parsable", script, held=held).strip().partition(";")[0]
+
+
+def refusal(script_text: str) -> str:
+    """Why the scheduler would refuse a batch script; empty where it would not. Nothing is sent.
+
+    Raises:
+        SchedulerSilent: it does not answer.
+    """
+    try:
+        call("sbatch", "--test-only", script=script_text)
+    except SchedulerSilent:
+        raise
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def is_certain(refusal: str) -> bool:
+    """Whether a job that gets this `refusal` of a test is refused. What no node can give now, where
+    some are down or the site lets such jobs wait, is accepted all the same."""
+    return NOT_NOW.search(refusal) is None
 
 
 def cancel(jobs: Sequence[str]) -> None:
@@ -156,8 +203,12 @@ def largest_array() -> int:
     return max(1, int(found.group(1))) if found else USUAL_LARGEST_ARRAY
 
 
-def call(program: str, *arguments: str) -> str:
+def call(program: str, *arguments: str, script: str = "", held: Sequence[int] = ()) -> str:
     """What a SLURM command prints.
+
+    Args:
+        script: what it reads from its standard input.
+        held: file descriptors that it keeps open.
 
     Raises:
         SchedulerSilent: it is not here, or gets no answer.
@@ -175,7 +226,8 @@ def call(program: str, *arguments: str) -> str:
         done = subprocess.run(
             [program, *arguments],
             env=environment,
-            stdin=subprocess.DEVNULL,
+            input=script,
+            pass_fds=held,
             capture_output=True,
             text=True,
             timeout=SECONDS_FOR_A_COMMAND,
@@ -187,12 +239,25 @@ def call(program: str, *arguments: str) -> str:
         ) from error
     if done.returncode == 0:
         return done.stdout
-    told = " ".join(done.stderr.split()) or f"{program} ended with status {done.returncode}"
-    if SILENT.search(told):
-        raise SchedulerSilent(f"SLURM does not answer: {told}")
-    raise UserError(told if told.startswith(f"{program}:") else f"{program}: {told}")
+    told = complaint(program, done.stderr) or f"ended with status {done.returncode}"
+    if SILENT.search(done.stderr):
+        raise SchedulerSilent(f"SLURM does not answer: {program}: {told}")
+    raise UserError(f"{program}: {told}")
 
 
+def complaint(program: str, stderr: str) -> str:
+    """What a SLURM command says is wrong. It often says it twice: what it is, and then, after
+    `Batch job submission failed`, what kind of thing it is."""
+    lines = [line.strip().removeprefix(f"{program}: ") for line in stderr.splitlines()]
+    of_errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    others = [line for line in lines if line and not line.startswith(("error: ", "Try "))]
+    specific = [line for line in of_errors if not KIND_OF_ERROR.match(line)]
+    told = specific or [KIND_OF_ERROR.sub("", line) for line in (*others, *of_errors)]
+    return " ".join(" ".join(dict.fromkeys(told)).split())
+
+
+KIND_OF_ERROR = re.compile(r"Batch job submission failed: |allocation failure: ")
+NOT_NOW = re.compile(r"not available|unavailable|busy")
 SILENT = re.compile(
     r"Unable to contact|onnection refused|timed out|Socket timed|resolve_ctls|DNS SRV"
     r"|Zero Bytes|configuration source|nodename nor servname|not known"

@@ -1,6 +1,7 @@
 """The batch script of a job array: submitit writes it, from what a profile asks for."""
 
 import os
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import submitit
 
+from bench.errors import UserError
 from bench.source import SOURCE
 from slurm.profile import Profile
 
@@ -33,6 +35,11 @@ class Array:
     after: str = ""
 
     @property
+    def kind(self) -> tuple[Profile, int, int]:
+        """What it shares with all arrays that ask for the same."""
+        return self.profile, self.nodes, self.tasks
+
+    @property
     def processes(self) -> int:
         """Processes of each run."""
         return self.nodes * self.tasks
@@ -53,8 +60,13 @@ def script_text(array: Array, name: str, folder: Path) -> str:
     Args:
         name: of the job; the launcher finds its jobs by it.
         folder: of the submission, absolute.
+
+    Raises:
+        UserError: a folder's name that SLURM cannot write to.
     """
-    executor = ScriptWriter(folder=folder, max_num_timeout=array.profile.max_requeues)
+    executor = ScriptWriter(
+        folder=in_file_names(folder), max_num_timeout=array.profile.max_requeues
+    )
     executor.update_parameters(**parameters(array, name))
     if len(array.runs) > 1:
         # submitit sets this one itself where it writes a pickle for each task. Ours need none
@@ -62,6 +74,26 @@ def script_text(array: Array, name: str, folder: Path) -> str:
         executor.parameters["map_count"] = len(array.runs)
     command = shlex.join([sys.executable, "-u", "-m", "slurm.job", str(folder)])
     return executor._make_submission_file_text(command, uid="")
+
+
+def in_file_names(folder: Path) -> Path:
+    """A folder as it stands in the names of output files, where SLURM replaces %j and the like.
+
+    Raises:
+        UserError: its name has what cannot be there.
+    """
+    for path, what in ((folder, "results_root"), (Path.cwd(), "the current folder")):
+        if found := re.search(r"[\\\x00-\x1f\x7f]", str(path)):
+            raise UserError(
+                f"{what} {str(path)!r}: SLURM cannot write to a folder with {found.group()!r} in"
+                " its name; choose another"
+            )
+    if found := re.search("%[jtAa]", str(folder)):
+        raise UserError(
+            f"results_root {folder}: {found.group()} stands for a number of the job in the names of"
+            " its files; choose another folder"
+        )
+    return Path(str(folder).replace("%", "%%"))
 
 
 def parameters(array: Array, name: str) -> dict[str, Any]:

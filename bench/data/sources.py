@@ -1,6 +1,7 @@
 """Raw images of the known data sets: found where they lie, decoded once, cached, fingerprinted."""
 
 import difflib
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,7 +237,8 @@ def _not_found(name: str, data_root: Path) -> str:
     fetch = "put one there"
     if torchvision is not None:
         forms.insert(0, f"{torchvision[1]}/")
-        fetch = f"fetch it with `python -m bench.prepare dataset={name} data_root={data_root}`"
+        words = ["python", "-m", "bench.prepare", f"dataset={name}", f"data_root={data_root}"]
+        fetch = f"fetch it with `{shlex.join(words)}`"
     if official is not None:
         forms = [f"{official.folder}/", official.archive, *forms]
         fetch = f"fetch {official.archive} from {official.address} and put it there"

@@ -9,6 +9,7 @@ import pytest
 
 from analysis import load
 from analysis.labels import distinct_labels
+from bench.anew import begin_anew, forget_previous
 from bench.errors import UserError
 from bench.grids import expand, load_grid, single_run
 
@@ -42,6 +43,27 @@ def test_unfinished_runs_are_left_out_and_named(results: "Maker") -> None:
     asked = len(expand(load_grid("window_ablation"), "quick", {}))
     assert len(states) == asked - 1
     assert set(found.metrics()["seed"]) == {0}
+
+
+def test_a_run_that_is_made_anew_is_shown_as_it_was_until_it_has_another_result(
+    results: "Maker",
+) -> None:
+    (config, *_) = results.configs("window_ablation")
+    folder = results.run(config)
+    before = loaded(results)
+    folder.ask_anew()
+    begin_anew(folder)
+    with folder.recorder({}) as recorder:
+        recorder.append("metrics", {"step": 0})
+    now = loaded(results)
+    assert [run.result for run in now.runs] == [run.result for run in before.runs]
+    assert [run.folder.name for run in now.runs] == [folder.name]
+    assert len(now.metrics()) == 40
+    assert now.runs[0].folder.shown.path == folder.path / "previous"
+    # Tables that are loaded already do not mind that the new result comes meanwhile.
+    folder.write("result", {"evaluation": {}})
+    forget_previous(folder)
+    assert len(now.metrics()) == 1
 
 
 def test_runs_with_other_settings_are_not_mixed_in(results: "Maker") -> None:

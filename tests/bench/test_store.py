@@ -121,13 +121,6 @@ def test_a_run_is_made_by_one_process_and_freed_by_its_death(folder: RunFolder) 
         pass
 
 
-def test_clearing_keeps_the_configuration_only(folder: RunFolder) -> None:
-    folder.write("result", {})
-    with folder.lock():
-        folder.clear()
-    assert {entry.name for entry in folder.path.iterdir()} <= {"config.json", "lock"}
-
-
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"results folder .*file/below"):

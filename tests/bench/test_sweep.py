@@ -26,13 +26,13 @@ Outcomes = Callable[[Path], dict[str, Any]]
     [
         ("boosting", "python -m analysis.plot figure=9 scale=quick ipc=2"),
         ("efficiency", "python -m analysis.report scale=quick ipc=2"),
-        ("{mine}", "python -m analysis.plot figure=5 grid={mine} scale=quick ipc=2"),
+        ("{mine}", "python -m analysis.plot figure=5 'grid={mine}' scale=quick ipc=2"),
     ],
 )
 def test_a_sweep_names_the_command_that_shows_what_it_made(
     grid: str, command: str, tmp_path: Path
 ) -> None:
-    mine = tmp_path / "mine.yaml"
+    mine = tmp_path / "of mine.yaml"
     mine.write_text("about: a grid of my own\nruns:\n  - {method: bptt}\n")
     grid, command = (text.format(mine=mine) for text in (grid, command))
     told = next_command(load_grid(grid), [f"grid={grid}", "scale=quick", "seed=3", "ipc=2"])
@@ -148,6 +148,31 @@ def test_a_failing_run_is_named_with_its_cause_and_stops_no_other(
     mended = command("bench.sweep", "grid=mine.yaml", *tiny)
     assert "1 done, 2 failed" in mended.stdout
     assert "2 done, 1 failed" in mended.stdout
+
+
+def test_runs_made_anew_show_their_old_results_until_they_have_new_ones(
+    command: Command, tiny: list[str], tmp_path: Path, outcomes: Outcomes
+) -> None:
+    works = FAILING.replace("raise RuntimeError", "print")
+    (tmp_path / "own.py").write_text(works)
+    (tmp_path / "mine.yaml").write_text("runs: [{method: 'own:Raises'}]\n")
+    sweep = ["bench.sweep", "grid=mine.yaml", "launcher=inline", "check_memory=false", *tiny]
+    assert command(*sweep).returncode == 0
+    before = outcomes(tmp_path / "results")
+    (tmp_path / "own.py").write_text(FAILING)
+    assert command(*sweep, "force=true").returncode == 1
+    (run,) = (tmp_path / "results/runs").iterdir()
+    assert not (run / "result.json").exists()
+    status = command("bench.status").stdout
+    assert "1 runs: 1 failed" in status
+    assert "(n=2) before" in status
+
+    (tmp_path / "own.py").write_text(works)
+    assert command(*sweep).returncode == 0
+    assert outcomes(tmp_path / "results") == before
+    assert not (run / "previous").exists()
+    starts = json.loads((run / "manifest.json").read_text())["starts"]
+    assert [start["step"] for start in starts] == [0, 0]  # neither is the old one's
 
 
 def test_the_plan_runs_nothing(command: Command, tiny: list[str], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a profile may say, and what is made of it: job arrays and their batch scripts."""
 
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,25 @@ def test_the_profiles_of_the_project_can_be_loaded_and_the_template_is_the_defau
     assert load_profile("template", {}) == Profile()
 
 
+def test_a_folder_of_any_name_is_written_so_that_shell_and_slurm_leave_it_as_it_is() -> None:
+    folder = Path('/r/50% of "it\'s" $HOME; #1/g-1')
+    text = script_text(Array(Profile(), 1, 1, ("a", "b")), "g-1", folder)
+    (output,) = [line for line in text.splitlines() if line.startswith("#SBATCH --output=")]
+    escaped = str(folder).replace("%", "%%")
+    assert shlex.split(output[len("#SBATCH ") :], comments=True) == [
+        f"--output={escaped}/%A_%a_0_log.out"
+    ]
+    command = shlex.split(text.splitlines()[-1])
+    assert command[command.index("--output") + 1] == f"{escaped}/%A_%a_%t_log.out"
+    assert command[-1] == str(folder)
+
+
+@pytest.mark.parametrize("name", ["100%accurate", "x%j", "back\\slash", "two\nlines", "tab\t"])
+def test_a_folder_that_slurm_cannot_write_to_is_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(UserError, match=r"results_root .*choose another"):
+        script_text(Array(Profile(), 1, 1, ("a",)), "g-1", Path("/r") / name)
+
+
 def test_what_is_given_wins_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "site.yaml").write_text("partition: gpu\ntime_min: 60\n")
     profile = load_profile("site.yaml", {"time_min": 90})
@@ -145,6 +165,8 @@ def test_what_is_given_wins_over_the_file(tmp_path: Path) -> None:
         ("methods: {bptt: {mem: 80}}", "methods.bptt: unknown key 'mem'; did you mean mem_gb?"),
         ("methods: {bptt: 80}", "methods.bptt=80: give its settings"),
         ("methods: {bptt: {time_min: soon}}", "time_min=soon"),
+        ("methods: {rat_btpt: {mem_gb: 64}}", "unknown method 'rat_btpt'; did you mean rat_bptt?"),
+        ("methods: {'own_methods:Mine': {mem_gb: 64}}", "No module named 'own_methods'"),
         ("- gpu", "is not a mapping"),
         ("a: [", "cannot be read"),
     ],
@@ -157,6 +179,18 @@ def test_a_mistake_in_a_profile_is_refused_in_a_line_that_names_it(
         load_profile("site.yaml", {})
     assert told in str(refused.value)
     assert "site" in str(refused.value)
+
+
+def test_shell_given_as_text_is_a_list_of_its_lines_or_arguments(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(
+        "setup: module load cuda\nsrun: --cpu-bind=none --export='A=b c'\n"
+    )
+    profile = load_profile("site.yaml", {})
+    assert profile.setup == ["module load cuda"]
+    assert profile.srun == ["--cpu-bind=none", "--export=A=b c"]
+    (tmp_path / "site.yaml").write_text("setup: |\n  module load cuda\n  export A=b\n")
+    assert load_profile("site.yaml", {}).setup == ["module load cuda", "export A=b"]
+    assert load_profile("", {"setup": "module load gcc"}).setup == ["module load gcc"]
 
 
 def test_an_unknown_profile_is_refused_with_the_names_of_those_there_are() -> None:
@@ -195,6 +229,20 @@ def runs(*methods: str) -> list[tuple[RunConfig, RunFolder]]:
         (RunConfig(method=method, seed=seed), RunFolder(Path(f"{method}-{seed}")))
         for seed, method in enumerate(methods)
     ]
+
+
+def test_what_a_method_asks_for_is_read_once_however_many_runs_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[str] = []
+
+    def counted(profile: Profile, method: str) -> Profile:
+        read.append(method)
+        return for_method(profile, method)
+
+    monkeypatch.setattr("slurm.submission.for_method", counted)
+    arrays(runs(*["rat_bptt", "bptt"] * 1500), Profile(), 10_000)
+    assert sorted(read) == ["bptt", "rat_bptt"]
 
 
 def test_runs_that_ask_for_the_same_share_arrays_no_larger_than_the_limit() -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from bench.errors import UserError
 from bench.files import write_json
-from bench.store import RunFolder
+from bench.grids import single_run
+from bench.store import RunFolder, Store
 from slurm import scheduler
 from slurm.scheduler import Job, Scheduler, SchedulerSilent
 from slurm.standing import BEING_SUBMITTED, standing
@@ -20,6 +21,13 @@ from slurm.submission import START, Note, Submission
 
 NAME = "grid-0123abcd"
 Place = Callable[..., RunFolder]
+
+
+def write_aged(run: RunFolder, name: str, content: dict[str, Any], seconds: float) -> None:
+    """Write a file that is so old by the file server's clock: what stands in it does not count."""
+    run.write(name, content)
+    then = time.time() - seconds
+    os.utime(run.path / f"{name}.json", (then, then))
 
 
 @pytest.fixture
@@ -33,20 +41,22 @@ def submitted(tmp_path: Path) -> Place:
         seconds_ago: float = 1000,
         by_hand: bool = False,
     ) -> RunFolder:
-        run = RunFolder(tmp_path / "runs" / "rat_bptt-1")
-        run.path.mkdir(parents=True)
+        config = single_run("quick", {})
+        run = Store(tmp_path).run(config)
+        run.create(config)
         folder = tmp_path / "slurm" / NAME
         folder.mkdir(parents=True)
-        write_json(folder / "submission.json", {"runs": ["other-0", "rat_bptt-1"]})
+        record = {"runs": ["other-0", run.name], "processes": 1, "place": [], "profile": {}}
+        write_json(folder / "submission.json", record)
         (folder / "7_0_0_log.out").write_text("DUE TO TIME LIMIT: this is another task's log\n")
         if said:
             (folder / "7_1_0_log.out").write_text(said)
-        run.write("job", asdict(Note(NAME, 1, time.time() - seconds_ago, by_hand)))
+        write_aged(run, "job", asdict(Note(NAME, 1, 0.0, by_hand)), seconds_ago)
         if beat is not None:
             usual = {"state": "running", "host": "elsewhere", "pid": 1, "process_started": 0}
-            usual |= {"job": "7_1", "step": 5, "outer_steps": 9}
-            age = beat.get("seconds_ago", 500)
-            run.write("progress", {**usual, **beat, "time": time.time() - age})
+            usual |= {"job": "7_1", "step": 5, "outer_steps": 9, "activity": "distilling"}
+            usual |= {"seconds_per_step": 0.5, "time": 0.0}
+            write_aged(run, "progress", {**usual, **beat}, beat.get("seconds_ago", 500))
         if error is not None:
             run.write("error", {"message": "so it was", **error})
         return run

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_nine_runs_as_an_array_give_the_figures_of_the_local_launcher(
     assert tables[0] == tables[1] != {}
 
     (told,) = [line for line in sent.stdout.splitlines() if line.startswith("next: ")]
-    assert told == " ".join(["next: python -m analysis.plot figure=5", *tiny])
+    assert told == f"next: python -m analysis.plot figure=5 {shlex.join(tiny)}"
     folder = next((tmp_path / "results/slurm").glob("window_ablation-*"))
     record = json.loads((folder / "submission.json").read_text())
     assert {key: record[key] for key in source.commit()} == source.commit()
