@@ -32,7 +32,9 @@ class ClaimsOptions:
 
     claims: str = setting("all", "ids of claims, comma-separated, or all")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
-    seeds: int = setting(0, "seeds that should be there; 0: as many as a grid states", minimum=0)
+    seeds: int = setting(
+        0, "seeds that should be there; 0: as many as a grid states", minimum=0, maximum=10_000
+    )
     output: str = setting("", "folder of the files; by default claims in results_root")
 
 

@@ -13,6 +13,7 @@ from bench.errors import UserError
 from bench.files import make_folder
 from bench.grids import choose_scale
 from bench.settings import command, only, parse, setting, typed
+from bench.values import shown
 
 if TYPE_CHECKING:
     from analysis.load import StoredRun
@@ -31,7 +32,9 @@ class PlotOptions:
     figure: str = setting("all", f"number of the paper's figure ({KNOWN}), or all")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
     grid: str = setting("", "another grid to draw in this way: a name or your own .yaml")
-    seeds: int = setting(0, "seeds that should be there; 0: as many as the grid states", minimum=0)
+    seeds: int = setting(
+        0, "seeds that should be there; 0: as many as the grid states", minimum=0, maximum=10_000
+    )
     only: str = setting("", "only these methods, comma-separated")
     output: str = setting("", "folder of the figures; by default figures in results_root")
 
@@ -61,8 +64,9 @@ def main(argv: list[str]) -> int:
             refusals.append(error)
     needing_runs = [spec for spec in specs if not isinstance(spec, WindowFigure)]
     nothing = refusals and len(refusals) >= len(needing_runs)
-    for refusal in refusals[1:] if nothing else refusals:
-        print(f"note: {refusal}", file=sys.stderr)
+    told = dict.fromkeys(str(refusal) for refusal in refusals)  # all may have one cause
+    for line in list(told)[1:] if nothing else told:
+        print(f"note: {line}", file=sys.stderr)
     if nothing:
         raise refusals[0]
     return 0
@@ -76,9 +80,10 @@ def chosen(figure: str) -> list[FigureSpec]:
     """
     if figure == "all":
         return list(FIGURES.values())
-    if not figure.isdecimal() or int(figure) not in FIGURES:
-        raise UserError(f"figure={figure} cannot be drawn; there are {KNOWN}, and all")
-    return [FIGURES[int(figure)]]
+    known = {str(number): spec for number, spec in FIGURES.items()}
+    if figure not in known:
+        raise UserError(f"figure={shown(figure)} cannot be drawn; there are {KNOWN}, and all")
+    return [known[figure]]
 
 
 def plot(

@@ -9,6 +9,7 @@ from analysis.labels import flat_settings
 from analysis.load import FinishedRun, Results
 from bench.config import RunConfig
 from bench.table import duration
+from bench.text import count
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def _hardware(start: dict[str, Any]) -> str:
     own = start.get("hardware") or {}
     machine = own.get("gpu") or own.get("cpu") or "unknown machine"
     parts = [
-        f"{own['cpu_cores']} cores" if own.get("cpu_cores") else "",
+        count(own["cpu_cores"], "core") if own.get("cpu_cores") else "",
         f"{own['memory_bytes'] / 2**30:.0f} GiB" if own.get("memory_bytes") else "",
         f"device {own['device']}" if own.get("device") else "",
     ]

@@ -8,6 +8,7 @@ from bench.config import Place, RunConfig
 from bench.files import atomic_write, make_folder
 from bench.grids import choose_scale
 from bench.settings import command, only, parse, setting, typed
+from bench.text import count
 
 USAGE = """
 python -m analysis.report [key=value ...]     verdicts, figures, tables, images on one page, to keep
@@ -20,7 +21,9 @@ class ReportOptions:
     """What this command is asked to do."""
 
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
-    seeds: int = setting(0, "seeds that should be there; 0: as many as a grid states", minimum=0)
+    seeds: int = setting(
+        0, "seeds that should be there; 0: as many as a grid states", minimum=0, maximum=10_000
+    )
     output: str = setting("", "folder of the page; by default results_root")
 
 
@@ -40,9 +43,9 @@ def main(argv: list[str]) -> int:
     root = Path(place.results_root)
     folder = make_folder(Path(options.output) if options.output else root, "folder of the page")
     made = report(request, stored_runs(root), root)
-    print(f"{len(made.claims)} claims: {', '.join(made.counts.values())}")
+    print(f"{count(len(made.claims), 'claim')}: {', '.join(made.counts.values())}")
     drawn = sum(bool(part.still) for part in made.figures)
-    print(f"{drawn} of {len(made.figures)} figures, {len(made.tables)} tables")
+    print(f"{drawn} of {count(len(made.figures), 'figure')}, {count(len(made.tables), 'table')}")
     if made.commands:
         print("what is missing is made with:")
         print("\n".join(f"    {line}" for line in made.commands))

@@ -27,7 +27,9 @@ class TableOptions:
 
     table: str = setting("all", f"which table ({KNOWN}), or all")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
-    seeds: int = setting(0, "seeds that should be there; 0: as many as the grid states", minimum=0)
+    seeds: int = setting(
+        0, "seeds that should be there; 0: as many as the grid states", minimum=0, maximum=10_000
+    )
     output: str = setting("", "folder of the tables; by default tables in results_root")
 
 

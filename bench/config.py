@@ -13,7 +13,7 @@ Values are resolved in layers, each over the one before: the defaults below, the
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from bench.settings import setting
@@ -27,6 +27,7 @@ DATASETS = ("digits", "cifar10", "cifar100", "cub200", "tiny_imagenet")
 SIZED_ARCHITECTURES = ("convnet", "wide_convnet")
 ARCHITECTURES = (*SIZED_ARCHITECTURES, "alexnet", "alexnet_avgpool", "vgg11", "resnet18")
 ENGINES = ("exact", "higher")
+EPS_FORMS = ("torch", "higher", "published")
 OUTER_LOSSES = ("cross_entropy", "mse")
 PRECISIONS = ("float32", "tf32", "bf16", "float64")
 
@@ -46,8 +47,10 @@ class RunConfig:
         "where the window lies: bptt, t_bptt, r_bptt, rat_bptt, early_rat_bptt, forward_window,"
         " backward_window, growing_bptt, or your own as package.module:Class",
     )
-    window_size: int = setting(80, "inner steps that the gradient flows through")
-    unroll_length: int = setting(250, "longest trajectory, in inner steps (the paper's N)")
+    window_size: int = setting(80, "inner steps that the gradient flows through", minimum=1)
+    unroll_length: int = setting(
+        250, "longest trajectory, in inner steps (the paper's N)", minimum=1, maximum=100_000
+    )
     method_options: dict[str, Any] = setting(
         {}, "options of the method beyond these, e.g. method_options.patience=2000"
     )
@@ -55,10 +58,17 @@ class RunConfig:
     conditioner: str = setting(
         "ema_clip", "what is done to a meta-gradient before the update", CONDITIONERS
     )
-    clip_ratio: float = setting(2.0, "ema_clip: largest norm, as a multiple of the average norm")
-    clip_decay: float = setting(0.9, "ema_clip: decay of the moving average of the norm")
+    clip_ratio: float = setting(
+        2.0, "ema_clip: largest norm, as a multiple of the average norm", above=0
+    )
+    clip_decay: float = setting(
+        0.9, "ema_clip: decay of the moving average of the norm", minimum=0, below=1
+    )
     seed: int = setting(
-        0, "of every random draw; methods with equal seeds see equal draws", minimum=0
+        0,
+        "of every random draw; methods with equal seeds see equal draws",
+        minimum=0,
+        maximum=2**63 - 1,
     )
     scale: str = setting(
         "paper", "how much of the paper's setting is used", ("quick", "cpu", "paper")
@@ -66,12 +76,17 @@ class RunConfig:
 
     # --- the target set and the distilled set
     dataset: str = setting("cifar10", "target set", DATASETS)
-    validation_fraction: float = setting(0.1, "part of the training set held out for selection")
+    validation_fraction: float = setting(
+        0.1, "part of the training set held out for selection", minimum=0, below=1
+    )
     image_size: int = setting(
-        0, "height and width that images are resized to before whitening; 0: as they are", minimum=0
+        0,
+        "height and width that images are resized to before whitening; 0: as they are",
+        minimum=0,
+        maximum=4096,
     )
     zca: bool = setting(True, "whiten the images with regularised ZCA (C.1)")
-    zca_lambda: float = setting(0.1, "regularisation of ZCA, in mean eigenvalues")
+    zca_lambda: float = setting(0.1, "regularisation of ZCA, in mean eigenvalues", above=0)
     ipc: int = setting(
         10, "distilled images per class; linear: those whose storage is the budget", minimum=1
     )
@@ -104,7 +119,10 @@ class RunConfig:
         0, "images per class that are added at a time (Boost-DD); 0: all at once", minimum=0
     )
     boost_factor: float = setting(
-        0.0, "boosting: of the updates of earlier blocks; 0: frozen (strong), above: weak"
+        0.0,
+        "boosting: of the updates of earlier blocks; 0: frozen (strong), above: weak",
+        minimum=0,
+        maximum=1,
     )
     target_batch: int = setting(
         5000, "target images per outer step; at most the training set", minimum=1
@@ -134,20 +152,24 @@ class RunConfig:
         minimum=0,
     )
     depth: int = setting(
-        3, "convnet, wide_convnet: blocks; the others have none, and 0 here", minimum=0
+        3, "convnet, wide_convnet: blocks; the others have none, and 0 here", minimum=0, maximum=16
     )
     inner_optimizer: str = setting("adam", "inner optimiser", ("adam", "sgd"))
-    inner_lr: float = setting(0.001, "learning rate of the inner optimiser")
-    inner_momentum: float = setting(0.0, "sgd: heavy-ball momentum")
-    inner_eps: float = setting(1e-8, "adam: epsilon")
+    inner_lr: float = setting(0.001, "learning rate of the inner optimiser", above=0)
+    inner_momentum: float = setting(0.0, "sgd: heavy-ball momentum", minimum=0, below=1)
+    inner_eps: float = setting(1e-8, "adam: epsilon", above=0)
     inner_eps_form: str = setting(
         "torch",
-        "adam: epsilon after (torch) or before (higher, torch <= 1.2) the bias correction",
-        ("torch", "higher"),
+        "adam: epsilon after (torch) or before (higher, torch <= 1.2) the bias correction, or as in"
+        " the paper's code: before it inside the window, after it in the warm-up and in evaluation"
+        " (published)",
+        EPS_FORMS,
     )
-    inner_weight_decay: float = setting(0.0, "L2 weight decay of the inner optimiser")
-    inner_decay_steps: list[int] = setting([], "inner steps at which the learning rate decays")
-    inner_decay_factor: float = setting(0.2, "factor of each decay")
+    inner_weight_decay: float = setting(0.0, "L2 weight decay of the inner optimiser", minimum=0)
+    inner_decay_steps: list[int] = setting(
+        [], "inner steps at which the learning rate decays", minimum=1
+    )
+    inner_decay_factor: float = setting(0.2, "factor of each decay", minimum=0, maximum=1)
     inner_classes: int = setting(
         0, "classes in an inner batch, drawn anew each step; 0: all", minimum=0
     )
@@ -168,16 +190,21 @@ class RunConfig:
         OUTER_LOSSES,
     )
     outer_steps: int = setting(20000, "updates of the distilled set", minimum=1)
-    outer_lr: float = setting(0.001, "learning rate of the outer Adam")
+    outer_lr: float = setting(0.001, "learning rate of the outer Adam", above=0)
     replicas: int = setting(
-        1, "networks, each with its own target batch, whose meta-gradients are averaged", minimum=1
+        1,
+        "networks, each with its own target batch, whose meta-gradients are averaged",
+        minimum=1,
+        maximum=10_000,
     )
 
     # --- what is measured
     variance_every: int = setting(
         100, "outer steps between normalised variances (C.4); 0: never", minimum=0
     )
-    variance_samples: int = setting(100, "single-sample losses behind each of them")
+    variance_samples: int = setting(
+        100, "single-sample losses behind each of them; at least 2 where any are", minimum=1
+    )
     accuracy_every: int = setting(
         500, "outer steps between accuracies of fresh networks; 0: never", minimum=0
     )
@@ -185,7 +212,9 @@ class RunConfig:
     accuracy_steps: int = setting(300, "steps they are trained for", minimum=1)
     evaluation_networks: int = setting(10, "fresh networks in the final evaluation", minimum=1)
     evaluation_steps: list[int] = setting(
-        [300, 600, 1000, 3000], "steps at which they are measured; the best is selected"
+        [300, 600, 1000, 3000],
+        "steps at which they are measured; the best is selected",
+        minimum=1,
     )
     selection: str = setting(
         "validation",
@@ -194,8 +223,9 @@ class RunConfig:
     )
     transfer_to: list[str] = setting(
         [],
-        "other networks that the final distilled set is tested on as well:"
-        f" {', '.join(ARCHITECTURES)}; the sized ones with this width and depth",
+        "other networks that the final distilled set is tested on as well; the sized ones with this"
+        " width and depth",
+        ARCHITECTURES,
     )
     scores: bool = setting(
         False,
@@ -207,6 +237,7 @@ class RunConfig:
         [],
         "scores: steps at which networks trained on the full training set are measured, the best is"
         " selected; []: those of evaluation_steps",
+        minimum=1,
     )
 
 
@@ -224,7 +255,10 @@ class Place:
     results_root: str = setting("results", "folder of the results")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")
     threads: int = setting(
-        0, "CPU threads of a run; 0: all for one run, one for each run of a sweep", minimum=0
+        0,
+        "CPU threads of a run; 0: all (or $OMP_NUM_THREADS) for one run, one for each of a sweep",
+        minimum=0,
+        maximum=4096,
     )
     activation_memory: str = setting(
         "auto",
@@ -249,12 +283,12 @@ def images_per_class(config: RunConfig) -> int:
 
 def identity(config: RunConfig) -> str:
     """The hash that names a run: over its full resolved configuration and the schema version."""
-    return _digest({"schema": SCHEMA_VERSION, **asdict(config)})
+    return _digest({"schema": SCHEMA_VERSION, **vars(config)})
 
 
 def experiment_identity(config: RunConfig) -> str:
     """The same without the seed: what the seeds of one experiment have in common."""
-    return _digest({"schema": SCHEMA_VERSION, **asdict(config), "seed": None})
+    return _digest({"schema": SCHEMA_VERSION, **vars(config), "seed": None})
 
 
 def _digest(value: dict[str, Any]) -> str:
@@ -263,7 +297,7 @@ def _digest(value: dict[str, Any]) -> str:
 
 def run_name(config: RunConfig) -> str:
     """The name of a run's folder: the method and the identity, e.g. `rat_bptt-3f0c9a1b22de`."""
-    return written_name({"schema": SCHEMA_VERSION, **asdict(config)})
+    return written_name({"schema": SCHEMA_VERSION, **vars(config)})
 
 
 def written_name(settings: dict[str, Any]) -> str:

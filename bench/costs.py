@@ -1,7 +1,7 @@
 """What a run costs in seconds and bytes: a sum of parts that are linear in its inner steps, so that
 a few short measurements say what many steps take."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -59,6 +59,55 @@ def fit(measured: Mapping[Steps, float], least: float = 0.0) -> Linear:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """A fresh network on the distilled set.
+
+    Attributes:
+        step: seconds of one training step.
+        measuring: seconds of finding its accuracy on the validation and the test part.
+    """
+
+    step: float
+    measuring: float
+
+    def seconds(self, networks: int, steps: Sequence[int]) -> float:
+        """Of so many networks, measured at each of these numbers of steps."""
+        return networks * (max(steps) * self.step + len(steps) * self.measuring)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the parts of a run cost; the same for all runs that differ only in their windows and in
+    how often they do what.
+
+    Attributes:
+        step, step_bytes: of an outer step, in seconds and footprint; `kept` adds to both.
+        variance, variance_bytes: of a normalised variance; None where none is measured.
+        trained: by network, `arch` first.
+        full: on the full training set; None where no scores are asked for.
+        evaluation_bytes: largest footprint of an evaluation.
+        affordable: inner steps whose activations can be kept.
+        data_bytes: of the whole data set in memory, of which nothing else here is a part.
+        sees_memory: False where memory cannot be measured: all bytes are 0 then.
+        scaled: parts were measured on fewer images than the run takes, for want of time.
+        gpu_free_bytes: as in `Estimate`.
+    """
+
+    step: Linear
+    step_bytes: Linear
+    variance: Linear | None
+    variance_bytes: Linear | None
+    trained: dict[str, Trained]
+    full: Trained | None
+    evaluation_bytes: float
+    affordable: int
+    data_bytes: int
+    sees_memory: bool
+    scaled: bool
+    gpu_free_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What a run will take.
 
@@ -69,6 +118,7 @@ class Estimate:
         shared_bytes: the mapped data set, of which all runs on one machine share one copy.
         spare_bytes: activations that activation_memory=auto keeps beside that where memory is free.
         gpu_free_bytes: what is free on the run's GPU; None on a CPU.
+        scaled: it rests on measurements of fewer images than the run takes.
     """
 
     seconds: float
@@ -76,6 +126,7 @@ class Estimate:
     shared_bytes: int = 0
     spare_bytes: int = 0
     gpu_free_bytes: int | None = None
+    scaled: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench import text
 from bench.batches import classes_by_place
 from bench.boosting import prefix
 from bench.config import RunConfig
@@ -133,7 +134,7 @@ class Ending:
         images, labels = (
             prefix(part, classes, count) for part in (self.final.images, self.final.labels)
         )
-        return self._evaluate(self.config, images, labels, f" {count} images a class")
+        return self._evaluate(self.config, images, labels, f" {text.count(count, 'image')} a class")
 
     def _transfers(self) -> dict[str, Any]:
         """By network, what `bench.evaluate` finds of the set with `arch=` that network."""

@@ -1,10 +1,11 @@
 """What runs will take (`estimation.py`); and whether their data can be loaded at all.
 
-`python -m bench.estimate` reads configurations (a JSON list) from standard input and prints one
-JSON object a configuration, each as soon as it is known: an `Estimate`, or a `Failure`.
-`bench.sweep` calls it in a process of its own, so that the sweep itself never imports torch. Each
-configuration is measured in a further process, so that its memory is its own, and so that the
-system, when memory runs out, ends that one alone.
+`python -m bench.estimate` reads configurations (a JSON list) from standard input and prints JSON
+objects, a line each: for each configuration in turn an `Estimate` or a `Failure`, as soon as it is
+known, and between them what goes on, as `{"doing": "..."}`. `bench.sweep` calls it in a process of
+its own, so that the sweep itself never imports torch. What runs have in common is measured once, in
+a further process, so that its memory is its own, and so that the system, when memory runs out, ends
+that one alone; a method is asked for its windows in a process of its own too.
 """
 
 import json
@@ -12,49 +13,72 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import torch
-import torch._dynamo  # an optimiser needs it; imported there, every measured process would do so
 
 from bench.config import Place, RunConfig
-from bench.costs import Estimate, Failure
+from bench.costs import Estimate, Failure, Parts
+from bench.data import find_source, not_found
 from bench.errors import UserError
-from bench.estimation import whole_estimate
+from bench.estimation import estimate, measured_alike, measured_parts, windows
+from bench.ingredients import load_data
+from bench.memory import ran_out
 from bench.resolving import resolve
-from bench.settings import command, parse, typed
+from bench.settings import command, only, parse, setting, typed
 
 USAGE = """
 python -m bench.estimate [key=value ...] < configurations.json
 """
 
+# All measurements together are given so long, in equal shares; what has not ended some time after
+# that is ended.
+SECONDS = 35.0
+LAST_SECONDS = 65.0
 
-def answer(config: RunConfig, place: Place, connection: Connection) -> None:
-    """`whole_estimate` over a connection, to be called in a process of its own: "begun" when memory
-    is about to be taken, then an Estimate, a Failure or a UserError."""
+Answer = TypeVar("Answer")
+Report = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class EstimateOptions:
+    """What this command is asked to do."""
+
+    load: bool = setting(False, "load the data first, decode and whiten it where that is new")
+
+
+def answer(work: Callable[[Report], Any], connection: Connection) -> None:
+    """`work` in this process of its own: over the connection go what it reports, then what it
+    returns, a Failure or a UserError."""
     with suppress(OSError):  # where memory runs out, this process is to go and no other
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
-        connection.send(whole_estimate(config, place, lambda: connection.send("begun")))
+        connection.send(work(connection.send))
     except UserError as error:
         connection.send(error)
     except Exception as error:
         told = " ".join(str(error).split()) or type(error).__name__
-        # What torch says when the system refuses memory is an ordinary RuntimeError.
-        out = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-            phrase in told for phrase in ("can't allocate memory", "not enough memory")
-        )
-        connection.send(Failure(f"{type(error).__name__}: {told}", out))
+        connection.send(Failure(f"{type(error).__name__}: {told}", ran_out(error)))
 
 
-def ask(config: RunConfig, place: Place) -> Estimate | Failure:
-    """`whole_estimate` in a process of its own.
+def in_a_process(
+    work: Callable[[Report], Answer],
+    seconds: float | None = None,
+    report: Report = lambda part: None,
+) -> Answer | Failure:
+    """What `work` returns, in a process of its own.
+
+    Args:
+        work: called with what to report by; its first report says that it begins to take memory.
+        seconds: after which it is ended; None: never.
 
     Raises:
         UserError: the data or the settings cannot be used.
@@ -63,20 +87,96 @@ def ask(config: RunConfig, place: Place) -> Estimate | Failure:
     # process may not compute.
     context = get_context("fork" if sys.platform == "linux" else "spawn")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=answer, args=(config, place, there), daemon=True)
+    process = context.Process(target=answer, args=(work, there), daemon=True)
     process.start()
     there.close()
-    told: list[Any] = []
-    with suppress(EOFError):
-        while True:
-            told.append(here.recv())
-    process.join()
-    if told and isinstance(told[-1], UserError):
-        raise told[-1]
-    if told and not isinstance(told[-1], str):
-        return told[-1]
-    killed = process.exitcode == -signal.SIGKILL
-    return Failure(f"its process ended with status {process.exitcode}", killed and bool(told))
+    deadline = None if seconds is None else time.monotonic() + seconds
+    begun = False
+    try:
+        while here.poll(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            told = here.recv()
+            if isinstance(told, UserError):
+                raise told
+            if not isinstance(told, str):
+                return told
+            begun = True
+            report(told)
+        return Failure(f"measuring it has not ended in {seconds:.0f} s")
+    except EOFError:
+        process.join()
+        memory = begun and process.exitcode == -signal.SIGKILL  # nobody else kills it
+        return Failure(f"its process ended with status {process.exitcode}", memory)
+    finally:
+        process.kill()
+        process.join()
+
+
+def loaded(config: RunConfig, place: Place, report: Report) -> None:
+    """Load the data of a run, for the runs to find it whitened in the cache."""
+    report(f"reading {config.dataset}, or decoding and whitening it")
+    load_data(config, place, torch.device("cpu"))
+
+
+def whole(config: RunConfig, place: Place, parts: Parts, report: Report) -> Estimate:
+    """What a run takes, its parts being measured."""
+    return estimate(config, windows(config), parts, place)
+
+
+class Estimator:
+    """Answers for one run after the other.
+
+    Args:
+        configs: all runs that will be asked for.
+        say: called with what goes on.
+    """
+
+    def __init__(self, configs: list[RunConfig], place: Place, say: Report) -> None:
+        self.place, self.say = place, say
+        self.to_measure = {measured_alike(config) for config in configs}
+        self.parts: dict[str, Parts | Failure] = {}
+        self.started = time.monotonic()
+
+    def ask(self, config: RunConfig) -> Estimate | Failure:
+        """What a run will take.
+
+        Raises:
+            UserError: its settings cannot be used.
+        """
+        key = measured_alike(config)
+        if key not in self.parts:
+            self.parts[key] = self._measure(config)
+            self.to_measure.remove(key)
+        parts = self.parts[key]
+        if isinstance(parts, Failure):
+            return parts
+        return in_a_process(partial(whole, config, self.place, parts), LAST_SECONDS)
+
+    def _measure(self, config: RunConfig) -> Parts | Failure:
+        gone = time.monotonic() - self.started
+        if gone > LAST_SECONDS:
+            return Failure(f"{LAST_SECONDS:.0f} s of measuring were over before its turn came")
+        share = max(0.0, SECONDS - gone) / len(self.to_measure)
+        of = f"{config.method} on {config.dataset}"
+        return in_a_process(
+            partial(measured_parts, config, self.place, share),
+            max(1.0, LAST_SECONDS - gone),
+            lambda part: self.say(f"measuring {part} of {of}"),
+        )
+
+
+def load_all(configs: list[RunConfig], place: Place, say: Report) -> dict[str, Failure]:
+    """Load all data sets that the runs need; by data set, why it could not be done.
+
+    Raises:
+        UserError: some data are not there or damaged.
+    """
+    keys = ("dataset", "zca", "zca_lambda", "validation_fraction", "selection", "image_size")
+    distinct = {tuple(getattr(config, key) for key in keys): config for config in configs}
+    found = {
+        config.dataset: in_a_process(partial(loaded, config, place), report=say)
+        for config in distinct.values()
+    }
+    return {name: failure for name, failure in found.items() if isinstance(failure, Failure)}
 
 
 def main(argv: list[str]) -> int:
@@ -86,14 +186,37 @@ def main(argv: list[str]) -> int:
     # Standard output is for answers: what a user's method prints goes where errors go.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    place = typed(Place, parse(argv, Place))
-    for content in json.load(sys.stdin):
-        found = ask(resolve(content), place)
+    given = parse(argv, EstimateOptions, Place)
+    options = typed(EstimateOptions, only(given, EstimateOptions))
+    place = typed(Place, only(given, Place))
+    configs = [resolve(content) for content in json.load(sys.stdin)]
+
+    def tell(content: dict[str, Any]) -> None:
+        print(json.dumps(content), file=answers, flush=True)
+
+    def say(doing: str) -> None:
+        tell({"doing": doing})
+
+    failures: dict[str, Failure] = {}
+    if options.load:
+        failures = load_all(configs, place, say)
+    else:
+        data_root = Path(place.data_root).expanduser()
+        for name in dict.fromkeys(config.dataset for config in configs):
+            try:
+                missing = "" if find_source(name, data_root) else not_found(name, data_root)
+            except UserError as error:
+                missing = str(error)
+            if missing:
+                tell({"missing": missing})
+    estimator = Estimator(configs, place, say)
+    for config in configs:
+        found = failures.get(config.dataset) or estimator.ask(config)
         if isinstance(found, Estimate):
             found = replace(found, seconds=found.seconds + starting)
-        print(json.dumps(asdict(found)), file=answers, flush=True)
+        tell(asdict(found))
     return 0
 
 
 if __name__ == "__main__":
-    command(main, USAGE, Place)
+    command(main, USAGE, EstimateOptions, Place)

@@ -7,6 +7,7 @@ from bench.reading import SubjectOptions
 from bench.settings import command, parse
 from bench.subject import set_up
 from bench.table import accuracy_text
+from bench.text import count
 
 if TYPE_CHECKING:
     from bench.evaluation import Evaluation
@@ -41,7 +42,7 @@ def protocol(config: RunConfig) -> dict[str, Any]:
     """The final evaluation of a run, told as it goes: the same networks as there."""
 
     def report(trained: int) -> None:
-        print(f"trained {trained} of {config.evaluation_networks} networks", flush=True)
+        print(f"trained {trained} of {count(config.evaluation_networks, 'network')}", flush=True)
 
     return {
         "networks": config.evaluation_networks,

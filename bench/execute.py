@@ -30,7 +30,7 @@ from bench.ingredients import (
     load_data,
     settle_process,
 )
-from bench.machine import cpu_cores
+from bench.machine import cpu_cores, default_threads
 from bench.progress import Heartbeat, await_silence, record_failure
 from bench.replicas import ALONE, Team
 from bench.scoring import refuse_few_real_images
@@ -160,7 +160,8 @@ class _Execution:
         processes take the same number, and those on the same cores divide them."""
         before = (self.folder.read("manifest") or {}).get("threads")
         cores = [(member["host"], member["cores"]) for member in self.members]
-        threads = before or self.place.threads or max(1, cpu_cores() // cores.count(cores[0]))
+        share = max(1, cpu_cores() // cores.count(cores[0]))
+        threads = before or self.place.threads or min(share, default_threads())
         torch.set_num_threads(self.team.broadcast(threads))
 
     def _compiles(self) -> bool:

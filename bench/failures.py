@@ -3,10 +3,9 @@
 import traceback
 from typing import Any
 
-import torch
-
 from bench.distill import Diverged
 from bench.errors import UserError, as_unwritable
+from bench.memory import ran_out
 from bench.store import now
 
 
@@ -15,7 +14,7 @@ def describe_error(error: Exception) -> dict[str, Any]:
     message = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, Diverged):
         kind = "diverged"
-    elif isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in message:
+    elif ran_out(error):
         kind = "out of memory"
     elif (unwritable := as_unwritable(error)) is not None and unwritable.full:
         kind, message = "disk full", str(unwritable)

@@ -117,7 +117,7 @@ def _read_bytes(path: Path | str) -> bytes:
     raise AssertionError
 
 
-def last_lines(path: Path, most_bytes: int = 100_000) -> list[str]:
+def end_of_log(path: Path, most_bytes: int = 100_000) -> list[str]:
     """The lines at the end of a log; none where it cannot be read."""
     try:
         with open(path, "rb") as log:

@@ -1,5 +1,9 @@
 """What a run needs before it can start: its device, its target set, its network."""
 
+import os
+import shutil
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -9,8 +13,10 @@ from bench.config import Place, RunConfig
 from bench.data import TargetSet, load_target_set
 from bench.errors import UserError
 from bench.machine import cpu_cores, free_memory, keep_freed_memory
-from bench.metagrad import can_compile, storage_type
+from bench.metagrad import compile_error, storage_type
 from bench.networks import build_network
+
+COMPILING_BYTES = 1 << 30  # what is compiled for one network and batch takes some 100 MB
 
 
 def choose_device(name: str) -> torch.device:
@@ -76,12 +82,27 @@ def compiles(config: RunConfig, place: Place, device: torch.device) -> bool:
     """
     if config.engine != "exact" or place.compile == "never":
         return False
-    if place.compile == "always":
-        if not can_compile(device):
-            raise UserError("compile=always: torch.compile does not work here (no compiler?)")
-        return True
     # On a CPU it gains little over keeping activations, and takes minutes at the start.
-    return device.type == "cuda" and can_compile(device)
+    if place.compile == "auto" and device.type != "cuda":
+        return False
+    find_room_to_compile(Path(place.cache_root).expanduser() / "compiling")
+    why_not = compile_error(device)
+    if why_not and place.compile == "always":
+        raise UserError(f"compile=always: torch.compile does not work here: {why_not}")
+    return not why_not
+
+
+def find_room_to_compile(folder: Path) -> None:
+    """Where temporary files have too little room for compilers and compiled code (a small tmpfs, as
+    in many containers), they go to `folder` if there is more."""
+    with suppress(OSError):
+        if shutil.disk_usage(tempfile.gettempdir()).free >= COMPILING_BYTES:
+            return
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free >= COMPILING_BYTES:
+            os.environ["TMPDIR"] = str(folder)  # for compilers, and for Python once it looks again
+            tempfile.tempdir = None
 
 
 def load_data(config: RunConfig, place: Place, device: torch.device) -> TargetSet:

@@ -16,8 +16,9 @@ from typing import Protocol
 
 from bench.config import Place
 from bench.errors import INTERRUPTED, SUPERSEDED
-from bench.files import is_full, last_lines, writing
-from bench.machine import cpu_cores, visible_gpus
+from bench.files import end_of_log, is_full, writing
+from bench.machine import cpu_cores, out_of_memory_kills, visible_gpus
+from bench.memory import ran_out
 from bench.progress import log_path, progress_of, record_failure
 from bench.source import SOURCE
 from bench.store import RunFolder, now
@@ -72,6 +73,7 @@ class Worker:
     folder: RunFolder
     process: subprocess.Popen[bytes]
     slot: int
+    kills_before: int  # for memory, as the system counts them
 
 
 class LocalPool:
@@ -102,7 +104,8 @@ class LocalPool:
         for worker in [w for w in self.at_work if w.process.poll() is not None]:
             self.at_work.remove(worker)
             self.free_slots.append(worker.slot)
-            note_death(worker.folder, worker.process.returncode)
+            killed = out_of_memory_kills() > worker.kills_before
+            note_death(worker.folder, worker.process.returncode, out_of_memory=killed)
         for _ in range(len(self.waiting)):
             if not self.free_slots:
                 break
@@ -121,6 +124,7 @@ class LocalPool:
         environment = child_environment()
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+        kills_before = out_of_memory_kills()
         with writing(log_path(folder)), open(log_path(folder), "ab") as log:
             log.write(f"--- {now()}\n".encode())
             log.flush()
@@ -132,7 +136,7 @@ class LocalPool:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the sweep alone, which then calls stop()
             )
-        self.at_work.append(Worker(folder, process, slot))
+        self.at_work.append(Worker(folder, process, slot, kills_before))
 
     def stop(self) -> None:
         for worker in self.at_work:
@@ -152,24 +156,33 @@ def note_death(folder: RunFolder, status: int, out_of_memory: bool = False) -> N
 
     Args:
         status: as `subprocess` gives it: negative for a signal.
-        out_of_memory: whether the system is known to have killed it for its memory.
+        out_of_memory: whether the system has killed for memory while it lived.
     """
     if status in (0, INTERRUPTED, SUPERSEDED) or progress_of(folder).state in ("failed", "done"):
         return
     if folder.is_taken() or (folder.path / "error.json").exists():
         return
+    lines = last_lines(folder)
+    said = next((line for line in reversed(lines) if ran_out(line)), "")
     if status < 0:
         name = signal.Signals(-status).name
-        hint = ", as the system does when memory runs out" if -status == signal.SIGKILL else ""
-        message = f"its process was ended by {name}{hint}"
-        kind = "out of memory" if out_of_memory else "killed"
+        by_system = -status == signal.SIGKILL
+        hint = ", as the system does when memory runs out" if by_system else ""
+        message = f"its process was ended by {name}{hint}{f' ({said})' if said else ''}"
+        kind = "out of memory" if said or (out_of_memory and by_system) else "killed"
     else:
-        lines = last_lines(log_path(folder))
-        message = lines[-1] if lines else f"its process ended with exit status {status}"
-        kind, message = "error", message.removeprefix("error: ")
-    if is_full(folder.path):
+        last = lines[-1] if lines else f"its process ended with exit status {status}"
+        message, kind = said or last.removeprefix("error: "), "out of memory" if said else "error"
+    if kind != "out of memory" and is_full(folder.path):
         kind, message = "disk full", f"no space is left for {folder.path} ({message})"
-    record_failure(folder, {"kind": kind, "message": message})
+    record_failure(folder, {"kind": kind, "message": message[:500]})
+
+
+def last_lines(folder: RunFolder, count: int = 30) -> list[str]:
+    """What a run's process printed last, since its last start."""
+    lines = end_of_log(log_path(folder))
+    starts = [number for number, line in enumerate(lines) if line.startswith("--- ")]
+    return lines[starts[-1] + 1 if starts else 0 :][-count:]
 
 
 def child_environment(processes: int = 1) -> dict[str, str]:

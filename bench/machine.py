@@ -4,25 +4,36 @@ import ctypes
 import os
 import shutil
 import subprocess
+from itertools import takewhile
 from pathlib import Path
 
 import psutil
+
+from bench.cgroups import cpu_quota, memory_left, memory_limit
+from bench.cgroups import out_of_memory_kills as out_of_memory_kills  # for others, from here
 
 # Where SLURM's commands look: a site's own file, or what a configless cluster has sent.
 SLURM_CONFIGURATIONS = tuple(
     Path(folder, "slurm.conf") for folder in ("/etc/slurm", "/etc/slurm-llnl", "/run/slurm/conf")
 )
+GPU_NAMES = ("GPU-", "MIG-")  # how names of GPUs and of parts of them begin, beside numbers
+NVIDIA_SECONDS = 60.0  # nvidia-smi answers in a few, unless its driver hangs
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
 
 
 def visible_gpus() -> list[str]:
     """What CUDA_VISIBLE_DEVICES may be set to for one GPU each; empty where there is none."""
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [part for part in named.split(",") if part.strip()]
+        parts = [part.strip() for part in named.split(",")]
+        # CUDA itself reads up to the first name that is none (`-1` hides all that follow).
+        return list(takewhile(lambda part: part[:1].isdigit() or part[:4] in GPU_NAMES, parts))
     if not shutil.which("nvidia-smi"):
         return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    if listed.returncode != 0:
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=NVIDIA_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError):  # no driver, or one that hangs
         return []
     lines = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
     return [str(index) for index in range(len(lines))]
@@ -38,8 +49,9 @@ def slurm_is_set_up() -> bool:
 def slurm_job() -> str:
     """The SLURM job that this process is part of, as squeue writes it (`12`, `12_3` in an array);
     empty outside of one."""
-    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
-        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    if array and task:
+        return f"{array}_{task}"
     return os.environ.get("SLURM_JOB_ID", "")
 
 
@@ -50,10 +62,25 @@ def slurm_node() -> str:
 
 
 def cpu_cores() -> int:
-    """The cores that this process may use: fewer than the machine has inside a batch job."""
+    """The cores that this process may use: fewer than the machine has inside a batch job or a
+    container. Of a quota in parts of a core (`docker run --cpus=1.5`) the part is left alone:
+    threads that wait for each other take longer when one of them has to pause."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def default_threads() -> int:
+    """The threads to compute with where nobody says how many: a core each, or fewer where
+    OMP_NUM_THREADS asks for fewer, as on a machine that is shared. (torchrun sets it to 1 without
+    being asked; there it says nothing.)"""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if not asked.isdigit() or "TORCHELASTIC_RUN_ID" in os.environ:
+        return cpu_cores()
+    return max(1, min(cpu_cores(), int(asked)))
 
 
 def keep_freed_memory() -> None:
@@ -72,66 +99,25 @@ def keep_freed_memory() -> None:
 def free_memory() -> int:
     """Bytes that new processes can take: what the machine can give, or what a batch job or
     container has left of its limit."""
-    return min([psutil.virtual_memory().available, *_left_in_groups()])
+    left = memory_left()
+    return _available() if left is None else min(_available(), left)
 
 
-def out_of_memory_kills(
-    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> int:
-    """How many processes of this one's control group (a batch job's, a container's) the system has
-    killed so far for their memory; 0 where it does not count them."""
-    if not membership.exists():
-        return 0
-    kills = 0
-    for line in membership.read_text().splitlines():
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
-            counts = root / group.lstrip("/") / "memory.events"
-        elif "memory" in controllers.split(","):
-            counts = root / "memory" / group.lstrip("/") / "memory.oom_control"
-        else:
-            continue
-        try:
-            facts = dict(line.split() for line in counts.read_text().splitlines())
-        except (OSError, ValueError):
-            continue
-        kills += int(facts.get("oom_kill", 0))
-    return kills
+def total_memory() -> int:
+    """Bytes of memory that there are: of the machine, or of a batch job's or container's limit."""
+    limit = memory_limit()
+    return _installed() if limit is None else min(_installed(), limit)
 
 
-def _left_in_groups(
-    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> list[int]:
-    """What each control group that this process is in, directly or not, has left of its memory
-    limit; page cache counts as free. Both versions of Linux's control groups; inside a container
-    the group's own folder may be missing, and its limit stands at the root."""
-    if not membership.exists():
-        return []
-    left = []
-    for line in membership.read_text().splitlines():
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
-            top, limit, usage, prefix = root, "memory.max", "memory.current", ""
-        elif "memory" in controllers.split(","):
-            top, prefix = root / "memory", "total_"
-            limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        own = top / group.lstrip("/")
-        for folder in [own, *own.parents]:
-            try:
-                most = int((folder / limit).read_text())  # ValueError: "max", no limit
-                taken = int((folder / usage).read_text())
-                facts = dict(
-                    line.split() for line in (folder / "memory.stat").read_text().splitlines()
-                )
-            except (OSError, ValueError):
-                pass
-            else:
-                cache = sum(
-                    int(facts.get(f"{prefix}{kind}_file", 0)) for kind in ("active", "inactive")
-                )
-                left.append(max(0, most - taken + cache))
-            if folder == top:
-                break
-    return left
+def _available() -> int:
+    try:
+        return psutil.virtual_memory().available
+    except OSError:  # no /proc
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def _installed() -> int:
+    try:
+        return psutil.virtual_memory().total
+    except OSError:  # no /proc
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,14 +1,14 @@
 """What a run was made with: versions and hardware; the commit is told by `bench.source`."""
 
 import importlib.metadata
-import os
 import platform
 import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
+
+from bench.machine import cpu_cores, total_memory
 
 PACKAGES = ("torch", "torchvision", "higher", "numpy", "safetensors", "omegaconf", "scikit-learn")
 
@@ -25,11 +25,11 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """The machine and the device of the run."""
+    """The device of the run, and the machine: of its cores and memory, what the run may use."""
     described: dict[str, Any] = {
         "cpu": _cpu_name(),
-        "cpu_cores": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
+        "cpu_cores": cpu_cores(),
+        "memory_bytes": total_memory(),
         "device": str(device),
         "platform": platform.platform(),
     }

@@ -1,9 +1,12 @@
 """The plan of a sweep: what its runs will take, and how many of them fit into memory at a time."""
 
 import json
+import queue
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,8 +19,11 @@ from bench.machine import free_memory
 from bench.progress import progress_of
 from bench.store import RunFolder
 from bench.table import duration
+from bench.text import count
 
 QUIET_SECONDS = 8.0  # measuring may take so long before it tells of each experiment
+SHOWN_AFTER_SECONDS = 3.0  # what goes on for so long is named
+SECONDS_TO_END = 3.0  # for the measuring process
 ALL_THE_SAME = "check_memory=false starts all the same"
 
 
@@ -53,6 +59,28 @@ class Memory:
         return next((n for n in numbers if self.need(estimates, n) <= self.free_bytes), 0)
 
 
+def settings_of(configs: Sequence[RunConfig]) -> tuple[str, list[str]]:
+    """(what all runs have in common that is no default; for each run, what others have not)."""
+    defaults, first = vars(RunConfig()), vars(configs[0])
+    named = [key for key in first if key not in ("method", "seed", "scale")]
+    varying = [key for key in named if any(vars(each)[key] != first[key] for each in configs)]
+    common = [key for key in named if key not in varying and first[key] != defaults[key]]
+    return written(configs[0], common), [written(each, varying) for each in configs]
+
+
+def written(config: RunConfig, keys: Sequence[str]) -> str:
+    """Some settings as one would type them."""
+    told = []
+    for key in keys:
+        value = getattr(config, key)
+        options = value.items() if isinstance(value, dict) else ()
+        parts = {f"{key}.{option}": part for option, part in options} or {key: value}
+        told += [
+            f"{name}={str(part).replace(' ', '')}" for name, part in parts.items() if part != {}
+        ]
+    return " ".join(told)
+
+
 def plan(
     to_do: Sequence[Planned],
     place: Place,
@@ -61,6 +89,7 @@ def plan(
     gpus: int = 0,
     asked: bool = False,
     check_memory: bool = True,
+    needs_data: bool = True,
 ) -> int:
     """Print what the runs will take, and return how many to make at a time.
 
@@ -70,27 +99,35 @@ def plan(
         asked: the user asked for just that many.
         check_memory: whether to refuse what cannot fit into memory, and to make fewer at a time
             where all do not fit.
+        needs_data: the runs begin now: their data are loaded first, and missing ones refused.
 
     Raises:
         UserError: some run cannot fit; or so many at a time cannot, and were asked for; or the data
             or the settings of some run cannot be used.
     """
-    experiments = {experiment_identity(run.config): run.config for run in to_do}
-    print(f"measuring a few steps of {count(len(experiments), 'experiment')} ...", flush=True)
-    found = dict(zip(experiments, measured(list(experiments.values()), place), strict=False))
+    keys = [experiment_identity(run.config) for run in to_do]
+    experiments = dict(zip(keys, (run.config for run in to_do), strict=True))
+    told = f"measuring a few steps of {count(len(experiments), 'experiment')}"
+    print(f"{told}, for a minute at most ...", flush=True)
+    asking = measured(list(experiments.values()), place, load=needs_data)
+    found = dict(zip(experiments, asking, strict=False))
+    unknown: dict[str, list[str]] = {}  # method by cause
     for key, failure in found.items():
         if isinstance(failure, Failure):
+            method = experiments[key].method
             if failure.out_of_memory and check_memory:
                 raise UserError(
-                    f"{experiments[key].method} cannot take even a few steps: memory ran out"
+                    f"{method} cannot take even a few steps: memory ran out"
                     f" ({failure.cause}); {remedies(experiments[key], place)}"
                 )
-            # What breaks one experiment may spare the others, and their runs record it properly.
-            print(f"no estimate of {experiments[key].method}: {failure.cause}")
+            unknown.setdefault(failure.cause, []).append(method)
+    for cause, methods in unknown.items():
+        # What breaks one experiment may spare the others, and their runs record it properly.
+        print(f"no estimate of {', '.join(dict.fromkeys(methods))}: {cause}")
     runs = [
         (run, known)
-        for run in to_do
-        if isinstance(known := found.get(experiment_identity(run.config)), Estimate)
+        for key, run in zip(keys, to_do, strict=True)
+        if isinstance(known := found.get(key), Estimate)
     ]
     slots = min(slots, len(to_do))
     if not runs:
@@ -143,14 +180,17 @@ def remedies(config: RunConfig, place: Place) -> str:
     return f"try {', '.join(helps)} ({ALL_THE_SAME})"
 
 
-def measured(configs: list[RunConfig], place: Place) -> Iterator[Estimate | Failure]:
+def measured(configs: list[RunConfig], place: Place, load: bool) -> Iterator[Estimate | Failure]:
     """What `bench.estimate` finds of each configuration, in its own process. Where that takes
-    long, each is printed. Ends early where the process does.
+    long, what it does and finds is printed. Ends early where the process does.
+
+    Args:
+        load: whether to load the data first.
 
     Raises:
         UserError: bad data or settings: no run could succeed.
     """
-    command = [sys.executable, "-m", "bench.estimate", *place_arguments(place)]
+    command = [sys.executable, "-m", "bench.estimate", f"load={load}", *place_arguments(place)]
     begun = time.monotonic()
     with (
         tempfile.TemporaryFile("w+") as asking,
@@ -158,27 +198,75 @@ def measured(configs: list[RunConfig], place: Place) -> Iterator[Estimate | Fail
     ):
         json.dump([asdict(config) for config in configs], asking)
         asking.seek(0)
-        with subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdin=asking,
             stdout=subprocess.PIPE,
             stderr=errors,
             env=child_environment(),
             text=True,
-        ) as process:
-            assert process.stdout is not None
-            for config, told in zip(configs, process.stdout, strict=False):
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends that one
+        )
+        try:
+            left = iter(configs)
+            for told in lines_shown(process, begun):
+                config = next(left)
                 content = json.loads(told)
                 found = Failure(**content) if "cause" in content else Estimate(**content)
                 yield found
                 if time.monotonic() - begun > QUIET_SECONDS and isinstance(found, Estimate):
                     print(f"  {config.method}: {costs([found])}", flush=True)
+        finally:
+            end(process)
         if process.returncode != 0:
             errors.seek(0)
             last = (errors.read().strip().splitlines() or ["it ended without a word"])[-1]
             if process.returncode == 2:
                 raise UserError(last.removeprefix("error: "))
             print(f"no estimate: {last}")
+
+
+def lines_shown(process: "subprocess.Popen[str]", begun: float) -> Iterator[str]:
+    """The lines of answers that a process prints. Those that say what it does are shown instead,
+    where one thing goes on for some seconds."""
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for text in process.stdout:
+            lines.put(text)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    doing = ""
+    while True:
+        try:
+            text = lines.get(timeout=SHOWN_AFTER_SECONDS)
+        except queue.Empty:
+            if doing:
+                print(f"  {time.monotonic() - begun:.0f} s: {doing}", flush=True)
+            doing = ""
+            continue
+        if text is None:
+            return
+        content = json.loads(text)
+        if "doing" in content:
+            doing = content["doing"]
+        elif "missing" in content:
+            print(f"the runs will need data: {content['missing']}", flush=True)
+        else:
+            yield text
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    """Wait for a process that has closed its output; interrupt one that has not."""
+    for ending in (lambda: None, lambda: process.send_signal(signal.SIGINT), process.kill):
+        ending()
+        try:
+            process.wait(SECONDS_TO_END)
+            return
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def line(runs: Sequence[tuple[Planned, Estimate]], slots: int) -> str:
@@ -193,7 +281,8 @@ def line(runs: Sequence[tuple[Planned, Estimate]], slots: int) -> str:
         for seconds, (_, known) in zip(left, runs, strict=True)
     ]
     at_a_time = f"about {duration(total)} in all with {slots} at a time"
-    return f"estimate: {costs(remaining)}, {at_a_time}"
+    scaled = " (scaled from fewer images)" if any(known.scaled for _, known in runs) else ""
+    return f"estimate{scaled}: {costs(remaining)}, {at_a_time}"
 
 
 def costs(estimates: Sequence[Estimate]) -> str:
@@ -213,8 +302,3 @@ def span(ends: Sequence[str]) -> str:
 def gib(n_bytes: float) -> str:
     """Bytes in GiB, to a tenth."""
     return f"{n_bytes / 2**30:,.1f}"
-
-
-def count(number: int, noun: str) -> str:
-    """`1 run`, `3 runs`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

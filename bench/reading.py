@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bench.config import RunConfig
 from bench.errors import UserError
 from bench.settings import setting
+from bench.text import count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,8 +36,12 @@ class SubjectOptions:
         " values show, and it is told",
         ("auto", "preprocessed", "pixels", "pixels255", "normalised"),
     )
-    mean: list[float] = setting([], "space=normalised: [mean of each channel], pixels in [0, 1]")
-    std: list[float] = setting([], "space=normalised: [standard deviation of each channel]")
+    mean: list[float] = setting(
+        [], "space=normalised: [mean of each channel], pixels in [0, 1]", minimum=0, maximum=1
+    )
+    std: list[float] = setting(
+        [], "space=normalised: [standard deviation of each channel]", above=0, maximum=1
+    )
     label_form: str = setting(
         "auto",
         "soft labels in the file; of logits the softmax is taken; auto: probabilities, and"
@@ -138,8 +143,8 @@ def probabilities(
                 f" as many of each of {classes} classes; labels=PATH names a file of them"
             )
         notes.append(
-            f"{options.distilled} holds no labels; taken as class by class, {ipc} images each"
-            " (otherwise: labels=PATH)"
+            f"{options.distilled} holds no labels; taken as class by class,"
+            f" {count(ipc, 'image')} each (otherwise: labels=PATH)"
         )
         labels = torch.arange(classes).repeat_interleave(ipc)
     elif found.metadata.get("class_folders") and labels.dim() == 1:

@@ -15,6 +15,7 @@ from bench.resolving import check
 from bench.seat import find_seat
 from bench.settings import command, keys_of, only, parse, setting, typed
 from bench.store import RunFolder, Store
+from bench.text import count
 
 if TYPE_CHECKING:
     import torch
@@ -132,7 +133,8 @@ def final_line(result: dict[str, Any]) -> str:
         f"test accuracy {100 * evaluation['test_accuracy_mean']:.1f}%"
         + (f" ± {100 * spread:.1f}" if spread is not None else "")
         + f" (mean{' ± standard deviation' if spread is not None else ''} over n={evaluation['n']}"
-        f" fresh networks, {evaluation['steps']} steps, selected by {evaluation['selection']};"
+        f" fresh network{'s' if evaluation['n'] > 1 else ''}, {count(evaluation['steps'], 'step')},"
+        f" selected by {evaluation['selection']};"
         f" {result['data']['source']}, fingerprint {result['data']['fingerprint']})"
     )
 

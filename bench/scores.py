@@ -9,6 +9,7 @@ from bench.reading import SubjectOptions
 from bench.settings import command, parse
 from bench.subject import Subject, set_up
 from bench.table import accuracy_text
+from bench.text import count
 
 if TYPE_CHECKING:
     from bench.scoring import Difference, Scores
@@ -34,7 +35,10 @@ def main(argv: list[str]) -> int:
     print(protocol_text(subject), flush=True)
 
     def report(name: str, trained: int) -> None:
-        print(f"{name}: trained {trained} of {config.evaluation_networks} networks", flush=True)
+        print(
+            f"{name}: trained {trained} of {count(config.evaluation_networks, 'network')}",
+            flush=True,
+        )
 
     scores = score(
         config,

@@ -2,34 +2,43 @@
 
 import difflib
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import ScalarToken, YAMLError
+from yaml import YAMLError
 
 from bench.errors import INTERRUPTED, UserError, as_unwritable
+from bench.values import Range, convert, read, shown
 
 Schema = TypeVar("Schema")
 
-# YAML 1.1 takes 1:30:00 for the number 5400. No setting means that.
-BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-9]+)+")
-NO_BASE_60 = "a number with colons is no setting; a time is a whole number of minutes or seconds"
-
 
 def setting(
-    default: Any, help: str, choices: tuple[str, ...] = (), minimum: float | None = None
+    default: Any,
+    help: str,
+    choices: tuple[str, ...] = (),
+    *,
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
 ) -> Any:
-    """A dataclass field with its help text and, where there are any, the values it may take."""
-    metadata = {"help": help, "choices": choices, "minimum": minimum}
+    """A dataclass field with its help text and what it may be.
+
+    Args:
+        choices: the texts that it may be; of a list, each of its texts.
+        minimum, above, maximum, below: the range of a number, or of each number of a list, with or
+            without the end itself. Every number states where its range begins; it ends at 10**9
+            unless it says otherwise, and no number may be infinite or NaN.
+    """
+    low = minimum if above is None else above
+    high = maximum if below is None else below
+    allowed = Range(low, high, open_below=above is not None, open_above=below is not None)
+    metadata = {"help": help, "choices": choices, "range": allowed}
     if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -47,65 +56,87 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
         name for name in known if key in name or name in key
     ]
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"unknown key {key!r}{hint} (--help lists all)"
+    return f"unknown key {shown(key)!r}{hint} (--help lists all)"
 
 
 def typed(schema: type[Schema], values: dict[str, Any]) -> Schema:
     """`schema(**values)` with every value converted to its field's type, or refused.
 
     Raises:
-        UserError: an unknown key, a value of another type, one that is not among the choices or
-            below the minimum.
+        UserError: as `converted`.
     """
-    for key in values:
-        if key not in keys_of(schema):
-            raise UserError(unknown_key(key, keys_of(schema)))
-    try:
-        result: Any = OmegaConf.to_object(OmegaConf.merge(_structured(schema), values))
-    except OmegaConfBaseException as error:
-        key = str(error.full_key or "").partition("[")[0]  # type: ignore[attr-defined]
-        raise UserError(f"{key}={values.get(key)}: {str(error).splitlines()[0]}") from error
-    for item in fields(schema):  # pyright: ignore[reportArgumentType]
-        choices, value = item.metadata["choices"], getattr(result, item.name)
-        if choices and value not in choices:
-            near = difflib.get_close_matches(str(value), choices, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"{item.name}={value} is not one of {', '.join(choices)}{hint}")
-        minimum = item.metadata["minimum"]
-        if minimum is not None and value < minimum:
-            raise UserError(f"{item.name}={value} must be at least {minimum}")
+    return schema(**converted(schema, values))
+
+
+def converted(schema: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Some of a schema's settings, each as a value of its field's type; what is converted already
+    stays as it is.
+
+    Raises:
+        UserError: an unknown key, a value of another type, one that is not among the choices or
+            out of its range.
+    """
+    own = {item.name: item for item in fields(schema)}
+    result = {}
+    for key, value in values.items():
+        if key not in own:
+            raise UserError(unknown_key(key, own))
+        metadata = own[key].metadata
+        try:
+            result[key] = convert(key, value, own[key].type, metadata["range"])
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if choices := metadata["choices"]:
+            _refuse_other(key, result[key], choices)
     return result
 
 
-@cache
-def _structured(schema: type) -> DictConfig:
-    """Made once: it takes longer than all else, and merging copies it."""
-    return OmegaConf.structured(schema)
+def _refuse_other(key: str, value: str | list[str], choices: tuple[str, ...]) -> None:
+    for one in [value] if isinstance(value, str) else value:
+        if one not in choices:
+            near = difflib.get_close_matches(one, choices, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{key}={shown(one)} is not one of {', '.join(choices)}{hint}")
 
 
 def parse(argv: Sequence[str], *schemas: type) -> dict[str, Any]:
-    """The settings given on the command line, untyped: `["ipc=1", "method_options.patience=5"]` ->
-    `{"ipc": 1, "method_options": {"patience": 5}}`.
+    """The settings given on the command line, converted: `["ipc=1", "sbatch.exclude=node7"]` ->
+    `{"ipc": 1, "sbatch": {"exclude": "node7"}}`. Of a key that several schemas have, the first
+    one's type counts. Options of a method stay as they were typed: only it knows their types.
 
     Raises:
-        UserError: an argument that is no key=value, or a key that no schema has.
+        UserError: an argument that is no key=value, a key that no schema has, or as `converted`.
     """
+    given: dict[str, Any] = {}
     for argument in argv:
-        key, separator, _ = argument.partition("=")
-        if not separator or not key:
-            raise UserError(f"{argument!r} is not of the form key=value (--help lists the keys)")
-        if key.partition(".")[0] not in keys_of(*schemas):
+        name, separator, value = argument.partition("=")
+        if not separator or not name:
+            raise UserError(
+                f"{shown(argument)!r} is not of the form key=value (--help lists the keys)"
+            )
+        key, dot, inner = name.partition(".")
+        schema = next((one for one in schemas if key in keys_of(one)), None)
+        if schema is None:
             raise UserError(unknown_key(key, keys_of(*schemas)))
-        if BASE_60.fullmatch(argument.partition("=")[2]):
-            raise UserError(f"{argument}: {NO_BASE_60}")
-    try:
-        given = OmegaConf.to_container(OmegaConf.from_dotlist(list(argv)), resolve=True)
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(
-            f"cannot be read: {' '.join(argv)} ({str(error).splitlines()[0]})"
-        ) from error
-    assert isinstance(given, dict)
-    return {str(key): value for key, value in given.items()}
+        if not dot:
+            found = converted(schema, {key: value})[key]
+        else:
+            # methods.package.module:Class.mem_gb: what stands between the outer dots is one name.
+            outer, _, last = inner.rpartition(".")
+            whole = {outer: {last: value}} if outer else {last: value}
+            try:
+                found = converted(schema, {key: whole})[key]
+            except UserError:
+                raise UserError(f"{shown(argument)}: {key} has no such parts") from None
+        given[key] = merged(given.get(key), found)
+    return given
+
+
+def merged(earlier: Any, later: Any) -> Any:
+    """Mappings part by part; of all else the later."""
+    if not isinstance(earlier, dict) or not isinstance(later, dict):
+        return later
+    return {**earlier, **{key: merged(earlier.get(key), value) for key, value in later.items()}}
 
 
 def only(given: dict[str, Any], schema: type) -> dict[str, Any]:
@@ -125,30 +156,34 @@ def yaml_path(name: str, folder: Path, what: str) -> Path:
         UserError: it is not there; `what` says what it is, e.g. "grid".
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(
-            f"there is no {what} {name!r}; known: {', '.join(yaml_names(folder))},"
+            f"there is no {what} {shown(name)!r}; known: {', '.join(yaml_names(folder))},"
             " or a path to your own .yaml"
         )
     return path
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that is too long for a file is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file.
+    """The settings in a YAML file, every one as it stands there: to be `converted`.
 
     Raises:
         UserError: it cannot be read, or holds something else.
     """
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        scalars = [token for token in yaml.scan(path.read_text()) if isinstance(token, ScalarToken)]
-    except (OmegaConfBaseException, YAMLError, OSError) as error:
+        content = read(path.read_text())
+    except (YAMLError, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a mapping of settings")
-    for scalar in scalars:
-        if scalar.plain and BASE_60.fullmatch(scalar.value):
-            raise UserError(f"{path}: {scalar.value}: {NO_BASE_60}")
     return {str(key): value for key, value in content.items()}
 
 
@@ -164,8 +199,8 @@ def help_text(usage: str, *schemas: type) -> str:
         lines.append(f"{(schema.__doc__ or schema.__name__).strip().splitlines()[0]}")
         for item in fields(schema):
             default = item.default if item.default is not MISSING else item.default_factory()  # pyright: ignore[reportCallIssue]
-            choices = item.metadata["choices"]
-            listed = f" ({' | '.join(choices)})" if choices else ""
+            allowed = " | ".join(item.metadata["choices"]) or str(item.metadata["range"])
+            listed = f" ({allowed})" if allowed else ""
             shown = f"{item.name}={str(default).replace(' ', '')}"
             lines.append(f"  {shown:<36} {item.metadata['help']}{listed}")
         lines.append("")

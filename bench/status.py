@@ -30,7 +30,7 @@ class StatusOptions:
 
     grid: str = setting("", "the runs of one grid; without it, all runs under results_root")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the grid")
-    seeds: int = setting(0, "seeds of the grid; 0: as many as it states", minimum=0)
+    seeds: int = setting(0, "seeds of the grid; 0: as many as it states", minimum=0, maximum=10_000)
     only: str = setting("", "only these methods, comma-separated")
     watch: bool = setting(False, "refresh until no run is at work or in the queue any more")
 

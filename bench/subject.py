@@ -11,6 +11,7 @@ from bench.config import Place, RunConfig, experiment_identity
 from bench.errors import UserError
 from bench.files import make_folder, write_json
 from bench.grids import choose_scale, merge, single_run
+from bench.machine import cpu_cores
 from bench.reading import REAL_IMAGES, SubjectOptions, prepared
 from bench.resolving import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
 from bench.settings import only, typed
@@ -97,8 +98,8 @@ def set_up(given: dict[str, Any]) -> Subject:
 
     settle_process()
     device = choose_device(place.device)
-    if place.threads:
-        torch.set_num_threads(place.threads)
+    # By itself torch takes all cores of the machine, whatever a container leaves of them.
+    torch.set_num_threads(place.threads or min(torch.get_num_threads(), cpu_cores()))
     found = None if options.distilled == REAL_IMAGES else load(options)
     config = configuration(found, options, overrides)
     target_set = load_data(config, place, device)

@@ -14,13 +14,14 @@ from bench.errors import INTERRUPTED, Unwritable, UserError
 from bench.files import make_folder
 from bench.grids import Grid, choose_scale, grid_names, load_grid, requested
 from bench.launch import Inline, Launcher, LocalPool, place_arguments
-from bench.plan import Planned, count, plan
+from bench.plan import Planned, plan, settings_of
 from bench.progress import log_path
 from bench.settings import command, keys_of, only, parse, typed, words
 from bench.status import StatusOptions
 from bench.store import RunFolder, RunIsTaken, Store
 from bench.sweep_options import SweepOptions, check_retry, chosen_launcher, is_wanted
 from bench.table import Standing, print_table, summary
+from bench.text import count
 from bench.watching import watch
 from slurm.launcher import OnCluster, cancel_jobs, goes_on, preview, settled, submit
 from slurm.profile import Profile, load_profile
@@ -111,17 +112,22 @@ class Sweep:
         """Make the runs on this machine; returns the exit status."""
         place = replace(self.place, threads=self.place.threads or 1)
         options = self.options
-        if self.to_do:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` is as good as Ctrl-C
+        if not self.to_do:
+            self.tell_that_nothing_is_left()
+            return 0
+        try:
             options = replace(options, workers=self.planned_workers(place, launcher))
-        if self.options.dry_run or not self.to_do:
-            if not self.to_do:
-                self.tell_that_nothing_is_left()
+        except KeyboardInterrupt:
+            print("\ninterrupted while measuring; no run was started", flush=True)
+            return INTERRUPTED
+        if self.options.dry_run:
+            print(f"dry run: {count(len(self.to_do), 'run')} would be made; none was started")
             return 0
         self.create_folders()
         folders = [each.folder for each in self.to_do]
         made_by = make_launcher(launcher, place, options.workers, folders)
         try:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` is as good as Ctrl-C
             watch(self.look, made_by.poll, POLL_SECONDS, in_place=launcher != "inline")
         except KeyboardInterrupt:
             print("\ninterrupted: waiting for the runs to write their checkpoints", flush=True)
@@ -143,6 +149,7 @@ class Sweep:
             gpus=len(pool.gpus),
             asked=self.options.workers > 0,
             check_memory=self.options.check_memory,
+            needs_data=not self.options.dry_run,
         )
 
     def create_folders(self) -> None:
@@ -266,15 +273,19 @@ def make_launcher(name: str, place: Place, workers: int, folders: list[RunFolder
 
 
 def print_plan(standing: Sequence[Standing], planned: Sequence[Planned], force: bool) -> None:
-    """The runs, and what is done already."""
+    """The runs with their settings, and what is done already."""
+    common, own = settings_of([run.config for run in planned])
+    print(f"settings of all, where they are no defaults: {common or 'none'}")
     if force:
-        print(f"{len(planned)} runs, all anew (force=true):")
+        print(f"{count(len(planned), 'run')}, all anew (force=true):")
     else:
         print(summary([progress for _, progress in standing]))
-    for run, (_, progress) in zip(planned, standing, strict=True):
+    for run, settings, (_, progress) in zip(planned, own, standing, strict=True):
         at = f" at outer step {progress.step}" if progress.state not in ("waiting", "done") else ""
         why = f"  {progress.told}" if progress.told else ""
-        print(f"  {run.config.method:<16} seed {run.config.seed}  {progress.state}{at}{why}")
+        told = f"{run.config.method:<16} seed {run.config.seed}  {progress.state}{at}{why}"
+        print(f"  {told}  {settings}".rstrip())
+    sys.stdout.flush()  # what follows may take long
 
 
 def cancel(grid: Grid, planned: Sequence[Planned], sure: bool) -> int:

@@ -22,9 +22,13 @@ class SweepOptions:
 
     grid: str = setting("", "name of a grid, or path of your own .yaml")
     scale: str = setting("auto", "auto, quick, cpu or paper")
-    seeds: int = setting(0, "seeds of each run; 0: as many as the grid states", minimum=0)
+    seeds: int = setting(
+        0, "seeds of each run; 0: as many as the grid states", minimum=0, maximum=10_000
+    )
     only: str = setting("", "only these methods, comma-separated")
-    workers: int = setting(0, "processes at a time; 0: as many as GPUs, else cores", minimum=0)
+    workers: int = setting(
+        0, "processes at a time; 0: as many as GPUs, else cores", minimum=0, maximum=10_000
+    )
     launcher: str = setting(
         "auto",
         "where runs are made; auto: on SLURM where it is set up or a profile is given, else here",

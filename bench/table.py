@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.progress import Progress
 from bench.store import RunFolder
+from bench.text import count
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +36,7 @@ def summary(progresses: Sequence[Progress]) -> str:
     for progress in progresses:
         counts[progress.state] = counts.get(progress.state, 0) + 1
     told = [f"{counts[state]} {state}" for state in STATES if state in counts]
-    return f"{len(progresses)} runs: {', '.join(told)}" if progresses else "no runs"
+    return f"{count(len(progresses), 'run')}: {', '.join(told)}" if progresses else "no runs"
 
 
 def live_table(standing: Sequence[Standing]) -> "Table":

@@ -30,6 +30,10 @@ METHODS: dict[str, type] = {
     "growing_bptt": GrowingBPTT,
 }
 
+# What a class must have to be a method, and what its options may be said to be.
+INTERFACE = ("next_window", "observe", "state", "load_state")
+KINDS = (str, bool, int, float, list[str], list[int], list[float])
+
 __all__ = [
     "CONDITIONERS",
     "METHODS",
@@ -41,6 +45,7 @@ __all__ = [
     "make_method",
     "method_class",
     "method_defaults",
+    "method_kinds",
 ]
 
 
@@ -57,13 +62,23 @@ def method_class(name: str) -> type:
         near = difflib.get_close_matches(name, METHODS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(
-            f"unknown method {name!r}{hint} (known: {', '.join(METHODS)},"
+            f"unknown method {name[:80]!r}{hint} (known: {', '.join(METHODS)},"
             " or your own as package.module:Class)"
         )
     try:
-        return getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise ValueError(f"method {name!r} cannot be imported: {error}") from error
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
+        raise ValueError(
+            f"method {name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    lacking = [part for part in INTERFACE if not callable(getattr(found, part, None))]
+    if not isinstance(found, type) or lacking:
+        raise ValueError(
+            f"method {name!r} is no method: "
+            + (f"it lacks {', '.join(lacking)}" if isinstance(found, type) else "it is no class")
+            + " (methods/window.py says what a method is)"
+        )
+    return found
 
 
 def method_defaults(name: str) -> dict[str, Any]:
@@ -72,14 +87,41 @@ def method_defaults(name: str) -> dict[str, Any]:
     Raises:
         ValueError: no such method, or its class does not take (unroll_length, window_size).
     """
-    parameters = dict(inspect.signature(method_class(name)).parameters)
+    return {key: parameter.default for key, parameter in _options(name).items()}
+
+
+def method_kinds(name: str) -> dict[str, Any]:
+    """What each of these options is, as its constructor says or else its default value shows: str,
+    bool, int, float (any number), a list of one of them; Any where neither tells.
+
+    Raises:
+        ValueError: as `method_defaults`.
+    """
+    return {
+        key: parameter.annotation if parameter.annotation in KINDS else _kind_of(parameter.default)
+        for key, parameter in _options(name).items()
+    }
+
+
+def _kind_of(default: Any) -> Any:
+    # An option whose default is 1 may well be meant to be 0.5.
+    kinds = {str: str, bool: bool, int: float, float: float}
+    return kinds.get(type(default), Any)
+
+
+def _options(name: str) -> dict[str, inspect.Parameter]:
+    own = method_class(name)
+    try:
+        parameters = dict(inspect.signature(own, eval_str=True).parameters)
+    except Exception as error:  # annotations may be any expression
+        raise ValueError(f"method {name!r}: its constructor cannot be read: {error}") from error
     for shared in ("unroll_length", "window_size"):
         if parameters.pop(shared, None) is None:
             raise ValueError(f"method {name!r}: its constructor must take {shared}")
     required = [key for key, value in parameters.items() if value.default is value.empty]
     if required:
         raise ValueError(f"method {name!r}: its option {required[0]} needs a default value")
-    return {key: parameter.default for key, parameter in parameters.items()}
+    return parameters
 
 
 def make_method(
@@ -90,9 +132,10 @@ def make_method(
     Raises:
         ValueError: an unknown name, or settings that the method refuses.
     """
+    found = method_class(name)
     try:
-        return method_class(name)(
-            unroll_length=unroll_length, window_size=window_size, **(options or {})
-        )
-    except TypeError as error:
-        raise ValueError(f"method {name!r}: {error}") from error
+        return found(unroll_length=unroll_length, window_size=window_size, **(options or {}))
+    except ValueError:
+        raise
+    except Exception as error:  # of somebody's own constructor
+        raise ValueError(f"method {name!r}: {type(error).__name__}: {error}") from error

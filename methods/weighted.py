@@ -28,7 +28,8 @@ class EarlyRandomTruncatedBPTT(StatelessMethod):
         starts = unroll_length - window_size + 1
         # Relative to the largest, so that no power overflows.
         weights = [((starts - start) / starts) ** power for start in range(starts)]
-        self.probabilities = [weight / sum(weights) for weight in weights]
+        total = sum(weights)
+        self.probabilities = [weight / total for weight in weights]
 
     def next_window(self, step: int, rng: random.Random) -> Window:
         (start,) = rng.choices(range(len(self.probabilities)), self.probabilities)

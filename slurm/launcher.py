@@ -11,6 +11,7 @@ from bench.errors import UserError
 from bench.machine import slurm_is_set_up
 from bench.progress import Progress
 from bench.store import RunFolder
+from bench.text import count
 from slurm import scheduler
 from slurm.profile import Profile
 from slurm.scheduler import Scheduler, SchedulerSilent
@@ -176,8 +177,8 @@ def settled(runs: Sequence[RunFolder], asks: bool) -> list[tuple[RunFolder, Prog
             return standing
         if not told:
             print(
-                "waiting until it is known whether an interrupted submission has arrived"
-                f" (about {SECONDS_TO_SUBMIT:.0f} s after it began)",
+                "waiting until it is known whether what was being submitted has arrived"
+                f" (about {SECONDS_TO_SUBMIT:.0f} s after that began)",
                 flush=True,
             )
             told = True
@@ -195,7 +196,7 @@ def described(profile: Profile) -> str:
         profile.partition and f"partition {profile.partition}",
         f"{profile.time_min} min",
         f"{profile.gpus} GPU" if profile.gpus else "no GPU",
-        f"{profile.cpus} cores",
+        count(profile.cpus, "core"),
         f"{profile.mem_gb:g} GB" if profile.mem_gb else "",
     ]
     return ", ".join(part for part in parts if part)
@@ -206,7 +207,7 @@ def preview(runs: Sequence[tuple[RunConfig, RunFolder]], profile: Profile) -> st
     pieces = arrays(runs, profile, largest_array(asks=slurm_is_set_up()))
     for _, folder in runs[:1]:
         in_file_names(folder.path.resolve())
-    told = [f"{len(pieces)} job arrays" if len(pieces) != 1 else "1 job array"]
+    told = [count(len(pieces), "job array")]
     for piece in pieces:
         told += [f"--- {len(piece.runs)} of the runs, {described(piece.profile)}"]
         told += [script_text(piece, "GRID-TOKEN", Path("GRID-TOKEN"))]

@@ -7,7 +7,8 @@ from typing import Any
 
 from bench.config import RunConfig
 from bench.errors import UserError
-from bench.settings import read_yaml, setting, typed, unknown_key, yaml_path
+from bench.settings import converted, merged, read_yaml, setting, typed, unknown_key, yaml_path
+from bench.values import shown
 from methods import method_class
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -72,7 +73,9 @@ def load_profile(name: str, given: dict[str, Any]) -> Profile:
     """
     content = read_yaml(yaml_path(name, PROFILES, "profile")) if name else {}
     try:
-        profile = typed(Profile, _with_lists({**content, **given}))
+        profile = typed(
+            Profile, merged(converted(Profile, _with_lists(content)), _with_lists(given))
+        )
         for method in profile.methods:
             _check_method(method)
             for_method(profile, method)
@@ -133,6 +136,11 @@ def _check(profile: Profile) -> None:
             f"time_min={profile.time_min} leaves no time to work: signal_s={profile.signal_s} of"
             " it are for writing the checkpoint"
         )
+    asked = {key: getattr(profile, key) for key in ("partition", "account", "qos", "constraint")}
+    asked |= {f"sbatch.{key}": value for key, value in profile.sbatch.items()}
+    for key, value in asked.items():
+        if isinstance(value, list | dict) or "\n" in str(value):
+            raise UserError(f"{key}={shown(value)} must be a text of one line")
     for key in profile.sbatch:
         if (own := OWN_OPTIONS.get(str(key).replace("_", "-"))) is not None:
             raise UserError(f"sbatch.{key} is set by {own}")

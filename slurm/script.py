@@ -123,8 +123,15 @@ def parameters(array: Array, name: str) -> dict[str, Any]:
         "setup": setup_lines(profile),
         # One process that dies must not leave the others of its run waiting for it.
         "srun_args": ["--kill-on-bad-exit=1", *profile.srun],
-        "additional_parameters": {"requeue": True, "chdir": os.getcwd(), **profile.sbatch},
+        "additional_parameters": {"requeue": True, "chdir": os.getcwd(), **flags(profile)},
     }
+
+
+def flags(profile: Profile) -> dict[str, Any]:
+    """The further options of sbatch: true is an option without a value, false one left out."""
+    switch = {"true": True, "false": False}
+    said = {key: switch.get(str(value).lower(), value) for key, value in profile.sbatch.items()}
+    return {key: value for key, value in said.items() if value is not False}
 
 
 def setup_lines(profile: Profile) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.files import is_full, time_there
 from bench.machine import slurm_is_set_up
+from bench.memory import RAN_OUT
 from bench.progress import SILENT_AFTER_SECONDS_ELSEWHERE, Progress, progress_of
 from bench.store import RunFolder, SmallFiles
 from slurm.scheduler import WHOLE, Job, Scheduler
@@ -40,7 +41,7 @@ DOING = {
 # What is written into a job's log, mostly by SLURM; the first that is found counts.
 WORDS = [
     (re.compile(r"No space left on device|[Qq]uota exceeded"), "disk full"),
-    (re.compile(r"exceeded memory limit|oom.kill|[Oo]ut [Oo]f [Mm]emory"), "out of memory"),
+    (RAN_OUT, "out of memory"),
     (re.compile(r"DUE TO TIME LIMIT|timed-out too many times"), "time-out"),
     (re.compile(r"DUE TO NODE FAILURE"), "node lost"),
     (re.compile(r"CANCELLED AT"), "cancelled"),
@@ -150,9 +151,8 @@ def standing(
     if job is not None and not job.ended:
         if known.state == "damaged":
             return replace(known, job=job.id)
-        return _with_damage(
-            _with_job(known, job, lambda: submission.log(note.task), look), look.damage
-        )
+        with_job = _with_job(known, job, lambda: submission.log(note.task), look)
+        return _with_damage(with_job, look)
     if known.state == "damaged" or (look.begun and not look.beat.get("job")):
         return known  # where nobody can tell; or somebody went on with it outside of the cluster
     if known.state == "failed" or (known.state == "running" and job is None):

@@ -33,7 +33,7 @@ from filelock import FileLock, Timeout
 from bench import source
 from bench.config import Place, RunConfig
 from bench.errors import Damaged
-from bench.files import atomic_write, last_lines, make_folder, write_json, write_text, writing
+from bench.files import atomic_write, end_of_log, make_folder, write_json, write_text, writing
 from bench.launch import place_arguments
 from bench.small_files import OF_A_SUBMISSION, read_whole
 from bench.store import RunFolder, now
@@ -176,7 +176,7 @@ class Submission:
         path = self.log(task)
         if path is None:
             return []
-        return "\n".join(last_lines(path)).rpartition(START)[2].strip().splitlines()
+        return "\n".join(end_of_log(path)).rpartition(START)[2].strip().splitlines()
 
     def log(self, task: int) -> Path | None:
         """What the job of a task said last, of whatever id; None where it never started."""

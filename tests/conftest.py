@@ -10,8 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psutil
 import pytest
+
+from tests.waiting import Gate
 
 # Before torch is imported: the tests' tensors are too small for a second thread to help.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,6 +22,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts the tests in the background makes them ignore Ctrl-C, and every command that
 # they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# An example that takes long is no failure: the machine may be slow, or busy.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -69,6 +78,12 @@ def environment(cache_root: Path) -> dict[str, str]:
 
 
 @pytest.fixture
+def gate(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Gate:
+    """Where runs of two methods can be made to wait; it is open."""
+    return Gate(tmp_path_factory.mktemp("gate"), environment)
+
+
+@pytest.fixture
 def command(tmp_path: Path, environment: dict[str, str]) -> Command:
     """`command("bench.run", "seed=1", ...)` runs `python -m bench.run seed=1 ...` in an empty
     folder, without a terminal."""
@@ -81,7 +96,6 @@ def command(tmp_path: Path, environment: dict[str, str]) -> Command:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=250,
             check=False,
         )
 

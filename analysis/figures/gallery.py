@@ -13,6 +13,7 @@ from analysis.figures.captions import headline, origin, selection_text
 from analysis.figures.specs import ImageFigure
 from analysis.load import FinishedRun, Results
 from bench.errors import UserError
+from bench.text import count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -157,12 +158,12 @@ def gallery_caption(
     )
     boosting = _boosting_text(run, shown) if shown.block < shown.tiles.shape[1] else ""
     told = [
-        f"Row: a class{part}; {shown.tiles.shape[1]} images each, in pixel space: the whitening is"
-        " undone, and what lies outside of the range of pixels is clipped.",
+        f"Row: a class{part}; {count(shown.tiles.shape[1], 'image')} each, in pixel space: the"
+        " whitening is undone, and what lies outside of the range of pixels is clipped.",
         boosting,
         f"One set, of seed {run.config.seed} ({len(results.runs)} finished). Fresh networks"
         f" trained on it reach {accuracy_text(evaluation)} test accuracy (mean ± standard"
-        f" deviation over n = {evaluation['n']} networks).",
+        f" deviation over n = {count(evaluation['n'], 'network')}).",
     ]
     select = (
         f"{selection_text(results)}: the checkpoint (outer step {run.result.get('distilled_step')})"
@@ -177,7 +178,7 @@ def _boosting_text(run: FinishedRun, shown: Gallery) -> str:
     prefixes = run.result.get("prefixes") or []
     reached = [f"{accuracy_text(p)} with {p['ipc']} a class" for p in prefixes[:-1]]
     return (
-        f"Blocks of {shown.block} images a class, from left to right as they joined;"
+        f"Blocks of {count(shown.block, 'image')} a class, from left to right as they joined;"
         f" boost_factor={factor}" + (f". Test accuracy {', '.join(reached)}." if reached else ".")
     )
 

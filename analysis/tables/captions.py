@@ -6,6 +6,7 @@ from analysis.paper import content
 from analysis.provenance import data_text, selection_text
 from analysis.request import sweeps_first
 from analysis.tables.cells import Table
+from bench.text import count
 
 
 def caption(table: Table, scale: str, settings: Sequence[str]) -> str:
@@ -69,7 +70,7 @@ def missing_text(table: Table) -> list[str]:
     if not lacking:
         return []
     commands = sweeps_first(command for cell in table.cells for command in cell.commands)
-    told = f"{len(lacking)} of {len(table.cells)} numbers lack runs (column Missing)"
+    told = f"{len(lacking)} of {count(len(table.cells), 'number')} lack runs (column Missing)"
     if not commands:
         return [f"{told}."]
     return [f"{told}; make them with:", *commands]

@@ -10,6 +10,7 @@ from analysis.entries import GridRuns, grid_exists, grid_runs, seeds_text
 from analysis.load import FinishedRun, StoredRun, collected
 from analysis.paper import Number, PaperTable, Row, paper_table
 from analysis.request import Request
+from bench.text import count
 
 Column = tuple[str | int, ...]
 WIDE = "wide_convnet"
@@ -219,7 +220,7 @@ def _average(row: Row, cells: Sequence[Cell]) -> Cell:
         found.evaluations = [evaluation for cell in cells for evaluation in cell.evaluations]
     lacking = sum(not cell.seeds for cell in cells)
     if lacking:
-        found.missing.append(f"{lacking} of {len(cells)} columns have no run")
+        found.missing.append(f"{lacking} of {count(len(cells), 'column')} have no run")
     elif not common:
         found.missing.append("no seed has all columns")
     return found

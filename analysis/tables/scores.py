@@ -17,6 +17,7 @@ from analysis.provenance import data_text, selection_text
 from analysis.request import Request
 from analysis.tables.render import MISSING, column_name, latex_table
 from bench.files import write_texts
+from bench.text import count
 
 GRID = "standard_benchmarks"
 
@@ -201,7 +202,9 @@ def _missing(rows: Sequence[ScoreRow], request: Request) -> list[str]:
     lacking = [row for row in rows if row.missing]
     if not lacking:
         return []
-    told = f"{len(lacking)} of {len(rows)} rows lack runs (column Missing); make them with:"
+    told = (
+        f"{len(lacking)} of {count(len(rows), 'row')} lack runs (column Missing); make them with:"
+    )
     return [told, request.sweep(GRID)]
 
 

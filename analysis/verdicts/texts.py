@@ -11,6 +11,7 @@ from analysis.provenance import data_text, selection_text
 from analysis.request import Request
 from analysis.verdicts.claiming import Claim, Outcome
 from analysis.verdicts.inference import MAX_NEEDED, MIN_SEEDS, Comparison
+from bench.text import count
 
 RULES = """\
 A verdict rests on the seeds that all sides share: the same seed means the same networks and target
@@ -27,7 +28,7 @@ verdict of either kind in 1 of 40 cases, and nothing is corrected for the number
 def caption(found: Sequence[Outcome], request: Request) -> str:
     """What the verdicts are about."""
     told = [f"scale={request.scale}", *request.settings()]
-    parts = [f"{len(found)} claims of the paper; {', '.join(told)}."]
+    parts = [f"{count(len(found), 'claim')} of the paper; {', '.join(told)}."]
     runs = [run for outcome in found for run in outcome.runs]
     if runs:
         data = " and ".join(dict.fromkeys(data_text(run.result) for run in runs))

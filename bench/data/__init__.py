@@ -1,7 +1,7 @@
 """Target sets: found, decoded, whitened, cached, and augmented on the device."""
 
 from bench.data.augment import CHOICES as AUGMENTATIONS
-from bench.data.sources import DATASETS, RawImages, download, find_source, load_raw
+from bench.data.sources import DATASETS, RawImages, download, find_source, load_raw, not_found
 from bench.data.target_set import Split, TargetSet, load_target_set
 from bench.data.whitening import Whitening
 
@@ -16,4 +16,5 @@ __all__ = [
     "find_source",
     "load_raw",
     "load_target_set",
+    "not_found",
 ]

@@ -1,31 +1,44 @@
-"""The files of an official packaging, read alike from a folder, a zip or a compressed tar."""
+"""The files of a packaging, read alike from a folder, a zip or a tar."""
 
+import bz2
 import gzip
 import hashlib
+import lzma
+import os
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Any, Protocol, Self
 
 from bench.data.readers import hash_files
 from bench.errors import UserError
 
-_DAMAGE = (OSError, EOFError, ValueError, RuntimeError, zlib.error)
+_DAMAGE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError)
+TAR_ENDINGS = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz")
+ENDINGS = (".zip", *TAR_ENDINGS)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file is what systems leave behind: .DS_Store, ._x, a folder __MACOSX."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 class Files(Protocol):
-    """Files by their names below the packaging's own folder, with `/` between the parts.
+    """Files by their names below the packaging's own folder, with `/` between the parts. Hidden
+    ones are passed over.
 
     Attributes:
         path: of the folder or the archive.
+        prefix: of the packaging's folder within an archive: empty, or ending in `/`.
     """
 
     path: Path
+    prefix: str
 
-    def names(self) -> list[str]:
-        """All of them, sorted."""
+    def names(self) -> Iterator[str]:
+        """All of them, of an archive in its own order."""
         ...
 
     def read(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
@@ -41,15 +54,23 @@ class Files(Protocol):
         ...
 
 
+def place_of(files: Files) -> str:
+    """Where files lie, for messages."""
+    return f"{files.path}, {files.prefix}" if files.prefix else str(files.path)
+
+
 class FolderFiles:
     """An unpacked folder."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.prefix = path, ""
 
-    def names(self) -> list[str]:
-        paths = (path for path in self.path.rglob("*") if path.is_file())
-        return sorted(path.relative_to(self.path).as_posix() for path in paths)
+    def names(self) -> Iterator[str]:
+        for folder, folders, files in os.walk(self.path, followlinks=True):
+            folders[:] = sorted(name for name in folders if not is_hidden(name))
+            for name in sorted(files):
+                if not is_hidden(name):
+                    yield Path(folder, name).relative_to(self.path).as_posix()
 
     def read(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
         for name in names:
@@ -60,23 +81,27 @@ class FolderFiles:
             yield name, content
 
     def content_hash(self, wanted: Callable[[str], bool]) -> str:
-        paths = [self.path / name for name in self.names() if wanted(name)]
+        paths = [self.path / name for name in sorted(self.names()) if wanted(name)]
         return hash_files(paths, self.path)
 
 
 class ZipFiles:
     """A zip that holds the folder."""
 
-    def __init__(self, path: Path, folder: str) -> None:
-        self.path, self.prefix = path, f"{folder}/"
+    def __init__(self, path: Path, prefix: str = "") -> None:
+        self.path, self.prefix = path, prefix
 
-    def names(self) -> list[str]:
+    def below(self, prefix: str) -> Self:
+        """The same archive, of which another folder is meant."""
+        return type(self)(self.path, prefix)
+
+    def names(self) -> Iterator[str]:
         with self._open() as archive:
-            return sorted(
-                name.removeprefix(self.prefix)
-                for name in archive.namelist()
-                if name.startswith(self.prefix) and not name.endswith("/")
-            )
+            entries = archive.namelist()
+        for entry in entries:
+            name = entry.removeprefix(self.prefix)
+            if entry.startswith(self.prefix) and not entry.endswith("/") and not is_hidden(name):
+                yield name
 
     def read(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
         with self._open() as archive:
@@ -94,7 +119,8 @@ class ZipFiles:
         digest = hashlib.sha256()
         with self._open() as archive:
             for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
-                if wanted(entry.filename.removeprefix(self.prefix)):
+                name = entry.filename.removeprefix(self.prefix)
+                if entry.filename.startswith(self.prefix) and wanted(name):
                     digest.update(f"{entry.filename}\0{entry.CRC}\0{entry.file_size}\n".encode())
         return digest.hexdigest()
 
@@ -106,14 +132,18 @@ class ZipFiles:
 
 
 class TarFiles:
-    """A .tgz that holds the folder. It is read from front to back, and always to the end: only
-    there stands the checksum of all that was read."""
+    """A tar, compressed or not, that holds the folder. It is read from front to back, and, where
+    contents are wanted, always to the end: only there stands the checksum of all that was read."""
 
-    def __init__(self, path: Path, folder: str) -> None:
-        self.path, self.prefix = path, f"{folder}/"
+    def __init__(self, path: Path, prefix: str = "") -> None:
+        self.path, self.prefix = path, prefix
 
-    def names(self) -> list[str]:
-        return sorted(name for name, _ in self._walk(set()))
+    def below(self, prefix: str) -> Self:
+        """The same archive, of which another folder is meant."""
+        return type(self)(self.path, prefix)
+
+    def names(self) -> Iterator[str]:
+        return (name for name, _ in self._walk(set()))
 
     def read(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
         left = set(names)
@@ -131,16 +161,31 @@ class TarFiles:
     def _walk(self, wanted: set[str]) -> Iterator[tuple[str, bytes | None]]:
         """The files of the folder in the order of the archive, with the contents of the wanted."""
         try:
-            with gzip.open(self.path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+            with (
+                self._decompressed() as stream,
+                tarfile.open(fileobj=stream, mode="r|") as archive,
+            ):
                 for member in archive:
-                    name = member.name.removeprefix(self.prefix)
-                    if member.isreg() and member.name.startswith(self.prefix):
+                    path = member.name.removeprefix("./")  # as `tar -C folder .` writes
+                    name = path.removeprefix(self.prefix)
+                    if member.isreg() and path.startswith(self.prefix) and not is_hidden(name):
                         content = archive.extractfile(member) if name in wanted else None
                         yield name, content.read() if content else None
                 while stream.read(1 << 20):
                     pass
         except (*_DAMAGE, tarfile.TarError) as error:
-            raise not_whole(self.path, "tgz", error) from error
+            raise not_whole(self.path, self.path.suffix.removeprefix("."), error) from error
+
+    def _decompressed(self) -> IO[Any]:
+        with self.path.open("rb") as file:
+            start = file.read(3)
+        openers: dict[bytes, Any] = {
+            b"\x1f\x8b": gzip.open,
+            b"BZ": bz2.open,
+            b"\xfd7": lzma.open,
+        }
+        opener = openers.get(start[:2])
+        return opener(self.path) if opener else self.path.open("rb")
 
 
 def missing(path: Path, name: str) -> UserError:

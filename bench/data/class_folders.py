@@ -1,17 +1,18 @@
-"""Readers of image files sorted into class folders, on disk or inside a zip."""
+"""Images in class folders, on disk or inside an archive."""
 
-import hashlib
 import io
-import zipfile
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.readers import Decoded, hash_files, image_errors_named
+from bench.data.archives import Files, FolderFiles, is_hidden, place_of
+from bench.data.readers import Decoded, image_errors_named
 from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 SPLITS = ("train", "test")
@@ -19,98 +20,95 @@ _MODES = ("L", "RGB", "RGBA", "P")  # Pillow's names of the 8-bit pixel formats
 
 
 class ClassFolders:
-    """Image files in `<folder>/{train,test}/<class>/`."""
+    """Image files `{train,test}/<class>/<file>`; of an archive nothing is extracted.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.description = f"class folders in {folder.name}/"
+    Args:
+        decode: one image as `[H, W, C]`, for data sets whose images are not taken as they are.
+    """
 
-    def content_hash(self) -> str:
-        return hash_files([self.folder / member.path for member in self._members()], self.folder)
-
-    def decode(self) -> Decoded:
-        return _decode(self._members(), str(self.folder), lambda p: (self.folder / p).read_bytes())
-
-    def _members(self) -> list["_Member"]:
-        files = self.folder.glob("*/*/*")
-        return _select_members((file.relative_to(self.folder).as_posix() for file in files), "")
-
-
-class ClassZip:
-    """Image files in a zip, as `<name>/{train,test}/<class>/<file>`; nothing is extracted."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.path = path
-        self.name = name
-        self.description = f"class folders in {path.name}"
+    def __init__(
+        self, files: Files, decode: "Callable[[Image], NDArray[np.uint8]] | None" = None
+    ) -> None:
+        self.files, self.decode_one = files, decode
+        folder = "/" if isinstance(files, FolderFiles) else ""
+        self.description = f"class folders in {files.path.name}{folder}"
 
     def content_hash(self) -> str:
-        # The central directory holds the size and CRC-32 of every member: a changed image shows.
-        digest = hashlib.sha256()
-        with self._open() as archive:
-            for member in self._members(archive):
-                entry = archive.getinfo(member.path)
-                digest.update(f"{entry.filename}\0{entry.CRC}\0{entry.file_size}\n".encode())
-        return digest.hexdigest()
+        return self.files.content_hash(lambda name: member_of(name) is not None)
 
     def decode(self) -> Decoded:
-        with self._open() as archive:
-            return _decode(self._members(archive), f"{self.path}, {self.name}/", archive.read)
+        members = select_members(self.files.names())
+        where = place_of(self.files)
+        classes = classes_of(members.values(), where)
+        label_of = {name: label for label, name in enumerate(classes)}
+        images: dict[str, list[NDArray[np.uint8]]] = {split: [] for split in SPLITS}
+        labels: dict[str, list[int]] = {split: [] for split in SPLITS}
+        first: tuple[str, tuple[int, ...]] | None = None
+        for name, content in self.files.read(members):
+            image = self._image(name, where, content)
+            first = first or (name, image.shape)
+            if image.shape[:2] != first[1][:2]:
+                raise UserError(
+                    f"{where}: {name} has shape {image.shape} (height, width, channels), but"
+                    f" {first[0]} has {first[1]}; all images must be alike"
+                )
+            split, class_name = members[name]
+            images[split].append(image)
+            labels[split].append(label_of[class_name])
+        channels = max(image.shape[2] for part in images.values() for image in part)
+        train, test = (_stacked(images[split], channels) for split in SPLITS)
+        train_labels, test_labels = (np.array(labels[split], dtype=np.int64) for split in SPLITS)
+        return Decoded(train, train_labels, test, test_labels, tuple(classes))
 
-    def _members(self, archive: zipfile.ZipFile) -> list["_Member"]:
-        return _select_members(archive.namelist(), f"{self.name}/")
+    def _image(self, name: str, where: str, content: bytes) -> NDArray[np.uint8]:
+        if self.decode_one is None:
+            return decode_image(name, where, lambda path: content)
+        from PIL import Image
 
-    def _open(self) -> zipfile.ZipFile:
-        try:
-            return zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
-            raise UserError(f"{self.path} is not a whole zip ({error}); fetch it again") from error
+        with image_errors_named(where, name), Image.open(io.BytesIO(content)) as image:
+            return self.decode_one(image)
+
+
+def _stacked(images: list[NDArray[np.uint8]], channels: int) -> NDArray[np.uint8]:
+    """[n, H, W, C]; where some are in colour, a grey one has three equal channels."""
+    return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
 
 
 class _Member(NamedTuple):
     split: str
     class_name: str
-    path: str  # within the folder or the zip
 
 
-def _select_members(paths: Iterable[str], prefix: str) -> list[_Member]:
-    """The images among `paths`, sorted; anything else (lists, read-me files) is passed over."""
-    members: list[_Member] = []
-    for path in sorted(set(paths)):
-        parts = path.removeprefix(prefix).split("/")
-        if path.startswith(prefix) and len(parts) == 3 and parts[0] in SPLITS:
-            hidden = any(part.startswith(".") for part in parts)
-            if parts[2].lower().endswith(IMAGE_SUFFIXES) and not hidden:
-                members.append(_Member(parts[0], parts[1], path))
-    return members
+def member_of(name: str) -> _Member | None:
+    """What the place of a file says of it; None where it is no image in a class folder."""
+    parts = name.split("/")
+    if len(parts) != 3 or parts[0] not in SPLITS or is_hidden(name):
+        return None
+    is_image = parts[2].lower().endswith(IMAGE_SUFFIXES)
+    return _Member(parts[0], parts[1]) if is_image else None
 
 
-def _decode(members: list[_Member], where: str, read: Callable[[str], bytes]) -> Decoded:
-    names = {split: {m.class_name for m in members if m.split == split} for split in SPLITS}
+def select_members(names: Iterable[str]) -> dict[str, _Member]:
+    """The images among files; anything else (lists, read-me files) is passed over."""
+    found = {name: member_of(name) for name in sorted(names)}
+    return {name: member for name, member in found.items() if member is not None}
+
+
+def classes_of(members: Iterable[_Member], where: str) -> list[str]:
+    """The classes, sorted.
+
+    Raises:
+        UserError: a split has no images, or lacks a class that the other has.
+    """
+    names: dict[str, set[str]] = {split: set() for split in SPLITS}
+    for member in members:
+        names[member.split].add(member.class_name)
     for split in SPLITS:
         if not names[split]:
             raise UserError(f"{where}: there are no images in {split}/<class>/")
     if uneven := sorted(names["train"] ^ names["test"]):
         raise UserError(f"{where}: class {uneven[0]} has images in only one of train and test")
-    classes = sorted(names["train"])
-    label_of = {name: label for label, name in enumerate(classes)}
-
-    images: dict[str, list[NDArray[np.uint8]]] = {split: [] for split in SPLITS}
-    labels: dict[str, list[int]] = {split: [] for split in SPLITS}
-    shape: tuple[int, ...] = ()
-    for member in members:
-        image = decode_image(member.path, where, read)
-        shape = shape or image.shape
-        if image.shape != shape:
-            raise UserError(
-                f"{where}: {member.path} has shape {image.shape} (height, width, channels), but "
-                f"{members[0].path} has {shape}; all images must be alike"
-            )
-        images[member.split].append(image)
-        labels[member.split].append(label_of[member.class_name])
-    train, test = (np.stack(images[split]) for split in SPLITS)
-    train_labels, test_labels = (np.array(labels[split], dtype=np.int64) for split in SPLITS)
-    return Decoded(train, train_labels, test, test_labels, tuple(classes))
+    return sorted(names["train"])
 
 
 def decode_image(path: str, where: str, read: Callable[[str], bytes]) -> NDArray[np.uint8]:

@@ -1,19 +1,21 @@
-"""CUB-200-2011 and Tiny-ImageNet as their authors publish them, packed or unpacked.
+"""CIFAR, CUB-200-2011 and Tiny-ImageNet as their authors publish them, packed or unpacked.
 
-Their images are JPEG files. Two versions of the JPEG library may decode one of them into pixels
-that differ by 1 in 255, and then the fingerprints differ too.
+The images of the last two are JPEG files. Two versions of the JPEG library may decode one of them
+into pixels that differ by 1 in 255, and then the fingerprints differ too.
 """
 
+import hashlib
 import io
+import pickle
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.archives import Files, FolderFiles, TarFiles, ZipFiles
-from bench.data.readers import Decoded, image_errors_named
+from bench.data.archives import Files, is_hidden
+from bench.data.class_folders import IMAGE_SUFFIXES
+from bench.data.readers import Decoded, image_errors_named, torchvision_dataset
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,16 +27,50 @@ SPLITS = ("train", "test")
 Members = dict[str, tuple[str, int]]  # an image's file name -> (train or test, index of its class)
 
 
-def find_files(data_root: Path, folder: str) -> Files | None:
-    """The packaging that is called `folder`, where it lies under `data_root` unpacked, as a .zip or
-    as a .tgz."""
-    if (data_root / folder).is_dir():
-        return FolderFiles(data_root / folder)
-    if (data_root / f"{folder}.zip").is_file():
-        return ZipFiles(data_root / f"{folder}.zip", folder)
-    if (data_root / f"{folder}.tgz").is_file():
-        return TarFiles(data_root / f"{folder}.tgz", folder)
-    return None
+class CifarBatches:
+    """The pickled batches of the CIFAR authors, for Python.
+
+    Args:
+        class_name: of the class in `torchvision.datasets` that knows the files and their sums.
+    """
+
+    def __init__(self, files: Files, class_name: str) -> None:
+        self.files, self.class_name = files, class_name
+        self.description = f"official files in {files.path.name}"
+
+    def content_hash(self) -> str:
+        return self.files.content_hash(lambda name: "/" not in name)
+
+    def decode(self) -> Decoded:
+        known: Any = torchvision_dataset(self.class_name)
+        train, test = ([name for name, _ in part] for part in (known.train_list, known.test_list))
+        meta: dict[str, str] = known.meta
+        sums = dict([*known.train_list, *known.test_list, (meta["filename"], meta["md5"])])
+        contents: dict[str, Any] = {}
+        try:
+            for name, content in self.files.read(sums):
+                # Unpickling runs what stands there: only what is known to the byte is unpickled.
+                if hashlib.md5(content).hexdigest() != sums[name]:
+                    raise UserError(f"{name} is not the published file")
+                contents[name] = pickle.loads(content, encoding="latin1")
+        except UserError as error:
+            told = str(error).removeprefix(f"{self.files.path}: ")
+            raise UserError(
+                f"the files in {self.files.path} are damaged or incomplete ({told}); "
+                "delete it and fetch it again"
+            ) from error
+        classes = tuple(contents[meta["filename"]][meta["key"]])
+        (train_pixels, train_labels), (test_pixels, test_labels) = (
+            self._joined([contents[name] for name in part]) for part in (train, test)
+        )
+        return Decoded(train_pixels, train_labels, test_pixels, test_labels, classes)
+
+    def _joined(self, batches: list[dict[str, Any]]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Pixels [n, H, W, C] and labels [n] of some batches."""
+        flat = np.concatenate([batch["data"] for batch in batches])
+        key = "labels" if "labels" in batches[0] else "fine_labels"
+        labels = np.concatenate([np.asarray(batch[key], np.int64) for batch in batches])
+        return np.ascontiguousarray(flat.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), labels
 
 
 class Cub200:
@@ -87,6 +123,9 @@ class TinyImageNet:
     """Tiny-ImageNet: 200 classes of ImageNet, 64x64. Its `val` images are the test set, as is
     usual: its own test images are published without labels. Grey images become three equal
     channels. Classes go by their WordNet numbers.
+
+    Many have sorted the `val` images into class folders, with or without a folder `images` in each.
+    Then these name the classes, and the annotations may be gone.
     """
 
     tables = ("wnids.txt", "val/val_annotations.txt")
@@ -99,29 +138,65 @@ class TinyImageNet:
         return self.files.content_hash(lambda name: name in self.tables or is_image(name))
 
     def decode(self) -> Decoded:
-        texts = dict(self.files.read(self.tables))
-        classes = sorted(set(texts["wnids.txt"].decode(errors="replace").split()))
-        label_of = {name: label for label, name in enumerate(classes)}
-        members: Members = {}
-        for name in self.files.names():
-            parts = name.split("/")
-            if parts[0] == "train" and is_image(name) and parts[1] in label_of:
-                members[name] = "train", label_of[parts[1]]
+        names = sorted(self.files.names())
+        images = [name for name in names if is_image(name)]
+        train = {name: name.split("/")[1] for name in images if name.startswith("train/")}
+        sorted_val, flat_val = self._val(images)
+        tables = [name for name in self.tables if name in names or flat_val or not sorted_val]
+        texts = dict(self.files.read(tables))
+        listed = texts.get(self.tables[0], " ".join(train.values()).encode())
+        classes = sorted(set(listed.decode(errors="replace").split()))
+        test = dict(sorted_val.values())
         annotations = self.tables[1]
-        for image, class_name in columns(self.files, annotations, texts[annotations]).items():
-            if class_name not in label_of:
-                raise UserError(f"{self.files.path}: {annotations}: unknown class {class_name}")
-            members[f"val/images/{image}"] = "test", label_of[class_name]
+        if annotations in texts:
+            for image, class_name in columns(self.files, annotations, texts[annotations]).items():
+                path, in_folder = sorted_val.get(image, (f"val/images/{image}", class_name))
+                if in_folder != class_name:
+                    raise UserError(
+                        f"{self.files.path}: {path} belongs to {class_name} by {annotations}"
+                    )
+                test[path] = class_name
+        label_of = {name: label for label, name in enumerate(classes)}
+        if unknown := sorted(set(test.values()) - set(classes)):
+            where = annotations if annotations in texts else "val"
+            raise UserError(f"{self.files.path}: {where}: unknown class {unknown[0]}")
+        members: Members = {
+            name: ("train", label_of[class_name])
+            for name, class_name in train.items()
+            if class_name in label_of
+        }
+        members |= {name: ("test", label_of[class_name]) for name, class_name in test.items()}
         return decode_members(
             self.files, members, tuple(classes), of_its_own_size, TINY_IMAGENET_SIZE
         )
 
+    def _val(self, images: list[str]) -> tuple[dict[str, tuple[str, str]], set[str]]:
+        """The `val` images that lie in class folders, by file name: (path, class); and the file
+        names of those that lie in `val/images`. What was copied instead of moved is left out of
+        the first."""
+        parts = [name.split("/") for name in images if name.startswith("val/")]
+        flat = {path[-1] for path in parts if path[1] == "images"}
+        in_classes: dict[str, tuple[str, str]] = {}
+        for path in parts:
+            if path[-1] in flat:
+                continue
+            if path[-1] in in_classes:
+                raise UserError(
+                    f"{self.files.path}: {'/'.join(path)} and {in_classes[path[-1]][0]} bear one"
+                    " name: no image of val does"
+                )
+            in_classes[path[-1]] = "/".join(path), path[1]
+        return in_classes, flat
+
 
 def is_image(name: str) -> bool:
     """Whether a file is an image of Tiny-ImageNet's train or val part."""
-    parts = name.split("/")
-    known = (parts[0], len(parts)) in (("train", 4), ("val", 3))
-    return known and parts[-2] == "images" and name.endswith(".JPEG") and parts[-1][0] != "."
+    *above, file = name.split("/")
+    if len(above) == 3 and above[2] == "images":
+        del above[2]
+    if len(above) != 2 or above[0] not in ("train", "val") or is_hidden(name):
+        return False
+    return file.lower().endswith(IMAGE_SUFFIXES) and above != ["train", "images"]
 
 
 def columns(files: Files, name: str, text: bytes) -> dict[str, str]:
@@ -188,3 +263,13 @@ def of_its_own_size(image: "Image", size: int) -> "Image":
     if image.size != (size, size):
         raise ValueError(f"its size is {image.width}x{image.height}, not {size}x{size}")
     return image
+
+
+def as_bird(image: "Image") -> NDArray[np.uint8]:
+    """What becomes of a photograph of CUB, wherever it lies."""
+    return np.asarray(resized(image.convert("RGB"), CUB_SIZE))
+
+
+def as_tiny_image(image: "Image") -> NDArray[np.uint8]:
+    """What becomes of an image of Tiny-ImageNet, wherever it lies."""
+    return np.asarray(of_its_own_size(image.convert("RGB"), TINY_IMAGENET_SIZE))

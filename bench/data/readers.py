@@ -1,6 +1,6 @@
 """Readers of raw images. Each stands for one copy, knows its content's hash and how to decode it.
 
-This file holds the interface and the official packagings; `class_folders.py` holds the free ones.
+This file holds the interface and the bundled set; `official.py` and `class_folders.py` hold others.
 """
 
 import hashlib
@@ -82,35 +82,6 @@ class BundledDigits:
         digits: Any = load_digits()
         pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)  # values were 0..16
         return pixels[..., None], digits.target.astype(np.int64)
-
-
-@dataclass(frozen=True)
-class TorchvisionFiles:
-    """The pickled batches of the CIFAR authors, as torchvision's `CIFAR10`/`CIFAR100` keep them."""
-
-    folder: Path
-    class_name: str
-
-    @property
-    def description(self) -> str:
-        return f"official files in {self.folder.name}"
-
-    def content_hash(self) -> str:
-        return hash_files(sorted(path for path in self.folder.iterdir() if path.is_file()))
-
-    def decode(self) -> Decoded:
-        dataset_class = torchvision_dataset(self.class_name)
-        try:  # torchvision checks the MD5 sums of all files before it unpickles any
-            train = dataset_class(self.folder.parent, train=True, download=False)
-            test = dataset_class(self.folder.parent, train=False, download=False)
-        except (RuntimeError, OSError, EOFError, ValueError) as error:
-            raise UserError(
-                f"the files in {self.folder} are damaged or incomplete ({error}); "
-                "delete the folder and fetch it again"
-            ) from error
-        train_labels = np.asarray(train.targets, dtype=np.int64)
-        test_labels = np.asarray(test.targets, dtype=np.int64)
-        return Decoded(train.data, train_labels, test.data, test_labels, tuple(train.classes))
 
 
 def torchvision_dataset(class_name: str) -> Any:

@@ -4,38 +4,26 @@ import difflib
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.data.archives import Files
 from bench.data.cache import Stored, load_or_build
-from bench.data.class_folders import ClassFolders, ClassZip
-from bench.data.official import Cub200, TinyImageNet, find_files
+from bench.data.class_folders import ClassFolders
+from bench.data.finding import Packaging, Wanted, find, others_like
+from bench.data.official import CifarBatches, Cub200, TinyImageNet, as_bird, as_tiny_image
 from bench.data.order import balanced_order, fingerprint
-from bench.data.readers import BundledDigits, Reader, TorchvisionFiles, torchvision_dataset
+from bench.data.readers import BundledDigits, Reader, torchvision_dataset
 from bench.errors import UserError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 _CACHE_VERSION = 1  # of the decoding, the order and the layout of the cached file
-
-
-@dataclass(frozen=True)
-class Official:
-    """The packaging that a data set's authors publish, which nothing here fetches.
-
-    Attributes:
-        folder: its name unpacked.
-        archive: its name packed.
-        address: where to get it.
-        reader: of its files.
-    """
-
-    folder: str
-    archive: str
-    address: str
-    reader: Callable[[Files], Reader]
 
 
 @dataclass(frozen=True)
@@ -44,47 +32,76 @@ class Dataset:
 
     Attributes:
         sizes: train and test images of the whole set; a copy with other numbers is labelled so.
+        classes: their number.
+        names: of folders and archives that may hold it, besides its own.
         bundled: a reader that needs no files under the data root.
-        torchvision: class in `torchvision.datasets` and the folder that it keeps its files in.
-        official: another official packaging, to be fetched by hand.
+        packaging: the form in which its authors publish it.
+        torchvision: the class in `torchvision.datasets` that fetches this form.
+        archive, address: of what is to be fetched by hand, where torchvision fetches nothing.
+        decode_one: what becomes of an image in class folders; by default nothing.
         resplit_copies: copies in class folders are not known to have the official split.
     """
 
     sizes: tuple[int, int]
+    classes: int
+    names: tuple[str, ...] = ()
     bundled: Reader | None = None
-    torchvision: tuple[str, str] | None = None
-    official: Official | None = None
+    packaging: Packaging | None = None
+    torchvision: str = ""
+    archive: str = ""
+    address: str = ""
+    decode_one: "Callable[[Image], NDArray[np.uint8]] | None" = None
     resplit_copies: bool = False
 
 
-# A new data set in class folders or a zip of them needs an entry here and nothing else.
+# A new data set in class folders or an archive of them needs an entry here and nothing else.
 DATASETS: dict[str, Dataset] = {
-    "digits": Dataset(sizes=(1_297, 500), bundled=BundledDigits()),
-    "cifar10": Dataset(sizes=(50_000, 10_000), torchvision=("CIFAR10", "cifar-10-batches-py")),
+    "digits": Dataset(sizes=(1_297, 500), classes=10, bundled=BundledDigits()),
+    "cifar10": Dataset(
+        sizes=(50_000, 10_000),
+        classes=10,
+        names=("cifar-10-python",),
+        torchvision="CIFAR10",
+        packaging=Packaging(
+            "cifar-10-batches-py",
+            ("batches.meta", "data_batch_1", "test_batch"),
+            partial(CifarBatches, class_name="CIFAR10"),
+        ),
+    ),
     "cifar100": Dataset(
         sizes=(50_000, 10_000),
-        torchvision=("CIFAR100", "cifar-100-python"),
+        classes=100,
+        torchvision="CIFAR100",
+        packaging=Packaging(
+            "cifar-100-python",
+            ("meta", "train", "test"),
+            partial(CifarBatches, class_name="CIFAR100"),
+        ),
         # Copies as image files go back to collections whose images are all original but whose
         # train and test parts were merged and drawn anew, so their numbers must say so.
         resplit_copies=True,
     ),
     "cub200": Dataset(
         sizes=(5_994, 5_794),
-        official=Official(
-            "CUB_200_2011",
-            "CUB_200_2011.tgz",
-            "https://www.vision.caltech.edu/datasets/cub_200_2011/",
-            Cub200,
-        ),
+        classes=200,
+        packaging=Packaging("CUB_200_2011", Cub200.tables, Cub200, images="images"),
+        archive="CUB_200_2011.tgz",
+        address="https://www.vision.caltech.edu/datasets/cub_200_2011/",
+        decode_one=as_bird,
     ),
     "tiny_imagenet": Dataset(
         sizes=(100_000, 10_000),
-        official=Official(
+        classes=200,
+        names=("tiny-imagenet",),
+        packaging=Packaging(
             "tiny-imagenet-200",
-            "tiny-imagenet-200.zip",
-            "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+            (*TinyImageNet.tables, "words.txt"),
             TinyImageNet,
+            images="val",
         ),
+        archive="tiny-imagenet-200.zip",
+        address="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        decode_one=as_tiny_image,
     ),
 }
 
@@ -124,7 +141,7 @@ def load_raw(name: str, data_root: Path, cache_root: Path) -> RawImages:
     """
     reader = find_source(name, data_root)
     if reader is None:
-        raise UserError(_not_found(name, data_root))
+        raise UserError(not_found(name, data_root))
     try:
         content = reader.content_hash()
     except OSError as error:
@@ -143,28 +160,26 @@ def load_raw(name: str, data_root: Path, cache_root: Path) -> RawImages:
 def find_source(name: str, data_root: Path) -> Reader | None:
     """The first copy of `name` that lies under `data_root`; None if there is none.
 
-    Tried in this order: torchvision's files or another official packaging, class folders, a zip of
-    class folders.
+    Tried in this order: the form that its authors publish and torchvision fetches, class folders,
+    archives of either; `finding.py` says where.
 
     Raises:
-        UserError: `name` is not a known data set.
+        UserError: `name` is not a known data set, or what bears its name is something else.
     """
+    bundled = _dataset(name).bundled
+    return bundled if bundled is not None else find(data_root, _wanted(name))
+
+
+def _wanted(name: str) -> Wanted:
     dataset = _dataset(name)
-    if dataset.bundled is not None:
-        return dataset.bundled
-    if dataset.torchvision is not None:
-        class_name, folder = dataset.torchvision
-        if (data_root / folder).is_dir():
-            return TorchvisionFiles(data_root / folder, class_name)
-    if dataset.official is not None:
-        files = find_files(data_root, dataset.official.folder)
-        if files is not None:
-            return dataset.official.reader(files)
-    if (data_root / name / "train").is_dir() or (data_root / name / "test").is_dir():
-        return ClassFolders(data_root / name)
-    if (data_root / f"{name}.zip").is_file():
-        return ClassZip(data_root / f"{name}.zip", name)
-    return None
+    published = (dataset.packaging.folder,) if dataset.packaging else ()
+    return Wanted(
+        name,
+        (*published, name, *dataset.names),
+        dataset.packaging,
+        partial(ClassFolders, decode=dataset.decode_one),
+        dataset.classes,
+    )
 
 
 def download(name: str, data_root: Path) -> None:
@@ -179,10 +194,9 @@ def download(name: str, data_root: Path) -> None:
     dataset = _dataset(name)
     if dataset.bundled is not None:
         return
-    if dataset.torchvision is None:
-        raise UserError(_not_found(name, data_root))
-    class_name, _ = dataset.torchvision
-    dataset_class = torchvision_dataset(class_name)
+    if not dataset.torchvision:
+        raise UserError(not_found(name, data_root))
+    dataset_class = torchvision_dataset(dataset.torchvision)
     try:
         data_root.mkdir(parents=True, exist_ok=True)
         dataset_class(data_root, download=True)
@@ -224,27 +238,44 @@ def _decode(reader: Reader) -> Stored:
 def _source(name: str, reader: Reader, train_count: int, test_count: int) -> str:
     dataset = _dataset(name)
     source = reader.description
-    if dataset.resplit_copies and isinstance(reader, ClassFolders | ClassZip):
+    if dataset.resplit_copies and isinstance(reader, ClassFolders):
         source += " (resplit)"
     if (train_count, test_count) != dataset.sizes:  # such as a folder that was copied in part
         source += f" ({train_count} + {test_count} of {dataset.sizes[0]} + {dataset.sizes[1]})"
     return source
 
 
-def _not_found(name: str, data_root: Path) -> str:
-    torchvision, official = _dataset(name).torchvision, _dataset(name).official
+def not_found(name: str, data_root: Path) -> str:
+    """What is said where there is no copy of a data set."""
+    dataset, wanted = _dataset(name), _wanted(name)
     forms = [f"{name}/{{train,test}}/<class>/", f"{name}.zip"]
     fetch = "put one there"
-    if torchvision is not None:
-        forms.insert(0, f"{torchvision[1]}/")
+    if dataset.packaging is not None:
+        forms.insert(0, f"{dataset.packaging.folder}/")
+    if dataset.torchvision:
         words = ["python", "-m", "bench.prepare", f"dataset={name}", f"data_root={data_root}"]
         fetch = f"fetch it with `{shlex.join(words)}`"
-    if official is not None:
-        forms = [f"{official.folder}/", official.archive, *forms]
-        fetch = f"fetch {official.archive} from {official.address} and put it there"
-    problem = (
-        f"there is no {name} in the data folder {data_root} (looked for {', '.join(forms)})"
-        if data_root.is_dir()
-        else f"the data folder {data_root}, wanted for {name}, does not exist"
-    )
+    elif dataset.archive:
+        forms.insert(1, dataset.archive)
+        fetch = f"fetch {dataset.archive} from {dataset.address} and put it there"
+    looked_for = f"looked for {', '.join(forms)}"
+    if not data_root.exists():
+        problem = f"the data folder {data_root}, wanted for {name}, does not exist"
+    elif data_root.is_file():
+        problem = f"data_root={data_root} is a file that {name} is not read from ({looked_for})"
+    else:
+        problem = f"there is no {name} in the data folder {data_root} ({looked_for})"
+        if like := others_like(data_root, wanted):
+            problem += f"; {like[0]} is there, in none of these forms"
+        elif other := _other_set(name, data_root):
+            problem += f"; what lies there is {other}"
     return f"{problem}: {fetch}, or name another folder by data_root=... or BENCH_DATA_ROOT"
+
+
+def _other_set(name: str, data_root: Path) -> str:
+    """The data set that the data root is itself, if it is another one."""
+    for other, dataset in DATASETS.items():
+        form = dataset.packaging
+        if other != name and form and any((data_root / part).is_file() for part in form.markers):
+            return other
+    return ""

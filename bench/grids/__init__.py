@@ -23,10 +23,22 @@ from bench.config import RunConfig
 from bench.errors import UserError
 from bench.machine import slurm_is_set_up, visible_gpus
 from bench.resolving import refuse_size_of_one_size, resolve
-from bench.settings import read_yaml, typed, unknown_key, yaml_names, yaml_path
+from bench.settings import converted, is_file, read_yaml, typed, unknown_key, yaml_names, yaml_path
+from bench.values import Range, convert, entries, shown
 
 GRIDS = Path(__file__).parent
 SCALES = GRIDS.parent / "scales"
+
+
+# What may stand in a grid's file. Settings are converted as those of a run.
+PARTS: dict[str, Any] = {
+    "about": str,
+    "figures": list[int],
+    "seeds": dict[str, int],
+    "common": dict[str, Any],
+    "scales": dict[str, Any],
+    "runs": list[Any],
+}
 
 
 @dataclass(frozen=True)
@@ -55,21 +67,43 @@ def load_grid(name: str) -> Grid:
     """
     path = yaml_path(name, GRIDS, "grid")
     content = read_yaml(path)
-    allowed = {"about", "figures", "seeds", "common", "scales", "runs"}
-    for key in content:
-        if key not in allowed:
-            raise UserError(f"{path.name}: {unknown_key(key, allowed)}")
-    if not content.get("runs"):
+    try:
+        parts = {key: _part(key, value) for key, value in content.items()}
+    except (UserError, ValueError) as error:
+        raise UserError(f"{path.name}: {error}") from error
+    if not parts.get("runs"):
         raise UserError(f"{path.name}: a grid needs at least one entry under runs")
-    return Grid(
-        name=path.stem,
-        about=content.get("about", ""),
-        figures=content.get("figures") or [],
-        seeds=content.get("seeds") or {},
-        common=content.get("common") or {},
-        scales=content.get("scales") or {},
-        runs=content["runs"],
-    )
+    empty = {"about": "", "figures": [], "seeds": {}, "common": {}, "scales": {}}
+    return Grid(name=path.stem, **{**empty, **parts})
+
+
+def _part(key: str, value: Any) -> Any:
+    """A part of a grid's file, with values of the right types."""
+    if key not in PARTS:
+        raise UserError(unknown_key(key, PARTS))
+    found = convert(key, value, PARTS[key], Range(minimum=1))
+    if key == "common":
+        return converted(RunConfig, found)
+    if key in ("scales", "seeds"):
+        return _at_scales(found)
+    return [_entry(run) for run in found] if key == "runs" else found
+
+
+def _entry(run: Any) -> dict[str, Any]:
+    settings = dict(entries("runs", run))
+    scales = {"scales": _at_scales(entries("scales", settings.pop("scales", {})))}
+    return {**converted(RunConfig, settings), **scales}
+
+
+def _at_scales(found: dict[str, Any]) -> dict[str, Any]:
+    """What stands under the name of a scale: a number of seeds, or settings."""
+    for name in found:
+        if name not in yaml_names(SCALES):
+            raise UserError(unknown_key(name, yaml_names(SCALES)))
+    return {
+        name: own if isinstance(own, int) else converted(RunConfig, entries(name, own))
+        for name, own in found.items()
+    }
 
 
 def expand(
@@ -154,9 +188,9 @@ def scale_settings(scale: str) -> dict[str, Any]:
         UserError: there is no such scale.
     """
     path = SCALES / f"{scale}.yaml"
-    if not path.is_file():
-        raise UserError(f"scale={scale} is not one of auto, {', '.join(yaml_names(SCALES))}")
-    return read_yaml(path)
+    if not is_file(path):
+        raise UserError(f"scale={shown(scale)} is not one of auto, {', '.join(yaml_names(SCALES))}")
+    return converted(RunConfig, read_yaml(path))
 
 
 def choose_scale(asked: str) -> tuple[str, str]:

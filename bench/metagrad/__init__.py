@@ -1,11 +1,11 @@
 """Engines: (problem, window, target batch) -> the exact meta-gradient and the outer loss."""
 
 from bench.metagrad.choice import make_derivatives
-from bench.metagrad.compiled import can_compile
+from bench.metagrad.compiled import compile_error
 from bench.metagrad.derivatives import Derivatives
 from bench.metagrad.exact import ExactEngine
 from bench.metagrad.mean_loss import MeanLoss
-from bench.metagrad.optimizers import SGD, Adam, InnerOptimizer
+from bench.metagrad.optimizers import EPS_FORMS, SGD, Adam, InnerOptimizer
 from bench.metagrad.precision import PRECISIONS, storage_type
 from bench.metagrad.problem import OUTER_LOSSES, Engine, MetaGradient, Problem, cross_entropies
 from bench.metagrad.stacked import networks_at_once, stacked_derivatives
@@ -13,6 +13,7 @@ from bench.metagrad.variance import normalized_variance
 
 __all__ = [
     "ENGINES",
+    "EPS_FORMS",
     "OUTER_LOSSES",
     "PRECISIONS",
     "SGD",
@@ -23,7 +24,7 @@ __all__ = [
     "MeanLoss",
     "MetaGradient",
     "Problem",
-    "can_compile",
+    "compile_error",
     "cross_entropies",
     "make_derivatives",
     "make_engine",

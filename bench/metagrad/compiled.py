@@ -138,8 +138,8 @@ class CompiledOptimizer(InnerOptimizer):
     def initial_state(self, theta: Tensor) -> State:
         return self.optimizer.initial_state(theta)
 
-    def coefficients(self, t: int) -> tuple[float, ...]:
-        return self.optimizer.coefficients(t)
+    def coefficients(self, t: int, in_window: bool) -> tuple[float, ...]:
+        return self.optimizer.coefficients(t, in_window)
 
     @torch.no_grad()
     def update(
@@ -159,33 +159,37 @@ class CompiledOptimizer(InnerOptimizer):
     ) -> tuple[Tensor, Tensor, State]:
         return self._update_adjoint(theta_bar, state_bar, theta, grad, state, coefficients)
 
-    def step(self, theta: Tensor, grad: Tensor, state: State, t: int) -> tuple[Tensor, State]:
-        return self.update(theta, grad, state, self._on_device(t, theta))
+    def step(
+        self, theta: Tensor, grad: Tensor, state: State, t: int, in_window: bool = False
+    ) -> tuple[Tensor, State]:
+        return self.update(theta, grad, state, self._on_device(t, in_window, theta))
 
     def adjoint(
         self, theta_bar: Tensor, state_bar: State, theta: Tensor, grad: Tensor, state: State, t: int
     ) -> tuple[Tensor, Tensor, State]:
         return self.update_adjoint(
-            theta_bar, state_bar, theta, grad, state, self._on_device(t, theta)
+            theta_bar, state_bar, theta, grad, state, self._on_device(t, True, theta)
         )
 
-    def _on_device(self, t: int, theta: Tensor) -> Coefficients:
+    def _on_device(self, t: int, in_window: bool, theta: Tensor) -> Coefficients:
         """As tensors on the device, moved there for many steps at a time: as Python numbers each
         step would be compiled for itself."""
         block = t // COEFFICIENTS_AT_ONCE
-        key = block, theta.device, theta.dtype
+        key = block, in_window, theta.device, theta.dtype
         if key not in self._numbers:
             first = block * COEFFICIENTS_AT_ONCE
             steps = range(first, first + COEFFICIENTS_AT_ONCE)
-            numbers = [self.optimizer.coefficients(step) for step in steps]
+            numbers = [self.optimizer.coefficients(step, in_window) for step in steps]
             self._numbers[key] = torch.tensor(numbers, dtype=theta.dtype, device=theta.device)
         return self._numbers[key][t % COEFFICIENTS_AT_ONCE].unbind()
 
 
-def can_compile(device: torch.device) -> bool:
-    """Whether `torch.compile` works here: it needs a C++ compiler, on a GPU also Triton."""
+def compile_error(device: torch.device) -> str:
+    """Why `torch.compile` does not work here, in a line; empty where it does. It needs a C++
+    compiler, on a GPU also Triton."""
     try:
         one = torch.compile(lambda x: x + 1, fullgraph=True)(torch.zeros(2, device=device))
-        return bool((one == 1).all())
-    except Exception:  # whatever is missing: compilers, headers, a supported GPU
-        return False
+    except Exception as error:  # whatever is missing: compilers, headers, room, a supported GPU
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return lines[0] if lines else type(error).__name__
+    return "" if bool((one == 1).all()) else "what it compiles computes something else"

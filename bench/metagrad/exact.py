@@ -142,7 +142,8 @@ def forward(
         if t >= window.start:
             row = torch.stack([theta, gradient, *state], out=block[t - window.start])
             kept.append(KeptStep(row[0], tuple(row[2:]), row[1], linearization))
-        theta, state = problem.optimizer.step(theta, gradient, state, t)
+        in_window = t >= window.start
+        theta, state = problem.optimizer.step(theta, gradient, state, t, in_window)
     return kept, theta
 
 

@@ -1,5 +1,6 @@
 """A network as a function of one flat parameter vector, and what it costs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,18 +39,36 @@ class FlatNetwork:
 
 def multiply_adds(network: nn.Module, image: Tensor) -> int:
     """Those of the convolutions and linear layers, for one image [C, H, W]."""
-    counts: list[int] = []
 
-    def count(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def count(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            return 0
         pixels = output[0, 0].numel()  # 1 for a linear layer
-        counts.append(module.get_parameter("weight").numel() * pixels)
+        return layer.get_parameter("weight").numel() * pixels
 
-    layers = [part for part in network.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
+    return sum(of_layers(network, image, count))
+
+
+def map_bytes(network: nn.Module, image: Tensor) -> int:
+    """The largest maps that a layer reads and writes together, for one image [C, H, W]."""
+    return max(of_layers(network, image, lambda _, inputs, output: inputs.nbytes + output.nbytes))
+
+
+def of_layers(
+    network: nn.Module, image: Tensor, number: Callable[[nn.Module, Tensor, Tensor], int]
+) -> list[int]:
+    """A number of each layer of the network, from its input and output for one image."""
+    found: list[int] = []
+
+    def note(layer: nn.Module, inputs: Any, output: Tensor) -> None:
+        found.append(number(layer, inputs[0], output))
+
+    layers = [part for part in network.modules() if not list(part.children())]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
     try:
         with torch.no_grad():
             network(next(network.parameters()).new_zeros(1, *image.shape))
     finally:
         for hook in hooks:
             hook.remove()
-    return sum(counts)
+    return found

@@ -74,13 +74,14 @@ class HigherEngine:
             for t in range(window.stop):
                 # The warm-up runs with tracking off; switching it on at the window's start makes
                 # θ_start and the optimiser's state there constants.
-                optimizer._track_higher_grads = t >= window.start
+                in_window = t >= window.start
+                optimizer._track_higher_grads = in_window
                 batch_images, batch_labels = problem.inner_batch(t, images, labels)
-                if t < window.start:
+                if not in_window:
                     batch_images, batch_labels = batch_images.detach(), batch_labels.detach()
                 loss = cross_entropies(unrolled(batch_images), batch_labels).mean()
-                optimizer.step(loss, override=step_settings(problem.optimizer, t))
-                if t < window.start:
+                optimizer.step(loss, override=step_settings(problem.optimizer, t, in_window))
+                if not in_window:
                     detach_state(optimizer)
             one_hot = F.one_hot(target_labels, labels.shape[1]).to(labels)
             losses = problem.outer_loss.losses(unrolled(target_images), one_hot)
@@ -117,11 +118,16 @@ def torch_optimizer(optimizer: InnerOptimizer, network: torch.nn.Module) -> torc
     raise TypeError(f"the higher engine knows Adam and SGD, not {type(optimizer).__name__}")
 
 
-def step_settings(optimizer: InnerOptimizer, t: int) -> dict[str, list[Any]]:
-    """The settings of step `t`. `higher` adds Adam's eps before the bias correction; today's form
-    is the same step with eps·√(1 - β2^k)."""
+def step_settings(optimizer: InnerOptimizer, t: int, in_window: bool) -> dict[str, list[Any]]:
+    """All settings that change from step to step: `higher` keeps what the step before was given.
+
+    `higher` adds Adam's eps before the bias correction; today's form is the same step with
+    eps·√(1 - β2^k)."""
     assert isinstance(optimizer, Adam | SGD)
     settings: dict[str, list[Any]] = {"lr": [optimizer.learning_rate(t)]}
-    if isinstance(optimizer, Adam) and optimizer.eps_form == "torch":
-        settings["eps"] = [optimizer.eps * math.sqrt(1 - optimizer.beta2 ** (t + 1))]
+    if isinstance(optimizer, Adam):
+        before = optimizer.eps_before_correction(in_window)
+        settings["eps"] = [
+            optimizer.eps * (1 if before else math.sqrt(1 - optimizer.beta2 ** (t + 1)))
+        ]
     return settings

@@ -24,25 +24,37 @@ class InnerOptimizer(ABC):
     Beside tensors, a few numbers change from step to step, the coefficients; `update` and
     `update_adjoint` are functions of tensors and these numbers, so that they can be compiled once
     for all steps. Step `t` counts from 0. Nothing is changed in place.
+
+    A step may be another one inside the window than in plain training, which is the warm-up and the
+    training of networks that are evaluated (`Adam`, eps_form="published"). The state is the same,
+    so training goes on at the window's start from what the warm-up left.
     """
 
-    def step(self, theta: Tensor, grad: Tensor, state: State, t: int) -> tuple[Tensor, State]:
-        """θ_t, ∇ℓ(θ_t), s_t -> θ_{t+1}, s_{t+1}."""
-        return self.update(theta, grad, state, self.coefficients(t))
+    def step(
+        self, theta: Tensor, grad: Tensor, state: State, t: int, in_window: bool = False
+    ) -> tuple[Tensor, State]:
+        """θ_t, ∇ℓ(θ_t), s_t -> θ_{t+1}, s_{t+1}.
+
+        Args:
+            in_window: whether the meta-gradient flows through this step.
+        """
+        return self.update(theta, grad, state, self.coefficients(t, in_window))
 
     def adjoint(
         self, theta_bar: Tensor, state_bar: State, theta: Tensor, grad: Tensor, state: State, t: int
     ) -> tuple[Tensor, Tensor, State]:
-        """Cotangents of (θ_{t+1}, s_{t+1}) -> cotangents of (θ_t with g held fixed, g, s_t)."""
-        return self.update_adjoint(theta_bar, state_bar, theta, grad, state, self.coefficients(t))
+        """Cotangents of (θ_{t+1}, s_{t+1}) -> cotangents of (θ_t with g held fixed, g, s_t), of a
+        step of the window: no other has any."""
+        coefficients = self.coefficients(t, in_window=True)
+        return self.update_adjoint(theta_bar, state_bar, theta, grad, state, coefficients)
 
     @abstractmethod
     def initial_state(self, theta: Tensor) -> State:
         """The state before the first step: zeros shaped like θ."""
 
     @abstractmethod
-    def coefficients(self, t: int) -> tuple[float, ...]:
-        """The numbers of step `t`."""
+    def coefficients(self, t: int, in_window: bool) -> tuple[float, ...]:
+        """The numbers of step `t`, inside the window or in plain training."""
 
     @abstractmethod
     def update(
@@ -83,7 +95,7 @@ class SGD(InnerOptimizer):
     def initial_state(self, theta: Tensor) -> State:
         return (torch.zeros_like(theta),)
 
-    def coefficients(self, t: int) -> tuple[float]:
+    def coefficients(self, t: int, in_window: bool) -> tuple[float]:
         """(learning rate,)"""
         return (self.learning_rate(t),)
 
@@ -114,17 +126,27 @@ class SGD(InnerOptimizer):
         )
 
 
+EPS_FORMS = ("torch", "higher", "published")
+
+
 @dataclass(frozen=True)
 class Adam(InnerOptimizer):
-    """Adam in either of the two forms of its epsilon, with L2 weight decay and step decay.
+    """Adam with L2 weight decay and step decay, its epsilon in one of `EPS_FORMS`.
 
     eps_form="torch" is today's `torch.optim.Adam`: θ' = θ - lr/c1 · m' / (√v'/√c2 + eps), with the
     bias corrections c1 = 1 - β1^k and c2 = 1 - β2^k at the k-th step (k = t + 1).
     eps_form="higher" adds eps before the correction, as the `higher` library and torch <= 1.2 do:
-    θ' = θ - lr·√c2/c1 · m' / (√v' + eps); the same step as the other form with eps/√c2.
+    θ' = θ - lr·√c2/c1 · m' / (√v' + eps); the same step as the other form with eps/√c2, which is 32
+    times eps at the first step, 10 times at the 10th and 3.2 times at the 100th.
+    eps_form="published" is what the paper's published code does: `torch.optim.Adam` for the warm-up
+    and for networks that are evaluated, and inside the window `higher`, which takes over the
+    moments and the step count. A window that starts at 0 is wholly in the form of `higher`.
 
     Where v' = 0 the derivative of √v' is infinite; it is taken as 0, as `higher` does (such an
     entry has g = 0, so nothing is lost).
+
+    Raises:
+        ValueError: another eps_form.
     """
 
     lr: float
@@ -136,17 +158,25 @@ class Adam(InnerOptimizer):
     decay_steps: tuple[int, ...] = ()
     decay_factor: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.eps_form not in EPS_FORMS:
+            raise ValueError(f"eps_form={self.eps_form!r} is not one of {', '.join(EPS_FORMS)}")
+
+    def eps_before_correction(self, in_window: bool) -> bool:
+        """Whether a step, inside the window or in plain training, has the form of `higher`."""
+        return self.eps_form == "higher" or (self.eps_form == "published" and in_window)
+
     def learning_rate(self, t: int) -> float:
         return decayed(self.lr, t, self.decay_steps, self.decay_factor)
 
     def initial_state(self, theta: Tensor) -> State:
         return (torch.zeros_like(theta), torch.zeros_like(theta))
 
-    def coefficients(self, t: int) -> tuple[float, float]:
+    def coefficients(self, t: int, in_window: bool) -> tuple[float, float]:
         """(a, e) such that θ' = θ - a · m' / (√v' + e), whichever form eps has."""
         root_c2 = math.sqrt(1 - self.beta2 ** (t + 1))
         scale = self.learning_rate(t) * root_c2 / (1 - self.beta1 ** (t + 1))
-        return scale, self.eps if self.eps_form == "higher" else self.eps * root_c2
+        return scale, self.eps if self.eps_before_correction(in_window) else self.eps * root_c2
 
     def _moments(self, theta: Tensor, grad: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor]:
         if self.weight_decay:

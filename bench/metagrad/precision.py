@@ -8,7 +8,8 @@ and so is everything else (norms, the optimiser, the distilled set):
     bf16    7 bits, and half the memory of the activations that those layers keep
 
 On a CPU, tf32 is imitated by rounding: slow, but it shows on any machine what it does to a
-gradient. The errors of each stand in the README beside this file.
+gradient. So is bf16, by torch and even more slowly, on a CPU that has no units for it. The errors
+of each stand in the README beside this file.
 """
 
 from collections.abc import Iterator

@@ -80,7 +80,8 @@ class Problem:
     Attributes:
         network: the architecture; the parameters it holds are not used.
         parameters: θ_0 by name.
-        optimizer: the inner optimiser, its state zero at θ_0.
+        optimizer: the inner optimiser, its state zero at θ_0; it may take other steps before the
+            window than inside.
         images: distilled images [classes*ipc, C, H, W].
         labels: distilled labels [classes*ipc, classes], probabilities (not necessarily normalised).
         inner_batch: (t, images, labels) -> the batch of inner step t, differentiable with respect

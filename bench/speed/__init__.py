@@ -5,6 +5,7 @@ engines.py  who computes it: ours, `higher`, and peers where they are installed 
 measure.py  time, memory and error of one engine on one piece of work
 process.py  each measurement in a process of its own, which may fail or outgrow the machine
 fit.py      what would not fit is not started
-floor.py    the least time that this machine could take
+errors.py   what each precision costs in exactness      imitated.py   bf16 by rounding
+rates.py    what this machine can do      floor.py    the least time that it could take
 report.py   table and JSON        picture.py  the picture
 """

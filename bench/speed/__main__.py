@@ -1,18 +1,18 @@
 """The command `python -m bench.speed`."""
 
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.config import Place
+from bench.errors import UserError
 from bench.files import make_folder, write_json
 from bench.settings import command, only, parse, setting, typed
 from bench.speed.engines import TORCHOPT, can, engines, installed, precisions
 from bench.speed.errors import WORK, errors_table, measure_errors
 from bench.speed.fit import USABLE, free_bytes, predicted_bytes, smaller_did_not_fit
-from bench.speed.floor import measure_rates
 from bench.speed.measure import Measurement, Missing, measure
 from bench.speed.process import Failed, OutOfMemory, call
+from bench.speed.rates import is_imitated, measure_rates
 from bench.speed.report import Report, describe_machine, needs, read, table, write
 from bench.speed.work import GROWTH, QUICK_GROWTH, Work, variations
 
@@ -49,6 +49,9 @@ def main(argv: list[str]) -> int:
     work = typed(Work, only(settings, Work))
     place = typed(Place, only(settings, Place))
     folder = make_folder(Path(place.results_root) / "speed", "results folder")
+    # Before torch is imported, which takes some seconds.
+    if not options.redraw:
+        print("looking at this machine ...", flush=True)
     if options.errors:
         return tell_errors(place, folder)
     report = read(folder) if options.redraw else measure_all(options, work, place, folder)
@@ -78,7 +81,6 @@ def tell_errors(place: Place, folder: Path) -> int:
 
 def measure_all(options: SpeedOptions, work: Work, place: Place, folder: Path) -> Report:
     """Every engine on every piece of work; written to the folder after each."""
-    from bench.errors import UserError
     from bench.ingredients import choose_device
     from bench.speed.work import make_network
 
@@ -92,14 +94,13 @@ def measure_all(options: SpeedOptions, work: Work, place: Place, folder: Path) -
         print(report.notes[-1])
     growth = QUICK_GROWTH if options.quick else {**GROWTH, "precision": precisions(device.type)}
     works = variations(work, growth) if options.growth else [work]
+    works = without_imitated(report, works, place)
     tasks = [
         (engine, piece)
         for piece in works
         for engine in engines(device.type, options.compiled)
         if can(engine, piece.precision)
     ]
-    used_precisions = list(dict.fromkeys(piece.precision for piece in works))
-    update_rates(report, used_precisions, place)
     for k, (engine, piece) in enumerate(tasks):
         print(f"[{k + 1}/{len(tasks)}] {engine}: {piece} ...", end=" ", flush=True)
         outcome = attempt(engine, piece, options.repeats, place, report, device.type)
@@ -111,18 +112,54 @@ def measure_all(options: SpeedOptions, work: Work, place: Place, folder: Path) -
             print(needs(outcome), flush=True)
         write(folder, report)
     # Again: a machine that was busy with something else at the start would give too high a floor.
-    update_rates(report, used_precisions, place)
+    for precision in list(report.rates):
+        update_rates(report, precision, place)
     write(folder, report)
     return report
 
 
-def update_rates(report: Report, used_precisions: list[str], place: Place) -> None:
+def without_imitated(report: Report, works: list[Work], place: Place) -> list[Work]:
+    """Measure the rates of the machine in each precision; the works in those that it has units for.
+    What is left out is noted.
+
+    Raises:
+        UserError: it has none for the precision that was asked for.
+    """
+    left_out = []
+    for precision in dict.fromkeys(["float32", *(piece.precision for piece in works)]):
+        update_rates(report, precision, place)
+        rates, single = (report.rates.get(name) for name in (precision, "float32"))
+        if not (rates and single and is_imitated(rates, single)):
+            continue
+        speed, usual = rates.operations / 1e9, single.operations / 1e9
+        why = (
+            f"this machine has no units for it and imitates it ({speed:.1f} GFLOP/s in matrix"
+            f" products, in float32 {usual:.1f})"
+        )
+        if precision == report.base.precision:
+            raise UserError(f"precision={precision} is not measured: {why}")
+        report.notes.append(f"{precision} is left out: {why}")
+        print(report.notes[-1], flush=True)
+        left_out.append(precision)
+        del report.rates[precision]
+    return [piece for piece in works if piece.precision not in left_out]
+
+
+def update_rates(report: Report, precision: str, place: Place) -> None:
     """Measure what the machine can do, and keep the best so far."""
-    for precision in used_precisions:
-        print(f"rates of this machine, {precision} ...", flush=True)
-        with suppress(OutOfMemory, Failed):  # then there is no floor to compare with
-            rates = call(measure_rates, precision, place)
-            report.rates[precision] = rates.best(report.rates.get(precision, rates))
+    print(f"rates of this machine, {precision} ...", end=" ", flush=True)
+    try:
+        rates = call(measure_rates, precision, place, waiting=tell_seconds)
+    except (OutOfMemory, Failed) as error:  # then there is no floor to compare with
+        print(f"not measured: {error or 'memory ran out'}", flush=True)
+        return
+    report.rates[precision] = rates.best(report.rates.get(precision, rates))
+    print(f"{rates.operations / 1e9:.1f} GFLOP/s, {rates.bytes / 1e9:.1f} GB/s", flush=True)
+
+
+def tell_seconds(seconds: float) -> None:
+    """That a measurement goes on, so long already."""
+    print(f"{seconds:.0f} s ...", end=" ", flush=True)
 
 
 def attempt(
@@ -137,7 +174,7 @@ def attempt(
     if needed is None and smaller and smaller.needed_bytes is not None:
         return Missing(engine, work, smaller.needed_bytes, True, "less did not fit; not started")
     try:
-        return call(measure, engine, work, repeats, place)
+        return call(measure, engine, work, repeats, place, waiting=tell_seconds)
     except OutOfMemory:
         return Missing(engine, work, free, True, "tried, and killed or refused memory")
     except Failed as failure:

@@ -1,6 +1,7 @@
 """Who computes it: the engines that can be measured here, by name."""
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from bench.config import Place
@@ -40,7 +41,7 @@ def can(engine: str, precision: str) -> bool:
 
 def build(engine: str, work: Work, place: Place, device: Any) -> Any:
     """The engine called so, for this work."""
-    from bench.ingredients import activation_budget
+    from bench.ingredients import activation_budget, find_room_to_compile
     from bench.metagrad import make_engine
 
     if engine == TORCHOPT:
@@ -49,5 +50,7 @@ def build(engine: str, work: Work, place: Place, device: Any) -> Any:
         return TorchOptEngine(work.precision)
     if engine == HIGHER:
         return make_engine("higher", precision=work.precision)
+    if engine == COMPILED:
+        find_room_to_compile(Path(place.cache_root).expanduser() / "compiling")
     budget = 0 if engine == RECOMPUTING else activation_budget(place, device)
     return make_engine("exact", budget, work.precision, compiled=engine == COMPILED)

@@ -1,25 +1,14 @@
 """What would not fit is not started: a machine that runs out of memory is of no use to anyone."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import psutil
-
+from bench.machine import free_memory
 from bench.speed.engines import GRAPH_ENGINES
 from bench.speed.measure import Measurement, Missing
 from bench.speed.work import Work
 
 KEYS = ("window", "warm_up", "width", "target_batch")
 USABLE = 0.9  # of the free memory: the prediction is a straight line, the truth not quite
-
-# Where the kernel tells a container's or batch job's limit: (limit, used), cgroup 2 and 1.
-CGROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ),
-)
 
 
 def predicted_bytes(engine: str, work: Work, measured: list[Measurement]) -> int | None:
@@ -62,15 +51,4 @@ def free_bytes(device_type: str) -> int:
         import torch
 
         return torch.cuda.mem_get_info()[0]
-    return free_host_bytes()
-
-
-def free_host_bytes() -> int:
-    """The machine's, or what its container's limit leaves."""
-    free = psutil.virtual_memory().available
-    for limit, used in CGROUPS:
-        try:
-            free = min(free, int(limit.read_text()) - int(used.read_text()))
-        except (OSError, ValueError):  # no such file, or "max": no limit
-            continue
-    return free
+    return free_memory()

@@ -11,41 +11,20 @@ Bytes: every map that a convolution, norm or pool reads or writes, once for each
 (forward, backward, tangent forward, tangent backward). ReLUs are taken to be done with the norm
 before them, and parameters to cost nothing.
 
-Both rates are measured in the same run, before and after, with the same precision and threads: the
-best of several large matrix products, and a large copy. It is the maximum and not the sum because,
+Both rates are measured in the same run, before and after, with the same precision and threads
+(rates.py). It is the maximum and not the sum because,
 in principle, one part of a batch computes while another moves; the sum would be no lower bound. Nor
 is the maximum a law: maps that stay in a cache move faster, and a convolution can be done with less
 work than its definition says (Winograd).
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from bench.config import Place
+from bench.speed.rates import Rates
 from bench.speed.work import CLASSES, IMAGE_SHAPE, Work
 
 ITEM_BYTES = {"float32": 4, "tf32": 4, "bf16": 2}
-MATRIX_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
-COPY_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30}
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What the machine was measured to do.
-
-    Attributes:
-        operations: floating point operations a second of a matrix product.
-        bytes: bytes a second, read and written, of a copy.
-    """
-
-    operations: float
-    bytes: float
-
-    def best(self, other: "Rates") -> "Rates":
-        """The higher of each."""
-        return Rates(max(self.operations, other.operations), max(self.bytes, other.bytes))
 
 
 @dataclass(frozen=True)
@@ -126,42 +105,3 @@ def layers(work: Work) -> Iterator[Layer]:
         yield Layer("pool", maps, channels * size**2)
     features = channels * size**2
     yield Layer("convolution", features, CLASSES, features * CLASSES)
-
-
-def measure_rates(precision: str, place: Place) -> Rates:
-    """Run in a fresh process: sets the threads of the whole process."""
-    import torch
-
-    from bench.ingredients import choose_device
-    from bench.machine import cpu_cores
-    from bench.metagrad.precision import hardware_precision
-
-    torch.set_num_threads(place.threads or cpu_cores())
-    device = choose_device(place.device)
-    kind = "cuda" if device.type == "cuda" else "cpu"
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    fastest = 0.0
-    for size in MATRIX_SIZES[kind]:
-        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        product = torch.empty_like(a)
-        with hardware_precision(precision):
-            seconds = best_seconds(lambda a=a, b=b, out=product: torch.mm(a, b, out=out), device)
-        fastest = max(fastest, 2 * size**3 / seconds)
-    source = torch.ones(COPY_BYTES[kind] // 4, device=device)
-    target = torch.empty_like(source)
-    seconds = best_seconds(lambda: target.copy_(source), device)
-    return Rates(fastest, 2 * COPY_BYTES[kind] / seconds)
-
-
-def best_seconds(work: Callable[[], object], device: Any, enough_seconds: float = 1.0) -> float:
-    """The shortest of at least three repetitions, after one to warm up."""
-    import torch
-
-    taken: list[float] = []
-    while len(taken) < 4 or sum(taken) < enough_seconds:
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        taken.append(time.perf_counter() - started)
-    return min(taken[1:])

@@ -60,11 +60,11 @@ def measure(engine_name: str, work: Work, repeats: int, place: Place) -> Measure
     import torch
 
     from bench.ingredients import choose_device, settle_process
-    from bench.machine import cpu_cores
+    from bench.machine import default_threads
     from bench.metagrad import make_engine
     from methods import Window
 
-    torch.set_num_threads(place.threads or cpu_cores())
+    torch.set_num_threads(place.threads or default_threads())
     settle_process()
     device = choose_device(place.device)
     engine = build(engine_name, work, place, device)

@@ -50,6 +50,7 @@ def unroll(
     """The graph of the whole window, and one backward pass through it."""
     adam = problem.optimizer
     assert isinstance(adam, Adam)
+    assert adam.eps_form == "torch"
     network = copy.deepcopy(problem.network).to(problem.images)
     network.load_state_dict(problem.parameters)
     optimizer = torchopt.MetaAdam(

@@ -4,6 +4,7 @@ and one that fails or outgrows the machine takes nothing else with it."""
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,12 +13,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
-
 from bench.errors import UserError
-from bench.speed.fit import free_host_bytes
+from bench.machine import free_memory, total_memory
+from bench.memory import ran_out
 
 Result = TypeVar("Result")
+BEAT_SECONDS = 10.0
 
 
 class OutOfMemory(Exception):
@@ -28,9 +29,17 @@ class Failed(Exception):
     """The call raised something else, or its process died."""
 
 
-def call(function: Callable[..., Result], *arguments: Any, reserve: float = 0.03) -> Result:
-    """`function(*arguments)` in a fresh process. It is killed where the machine's free memory goes
-    below `reserve` of the whole, before anything else has to suffer.
+def call(
+    function: Callable[..., Result],
+    *arguments: Any,
+    reserve: float = 0.03,
+    waiting: Callable[[float], None] = lambda seconds: None,
+) -> Result:
+    """`function(*arguments)` in a fresh process. It is killed where the free memory of the machine,
+    container or batch job goes below `reserve` of the whole, before anything else has to suffer.
+
+    Args:
+        waiting: called with the seconds so far, every `BEAT_SECONDS`.
 
     Raises:
         OutOfMemory: it was killed, by us or by the system, or could not allocate.
@@ -40,14 +49,18 @@ def call(function: Callable[..., Result], *arguments: Any, reserve: float = 0.03
     context = get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(sending, function, arguments))
-    reserved_bytes = reserve * psutil.virtual_memory().total
+    reserved_bytes = reserve * total_memory()
+    began, beats = time.monotonic(), 0
     try:
         with _interrupts_held_back():
             process.start()
         sending.close()
         while not receiving.poll(0.05):
-            if free_host_bytes() < reserved_bytes:
+            if free_memory() < reserved_bytes:
                 raise OutOfMemory
+            if time.monotonic() - began > (beats + 1) * BEAT_SECONDS:
+                beats += 1
+                waiting(beats * BEAT_SECONDS)
         outcome = receiving.recv()
         process.join(timeout=10)  # it is done; what it started may need to be put away
     except EOFError:
@@ -94,11 +107,9 @@ def _end_with_parent() -> None:
 
 
 def _described(error: Exception) -> Exception:
-    import torch
-
     if isinstance(error, UserError):
         return error
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate" in str(error):
+    if ran_out(error):
         return OutOfMemory()
     traceback.print_exception(error)
     return Failed(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")

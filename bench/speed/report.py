@@ -9,8 +9,9 @@ from bench.config import Place
 from bench.errors import UserError
 from bench.files import atomic_write, read_json, write_json
 from bench.speed.engines import HIGHER
-from bench.speed.floor import Rates, cost
+from bench.speed.floor import cost
 from bench.speed.measure import ERROR_WINDOW, Measurement, Missing
+from bench.speed.rates import Rates
 from bench.speed.work import Work
 
 
@@ -97,7 +98,7 @@ def work_lines(report: Report, work: Work) -> list[str]:
     base = next((m for m in here if m.engine == HIGHER), None)
     for m in here:
         speed = f"{base.median / m.median:.2f}x" if base else ""
-        share = f"{m.peak_bytes / base.peak_bytes:.3f}" if base else ""
+        share = f"{m.peak_bytes / base.peak_bytes:.3f}" if base and base.peak_bytes else ""
         above = f"{m.median / floor:.1f}x" if floor else ""
         lines.append(
             f"  {m.engine:19}{spread(m.seconds, 1):>26}{spread(m.seconds, work.inner_steps):>24}"
@@ -181,13 +182,13 @@ def describe_machine(place: Place) -> dict[str, Any]:
 
     from bench import manifest, source
     from bench.ingredients import choose_device
-    from bench.machine import cpu_cores
+    from bench.machine import default_threads
     from bench.speed.engines import TORCHOPT, installed
 
     peers = {TORCHOPT: version(TORCHOPT)} if installed(TORCHOPT) else {}
     return {
         "hardware": manifest.hardware(choose_device(place.device)),
-        "threads": place.threads or cpu_cores(),
+        "threads": place.threads or default_threads(),
         "versions": {**manifest.versions(), **peers},
         **source.commit(),
     }

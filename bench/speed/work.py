@@ -14,7 +14,7 @@ class Work:
     """One outer step of a ConvNet on 32x32 images, inner optimiser Adam, random data."""
 
     width: int = setting(64, "channels of each block", minimum=1)
-    depth: int = setting(3, "blocks", minimum=1)
+    depth: int = setting(3, "blocks", minimum=1, maximum=16)
     images: int = setting(100, "distilled images, all in each inner batch", minimum=1)
     window: int = setting(40, "inner steps that the gradient flows through", minimum=1)
     warm_up: int = setting(0, "inner steps before the window", minimum=0)
@@ -61,7 +61,11 @@ def values_order(values: tuple[Any, ...]) -> Any:
 
 
 def make_work(work: Work, device: Any, dtype: Any, seed: int = 0) -> tuple[Any, tuple[Any, Any]]:
-    """The bilevel problem and its target batch, the same numbers in every process."""
+    """The bilevel problem and its target batch, the same numbers in every process.
+
+    Adam's epsilon has torch's form, the only one that every engine has. The other forms cost the
+    same: a step adds another number, and nothing else.
+    """
     import torch
 
     from bench.metagrad import Adam, Problem

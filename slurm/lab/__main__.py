@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.settings import command, only, parse, setting, typed
+from bench.text import count
 from slurm.lab.configuration import Shape
 from slurm.lab.lab import Lab, LabFailed
 
@@ -45,7 +46,8 @@ def start(folder: Path, shape: dict[str, int]) -> int:
     lab = Lab(folder, **shape)
     lab.start()
     print(
-        f"{len(lab.nodes)} nodes up after {time.perf_counter() - began:.1f} s in {lab.folder.path};"
+        f"{count(len(lab.nodes), 'node')} up after {time.perf_counter() - began:.1f} s in"
+        f" {lab.folder.path};"
         f' eval "$(python -m slurm.lab env folder={lab.folder.path})"'
     )
     return 0

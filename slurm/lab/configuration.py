@@ -32,7 +32,7 @@ CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 
 AuthType=auth/munge
 # cred_expire is also how long a requeued job waits before it may start: 120 s if not set.
-AuthInfo=socket={folder}/munge/socket,cred_expire=5
+AuthInfo=socket={folder}/munge/socket,cred_expire=8
 
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool/%n
@@ -53,11 +53,12 @@ JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 
 SlurmctldTimeout=10
-SlurmdTimeout=10
+# A crashed node is noticed this late; a node of a busy host must not be taken for one.
+SlurmdTimeout=15
 KillWait=2
 InactiveLimit=0
 MinJobAge=3600
-BatchStartTimeout=10
+BatchStartTimeout=60
 MaxArraySize={max_array_size}
 # 1, not 2: a healthy node that was set DOWN must not take its own requeued job at once, while the
 # old copy still ends; the job would be held for ever.
@@ -89,8 +90,10 @@ PartitionName=high Nodes=ALL PriorityTier=100 PreemptMode=OFF DefaultTime=30 {li
 class Shape:
     """What the lab has."""
 
-    nodes: int = setting(4, "nodes, of two CPUs and 8 GiB each, all on this host", minimum=1)
-    gpus: int = setting(0, "pretended GPUs of each node (needs root)", minimum=0)
+    nodes: int = setting(
+        4, "nodes, of two CPUs and 8 GiB each, all on this host", minimum=1, maximum=1000
+    )
+    gpus: int = setting(0, "pretended GPUs of each node (needs root)", minimum=0, maximum=64)
     max_array_size: int = setting(1001, "SLURM's MaxArraySize: tasks of an array", minimum=2)
 
     @property

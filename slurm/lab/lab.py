@@ -17,7 +17,7 @@ from slurm.lab.configuration import Shape, munged_arguments, write_configuration
 from slurm.lab.folder import LabFolder
 from slurm.lab.jobs import job_processes
 from slurm.lab.packages import path_of, require_packages
-from slurm.lab.processes import SECONDS_TO_DIE, Daemons, LabFailed, kill, wait_until
+from slurm.lab.processes import PATIENCE, SECONDS_TO_DIE, Daemons, LabFailed, kill, wait_until
 
 SECONDS_TO_START = 30.0
 SECONDS_FOR_A_COMMAND = 60.0  # clients try for some 20 s where the controller is away
@@ -192,11 +192,11 @@ class Lab:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=SECONDS_FOR_A_COMMAND,
+                timeout=PATIENCE * SECONDS_FOR_A_COMMAND,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise LabFailed(f"{program} did not return in {SECONDS_FOR_A_COMMAND:.0f} s") from error
+            raise LabFailed(f"{program} did not return") from error
         if done.returncode != 0:
             raise LabFailed(f"{program} {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout

@@ -20,6 +20,10 @@ RECORD_THEN_BECOME = 'read -r line < "/proc/$$/stat" && echo "$line" > "$0" && e
 SECONDS_TO_WRITE_A_RECORD = 2.0
 SECONDS_TO_DIE = 10.0
 
+# All limits are stated as for two idle cores. On slow or busy ones things take many times as long,
+# which is no failure.
+PATIENCE = 20
+
 
 class LabFailed(UserError):
     """The lab did not do what it should; the message names the log that tells why."""
@@ -28,13 +32,16 @@ class LabFailed(UserError):
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Look again and again until `condition` holds.
 
+    Args:
+        seconds: how long it may take on two idle cores; it is waited `PATIENCE` times as long.
+
     Raises:
         LabFailed: it did not hold in time; `what` says what was waited for.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE * seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise LabFailed(f"waited {seconds:.0f} s in vain: {what}")
+            raise LabFailed(f"waited {PATIENCE * seconds:.0f} s in vain: {what}")
         time.sleep(0.05)
 
 
@@ -106,9 +113,15 @@ class Daemons:
                 env=environment,
                 start_new_session=True,
             )
-        wait_until(
-            lambda: self._is_whole(record), SECONDS_TO_WRITE_A_RECORD, f"{name} to start, see {log}"
-        )
+        child = self.children[name]
+
+        def recorded() -> bool:
+            ended = child.poll() is not None  # looked at first: it may write, then end
+            if not self._is_whole(record) and ended:
+                raise LabFailed(f"{name} to start: it ended at once, see {log}")
+            return self._is_whole(record)
+
+        wait_until(recorded, SECONDS_TO_WRITE_A_RECORD, f"{name} to start, see {log}")
 
     def kill(self, name: str) -> None:
         """SIGKILL a daemon, if it has a record, wait until it is gone, and forget it."""
@@ -144,4 +157,4 @@ class Daemons:
 
     def _reap(self, name: str) -> None:
         if child := self.children.pop(name, None):
-            child.wait(SECONDS_TO_DIE)
+            child.wait(PATIENCE * SECONDS_TO_DIE)

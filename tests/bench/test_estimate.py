@@ -14,27 +14,41 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
-from bench import estimation, plan
-from bench.config import Place
+from bench import estimate, estimation, measuring, meter, plan
+from bench.config import Place, RunConfig
 from bench.costs import Estimate, Failure, Linear, Steps, fit
 from bench.errors import UserError
-from bench.estimate import ask
-from bench.estimation import whole_estimate, windows
+from bench.estimate import Estimator
+from bench.estimation import measured_parts, windows
 from bench.execute import execute
 from bench.grids import single_run
-from bench.machine import _left_in_groups, free_memory
+from bench.machine import free_memory, total_memory
 from bench.resolving import resolve
 from bench.run import Console
 from bench.settings import parse
+from bench.stand_in import random_target_set
 from bench.store import RunFolder
 
 GIB = 2**30
 SMALL = Steps(0, 1), Steps(4, 1), Steps(0, 5)
+ENOUGH = 60.0  # seconds, of which these small runs take none to speak of
 
 
 def settings_of(tiny: list[str], **settings: Any) -> dict[str, Any]:
     return {**parse(tiny, type(resolve({}))), **settings}
+
+
+def whole_estimate(config: RunConfig, place: Place, seconds: float = ENOUGH) -> Estimate:
+    """Measured in this process."""
+    parts = measured_parts(config, place, seconds)
+    return estimation.estimate(config, windows(config), parts, place)
+
+
+def ask(config: RunConfig, place: Place) -> Estimate | Failure:
+    """Measured in a process of its own."""
+    return Estimator([config], place, lambda doing: None).ask(config)
 
 
 # --- from few steps to many
@@ -58,12 +72,12 @@ class ScriptedMeter:
 
     sees_memory = True
 
-    def __init__(self, device: Any) -> None:
+    def __init__(self, *arguments: Any) -> None:
         pass
 
     def measure(self, work: Callable[[], object]) -> tuple[float, int]:
         owner = getattr(work, "__self__", None)
-        if not isinstance(owner, estimation.Distillation):
+        if not isinstance(owner, measuring.Distillation):
             return 0.0, 0  # the evaluation
         window = owner.method.next_window(0, None)  # pyright: ignore[reportArgumentType]
         kept = window.size if owner.engine.activation_budget else 0  # pyright: ignore
@@ -73,7 +87,7 @@ class ScriptedMeter:
 
 
 def scripted(tiny: list[str], monkeypatch: pytest.MonkeyPatch, memory: str) -> Estimate:
-    monkeypatch.setattr(estimation, "Meter", ScriptedMeter)
+    monkeypatch.setattr(measuring, "Meter", ScriptedMeter)
     given = settings_of(
         tiny, method="t_bptt", window_size=50, unroll_length=70, outer_steps=10, variance_every=0
     )
@@ -86,7 +100,11 @@ def test_an_outer_step_is_extrapolated_to_the_windows_of_the_run(
     found = scripted(tiny, monkeypatch, "0")
     # t_bptt's window is the last: 20 steps of warm-up.
     assert found.seconds == pytest.approx(10 * (0.5 + 0.001 * 32 + 0.01 * 20 + 0.1 * 50))
-    assert found.peak_bytes == pytest.approx(GIB + 32 * 1000 + 50 * 2**20, abs=2)
+    # The random images lie in this process; a run's own are mapped, and told apart.
+    random = random_target_set(single_run("quick", settings_of(tiny)), torch.device("cpu"))
+    parts = (random.train, random.validation, random.test)
+    needed = GIB + 32 * 1000 + 50 * 2**20 - sum(part.images.nbytes for part in parts)
+    assert found.peak_bytes == pytest.approx(needed, abs=2)
     assert found.spare_bytes == 0
 
 
@@ -105,6 +123,68 @@ def test_activations_kept_where_memory_is_free_are_not_counted_as_needed(
     without, free = (scripted(tiny, monkeypatch, memory) for memory in ("0", "auto"))
     assert free.peak_bytes == without.peak_bytes
     assert free.spare_bytes > 0
+
+
+class MeterOfImages:
+    """Says that each image takes so long; knows how many there were at most."""
+
+    sees_memory = True
+    most_images: int
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def measure(self, work: Callable[[], object]) -> tuple[float, int]:
+        owner = getattr(work, "__self__", None)
+        if not isinstance(owner, measuring.Distillation):
+            return 0.4, 0  # four images, once through
+        config, window = owner.config, owner.method.next_window(0, None)  # pyright: ignore
+        images = (config.inner_classes or 10) * (config.inner_ipc or config.ipc)
+        MeterOfImages.most_images = max(MeterOfImages.most_images, images)
+        in_window = images * (0.4 * window.size + 0.1 * window.start)
+        return 0.1 * config.target_batch + in_window, GIB + window.size * 2**23
+
+
+def test_what_takes_too_long_is_measured_with_fewer_images_and_scaled_to_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measuring, "Meter", MeterOfImages)
+    given = {"method": "t_bptt", "ipc": 30, "window_size": 20, "unroll_length": 50}
+    config = single_run("quick", {**given, "accuracy_every": 0, "variance_every": 0})
+    steps, images = [], []
+    for seconds in (1e9, 200.0, 1.0):
+        MeterOfImages.most_images = 0
+        parts = measured_parts(config, Place(threads=1), seconds)
+        assert parts.scaled == (seconds < 1e9)
+        steps.append(parts.step.at(Steps(30, 20)))
+        images.append(MeterOfImages.most_images)
+    assert images[0] == 300
+    assert images[1] < 300
+    assert images[2] == 1
+    assert steps == pytest.approx([0.1 * 256 + 300 * (0.4 * 20 + 0.1 * 30)] * 3)
+
+
+def test_runs_that_differ_in_their_windows_alone_are_measured_once(tiny: list[str]) -> None:
+    configs = [
+        single_run("quick", settings_of(tiny, **own))
+        for own in ({"method": "bptt"}, {"method": "t_bptt"}, {"seed": 3}, {"width": 5})
+    ]
+    said: list[str] = []
+    estimator = Estimator(configs, Place(threads=1), said.append)
+    found = [estimator.ask(config) for config in configs]
+    assert all(isinstance(each, Estimate) for each in found)
+    assert sum(line.startswith("measuring outer steps") for line in said) == 2
+
+
+def test_what_does_not_end_is_ended(tmp_path: Path) -> None:
+    def endless(report: Callable[[str], object]) -> None:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        report("begun")
+        time.sleep(1000)
+
+    found = estimate.in_a_process(endless, 0.5)
+    assert found == Failure("measuring it has not ended in 0 s")
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
 def test_the_windows_are_those_that_the_method_draws() -> None:
@@ -132,7 +212,7 @@ def test_the_estimate_of_a_real_run_is_near_its_cost(tmp_path: Path) -> None:
     whole_estimate(config, place)  # makes the cache, imports, warms up
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(estimation.time, "perf_counter", time.process_time)
+        patched.setattr(meter.time, "perf_counter", time.process_time)
         estimated = whole_estimate(config, place)
     started = time.process_time()
     execute(folder, place, Console(config))
@@ -162,13 +242,13 @@ def test_an_experiment_that_dies_says_so_and_blames_memory_only_while_it_takes_s
 
     found = {}
     for name, where, how in (
-        ("killed while measuring", "load_data", dies),
+        ("killed while measuring", "Measurement", dies),
         ("killed by its method", "windows", dies),
-        ("refused", "load_data", refuses),
-        ("broken", "load_data", breaks),
+        ("refused", "Measurement", refuses),
+        ("broken", "Measurement", breaks),
     ):
         with monkeypatch.context() as patched:
-            patched.setattr(estimation, where, how)
+            patched.setattr(estimation if where == "Measurement" else estimate, where, how)
             found[name] = ask(config, Place(threads=1))
     assert all(isinstance(each, Failure) for each in found.values())
     memory = {name for name, each in found.items() if getattr(each, "out_of_memory", False)}
@@ -179,29 +259,8 @@ def test_an_experiment_that_dies_says_so_and_blames_memory_only_while_it_takes_s
 # --- what is free
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_the_limit_of_a_container_bounds_what_is_free(tmp_path: Path, version: int) -> None:
-    names = ("memory.max", "memory.current", "inactive_file") if version == 2 else ()
-    limit, usage, cache = names or (
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        "total_inactive_file",
-    )
-    top = tmp_path if version == 2 else tmp_path / "memory"
-    group = top / "job"
-    (group / "step").mkdir(parents=True)
-    (group / limit).write_text("1000\n")
-    (group / usage).write_text("700\n")
-    (group / "memory.stat").write_text(f"{cache} 100\nother 5\n")
-    membership = tmp_path / "cgroup"
-    membership.write_text("0::/job/step\n" if version == 2 else "3:cpu:/\n4:memory:/job/step\n")
-    assert _left_in_groups(membership, tmp_path) == [400]
-    (group / limit).write_text("max\n")
-    assert _left_in_groups(membership, tmp_path) == []
-
-
 def test_free_memory_is_some_of_this_machine() -> None:
-    assert 0 < free_memory() <= psutil.virtual_memory().total
+    assert 0 < free_memory() <= total_memory()
 
 
 # --- the plan
@@ -216,7 +275,7 @@ def plan_with(
 ) -> int:
     """The plan of runs of which these things are known, on a machine with so much free."""
     monkeypatch.setattr(plan, "free_memory", lambda: free)
-    monkeypatch.setattr(plan, "measured", lambda configs, place: iter(found))
+    monkeypatch.setattr(plan, "measured", lambda configs, place, load: iter(found))
     methods = ("rat_bptt", "bptt", "t_bptt", "r_bptt")
     runs = [
         plan.Planned(
@@ -334,6 +393,53 @@ def test_the_command_answers_a_line_an_experiment(
         text=True,
         check=True,
     )
-    found = [Estimate(**json.loads(line)) for line in done.stdout.splitlines()]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    found = [Estimate(**line) for line in lines if "doing" not in line]
+    assert {"doing"} == set(lines[0])  # what goes on is told in between
     assert len(found) == 2
     assert all(each.seconds > 0 for each in found)
+
+
+def test_without_data_a_dry_run_shows_its_plan_and_says_what_the_runs_will_need(
+    command: Callable[..., Any], tiny: list[str], tmp_path: Path
+) -> None:
+    dry = ["grid=window_ablation", *tiny, "dataset=cifar10", "data_root=nowhere", "seeds=1"]
+    done = command("bench.sweep", *dry, "dry_run=true")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    (plan_line,) = (n for n, line in enumerate(lines) if line == "3 runs: 3 waiting")
+    (needs,) = (n for n, line in enumerate(lines) if "nowhere, wanted for cifar10" in line)
+    (told,) = (n for n, line in enumerate(lines) if line.startswith("estimate: "))
+    assert plan_line < needs < told
+    assert lines[-1] == "dry run: 3 runs would be made; none was started"
+    real = command("bench.sweep", *dry)
+    assert real.returncode == 2
+    assert "nowhere, wanted for cifar10, does not exist" in real.stderr
+    assert not list(tmp_path.rglob("config.json"))
+
+
+def test_the_plan_comes_before_all_measuring_and_ctrl_c_then_ends_everything(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    # At the paper's scale, so that measuring goes on for long enough to be interrupted.
+    arguments = ["grid=methods_comparison", "scale=paper", "data_root=nowhere", "seeds=1"]
+    sweep = start("bench.sweep", *arguments, "launcher=local", "dry_run=true")
+    seen = ""
+    while "measuring a few steps" not in seen:
+        line = sweep.stdout.readline()
+        assert line, sweep.stderr.read()
+        seen += line
+    assert "4 runs: 4 waiting" in seen
+    assert "unroll_length=120" in seen
+    while "the runs will need data" not in seen:  # the measuring process has begun its work
+        seen += (line := sweep.stdout.readline())
+        assert line, sweep.stderr.read()
+    started = psutil.Process(sweep.pid).children(recursive=True)
+    assert started
+    sweep.send_signal(signal.SIGINT)
+    out, err = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert out.splitlines()[-1] == "interrupted while measuring; no run was started"
+    assert err == ""
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert alive == []

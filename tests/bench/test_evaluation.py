@@ -33,8 +33,11 @@ def training_images(digits: TargetSet, each: int) -> tuple[Tensor, Tensor]:
     return digits.train.images[chosen], torch.eye(10).repeat_interleave(each, dim=0)
 
 
-def test_training_is_that_of_torch_s_own_adam(config: RunConfig, digits: TargetSet) -> None:
-    config = replace(config, precision="float64")
+@pytest.mark.parametrize("eps_form", ["torch", "published"])
+def test_training_is_that_of_torch_s_own_adam(
+    config: RunConfig, digits: TargetSet, eps_form: str
+) -> None:
+    config = replace(config, precision="float64", inner_eps_form=eps_form)
     digits = digits.to("cpu", torch.float64)
     images, labels = training_images(digits, 2)
     labels = labels.double()
@@ -100,6 +103,7 @@ def test_one_network_has_no_standard_deviation() -> None:
 SETTINGS = {
     "adam": {},
     "higher_s_adam": {"inner_eps_form": "higher"},
+    "published_adam": {"inner_eps_form": "published"},
     "sgd": {"inner_optimizer": "sgd", "inner_momentum": 0.9, "inner_lr": 0.1},
     "decay": {"inner_weight_decay": 0.01, "inner_decay_steps": [3]},
     "subsets": {"inner_classes": 4, "inner_ipc": 1},
@@ -176,6 +180,19 @@ def test_networks_trained_at_once_are_those_trained_alone(name: str, trained: Tr
 
 def test_real_images_at_once_are_each_network_s_own(trained: Trained) -> None:
     assert_equal(trained(3, real_images=True), trained(1, real_images=True))
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("real_images", [False, True])
+def test_the_published_form_trains_networks_to_the_bits_of_torch_s(
+    at_once: int, real_images: bool, trained: Trained
+) -> None:
+    published, after, before = (
+        trained(at_once, real_images, inner_eps_form=form)[1]
+        for form in ("published", "torch", "higher")
+    )
+    assert torch.equal(published, after)
+    assert (published - before).norm() > 1e-3 * published.norm()
 
 
 @pytest.mark.parametrize("at_once", [1, 3])

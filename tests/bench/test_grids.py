@@ -21,6 +21,18 @@ def test_every_grid_expands_at_every_scale_to_distinct_runs(name: str, scale: st
     assert {config.scale for config in configs} == {scale}
 
 
+@pytest.mark.parametrize("name", grid_names())
+def test_adam_s_epsilon_has_the_published_form_at_the_paper_scale_and_torch_s_at_the_others(
+    name: str,
+) -> None:
+    forms = {
+        scale: {config.inner_eps_form for config in expand(load_grid(name), scale, {})}
+        for scale in SCALES
+    }
+    assert forms.pop("paper") == {"published"}
+    assert set().union(*forms.values()) == {"torch"}
+
+
 def test_figure_5_at_the_paper_scale_has_the_paper_s_numbers() -> None:
     configs = expand(load_grid("window_ablation"), "paper", {}, seeds=1)
     assert [config.method for config in configs] == [

@@ -1,7 +1,10 @@
 """What a run needs before it starts: its memory budget, and whether it is compiled."""
 
+import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from bench.ingredients import (
     activation_budget,
     check_device,
     compiles,
+    find_room_to_compile,
     load_data,
     make_network,
 )
@@ -53,7 +57,7 @@ def test_the_automatic_budget_is_the_share_of_the_threads(monkeypatch: pytest.Mo
 def test_runs_are_compiled_on_a_gpu_or_on_order(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.ingredients.can_compile", lambda device: True)
+    monkeypatch.setattr("bench.ingredients.compile_error", lambda device: "")
     gpu = torch.device("cuda")
     assert compiles(config, Place(), gpu)
     assert not compiles(config, Place(), CPU)
@@ -65,10 +69,31 @@ def test_runs_are_compiled_on_a_gpu_or_on_order(
 def test_where_nothing_can_be_compiled_only_an_order_to_is_refused(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.ingredients.can_compile", lambda device: False)
+    monkeypatch.setattr("bench.ingredients.compile_error", lambda device: "no compiler")
     assert not compiles(config, Place(), torch.device("cuda"))
-    with pytest.raises(UserError, match="compile=always"):
+    with pytest.raises(UserError, match=r"compile=always.*: no compiler"):
         compiles(config, Place(compile="always"), CPU)
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "moved"), [((64, 9000), True), ((9000, 9000), False), ((64, 64), False)]
+)
+def test_compilers_have_room_where_temporary_files_have_little(
+    free_mib: tuple[int, int], moved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, cache = tmp_path / "small", tmp_path / "cache"
+    small.mkdir()
+    free = dict(zip((small, cache), free_mib, strict=True))
+
+    def disk_usage(folder: Path | str) -> SimpleNamespace:
+        return SimpleNamespace(free=free[Path(folder)] << 20)
+
+    monkeypatch.setattr("bench.ingredients.shutil.disk_usage", disk_usage)
+    monkeypatch.setattr("bench.ingredients.tempfile.tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(small))
+    find_room_to_compile(cache)
+    assert tempfile.gettempdir() == str(cache if moved else small)
+    assert os.environ["TMPDIR"] == tempfile.gettempdir()
 
 
 def test_higher_is_refused_tf32_where_no_gpu_does_it(config: RunConfig) -> None:
@@ -101,7 +126,7 @@ def test_a_run_goes_on_uncompiled_as_it_began(
     folder.create(config)
     execute(folder, place, Console(config))
     folder.remove("result.json")
-    monkeypatch.setattr("bench.ingredients.can_compile", lambda device: True)
+    monkeypatch.setattr("bench.ingredients.compile_error", lambda device: "")
     execute(folder, replace(place, compile="always"), Console(config))
     manifest = folder.read("manifest")
     assert manifest is not None

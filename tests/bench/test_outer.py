@@ -61,4 +61,4 @@ def test_it_does_not_import_torch_s_compiler() -> None:
         " OuterAdam([[p]], 0.1).step([(p, p.clone())], [1.0]);"
         " sys.exit('torch._dynamo' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,25 @@ from bench import progress
 from bench.grids import single_run
 from bench.progress import Heartbeat, await_silence, progress_of
 from bench.store import RunFolder, RunIsTaken, Store
+from tests.waiting import wait_until
 
 RESULT = {
     "evaluation": {"test_accuracy_mean": 0.5, "selection": "validation", "n": 2},
     "data": {"source": "made up", "fingerprint": "0"},
+}
+
+
+BEAT = {
+    "state": "running",
+    "host": "elsewhere",
+    "pid": 1,
+    "process_started": 1.0,
+    "job": "",
+    "step": 5,
+    "outer_steps": 100,
+    "activity": "distilling",
+    "seconds_per_step": 0.5,
+    "time": 1.0,
 }
 
 
@@ -55,9 +71,7 @@ def test_a_run_waits_runs_stops_and_is_done(folder: RunFolder) -> None:
 def test_the_heart_beats_without_being_told(folder: RunFolder) -> None:
     with Heartbeat(folder, 100) as heartbeat:
         heartbeat.update(step=94, seconds_per_step=0.5)
-        deadline = time.monotonic() + 30
-        while progress_of(folder).step != 94 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: progress_of(folder).step == 94, "a beat")
         running = progress_of(folder)
     assert (running.step, running.seconds_left) == (94, 3.0)
 
@@ -103,12 +117,9 @@ def test_whoever_holds_a_run_learns_of_a_claim_and_the_claimant_waits_for_it(
     with folder.lock(), Heartbeat(folder, 10) as heartbeat:
         assert not heartbeat.superseded
         claimant.start()
-        deadline = time.monotonic() + 30
-        while not heartbeat.superseded and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert heartbeat.superseded
+        wait_until(lambda: heartbeat.superseded, "the claim to be noticed")
         assert not entered.is_set()
-    claimant.join(timeout=30)
+    claimant.join()
     assert entered.is_set()
 
 
@@ -125,10 +136,9 @@ def test_a_claim_gives_way_to_a_later_one(folder: RunFolder) -> None:
     with folder.lock():
         claimant = threading.Thread(target=claim)
         claimant.start()
-        while folder.claimed_by() != "older":
-            time.sleep(0.01)
+        wait_until(lambda: folder.claimed_by() == "older", "the claim")
         folder.write("claim", {"by": "newer"})
-        claimant.join(timeout=30)
+        claimant.join()
     assert len(refused) == 1
 
 
@@ -147,28 +157,43 @@ def test_a_machine_that_locks_do_not_reach_has_to_fall_silent_first(
     beat: dict[str, Any] | None,
     waits: bool,
 ) -> None:
-    monkeypatch.setattr(progress, "SILENCE_SECONDS", 1.5)
-    monkeypatch.setattr(progress, "HEARTBEAT_SECONDS", 0.05)
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
     if beat is not None:
-        beat_of(folder, **beat)
-    began = time.monotonic()
+        folder.write("progress", {**BEAT, **beat})
     await_silence(folder)
-    assert (time.monotonic() - began >= 1.5) is waits
+    assert clock.now == (progress.SILENCE_SECONDS if waits else 0)
 
 
+@pytest.mark.parametrize("last_word", [None, "stopped"])
 def test_a_heart_that_beats_elsewhere_is_waited_for(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, last_word: str | None
 ) -> None:
-    monkeypatch.setattr(progress, "SILENCE_SECONDS", 1.5)
-    monkeypatch.setattr(progress, "HEARTBEAT_SECONDS", 0.05)
-    beat_of(folder, host="elsewhere")
-    beat = json.loads((folder.path / "progress.json").read_text())
-    waiting = threading.Thread(target=await_silence, args=(folder,))
-    waiting.start()
-    for number in range(1, 26):  # 2.5 s, in beats far shorter than the silence
-        folder.write("progress", {**beat, "time": float(number)})
-        time.sleep(0.1)
-    assert waiting.is_alive()
-    folder.write("progress", {**beat, "state": "stopped"})
-    waiting.join(timeout=10)
-    assert not waiting.is_alive()
+    beats = 30
+
+    def beat(now: float) -> None:
+        if now <= beats:
+            folder.write("progress", {**BEAT, "time": now})
+        elif last_word:
+            folder.write("progress", {**BEAT, "state": last_word, "time": now})
+
+    clock = Clock(beat)
+    monkeypatch.setattr(progress, "time", clock)
+    beat(0)
+    await_silence(folder)
+    assert clock.now == beats + (1 if last_word else progress.SILENCE_SECONDS)
+
+
+class Clock:
+    """Time that goes on only while somebody sleeps, and what happens meanwhile."""
+
+    def __init__(self, happens: Callable[[float], None] = lambda now: None) -> None:
+        self.now = 0.0
+        self.happens = happens
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.happens(self.now)

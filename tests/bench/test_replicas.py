@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -28,6 +27,7 @@ from bench.metagrad import MetaGradient
 from bench.replicas import Alone, ProcessGroup
 from bench.seat import Seat, find_seat
 from bench.settings import parse
+from tests.waiting import Gate
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -39,9 +39,10 @@ def settings(tiny: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def long(settings: list[str]) -> list[str]:
-    """Long enough to be stopped on the way; nothing is measured before the end."""
-    return [*settings, "threads=1", "outer_steps=100", "variance_every=0", "accuracy_every=0"]
+def gated(settings: list[str]) -> list[str]:
+    """Can be made to wait on the way; nothing is measured before the end."""
+    own = ["method=gated:Random", "threads=1", "variance_every=0", "accuracy_every=0"]
+    return [*settings, *own, "outer_steps=20"]
 
 
 @pytest.fixture(scope="module")
@@ -104,20 +105,15 @@ def only_run(results: Path) -> Path:
     return run
 
 
+def steps_of(run: Path) -> int:
+    """The outer steps that the run in a folder has recorded."""
+    return (run / "metrics.jsonl").read_bytes().count(b"\n")
+
+
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit status and what was printed."""
-    out, told = process.communicate(timeout=120)
+    out, told = process.communicate()
     return process.returncode, out, told
-
-
-def wait_for_steps(results: Path, steps: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        records = list(results.glob("runs/*/metrics.jsonl"))
-        if records and records[0].read_bytes().count(b"\n") >= steps:
-            return
-        time.sleep(0.01)
-    raise AssertionError("the run does not get on")
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -221,48 +217,54 @@ def test_a_team_stopped_through_any_process_goes_on_with_any_number_of_them(
     command: Command,
     start: Start,
     start_team: Callable[..., list[subprocess.Popen[str]]],
-    long: list[str],
+    gate: Gate,
+    gated: list[str],
     tmp_path: Path,
 ) -> None:
-    undisturbed = command("bench.run", *long, "results_root=undisturbed")
+    undisturbed = command("bench.run", *gated, "results_root=undisturbed")
     assert undisturbed.returncode == 0, undisturbed.stderr
     results = tmp_path / "rank0" / "results"
 
-    alone = start("bench.run", *long, f"results_root={results}")
-    wait_for_steps(results, 5)
-    alone.send_signal(signal.SIGTERM)
+    gate.open(5)
+    alone = start("bench.run", *gated, f"results_root={results}")
+    gate.await_at(1, alone)
+    alone.send_signal(signal.SIGTERM)  # it ends with the outer step that it is at
+    gate.open(10)
     assert ended(alone)[0] == 130
-    reached = len((only_run(results) / "metrics.jsonl").read_text().splitlines())
+    assert steps_of(only_run(results)) == 6
 
-    leader, other = start_team(long, long)
-    wait_for_steps(results, reached + 5)
+    leader, other = start_team(gated, gated)
+    gate.await_at(2, leader)
     other.send_signal(signal.SIGTERM)
+    gate.open()
     status, _, told = ended(leader)
     assert status == 130
     assert "the same command goes on" in told
     assert ended(other) == (0, "", "")
     assert not list((tmp_path / "rank1").iterdir())
     run = only_run(results)
-    stopped_at = len((run / "metrics.jsonl").read_text().splitlines())
     checkpoint = torch.load(run / "checkpoint.pt", weights_only=True)
-    assert reached < checkpoint["distillation"]["step"] == stopped_at < 100
+    assert checkpoint["distillation"]["step"] == steps_of(run) == 11
     assert json.loads((run / "progress.json").read_text())["state"] == "stopped"
 
-    last = command("bench.run", *long, f"results_root={results}")
+    last = command("bench.run", *gated, f"results_root={results}")
     assert last.returncode == 0, last.stderr
     assert outcome(run) == outcome(only_run(tmp_path / "undisturbed"))
     starts = json.loads((run / "manifest.json").read_text())["starts"]
     assert [(begun["world_size"], begun["step"]) for begun in starts] == [
         (1, 0),
-        (2, reached),
-        (1, stopped_at),
+        (2, 6),
+        (1, 11),
     ]
 
 
 def test_a_process_that_fails_or_is_killed_ends_the_run_with_a_word(
-    start_team: Callable[..., list[subprocess.Popen[str]]], long: list[str], tmp_path: Path
+    start_team: Callable[..., list[subprocess.Popen[str]]],
+    gate: Gate,
+    gated: list[str],
+    tmp_path: Path,
 ) -> None:
-    leader, other = start_team(long, [*long, "activation_memory=much"])
+    leader, other = start_team(gated, [*gated, "activation_memory=much"])
     assert ended(other)[0] == 2
     status, _, told = ended(leader)
     assert status == 1
@@ -272,9 +274,11 @@ def test_a_process_that_fails_or_is_killed_ends_the_run_with_a_word(
     run = only_run(tmp_path / "rank0" / "results")
     assert "process 1 on" in json.loads((run / "error.json").read_text())["message"]
 
-    leader, other = start_team(long, long)
-    wait_for_steps(tmp_path / "rank0" / "results", 1)
+    gate.open(1)
+    leader, other = start_team(gated, gated)
+    gate.await_at(2, leader)
     other.kill()
+    gate.open()
     status, _, told = ended(leader)
     assert status == 1
     assert "another process of the run ended without a word" in told

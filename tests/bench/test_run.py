@@ -2,10 +2,8 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,8 @@ import pytest
 import safetensors.torch
 from PIL import Image
 
+from tests.waiting import wait_until
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -21,6 +21,11 @@ Start = Callable[..., subprocess.Popen[str]]
 def only_run(folder: Path) -> Path:
     (run,) = (folder / "results" / "runs").iterdir()
     return run
+
+
+def recorded(folder: Path) -> int:
+    """Bytes of the outer steps that a run has recorded so far."""
+    return sum(p.stat().st_size for p in (folder / "results").glob("runs/*/metrics.jsonl"))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -91,39 +96,50 @@ def test_a_run_leaves_everything_it_should(
     assert lines(run / "metrics.jsonl") == metrics  # not run a second time
 
 
+# Kills itself some outer steps after it went on, at a moment drawn with the seed KILLED_BY. A
+# thread does it, so that it can happen anywhere.
+MORTAL = """
+import os, random, signal, threading, time
+from methods import METHODS
+
+class Mortal(METHODS["backward_window"]):
+    begun = {}
+
+    def next_window(self, step, rng):
+        known = step in self.begun
+        self.begun.setdefault(step, time.monotonic())
+        if "KILLED_BY" in os.environ and len(self.begun) == 3 and not known:
+            first, second, third = self.begun.values()
+            steps = random.Random(int(os.environ["KILLED_BY"])).uniform(0, 3)
+            kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+            threading.Timer(steps * min(second - first, third - second), kill).start()
+        return super().next_window(step, rng)
+"""
+
+
 def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
-    command: Command, start: Start, tiny: list[str], tmp_path: Path
+    command: Command, start: Start, environment: dict[str, str], tiny: list[str], tmp_path: Path
 ) -> None:
-    settings = ["method=backward_window", "method_options.patience=3", *tiny, "outer_steps=30"]
-    undisturbed = command("bench.run", *settings, "threads=1", "results_root=undisturbed")
+    (tmp_path / "own.py").write_text(MORTAL)
+    method = ["method=own:Mortal", "method_options.patience=3"]
+    settings = [*method, *tiny, "threads=1", "outer_steps=50"]
+    undisturbed = command("bench.run", *settings, "results_root=undisturbed")
     assert undisturbed.returncode == 0, undisturbed.stderr
-    delays = random.Random(0)
     kills = 0
-    for _ in range(7):
-        process = start("bench.run", *settings, "threads=1", "checkpoint_seconds=0")
-        # Not before the outer loop: then nothing would be learned but that it starts anew.
-        deadline = time.monotonic() + 60
-        records = list((tmp_path / "results").glob("runs/*/metrics.jsonl"))
-        size = records[0].stat().st_size if records else 0
-        while process.poll() is None and time.monotonic() < deadline:
-            records = list((tmp_path / "results").glob("runs/*/metrics.jsonl"))
-            if records and records[0].stat().st_size > size:
-                break
-            time.sleep(0.005)
-        time.sleep(delays.uniform(0, 0.2))
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-    assert kills >= 2
-    last = command("bench.run", *settings, "threads=1")
+    for seed in range(7):
+        mortal = {**environment, "KILLED_BY": str(seed)}
+        process = start("bench.run", *settings, "checkpoint_seconds=0", env=mortal)
+        told = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), told
+        kills += process.returncode != 0
+    assert kills >= 2  # a thread may come late
+    last = command("bench.run", *settings)
     assert last.returncode == 0, last.stderr
     (expected,) = (tmp_path / "undisturbed" / "runs").iterdir()
     found = only_run(tmp_path)
     assert outcome(found) == outcome(expected)
     starts = json.loads((found / "manifest.json").read_text())["starts"]
-    assert len(starts) >= 3
+    assert len(starts) >= kills
     assert any(start["step"] > 0 for start in starts)
 
 
@@ -133,14 +149,9 @@ def test_an_interrupted_run_writes_its_checkpoint_and_says_so(
 ) -> None:
     arguments = [*tiny, "outer_steps=100000"]
     process = start("bench.run", *arguments)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        records = list((tmp_path / "results").glob("runs/*/metrics.jsonl"))
-        if records and records[0].stat().st_size > 0:
-            break
-        time.sleep(0.01)
+    wait_until(lambda: recorded(tmp_path) > 0, "the first step", process)
     process.send_signal(signal_number)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate()
     assert process.returncode == 130
     assert "the same command goes on" in told
     assert "Traceback" not in told

@@ -159,10 +159,11 @@ def test_hard_labels_are_trained_once_and_give_the_accuracy_of_an_evaluation(
     assert torch.equal(scores.evaluations[OWN].test, alone.test)
 
 
+@pytest.mark.parametrize("eps_form", ["torch", "published"])
 def test_training_on_the_full_set_is_that_of_torch_s_own_adam_on_its_batches(
-    config: RunConfig, digits: TargetSet
+    config: RunConfig, digits: TargetSet, eps_form: str
 ) -> None:
-    config = replace(config, precision="float64", evaluation_networks=1)
+    config = replace(config, precision="float64", evaluation_networks=1, inner_eps_form=eps_form)
     digits = digits.to("cpu", torch.float64)
     images, labels = digits.train.images[:10], torch.eye(10, dtype=torch.float64)
     config = replace(config, full_batch=16, full_steps=[20])

@@ -17,21 +17,30 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.config import Place
 from bench.errors import UserError
+from bench.machine import free_memory
 from bench.metagrad import Adam, MetaGradient, Problem, make_derivatives, make_engine
+from bench.speed import process, rates
 from bench.speed.engines import AUTO, COMPILED, HIGHER, RECOMPUTING, TORCHOPT, can, engines
 from bench.speed.errors import errors_table, measure_errors
-from bench.speed.fit import free_host_bytes, predicted_bytes, smaller_did_not_fit
-from bench.speed.floor import Cost, Rates, cost, cost_of_an_image, layers
+from bench.speed.fit import predicted_bytes, smaller_did_not_fit
+from bench.speed.floor import Cost, cost, cost_of_an_image, layers
+from bench.speed.imitated import ImitatedBf16
 from bench.speed.measure import Measurement, Missing, measure
 from bench.speed.picture import draw
 from bench.speed.process import Failed, OutOfMemory, call
+from bench.speed.rates import Rates, is_imitated, measure_rates
 from bench.speed.report import Report, read, table, write
 from bench.speed.work import GROWTH, PRECISIONS, Work, make_network, make_work, variations
 from methods import Window
+from tests.waiting import has_ended, wait_until
 
 CPU = torch.device("cpu")
 SMALL = Work(width=4, images=4, window=2, target_batch=4)
 GIB = 1 << 30
+
+
+def measured(engine: str, work: Work, peak_bytes: int) -> Measurement:
+    return Measurement(engine, work, 2.0, [1.0, 1.2], peak_bytes, 1e-3)
 
 
 # --- who is measured, and on what
@@ -155,11 +164,151 @@ def test_the_floor_is_the_longer_of_computing_and_moving() -> None:
     assert Cost(20, 30).seconds(Rates(10, 30)) == 2
 
 
+# --- what the machine can do
+
+
+class Clock:
+    """Stands for a machine: time goes on by what the work says that it takes."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def work(self, seconds: Callable[[int], float]) -> Callable[[int], Callable[[], object]]:
+        """Makes work of a size."""
+
+        def make(size: int) -> Callable[[], None]:
+            def do() -> None:
+                self.now += seconds(size)
+
+            return do
+
+        return make
+
+
+@pytest.mark.parametrize("rate", [1e7, 1e9, 1e11, 1e13, 1e15])
+def test_rates_are_measured_within_seconds_on_a_machine_of_any_speed(
+    rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(rates, "time", clock)
+    work = clock.work(lambda size: 1e-6 + 2 * size**3 / rate)
+    # Faster than 1e6 repetitions of what takes 1e-6 s would be slow to pretend.
+    monkeypatch.setattr(rates, "ENOUGH_SECONDS", 0.01)
+    found = rates.doubled(work, *rates.MATRIX_SIZES["cpu"], CPU)
+    assert clock.now < 5
+    sizes = [size for size, _ in found]
+    assert sizes == [128 * 2**k for k in range(len(sizes))]
+    assert sizes[-1] == 2048 or found[-1][1] >= rates.LONG_ENOUGH_SECONDS
+    assert [2 * size**3 / seconds for size, seconds in found] == pytest.approx(
+        [2 * size**3 / (1e-6 + 2 * size**3 / rate) for size in sizes]
+    )
+
+
+def test_a_copy_is_no_larger_than_what_fits_beside_other_things(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copied: list[int] = []
+
+    def copy_rates(device: object, size: int, largest: int) -> list[float]:
+        copied.append(largest)
+        return [1.0]
+
+    monkeypatch.setattr(rates, "copy_rates", copy_rates)
+    monkeypatch.setattr(rates, "product_rates", lambda *arguments: [1.0])
+    for free in (100 * GIB, 1 * GIB):
+        monkeypatch.setattr(rates, "free_memory", lambda free=free: free)
+        measure_rates("float32", Place(device="cpu", threads=1))
+    assert copied == [256 << 20, 128 << 20]
+
+
+def test_the_rates_of_this_machine_are_those_of_a_machine() -> None:
+    found = measure_rates("float32", Place(device="cpu", threads=1))
+    assert 1e7 < found.operations < 1e15
+    assert 1e7 < found.bytes < 1e13
+
+
+def test_a_precision_twice_as_slow_as_float32_is_imitated() -> None:
+    single = Rates(100e9, 1e9)
+    assert is_imitated(Rates(1.5e9, 1e9), single)  # an AVX2 processor
+    assert not is_imitated(Rates(90e9, 1e9), single)
+    assert not is_imitated(Rates(1000e9, 1e9), single)
+    assert not is_imitated(single, single)
+
+
+class Pretended:
+    """Answers `bench.speed`'s calls at once, as a machine would.
+
+    Attributes:
+        measured: the works that were measured, in their order.
+    """
+
+    def __init__(self, **operations: float) -> None:
+        self.operations = operations
+        self.measured: list[Work] = []
+
+    def __call__(self, function: object, *arguments: Any, **options: Any) -> object:
+        if function is measure_rates:
+            if not self.operations:
+                raise Failed("no such thing")
+            return Rates(self.operations[arguments[0]], 1e9)
+        assert function is measure
+        engine, work, *_ = arguments
+        self.measured.append(work)
+        return measured(engine, work, work.window * GIB)
+
+
+def pretend(machine: Pretended, monkeypatch: pytest.MonkeyPatch) -> Any:
+    from bench.speed import __main__ as program
+
+    monkeypatch.setattr(program, "call", machine)
+    monkeypatch.setattr(program, "engines", lambda device, compiled: [AUTO])
+    monkeypatch.setattr(program, "GROWTH", {"window": (10, 20)})
+    return program
+
+
+@pytest.mark.parametrize(("bf16", "there"), [(2e9, False), (300e9, True)])
+def test_a_precision_without_units_is_left_out_and_said_to_be(
+    bf16: float,
+    there: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    machine = Pretended(float32=100e9, bf16=bf16)
+    program = pretend(machine, monkeypatch)
+    assert program.main([f"results_root={tmp_path}", "device=cpu"]) == 0
+    assert ("bf16" in {work.precision for work in machine.measured}) == there
+    note = "bf16 is left out: this machine has no units for it and imitates it (2.0 GFLOP/s in"
+    assert capsys.readouterr().out.count(note) == (0 if there else 2)  # at once, and at the end
+    found = read(tmp_path / "speed")
+    assert any(text.startswith(note) for text in found.notes) != there
+    assert set(found.rates) == ({"float32", "bf16"} if there else {"float32"})
+
+
+def test_a_precision_without_units_is_refused_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Pretended(float32=100e9, bf16=2e9)
+    program = pretend(machine, monkeypatch)
+    with pytest.raises(UserError, match=r"precision=bf16 is not measured: .*imitates it \(2\.0 GF"):
+        program.main([f"results_root={tmp_path}", "device=cpu", "precision=bf16"])
+    assert machine.measured == []
+
+
+def test_without_rates_everything_is_measured_but_the_floor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Pretended()
+    program = pretend(machine, monkeypatch)
+    assert program.main([f"results_root={tmp_path}", "device=cpu"]) == 0
+    assert {work.precision for work in machine.measured} == {"float32", "bf16"}
+    assert read(tmp_path / "speed").rates == {}
+
+
 # --- what does not fit
-
-
-def measured(engine: str, work: Work, peak_bytes: int) -> Measurement:
-    return Measurement(engine, work, 2.0, [1.0, 1.2], peak_bytes, 1e-3)
 
 
 def test_memory_of_a_graph_is_predicted_from_two_smaller_windows() -> None:
@@ -181,25 +330,13 @@ def test_what_is_larger_than_what_did_not_fit_does_not_fit() -> None:
 def test_what_is_predicted_not_to_fit_is_not_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.speed import __main__ as program
-
-    started: list[int] = []
-
-    def pretended(function: object, *arguments: object) -> object:
-        if function is not measure:
-            return Rates(1e9, 1e9)
-        engine, work, *_ = arguments
-        assert isinstance(engine, str)
-        assert isinstance(work, Work)
-        started.append(work.window)
-        return measured(engine, work, work.window * GIB)
-
-    monkeypatch.setattr(program, "call", pretended)
+    machine = Pretended(float32=1e9, bf16=1e9)
+    program = pretend(machine, monkeypatch)
     monkeypatch.setattr(program, "engines", lambda device, compiled: [HIGHER])
     monkeypatch.setattr(program, "free_bytes", lambda device: 25 * GIB)
     monkeypatch.setattr(program, "GROWTH", {"window": (10, 20, 40)})
     assert program.main([f"results_root={tmp_path}", "device=cpu"]) == 0
-    assert started == [10, 20]
+    assert [work.window for work in machine.measured] == [10, 20]
     content = json.loads((tmp_path / "speed" / "speed.json").read_text())
     assert [m["text"] for m in content["missing"]] == ["does not fit (about 40 GiB)"]
     assert "does not fit (about 40 GiB)" in (tmp_path / "speed" / "speed.txt").read_text()
@@ -207,11 +344,11 @@ def test_what_is_predicted_not_to_fit_is_not_started(
 
 
 def test_a_call_that_takes_too_much_memory_is_ended() -> None:
-    free = free_host_bytes()
+    free = free_memory()
     with pytest.raises(OutOfMemory):
         # Whatever is free is less than all there is.
         call(time.sleep, 60, reserve=2.0)
-    assert free_host_bytes() > free / 2
+    assert free_memory() > free / 2
 
 
 def test_a_process_killed_by_the_system_did_not_fit() -> None:
@@ -328,19 +465,35 @@ def test_all_engines_are_measured_and_written(command: Callable[..., Any], tmp_p
 def test_an_interrupted_command_keeps_what_it_measured(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:
-    process = start("bench.speed", *TINY)
+    measuring = start("bench.speed", *TINY)
     path = tmp_path / "results" / "speed" / "speed.json"
-    deadline = time.monotonic() + 120
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
+    wait_until(path.exists, "the first measurement", measuring)
+    children = psutil.Process(measuring.pid).children(recursive=True)
+    measuring.send_signal(signal.SIGINT)
+    _, told = measuring.communicate()
+    assert measuring.returncode == 130
     assert told.splitlines() == ["interrupted"]
     assert json.loads(path.read_text())["measurements"][0]["engine"] == HIGHER
-    _, alive = psutil.wait_procs(children, timeout=20)
-    assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
+    wait_until(lambda: all(map(has_ended, children)), "what it started to end")
+
+
+@pytest.mark.parametrize("asked", ["quick=true", "errors=true"])
+def test_something_is_said_before_anything_is_measured_or_torch_is_imported(
+    asked: str, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('not yet')\n")  # found before torch
+    done = command("bench.speed", asked)
+    assert done.returncode != 0
+    assert "not yet" in done.stderr
+    assert done.stdout.splitlines()[0] == "looking at this machine ..."
+
+
+def test_a_long_measurement_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "BEAT_SECONDS", 0.01)
+    told: list[float] = []
+    call(time.sleep, 1, waiting=told.append)
+    assert len(told) >= 2
+    assert told == pytest.approx([0.01 * (k + 1) for k in range(len(told))])
 
 
 def test_a_precision_that_a_cpu_only_imitates_is_refused(command: Callable[..., Any]) -> None:
@@ -353,7 +506,10 @@ def test_a_precision_that_a_cpu_only_imitates_is_refused(command: Callable[..., 
 # --- what each precision costs in exactness
 
 
-def test_the_errors_of_the_precisions_grow_from_one_to_the_next() -> None:
+def test_the_errors_of_the_precisions_grow_from_one_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bench.speed.errors.WINDOWS", ((0, 4), (6, 10)))
     found = measure_errors(Place(device="cpu", threads=1), SMALL, seeds=2)
     by_precision = {
         precision: [
@@ -368,3 +524,37 @@ def test_the_errors_of_the_precisions_grow_from_one_to_the_next() -> None:
     text = errors_table(found)
     assert "n = 2 seeds" in text
     assert len(text.splitlines()) == 4 + 8
+
+
+def test_imitated_bf16_is_bf16_with_sums_in_float32() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).bfloat16()
+
+    x, w, gy = draw(4, 8, 16, 16), draw(8, 8, 3, 3), draw(4, 8, 16, 16)
+    a, b = draw(32, 300), draw(300, 16)
+    geometry = ([1, 1], [1, 1], [1, 1])
+
+    def compute(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        x, w, gy, a, b = tensors
+        backward = torch.ops.aten.convolution_backward
+        gx, gw, _ = backward(gy, x, w, None, *geometry, False, [0, 0], 1, [True, True, False])
+        return [torch.conv2d(x, w, None, *geometry), gx, gw, a @ b, torch.stack([a, a]) @ b]
+
+    tensors = (x, w, gy, a, b)
+    exact = compute(*(tensor.double() for tensor in tensors))
+    with ImitatedBf16():
+        imitated = compute(*tensors)
+    for found, expected in zip(imitated, exact, strict=True):
+        assert found.dtype == torch.bfloat16
+        # Half of the last of 8 bits, and what sums in float32 lose.
+        assert ((found.double() - expected).abs() <= 2**-8 * expected.abs() + 1e-4).all()
+
+
+def test_imitated_bf16_leaves_other_numbers_alone() -> None:
+    a = torch.randn(8, 8, dtype=torch.float64)
+    with ImitatedBf16():
+        assert torch.equal(a @ a, a.clone() @ a)
+        assert (a @ a).dtype == torch.float64
+        assert (a.bfloat16() + a.bfloat16()).dtype == torch.bfloat16

@@ -12,6 +12,7 @@ from bench.errors import UserError
 from bench.files import atomic_write, make_folder, read_json, write_json
 from bench.resolving import resolve
 from bench.store import RunFolder, RunIsTaken, Store
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -110,7 +111,8 @@ def test_a_run_is_made_by_one_process_and_freed_by_its_death(folder: RunFolder) 
     held, release = context.Event(), context.Event()
     process = context.Process(target=hold, args=(folder.path, held, release))
     process.start()
-    assert held.wait(60)
+    wait_until(lambda: held.is_set() or not process.is_alive(), "the lock")
+    assert held.is_set()
     assert folder.is_taken()
     with pytest.raises(RunIsTaken), folder.lock():
         pass

@@ -6,15 +6,16 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bench.grids import load_grid
 from bench.sweep import next_command
+from tests.waiting import Gate, has_ended, wait_until
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -79,34 +80,35 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
 
 
 def test_a_sweep_killed_half_way_finishes_when_started_again(
-    command: Command, start: Start, tiny: list[str], tmp_path: Path, outcomes: Outcomes
+    command: Command, start: Start, gate: Gate, tiny: list[str], tmp_path: Path, outcomes: Outcomes
 ) -> None:
-    settings = ["grid=methods_comparison", "seeds=1", "workers=2", *tiny, "outer_steps=40"]
+    (tmp_path / "mine.yaml").write_text(
+        "runs: [{method: 'gated:Random'}, {method: 'gated:Backward'}]\n"
+    )
+    settings = ["grid=mine.yaml", "seeds=2", "workers=2", *tiny]
     undisturbed = command("bench.sweep", *settings, "results_root=undisturbed")
     assert undisturbed.returncode == 0, undisturbed.stderr
-    sweep = start("bench.sweep", *settings, "checkpoint_seconds=0.1")
-    runs = tmp_path / "results" / "runs"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if len(list(runs.glob("*/checkpoint.pt"))) >= 2:
-            break
-        time.sleep(0.01)
+    gate.open(2)
+    sweep = start("bench.sweep", *settings, "checkpoint_seconds=0")
+    gate.await_at(2, sweep)
     # First the sweep alone: its runs are orphans now. Then one of them.
     sweep.kill()
     sweep.wait()
-    alive = [json.loads(path.read_text()) for path in runs.glob("*/progress.json")]
-    running = [beat["pid"] for beat in alive if beat["state"] == "running"]
-    if running:
-        os.kill(running[0], signal.SIGKILL)
-        while Path(f"/proc/{running[0]}/cmdline").exists():
-            state = Path(f"/proc/{running[0]}/stat").read_text().split()[2]
-            if state == "Z":
-                break
-            time.sleep(0.01)
-        assert "lost" in command("bench.status").stdout
+    beats = (tmp_path / "results" / "runs").glob("*/progress.json")
+    orphans = {json.loads(beat.read_text())["pid"]: beat.parent for beat in beats}
+    assert sorted(orphans) == sorted(gate.waiting())
+    killed = psutil.Process(next(iter(orphans)))
+    killed.kill()
+    wait_until(lambda: has_ended(killed), "the killed run's end")
+    status = command("bench.status").stdout
+    assert "1 lost" in status
+    assert "1 running" in status
+    gate.open()
     again = command("bench.sweep", *settings)
     assert again.returncode == 0, again.stderr + again.stdout
     assert outcomes(tmp_path / "results") == outcomes(tmp_path / "undisturbed")
+    starts = [json.loads((run / "manifest.json").read_text())["starts"] for run in orphans.values()]
+    assert [[start["step"] for start in each] for each in starts] == [[0, 2], [0]]
 
 
 FAILING = """
@@ -189,13 +191,13 @@ def test_an_interrupted_sweep_stops_its_runs_at_a_checkpoint(
 ) -> None:
     sweep = start("bench.sweep", "grid=window_ablation", *tiny, "outer_steps=100000")
     runs = tmp_path / "results" / "runs"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if len([path for path in runs.glob("*/metrics.jsonl") if path.stat().st_size]) >= 2:
-            break
-        time.sleep(0.01)
+    wait_until(
+        lambda: sum(path.stat().st_size > 0 for path in runs.glob("*/metrics.jsonl")) >= 2,
+        "two runs at work",
+        sweep,
+    )
     sweep.send_signal(signal_number)
-    out, err = sweep.communicate(timeout=90)
+    out, err = sweep.communicate()
     assert sweep.returncode == 130
     assert "the same command goes on" in out
     assert err == ""
@@ -211,7 +213,7 @@ def test_two_sweeps_at_once_make_every_run_once(
     arguments = ["bench.sweep", "grid=methods_comparison", "seeds=1", "workers=1", *tiny]
     beside = start(*arguments, stderr=subprocess.STDOUT)
     done = command(*arguments)
-    out, _ = beside.communicate(timeout=250)
+    out, _ = beside.communicate()
     assert (done.returncode, beside.returncode) == (0, 0), done.stderr + out
     for run in (tmp_path / "results" / "runs").iterdir():
         lines = (run / "metrics.jsonl").read_text().splitlines()
@@ -221,14 +223,15 @@ def test_two_sweeps_at_once_make_every_run_once(
 
 
 def test_on_a_terminal_the_progress_is_a_live_table(
-    start: Start, tiny: list[str], environment: dict[str, str]
+    start: Start, gate: Gate, tiny: list[str], environment: dict[str, str], tmp_path: Path
 ) -> None:
+    (tmp_path / "mine.yaml").write_text("runs: [{method: 'gated:Random'}]\n")
+    gate.open(2)
     master, slave = pty.openpty()
     sweep = start(
         "bench.sweep",
-        "grid=window_ablation",
+        "grid=mine.yaml",
         "seeds=2",
-        "only=rat_bptt",
         *tiny,
         env={**environment, "TERM": "xterm", "COLUMNS": "140"},
         stdin=slave,
@@ -245,8 +248,10 @@ def test_on_a_terminal_the_progress_is_a_live_table(
         if not part:
             break
         shown += part
+        if b"running" in shown:
+            gate.open()
     os.close(master)
-    assert sweep.wait(60) == 0
+    assert sweep.wait() == 0
     assert b"\x1b[" in shown
     assert b"running" in shown
     assert b"2 runs: 2 done" in shown

@@ -2,10 +2,11 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from methods import METHODS, Window, make_method, method_class, method_defaults
+from methods import METHODS, Window, make_method, method_class, method_defaults, method_kinds
 
 SOURCE = """
 from methods import StatelessMethod, Window
@@ -20,14 +21,39 @@ class FirstSteps(StatelessMethod):
         return Window(self.shift, self.shift + self.window_size)
 
 
-class NeedsOption(StatelessMethod):
+class NeedsOption(FirstSteps):
     def __init__(self, unroll_length, window_size, strength):
         super().__init__(unroll_length, window_size)
 
 
-class NoWindowSize:
+class NoWindowSize(FirstSteps):
     def __init__(self, unroll_length):
         pass
+
+
+class NoInterface:
+    def __init__(self, unroll_length, window_size):
+        pass
+
+    def next_window(self, step, rng):
+        return Window(0, 1)
+
+
+class Raises(FirstSteps):
+    def __init__(self, unroll_length, window_size, shift=1):
+        {}["wrong"]
+
+
+def no_class():
+    pass
+
+
+class Typed(FirstSteps):
+    def __init__(
+        self, unroll_length, window_size, count: int = 3, part: "float" = 0.5, name="x", on=False,
+        free=None, loose=1, steps: list[int] = [],
+    ):
+        super().__init__(unroll_length, window_size)
 """
 
 
@@ -37,12 +63,48 @@ def user_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "user_code").mkdir()
     (tmp_path / "user_code" / "__init__.py").touch()
     (tmp_path / "user_code" / "windows.py").write_text(SOURCE)
+    (tmp_path / "user_code" / "broken.py").write_text("1 / 0")
+    (tmp_path / "user_code" / "leaves.py").write_text("raise SystemExit(3)")
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
 def test_a_users_method_is_made_from_its_module_and_class() -> None:
     method = make_method("user_code.windows:FirstSteps", 10, 4)
     assert method.next_window(0, random.Random(0)) == Window(1, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("random:Random", "is no method: it lacks next_window, observe, state, load_state"),
+        ("bench.config:RunConfig", "is no method: it lacks next_window"),
+        ("user_code.windows:NoInterface", "it lacks observe, state, load_state"),
+        ("user_code.windows:no_class", "it is no class"),
+        ("os:system", "it is no class"),
+        ("user_code.broken:Method", "cannot be imported: ZeroDivisionError"),
+        ("user_code.leaves:Method", "cannot be imported: SystemExit"),
+        (":", "cannot be imported"),
+        (".windows:FirstSteps", "cannot be imported"),
+        (f"{'x' * 5000}:Method", "cannot be imported"),
+    ],
+)
+def test_what_is_no_method_is_refused_whatever_it_is(name: str, message: str) -> None:
+    for ask in (method_class, method_defaults, method_kinds):
+        with pytest.raises(ValueError, match=message):
+            ask(name)
+
+
+def test_a_constructor_that_fails_is_told_with_the_method_s_name() -> None:
+    with pytest.raises(ValueError, match=r"'user_code\.windows:Raises': KeyError: 'wrong'"):
+        make_method("user_code.windows:Raises", 10, 4)
+
+
+def test_the_types_of_options_are_those_of_the_constructor_or_of_its_defaults() -> None:
+    assert method_kinds("user_code.windows:Typed") == {
+        "count": int, "part": float, "name": str, "on": bool, "free": Any, "loose": float,
+        "steps": list[int],
+    }  # fmt: skip
+    assert method_kinds("forward_window") == {"patience": int, "smoothing": float}
 
 
 def test_a_users_method_takes_its_options() -> None:

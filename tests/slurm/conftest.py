@@ -73,8 +73,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-# Slow takes 0.3 s an outer step until the file `hurry` lies in the folder of the sweep, so that
-# there is time to do something to it; its result does not depend on it. The other names stand for
+# Slow takes 0.3 s an outer step until the file `hurry` lies in the folder of the sweep, and after
+# some steps far longer, so that on a slow machine too there is time to do something to it; its
+# result does not depend on it. The other names stand for
 # runs to which different things happen.
 METHODS = """
 import os, time
@@ -83,8 +84,9 @@ from methods import StatelessMethod, Window
 
 class Slow(StatelessMethod):
     def next_window(self, step, rng):
-        if not Path("hurry").exists():
-            time.sleep(0.3)
+        until = time.monotonic() + (0.3 if step < 150 else 10)
+        while not Path("hurry").exists() and time.monotonic() < until:
+            time.sleep(0.1)
         start = rng.randint(0, self.unroll_length - self.window_size)
         return Window(start, start + self.window_size)
 
@@ -96,7 +98,7 @@ class Huge(Slow):
         if step == 3 and not Path("small").exists():
             ballast = bytearray(3 << 29)
             ballast[::4096] = bytes([1]) * len(ballast[::4096])
-            time.sleep(60)
+            time.sleep(3600)  # until it is killed for it
         return super().next_window(step, rng)
 
 class Raises(Slow):

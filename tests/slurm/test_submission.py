@@ -95,7 +95,7 @@ def test_finished_runs_are_kept_until_those_made_anew_have_their_results(
     assert starts[0]["step"] == 0
     assert len(starts) == 2  # the old one's is not among them
     assert outcomes(tmp_path / "results") == finished
-    assert not (run.path / "previous").exists()
+    wait_until(lambda: not (run.path / "previous").exists(), 20, "the old result to go")
 
 
 def test_what_an_interrupted_submission_did_not_send_is_sent_once_that_is_known(
@@ -114,7 +114,7 @@ def test_what_an_interrupted_submission_did_not_send_is_sent_once_that_is_known(
     sbatch.unlink()
     again = grid.sweep("wait=true")
     assert again.returncode == 0, again.stderr + again.stdout
-    assert "waiting until it is known whether an interrupted submission has arrived" in again.stdout
+    assert "waiting until it is known whether what was being submitted has arrived" in again.stdout
     assert "1 of the runs" in again.stdout
     assert "1 runs: 1 done" in again.stdout
 

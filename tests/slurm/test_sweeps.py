@@ -85,7 +85,7 @@ def test_two_that_submit_at_the_same_moment_submit_once(
     grid = lab_grid("Slow", seeds=3)
     arguments = [*grid.arguments, PROFILE]
     both = [start("bench.sweep", *arguments) for _ in range(2)]
-    told = [process.communicate(timeout=60) for process in both]
+    told = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert sum("3 of the runs" in out for out, _ in told) == 1
     assert len(lab.squeue("-h", "--array", "-o", "%i").split()) == 3
@@ -172,7 +172,7 @@ def test_cancelling_asks_and_ends_the_jobs_of_the_grid_alone(
     lab: Lab, lab_grid: Callable[..., LabGrid]
 ) -> None:
     grid = lab_grid("Slow", "Low")
-    other = lab.run("sbatch", "--parsable", "-o", "/dev/null", "--wrap=sleep 600").strip()
+    other = lab.run("sbatch", "--parsable", "-o", "/dev/null", "--wrap=sleep 3600").strip()
     grid.sweep()
     unasked = grid.sweep("cancel=true")
     assert unasked.returncode == 2

@@ -191,10 +191,10 @@ def test_copies_are_tried_in_the_stated_order(
         found.append(find_source("cifar10", tmp_path))
     write_torchvision(tmp_path, pictures(), monkeypatch)
     found.append(find_source("cifar10", tmp_path))
-    assert [type(reader).__name__ for reader in found] == [
-        "ClassZip",
-        "ClassFolders",
-        "TorchvisionFiles",
+    assert [reader.description for reader in found if reader] == [
+        "class folders in cifar10.zip",
+        "class folders in cifar10/",
+        "official files in cifar-10-batches-py",
     ]
 
 
@@ -323,7 +323,9 @@ def test_classes_or_splits_without_images_are_named(tmp_path: Path, missing: str
 
 def test_a_zip_of_something_else_is_named(tmp_path: Path) -> None:
     zip_of(tmp_path, pictures(), "flowers").rename(tmp_path / "cifar10.zip")
-    assert "cifar10.zip, cifar10/: there are no images in train" in failure(tmp_path)
+    message = failure(tmp_path)
+    assert "cifar10.zip has class folders in flowers/, 3 of them, not the 10 of cifar10" in message
+    assert "call their folder cifar10/" in message
 
 
 def test_damaged_torchvision_files_are_named(

@@ -30,6 +30,7 @@ OPTIMIZERS: dict[str, InnerOptimizer] = {
     "adam": Adam(0.01),
     "adam_eps": Adam(0.01, eps=1e-3),
     "adam_eps_before_correction": Adam(0.01, eps=1e-3, eps_form="higher"),
+    "adam_published": Adam(0.01, eps=1e-3, eps_form="published"),
     "adam_with_decay": Adam(0.01, eps=1e-3, **DECAY),
     "sgd": SGD(0.1),
     "sgd_with_decay": SGD(0.1, momentum=0.9, **DECAY),

@@ -30,6 +30,10 @@ OPTIMIZERS: dict[str, tuple[Adam | SGD, TorchOptimizer]] = {
         Adam(0.02, eps=1e-3, eps_form="higher"),
         partial(torch.optim.Adam, lr=0.02, eps=1e-3),
     ),
+    "adam_published": (
+        Adam(0.02, eps=1e-3, eps_form="published"),
+        partial(torch.optim.Adam, lr=0.02, eps=1e-3),
+    ),
     "adam_with_decay": (
         Adam(0.02, eps=1e-3, weight_decay=0.05, decay_steps=(2, 3), decay_factor=0.5),
         partial(torch.optim.Adam, lr=0.02, eps=1e-3, weight_decay=0.05),
@@ -54,14 +58,19 @@ class Reference:
         self.optimizer = make_optimizer(list(self.network.parameters()))
         self.base = dict(self.optimizer.param_groups[0])
 
-    def train(self, steps: range, images: Tensor, labels: Tensor) -> None:
+    def train(
+        self, steps: range, images: Tensor, labels: Tensor, *, before_correction: set[str]
+    ) -> None:
+        """`before_correction`: the forms of eps that add it there in these steps."""
         settings, group = self.problem.optimizer, self.optimizer.param_groups[0]
         assert isinstance(settings, Adam | SGD)
         for t in steps:
             decays = len([step for step in settings.decay_steps if step <= t])
             group["lr"] = self.base["lr"] * settings.decay_factor**decays
-            if isinstance(settings, Adam) and settings.eps_form == "higher":
-                group["eps"] = self.base["eps"] / math.sqrt(1 - settings.beta2 ** (t + 1))
+            if isinstance(settings, Adam):
+                before = settings.eps_form in before_correction
+                root = math.sqrt(1 - settings.beta2 ** (t + 1)) if before else 1
+                group["eps"] = self.base["eps"] / root
             batch_images, batch_labels = self.problem.inner_batch(t, images, labels)
             self.optimizer.zero_grad()
             F.cross_entropy(self.network(batch_images), batch_labels).backward()
@@ -76,7 +85,8 @@ class Reference:
         """The outer loss after the window on another distilled set; the state is put back."""
         network = copy.deepcopy(self.network.state_dict())
         optimizer = copy.deepcopy(self.optimizer.state_dict())
-        self.train(range(window.start, window.stop), images, labels)
+        steps = range(window.start, window.stop)
+        self.train(steps, images, labels, before_correction={"higher", "published"})
         loss = self.outer_loss()
         self.network.load_state_dict(network)
         self.optimizer.load_state_dict(optimizer)
@@ -96,7 +106,8 @@ def test_the_meta_gradient_equals_finite_differences_along_random_directions(
     optimizer, make_optimizer = OPTIMIZERS[name]
     problem = make_problem(optimizer, batches=batches, learn_labels=True, network="smooth")
     reference = Reference(problem, make_optimizer, target)
-    reference.train(range(window.start), problem.images, problem.labels)
+    warm_up = range(window.start)
+    reference.train(warm_up, problem.images, problem.labels, before_correction={"higher"})
     answers = [make_engine(engine).meta_gradient(problem, window, *target) for engine in ENGINES]
     base_loss = reference.loss_with(window, problem.images, problem.labels)
     for answer in answers:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.metagrad import SGD, Adam, InnerOptimizer
+from bench.metagrad import EPS_FORMS, SGD, Adam, InnerOptimizer
 from bench.randomness import torch_generator
 
 SIZE = 4
@@ -12,6 +12,7 @@ OPTIMIZERS: dict[str, InnerOptimizer] = {
     "adam": Adam(0.1),
     "adam_eps": Adam(0.1, eps=0.1),
     "adam_eps_before_correction": Adam(0.1, eps=0.1, eps_form="higher"),
+    "adam_published": Adam(0.1, eps=0.1, eps_form="published"),
     "adam_with_decay": Adam(0.1, 0.8, 0.9, 0.1, "torch", 0.3, (2,), 0.5),
     "sgd": SGD(0.1),
     "sgd_with_decay": SGD(0.1, 0.9, 0.3, (2,), 0.5),
@@ -35,11 +36,12 @@ def step_inputs(optimizer: InnerOptimizer, t: int) -> tuple[Tensor, ...]:
 
 
 def jacobian(optimizer: InnerOptimizer, inputs: tuple[Tensor, ...], t: int) -> Tensor:
-    """d (θ', *s') / d (θ, g, *s) of `step`, [outputs, inputs], a column for each unit tangent."""
+    """d (θ', *s') / d (θ, g, *s) of `step` in the window, [outputs, inputs], a column for each unit
+    tangent."""
 
     def flat_step(flat: Tensor) -> Tensor:
         theta, grad, *state = flat.split(SIZE)
-        theta, new_state = optimizer.step(theta, grad, tuple(state), t)
+        theta, new_state = optimizer.step(theta, grad, tuple(state), t, in_window=True)
         return torch.cat([theta, *new_state])
 
     flat = torch.cat(inputs)
@@ -91,7 +93,7 @@ def test_the_adjoint_treats_every_cotangent_of_a_batch_as_if_alone(name: str) ->
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-14, atol=0)
 
 
-@pytest.mark.parametrize("eps_form", ["torch", "higher"])
+@pytest.mark.parametrize("eps_form", EPS_FORMS)
 def test_the_adjoint_is_finite_where_the_second_moment_is_zero(eps_form: str) -> None:
     """There θ' = θ - a·m'/eps to first order, and √v' counts as constant."""
     optimizer = Adam(0.1, eps=0.5, eps_form=eps_form)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.metagrad import Adam, MetaGradient, Problem, make_engine
+from bench.metagrad import EPS_FORMS, Adam, MetaGradient, Problem, make_engine
 from bench.networks import initial_parameters
 from bench.randomness import torch_generator
 from methods import Window
@@ -32,7 +32,7 @@ def one_image(t: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("learn_labels", [False, True])
 @pytest.mark.parametrize("window", [Window(0, 4), Window(1, 3)], ids=str)
-@pytest.mark.parametrize("eps_form", ["torch", "higher"])
+@pytest.mark.parametrize("eps_form", EPS_FORMS)
 def test_entries_that_never_get_a_gradient_are_finite_and_equal_highers(
     make_problem: Callable[..., Problem],
     error: Callable[[MetaGradient, MetaGradient], float],

@@ -1,0 +1,120 @@
+"""What this machine can do: operations a second in matrix products, bytes a second in a copy.
+
+Each is measured on sizes that double from a small one, until one takes long enough to be timed. So
+it takes about a second on any machine. Of the products the best rate counts; of the copies that of
+the largest, since a small one does not leave the processor's cache.
+
+Whether a processor has units for a precision shows in its rate: without them it imitates each
+operation with several others, and is slower than in float32 by a factor of ten or a hundred.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bench.config import Place
+from bench.machine import free_memory
+
+MATRIX_SIZES = {"cpu": (128, 2048), "cuda": (1024, 8192)}
+COPY_BYTES = {"cpu": (16 << 20, 256 << 20), "cuda": (128 << 20, 2 << 30)}
+LONG_ENOUGH_SECONDS = 0.05  # doubled sizes take up to eight times as long
+ENOUGH_SECONDS = 0.2  # of repetitions of one size, after the first, which warms up
+SHARE_OF_MEMORY = 8  # a copy takes twice its size
+
+# A processor with units for a precision is faster in it than in float32. Not twice as slow, even if
+# something else kept it busy during one of the two measurements.
+IMITATED_BELOW = 0.5
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the machine was measured to do.
+
+    Attributes:
+        operations: floating point operations a second of a matrix product.
+        bytes: bytes a second, read and written, of a copy.
+    """
+
+    operations: float
+    bytes: float
+
+    def best(self, other: "Rates") -> "Rates":
+        """The higher of each."""
+        return Rates(max(self.operations, other.operations), max(self.bytes, other.bytes))
+
+
+def is_imitated(rates: Rates, single: Rates) -> bool:
+    """Whether the device imitates a precision that has these rates; `single` are its float32's."""
+    return rates.operations < IMITATED_BELOW * single.operations
+
+
+def measure_rates(precision: str, place: Place) -> Rates:
+    """Run in a fresh process: sets the threads of the whole process."""
+    import torch
+
+    from bench.ingredients import choose_device
+    from bench.machine import default_threads
+    from bench.metagrad.precision import hardware_precision
+
+    torch.set_num_threads(place.threads or default_threads())
+    device = choose_device(place.device)
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    with hardware_precision(precision):
+        operations = max(product_rates(precision, device, *MATRIX_SIZES[kind]))
+    smallest, largest = COPY_BYTES[kind]
+    free = torch.cuda.mem_get_info(device)[0] if kind == "cuda" else free_memory()
+    return Rates(
+        operations, copy_rates(device, smallest, min(largest, free // SHARE_OF_MEMORY))[-1]
+    )
+
+
+def product_rates(precision: str, device: Any, size: int, largest: int) -> list[float]:
+    """Operations a second of products of square matrices, from `size` on."""
+    import torch
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+
+    def product(size: int) -> Callable[[], object]:
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        out = torch.empty_like(a)
+        return lambda: torch.mm(a, b, out=out)
+
+    return [2 * size**3 / seconds for size, seconds in doubled(product, size, largest, device)]
+
+
+def copy_rates(device: Any, size: int, largest: int) -> list[float]:
+    """Bytes a second, read and written, of copies of `size` bytes and more."""
+    import torch
+
+    def copy(size: int) -> Callable[[], object]:
+        source = torch.ones(size // 4, device=device)
+        target = torch.empty_like(source)
+        return lambda: target.copy_(source)
+
+    return [2 * size / seconds for size, seconds in doubled(copy, size, largest, device)]
+
+
+def doubled(
+    make: Callable[[int], Callable[[], object]], size: int, largest: int, device: Any
+) -> list[tuple[int, float]]:
+    """(size, seconds of `make(size)()`) for `size` and its doubles, until one takes long enough or
+    is the largest."""
+    measured = [(size, best_seconds(make(size), device))]
+    while measured[-1][1] < LONG_ENOUGH_SECONDS and (size := 2 * size) <= largest:
+        measured.append((size, best_seconds(make(size), device)))
+    return measured
+
+
+def best_seconds(work: Callable[[], object], device: Any) -> float:
+    """The shortest of at least two repetitions, after one to warm up."""
+    import torch
+
+    taken: list[float] = []
+    while len(taken) < 3 or sum(taken[1:]) < ENOUGH_SECONDS:
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - started)
+    return min(taken[1:])

@@ -1,0 +1,245 @@
+"""One value of one setting: from what was typed to a value of the setting's type, in its range.
+
+Text is taken as typed: `0123`, `on`, `1e3` and `null` are texts like any other where a text is
+wanted. Whole numbers are decimal (010 is ten). One value where a list is wanted is a list of one.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
+
+import yaml
+
+LARGEST = 10**9  # no number of any setting means more, unless its range says so
+
+WHOLE = re.compile(r"[-+]?[0-9]{1,40}")
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+NOT_FINITE = re.compile(r"[-+]?\.?(inf|infinity|nan)", re.IGNORECASE)
+SWITCH = {
+    **dict.fromkeys(("true", "yes", "on", "y", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "n", "0"), False),
+}
+LONGEST_SHOWN = 80
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may have; of a list, each of its numbers. All are finite.
+
+    Attributes:
+        minimum, maximum: the ends, where they are stated.
+        open_below, open_above: the end itself is left out.
+    """
+
+    minimum: float | None = None
+    maximum: float | None = None
+    open_below: bool = False
+    open_above: bool = False
+
+    def __str__(self) -> str:
+        if self.minimum is not None and self.maximum is not None:
+            left, right = "(" if self.open_below else "[", ")" if self.open_above else "]"
+            return f"in {left}{self.minimum}, {self.maximum}{right}"
+        if self.minimum is None:
+            return "" if self.maximum is None else f"at most {self.maximum}"
+        if not self.open_below:
+            return f"at least {self.minimum}"
+        return "positive" if self.minimum == 0 else f"above {self.minimum}"
+
+    def refusal(self, number: float) -> str:
+        """Why a number is not in the range, to follow the number; empty where it is."""
+        low = -LARGEST if self.minimum is None else self.minimum
+        high = LARGEST if self.maximum is None else self.maximum
+        below = number <= low if self.open_below else number < low
+        above = number >= high if self.open_above else number > high
+        if not (below or above):
+            return ""
+        if (above and self.maximum is None) or (below and self.minimum is None):
+            return f"must be at {'most' if above else 'least'} {high if above else low}"
+        return f"must {'lie' if str(self).startswith('in') else 'be'} {self}"
+
+
+ANY_NUMBER = Range()
+
+
+def convert(key: str, value: Any, kind: Any, allowed: Range = ANY_NUMBER) -> Any:
+    """`value` as a `kind`: str, int, float, bool, list[...] or dict[str, ...] of them, or Any,
+    which is left as it is.
+
+    Args:
+        key: names the setting in a refusal.
+        value: text as it was typed, or a value that has its type already.
+        allowed: where numbers have to lie.
+
+    Raises:
+        ValueError: it is none, or out of range; a line that begins with the key.
+    """
+    if kind is Any:
+        return value
+    if get_origin(kind) is list:
+        member = get_args(kind)[0]
+        return [convert(key, one, member, allowed) for one in members(key, value)]
+    if get_origin(kind) is dict:
+        member = get_args(kind)[1]
+        return {
+            str(name): convert(f"{key}.{name}", one, member, allowed)
+            for name, one in entries(key, value).items()
+        }
+    try:
+        converted = CONVERSIONS[kind](value)
+    except ValueError as error:
+        raise ValueError(f"{key}={shown(value)} {error}") from None
+    if kind in (int, float) and (refusal := allowed.refusal(converted)):
+        raise ValueError(f"{key}={shown(value)} {refusal}")
+    return converted
+
+
+def plain(value: Any) -> Any:
+    """What a value without a declared type most likely is: a number, true or false, or text."""
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    if WHOLE.fullmatch(value):
+        return int(value)
+    if NUMBER.fullmatch(value) and math.isfinite(float(value)):
+        return float(value)
+    return {"true": True, "false": False}.get(value.lower(), value)
+
+
+def members(key: str, value: Any) -> list[Any]:
+    """The parts of a list: those within brackets, or the value itself as the only one.
+
+    Raises:
+        ValueError: the brackets do not close.
+    """
+    if isinstance(value, list | tuple):
+        return list(value)
+    if not isinstance(value, str) or not value.strip().startswith("["):
+        return [] if value == "" else [value]
+    content = flow(key, value)
+    return content if isinstance(content, list) else [value]
+
+
+def entries(key: str, value: Any) -> dict[Any, Any]:
+    """The entries of a mapping, or of a text like {name: value}.
+
+    Raises:
+        ValueError: it is no mapping.
+    """
+    content = flow(key, value) if isinstance(value, str) and value.startswith("{") else value
+    if not isinstance(content, dict):
+        if content == "":
+            return {}
+        raise ValueError(f"{key}={shown(value)}: give its settings, as {{name: value}}")
+    return content
+
+
+def flow(key: str, text: str) -> Any:
+    """A list or mapping written in one line.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return read(text)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "not closed?"
+        raise ValueError(f"{key}={shown(text)} cannot be read: {problem}") from None
+
+
+def shown(value: Any) -> str:
+    """The value in an error of one line."""
+    told = str(value)
+    return told if len(told) <= LONGEST_SHOWN else f"{told[:LONGEST_SHOWN]}..."
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("is not a text")
+    if "\0" in value or not _encodes(value):
+        raise ValueError("has characters that no text may have")
+    return value
+
+
+def _encodes(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # bytes of the command line that are no UTF-8
+        return False
+    return True
+
+
+def _whole(value: Any) -> int:
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and WHOLE.fullmatch(value.strip()):
+        return int(value)
+    if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
+        number = float(value)
+        hint = f" (write {int(number)})" if abs(number) < 1e15 and number == int(number) else ""
+        raise ValueError(f"is not a whole number{hint}")
+    raise ValueError("is not a whole number")
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str):
+        if NOT_FINITE.fullmatch(value.strip()):
+            raise ValueError("is not finite")
+        if not NUMBER.fullmatch(value.strip()):
+            raise ValueError("is not a number")
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("is not a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError("is not finite")
+    return number
+
+
+def _switch(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.strip().lower() not in SWITCH:
+        raise ValueError("is neither true nor false")
+    return SWITCH[value.strip().lower()]
+
+
+CONVERSIONS = {str: _text, int: _whole, float: _number, bool: _switch}
+
+
+class _AsTyped(yaml.SafeLoader):
+    """YAML whose scalars are all text, as they stand there; `<<` merges."""
+
+    yaml_implicit_resolvers = {"<": [("tag:yaml.org,2002:merge", re.compile("^<<$"))]}  # noqa: RUF012
+    yaml_constructors = {  # noqa: RUF012
+        "tag:yaml.org,2002:str": yaml.SafeLoader.construct_yaml_str,
+        "tag:yaml.org,2002:seq": yaml.SafeLoader.construct_yaml_seq,
+        "tag:yaml.org,2002:map": yaml.SafeLoader.construct_yaml_map,
+        None: yaml.SafeLoader.construct_undefined,
+    }
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and names.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value} stands there twice", key.start_mark
+                )
+        return node
+
+
+def read(text: str) -> Any:
+    """The content of a YAML text, every scalar as it stands there.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, has a key twice, or a tag.
+    """
+    try:
+        return yaml.load(text, Loader=_AsTyped)
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deeply") from error
