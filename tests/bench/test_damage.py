@@ -6,6 +6,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ RESULT = {
 MANIFEST = {"data": {"fingerprint": "0"}, "starts": [], "threads": 1, "compiled": False}
 
 
+@cache
 def configs() -> list[RunConfig]:
     return expand(load_grid("window_ablation"), "quick", SETTINGS, 1)
 
@@ -51,6 +53,7 @@ def write_run(root: Path, config: RunConfig, *, finished: bool) -> RunFolder:
     run.write("claim", {"by": "7-0-abc"})
     with Heartbeat(run, 50):
         pass
+    run.write("progress", {**(run.read("progress") or {}), "job": "7_0"})
     if finished:
         run.write("result", RESULT)
     else:
