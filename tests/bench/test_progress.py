@@ -76,6 +76,16 @@ def test_the_heart_beats_without_being_told(folder: RunFolder) -> None:
     assert (running.step, running.seconds_left) == (94, 3.0)
 
 
+def test_a_run_that_goes_on_counts_from_where_it_was(folder: RunFolder) -> None:
+    with Heartbeat(folder, 100) as heartbeat:
+        heartbeat.update(step=25)
+    with Heartbeat(folder, 100):
+        assert progress_of(folder).step == 25
+    folder.ask_anew()
+    with Heartbeat(folder, 100):
+        assert progress_of(folder).step == 0
+
+
 def test_a_process_that_is_gone_leaves_a_lost_run(folder: RunFolder) -> None:
     beat_of(folder)
     assert progress_of(folder).state == "lost"
