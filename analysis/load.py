@@ -5,6 +5,7 @@ any number of finished seeds counts, and a run with any other setting never gets
 """
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +15,15 @@ from typing import Any
 import pandas as pd
 
 from analysis.labels import METHOD_NAMES, Variant, differences, distinct_labels
-from bench.config import SCHEMA_VERSION, RunConfig, experiment_identity
-from bench.errors import UserError
+from bench.config import RunConfig, experiment_identity
+from bench.errors import Damaged, Unwritable, UserError
 from bench.files import atomic_write
 from bench.grids import Grid, requested
 from bench.progress import progress_of
 from bench.store import RunFolder, Store
 
 MOST_SETTINGS = 2  # that somebody gave to a sweep and forgot
+MOST_DAMAGES = 5  # that are named one by one
 
 
 @dataclass(frozen=True)
@@ -105,20 +107,28 @@ class Results:
 
 
 def stored_runs(root: Path) -> list[StoredRun]:
-    """All runs under a results folder. A configuration that cannot be read (damaged, or of another
-    schema version) belongs to no grid, and the run is left out."""
-    found = []
+    """All runs under a results folder. One whose configuration is damaged belongs to no grid and is
+    left out, which is said; so is one of another version, silently."""
+    found, damages = [], []
     for folder in Store(root).runs():
         try:
-            content = folder.read("config") or {}
-            if content.pop("schema", None) != SCHEMA_VERSION:
-                continue
-            # Not folder.config(): it was checked when the run was made, and a check takes 50 ms.
-            config = RunConfig(**content)
-        except (UserError, TypeError):
+            config = folder.config()
+        except Damaged as error:
+            damages.append(str(error))
+            continue
+        except UserError:
             continue
         found.append(StoredRun(folder, config, experiment_identity(config), folder.has_result()))
+    tell_left_out(damages)
     return found
+
+
+def tell_left_out(damages: Sequence[str]) -> None:
+    """Say of each run that is left out what of it is damaged and what to do."""
+    for damage in damages[:MOST_DAMAGES]:
+        print(f"note: left out: {damage}", file=sys.stderr)
+    if (more := len(damages) - MOST_DAMAGES) > 0:
+        print(f"note: left out: {more} more; python -m bench.status names them", file=sys.stderr)
 
 
 def load_results(
@@ -153,20 +163,36 @@ def load_results(
     distinct = distinct_labels([*experiments.values()], names, variants, told)
     labels = dict(zip(experiments, distinct, strict=True))
 
-    runs, missing = [], []
+    runs, missing, damages = [], [], []
     for key, label in labels.items():
         own = {run.config.seed: run for run in stored if run.experiment == key}
         wanted = {config.seed for config in asked if experiment_identity(config) == key}
         for seed in sorted(wanted | own.keys()):
             if seed in own and own[seed].finished:
                 folder, shown = own[seed].folder, own[seed].folder.shown
-                manifest, result = shown.read("manifest") or {}, shown.read("result") or {}
+                try:
+                    result = shown.read("result") or {}
+                except Damaged as error:
+                    damages.append(str(error))
+                    missing.append(MissingRun(label, seed, "damaged (result.json)"))
+                    continue
+                manifest = _origin(shown)
                 runs.append(FinishedRun(folder, own[seed].config, label, manifest, result))
             else:
                 state = _state(own[seed].folder) if seed in own else "not started"
                 missing.append(MissingRun(label, seed, state))
+    tell_left_out(damages)
     by_label = {labels[key]: config for key, config in experiments.items()}
     return Results(grid.name, scale, by_label, runs, missing)
+
+
+def _origin(folder: RunFolder) -> dict[str, Any]:
+    """What a run was made with; nothing, where that is damaged: its numbers stand all the same."""
+    try:
+        return folder.read("manifest") or {}
+    except Damaged as error:
+        print(f"note: {error}", file=sys.stderr)
+        return {}
 
 
 def _state(folder: RunFolder) -> str:
@@ -220,7 +246,7 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
     try:
         with atomic_write(parquet) as temporary:
             table.to_parquet(temporary, index=False)
-    except OSError:
+    except Unwritable:
         pass  # a results folder that belongs to someone else
     return table
 

@@ -12,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.errors import Unwritable
 from bench.store import PREVIOUS, RunFolder
 
 # What belongs to the process that makes a run, not to its result.
@@ -23,7 +23,7 @@ def begin_anew(run: RunFolder) -> None:
     """Where a run is asked to be made anew: set its result aside and forget all else.
 
     Raises:
-        UserError: the folder cannot be written.
+        Unwritable: the folder cannot be written.
     """
     if not run.is_asked_anew():
         return
@@ -36,7 +36,7 @@ def begin_anew(run: RunFolder) -> None:
                 file.unlink()
         run.remove("anew.json")
     except OSError as error:
-        raise UserError(f"{run.path} cannot be made anew: {error.strerror}") from error
+        raise Unwritable(run.path, error) from error
 
 
 def forget_previous(run: RunFolder) -> None:

@@ -297,5 +297,10 @@ def _digest(value: dict[str, Any]) -> str:
 
 def run_name(config: RunConfig) -> str:
     """The name of a run's folder: the method and the identity, e.g. `rat_bptt-3f0c9a1b22de`."""
-    method = config.method.rpartition(":")[2]
-    return f"{method}-{identity(config)}"
+    return written_name({"schema": SCHEMA_VERSION, **vars(config)})
+
+
+def written_name(settings: dict[str, Any]) -> str:
+    """The same for a configuration as it stands in a file, its schema version included."""
+    method = str(settings.get("method", "")).rpartition(":")[2]
+    return f"{method}-{_digest(settings)}"

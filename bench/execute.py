@@ -22,6 +22,7 @@ from bench.ending import Ending, FinalSet
 from bench.errors import UserError
 from bench.evaluation import Evaluation, evaluate
 from bench.failures import describe_error
+from bench.files import write_text
 from bench.ingredients import (
     activation_budget,
     check_device,
@@ -30,7 +31,7 @@ from bench.ingredients import (
     settle_process,
 )
 from bench.machine import cpu_cores, default_threads
-from bench.progress import Heartbeat, await_silence
+from bench.progress import Heartbeat, await_silence, record_failure
 from bench.replicas import ALONE, Team
 from bench.scoring import refuse_few_real_images
 from bench.store import Recorder, RunFolder, RunIsTaken, now
@@ -89,7 +90,9 @@ def execute(
             except (Interrupted, RunIsTaken):
                 raise
             except Exception as error:
-                folder.write("error", describe_error(error))
+                described = describe_error(error)
+                if not record_failure(folder, described):
+                    heartbeat.update(error={key: described[key] for key in ("kind", "message")})
                 raise
 
 
@@ -142,6 +145,7 @@ class _Execution:
             self.config, self.target_set, budget, self.team, self.compiled
         )
         self._resume()
+        self.heartbeat.update(step=self.distillation.step)
         self.team.broadcast(self.distillation.state())
         self._write_manifest()
         with self.stop:
@@ -219,7 +223,7 @@ class _Execution:
         content["starts"].append(start)
         self.folder.write("manifest", content)
         if diff := source.uncommitted_diff():
-            (self.folder.path / "uncommitted.diff").write_text(diff)
+            write_text(self.folder.path / "uncommitted.diff", diff)
 
     # --- the outer loop
 

@@ -4,7 +4,7 @@ import traceback
 from typing import Any
 
 from bench.distill import Diverged
-from bench.errors import UserError
+from bench.errors import UserError, as_unwritable
 from bench.memory import ran_out
 from bench.store import now
 
@@ -16,6 +16,8 @@ def describe_error(error: Exception) -> dict[str, Any]:
         kind = "diverged"
     elif ran_out(error):
         kind = "out of memory"
+    elif (unwritable := as_unwritable(error)) is not None and unwritable.full:
+        kind, message = "disk full", str(unwritable)
     else:
         kind = "error"
         if not isinstance(error, UserError):

@@ -16,9 +16,10 @@ from typing import Protocol
 
 from bench.config import Place
 from bench.errors import INTERRUPTED, SUPERSEDED
+from bench.files import end_of_log, is_full, writing
 from bench.machine import cpu_cores, out_of_memory_kills, visible_gpus
 from bench.memory import ran_out
-from bench.progress import log_path
+from bench.progress import log_path, progress_of, record_failure
 from bench.source import SOURCE
 from bench.store import RunFolder, now
 
@@ -124,7 +125,7 @@ class LocalPool:
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         kills_before = out_of_memory_kills()
-        with open(log_path(folder), "ab") as log:
+        with writing(log_path(folder)), open(log_path(folder), "ab") as log:
             log.write(f"--- {now()}\n".encode())
             log.flush()
             process = subprocess.Popen(
@@ -157,9 +158,9 @@ def note_death(folder: RunFolder, status: int, out_of_memory: bool = False) -> N
         status: as `subprocess` gives it: negative for a signal.
         out_of_memory: whether the system has killed for memory while it lived.
     """
-    if status in (0, INTERRUPTED, SUPERSEDED) or (folder.path / "error.json").exists():
+    if status in (0, INTERRUPTED, SUPERSEDED) or progress_of(folder).state in ("failed", "done"):
         return
-    if folder.is_taken() or folder.is_done():
+    if folder.is_taken() or (folder.path / "error.json").exists():
         return
     lines = last_lines(folder)
     said = next((line for line in reversed(lines) if ran_out(line)), "")
@@ -171,16 +172,15 @@ def note_death(folder: RunFolder, status: int, out_of_memory: bool = False) -> N
         kind = "out of memory" if said or (out_of_memory and by_system) else "killed"
     else:
         last = lines[-1] if lines else f"its process ended with exit status {status}"
-        message, kind = said or last, "out of memory" if said else "error"
-    folder.write("error", {"kind": kind, "message": message[:500]})
+        message, kind = said or last.removeprefix("error: "), "out of memory" if said else "error"
+    if kind != "out of memory" and is_full(folder.path):
+        kind, message = "disk full", f"no space is left for {folder.path} ({message})"
+    record_failure(folder, {"kind": kind, "message": message[:500]})
 
 
 def last_lines(folder: RunFolder, count: int = 30) -> list[str]:
     """What a run's process printed last, since its last start."""
-    try:
-        lines = log_path(folder).read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return []
+    lines = end_of_log(log_path(folder))
     starts = [number for number, line in enumerate(lines) if line.startswith("--- ")]
     return lines[starts[-1] + 1 if starts else 0 :][-count:]
 

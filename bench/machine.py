@@ -55,6 +55,12 @@ def slurm_job() -> str:
     return os.environ.get("SLURM_JOB_ID", "")
 
 
+def slurm_node() -> str:
+    """The node of a SLURM cluster that this process is on, by the cluster's name for it; empty
+    outside of a job."""
+    return os.environ.get("SLURMD_NODENAME", "")
+
+
 def cpu_cores() -> int:
     """The cores that this process may use: fewer than the machine has inside a batch job or a
     container. Of a quota in parts of a core (`docker run --cpus=1.5`) the part is left alone:

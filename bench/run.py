@@ -1,6 +1,7 @@
 """`python -m bench.run method=rat_bptt dataset=digits seed=0`: one run."""
 
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from bench.config import Place, RunConfig, identity
 from bench.errors import INTERRUPTED, SUPERSEDED, UserError
 from bench.grids import choose_scale, single_run
 from bench.replicas import Team, TeamBroken
+from bench.resolving import check
 from bench.seat import find_seat
-from bench.settings import command, only, parse, setting, typed
+from bench.settings import command, keys_of, only, parse, setting, typed
 from bench.store import RunFolder, Store
 from bench.text import count
 
@@ -47,8 +49,9 @@ def main(argv: list[str]) -> int:
     if options.folder:
         if overrides:
             raise UserError("folder=... brings its own configuration; give no other run settings")
-        folder = RunFolder(Path(options.folder))
+        folder = RunFolder(Path(options.folder).resolve())
         config = folder.config()
+        check(config)
         told = []
     else:
         scale, why = choose_scale(options.scale)
@@ -80,7 +83,7 @@ def lead(
     folder: RunFolder, config: RunConfig, options: RunOptions, place: Place, team: Team
 ) -> int:
     """Make the run and print its course; returns the exit status."""
-    folder.create(config)
+    folder.create(config, command_again(config))
 
     from bench.execute import (  # imports torch: only once all is checked
         Interrupted,
@@ -114,6 +117,12 @@ def lead(
     print(final_line(result))
     print(f"distilled images: {folder.path / 'distilled.png'}")
     return 0
+
+
+def command_again(config: RunConfig) -> str:
+    """The command that goes on with a run."""
+    given = [text for text in sys.argv[1:] if text.partition("=")[0] not in keys_of(RunOptions)]
+    return shlex.join(["python", "-m", "bench.run", *given, f"scale={config.scale}"])
 
 
 def final_line(result: dict[str, Any]) -> str:

@@ -1,15 +1,17 @@
 """`key=value` on the command line: from text to typed dataclasses, with help and clear refusals."""
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, field, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from yaml import YAMLError
 
-from bench.errors import INTERRUPTED, UserError
+from bench.errors import INTERRUPTED, UserError, as_unwritable
 from bench.values import Range, convert, read, shown
 
 Schema = TypeVar("Schema")
@@ -218,9 +220,7 @@ def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoR
         sys.stdout.flush()
         sys.exit(status)
     except UserError as error:
-        message = " ".join(str(error).split())
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
+        refuse(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -228,3 +228,16 @@ def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoR
         # The reader of our output (head, less) went away: not an error of ours.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if (unwritable := as_unwritable(error)) is None:
+            raise
+        if error.filename is None:  # what is printed goes to a full disk: let nobody flush it again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        refuse(unwritable)
+
+
+def refuse(error: UserError) -> NoReturn:
+    """End this process with one line that says why."""
+    with suppress(OSError):  # it goes to a full disk too
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    sys.exit(2)

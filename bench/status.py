@@ -7,10 +7,11 @@ from pathlib import Path
 
 from bench.config import Place, RunConfig
 from bench.errors import UserError
+from bench.files import is_full
 from bench.grids import choose_scale, load_grid, requested
 from bench.settings import command, only, parse, setting, typed, words
 from bench.store import Store
-from bench.table import console, summary, table
+from bench.table import print_table, summary
 from bench.watching import watch
 from slurm.launcher import OnCluster
 from slurm.scheduler import Scheduler
@@ -71,10 +72,12 @@ def main(argv: list[str]) -> int:
                 WATCH_SECONDS,
             )
         standing = standings(folders, scheduler)
-    console().print(table(standing))
+    print_table(standing)
     if scheduler.silent:
         print(f"{scheduler.silent}; this is what the runs' files say", file=sys.stderr)
     print(summary([progress for _, progress in standing]))
+    if is_full(store.root):
+        print(f"warning: no space is left for {store.root}: runs will fail", file=sys.stderr)
     return 0
 
 

@@ -1,7 +1,8 @@
 """The run store: one folder a run, written so that a kill at any moment loses nothing but time.
 
     results/runs/<method>-<hash>/
-      config.json             the full resolved configuration; its hash is in the folder's name
+      config.json             the full resolved configuration, whose hash is in the folder's name,
+                              and the command that made the folder
       manifest.json           versions, commit, hardware, data fingerprint, every start of the run
       metrics.jsonl           one line an outer step
       measurements.jsonl      one line a normalised variance or an accuracy of fresh networks
@@ -28,21 +29,43 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from bench.config import SCHEMA_VERSION, RunConfig, run_name
-from bench.errors import UserError
-from bench.files import atomic_write, make_folder, read_json, write_json
-from bench.resolving import resolve
+from bench.config import SCHEMA_VERSION, RunConfig, run_name, written_name
+from bench.errors import Damaged, Unwritable, UserError
+from bench.files import atomic_write, new_folder, write_json, writing
+from bench.small_files import OF_A_RUN, REMEDIES, read_whole
 
 JSON_LINES = ("metrics.jsonl", "measurements.jsonl")
 PREVIOUS = "previous"
+
+
+@dataclass(frozen=True)
+class SmallFiles:
+    """What the small JSON files of a run say at one moment.
+
+    Attributes:
+        contents: by name without ".json", of those that are there and whole.
+        damages: by name, of those that are not whole, what is wrong and what to do, in a line.
+        written: by name, when each was written, by the clock of the file server.
+        previous: the result before, of a run that is being made anew.
+    """
+
+    contents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    damages: dict[str, str] = field(default_factory=dict)
+    written: dict[str, float] = field(default_factory=dict)
+    previous: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has its result, and is not to be made anew."""
+        return "result" in self.contents and not {"anew"} & {*self.contents, *self.damages}
 
 
 class RunFolder:
@@ -57,36 +80,103 @@ class RunFolder:
 
     # --- configuration
 
-    def create(self, config: RunConfig) -> None:
-        """Make the folder and write the configuration, unless it is there.
+    def create(self, config: RunConfig, command: str = "") -> None:
+        """Make the folder and write the configuration, unless it is there and whole.
+
+        Args:
+            command: that makes the run and would restore a damaged configuration.
 
         Raises:
-            UserError: the results folder cannot be written.
+            Unwritable: the results folder cannot be written.
         """
-        make_folder(self.path, "results folder")
-        if not (self.path / "config.json").exists():
-            write_json(self.path / "config.json", {"schema": SCHEMA_VERSION, **asdict(config)})
+        with new_folder(self.path, "results folder"):
+            with suppress(Damaged):
+                self.config()
+                return
+            self.write("config", {"schema": SCHEMA_VERSION, "command": command, **asdict(config)})
 
     def config(self) -> RunConfig:
-        """The run's configuration.
+        """The run's configuration, as it was written.
 
         Raises:
-            UserError: it is missing, damaged, or of another schema version.
+            Damaged: it is missing, or is not the one that the folder's name stands for.
+            UserError: it is of another version of this program.
         """
-        content = read_json(self.path / "config.json")
+        content = self.read("config")
         if content is None:
-            raise UserError(f"{self.path} is no run folder: it has no config.json")
-        if content.pop("schema", None) != SCHEMA_VERSION:
-            raise UserError(
-                f"{self.path}/config.json has another schema version; start the run anew"
+            raise Damaged(f"{self.path} has no config.json; {REMEDIES['config']}")
+        return self._as_named(content)
+
+    def _as_named(self, content: dict[str, Any]) -> RunConfig:
+        settings = {key: value for key, value in content.items() if key != "command"}
+        path = self.path / "config.json"
+        if settings["schema"] != SCHEMA_VERSION:
+            raise UserError(f"{path} has another schema version; start the run anew")
+        if (name := written_name(settings)) != self.name:
+            command = content.get("command")
+            remedy = f"restored by: {command}" if command else REMEDIES["config"]
+            raise Damaged(
+                f"{path} was changed: it is not the configuration that the folder is named after"
+                f" (that would be {name}); {remedy}"
             )
-        return resolve(content)
+        del settings["schema"]
+        try:
+            return RunConfig(**settings)
+        except TypeError as error:
+            raise UserError(
+                f"{path} is of another version ({error}); start the run anew"
+            ) from error
 
     # --- small JSON files
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """`name`.json as a dictionary, or None where it is not (yet) there."""
-        return read_json(self.path / f"{name}.json")
+        """`name`.json as a dictionary, or None where it is not (yet) there.
+
+        Raises:
+            Damaged: it cannot be read, or does not hold what it must.
+        """
+        return read_whole(f"{self.path}/{name}.json", OF_A_RUN[name], REMEDIES[name])
+
+    def small_files(self) -> SmallFiles:
+        """All of them, read now. Never raises: a run that cannot be read must not hide others."""
+        found = SmallFiles()
+        try:
+            names = os.listdir(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return found  # nobody has begun it
+        except OSError as error:
+            found.damages["config"] = f"{self.path} cannot be read: {error.strerror}"
+            return found
+        for name in OF_A_RUN:
+            if f"{name}.json" not in names:
+                continue
+            try:
+                if (content := self.read(name)) is None:
+                    continue  # removed in this moment
+                if name == "config":
+                    self._as_named(content)
+                found.contents[name] = content
+                found.written[name] = os.stat(f"{self.path}/{name}.json").st_mtime
+            except FileNotFoundError:
+                continue
+            except UserError as error:
+                found.damages[name] = str(error)
+        if "result.json" not in names and PREVIOUS in names:
+            with suppress(Damaged):
+                found.previous.update(self.shown.read("result") or {})
+        if (found.contents or found.damages) and "config.json" not in names:
+            found.damages["config"] = f"{self.path} has no config.json; {REMEDIES['config']}"
+        return found
+
+    def is_begun(self) -> bool:
+        """Whether there is a folder, with a small file of a run in it or not to be looked into."""
+        try:
+            names = os.listdir(self.path)
+            return any(f"{name}.json" in names for name in OF_A_RUN)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         write_json(self.path / f"{name}.json", content)
@@ -148,8 +238,11 @@ class RunFolder:
         """Write `state` (tensors, numbers, strings, lists, dicts) atomically."""
         import torch
 
+        # Not written by torch itself, which does not say why it could not.
+        content = io.BytesIO()
+        torch.save(state, content)
         with atomic_write(self.path / "checkpoint.pt") as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(content.getbuffer())
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """What `save_checkpoint` wrote, on the CPU, or None where there is none.
@@ -200,7 +293,7 @@ class RunFolder:
                     if not claim or self.claimed_by() != claim:
                         raise RunIsTaken(f"{self.name} is being run by another process") from None
         except OSError as error:
-            raise UserError(f"{self.path} cannot be locked: {error.strerror}") from error
+            raise Unwritable(self.path / "lock", error) from error
         try:
             yield
         finally:
@@ -240,20 +333,24 @@ class Recorder:
                 raise UserError(
                     f"{path} is shorter than its checkpoint says; force=true starts the run anew"
                 )
-        self._files = {name: open(folder / name, "ab") for name in JSON_LINES}  # noqa: SIM115
-        for name, file in self._files.items():
-            file.truncate(sizes.get(name, 0))
+        self._files: dict[str, BinaryIO] = {}
+        for name in JSON_LINES:
+            with writing(folder / name):
+                self._files[name] = open(folder / name, "ab")  # noqa: SIM115
+                self._files[name].truncate(sizes.get(name, 0))
 
     def append(self, name: str, record: dict[str, Any]) -> None:
         """Add a line to `name`.jsonl; others can read it at once."""
         file = self._files[f"{name}.jsonl"]
-        file.write(json.dumps(record).encode() + b"\n")
-        file.flush()
+        with writing(Path(file.name)):
+            file.write(json.dumps(record).encode() + b"\n")
+            file.flush()
 
     def sync(self) -> None:
         """Force the lines to disk: a checkpoint must not know more than the records."""
         for file in self._files.values():
-            os.fsync(file.fileno())
+            with writing(Path(file.name)):
+                os.fsync(file.fileno())
 
     def sizes(self) -> dict[str, int]:
         """The sizes of the records in bytes, for a checkpoint."""
@@ -261,7 +358,8 @@ class Recorder:
 
     def close(self) -> None:
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # what a full disk has not taken; the error was raised before
+                file.close()
 
 
 class Store:
@@ -275,8 +373,11 @@ class Store:
         return RunFolder(self.root / "runs" / run_name(config))
 
     def runs(self) -> list[RunFolder]:
-        """The folders of all runs that are there, by name."""
-        return [RunFolder(path.parent) for path in sorted(self.root.glob("runs/*/config.json"))]
+        """The folders of all runs that are there, by name; also one whose configuration is not."""
+        root = self.root / "runs"
+        names = sorted(name for name in os.listdir(root) if name[0] != ".") if root.is_dir() else []
+        folders = [RunFolder(root / name) for name in names]
+        return [folder for folder in folders if folder.is_begun()]
 
 
 def now() -> str:

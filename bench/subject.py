@@ -2,6 +2,7 @@
 the setting to evaluate it in."""
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,11 @@ def load(options: SubjectOptions) -> "DistilledSet":
     """The distilled set that is named, which may be a run folder."""
     from bench.data.distilled_set import load_distilled_set
 
-    path = RunFolder(Path(options.distilled)).shown.path
+    path = Path(options.distilled)
+    run = RunFolder((path.parent if path.name == "distilled.safetensors" else path).resolve())
+    if re.fullmatch(r".+-[0-9a-f]{12}", run.name) and (run.path / "config.json").exists():
+        run.config()  # refuses one that was changed: the set is not what its folder's name says
+    path = RunFolder(path).shown.path
     if (path / "distilled.safetensors").exists():
         path = path / "distilled.safetensors"
     labels = Path(options.labels) if options.labels else None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import run as one_run
 from bench.config import Place, RunConfig
-from bench.errors import INTERRUPTED, UserError
+from bench.errors import INTERRUPTED, Unwritable, UserError
 from bench.files import make_folder
 from bench.grids import Grid, choose_scale, grid_names, load_grid, requested
 from bench.launch import Inline, Launcher, LocalPool, place_arguments
@@ -20,7 +20,7 @@ from bench.settings import command, keys_of, only, parse, typed, words
 from bench.status import StatusOptions
 from bench.store import RunFolder, RunIsTaken, Store
 from bench.sweep_options import SweepOptions, check_retry, chosen_launcher, is_wanted
-from bench.table import Standing, console, summary, table
+from bench.table import Standing, print_table, summary
 from bench.text import count
 from bench.watching import watch
 from slurm.launcher import OnCluster, cancel_jobs, goes_on, preview, settled, submit
@@ -67,6 +67,9 @@ def main(argv: list[str]) -> int:
         standing = settled(folders, asks=not options.batch)
     else:
         standing = standings(folders, scheduler)
+    command_again = sweep_command(argv, scale)
+    if not (options.dry_run or options.cancel) and restore(planned, standing, command_again):
+        standing = standings(folders, scheduler)
     print_plan(standing, planned, options.force)
     if options.cancel:
         return cancel(grid, planned, options.yes)
@@ -78,7 +81,7 @@ def main(argv: list[str]) -> int:
     if not options.dry_run:
         make_folder(Path(place.results_root), "results folder")
     commands = (next_command(grid, argv), status_command(argv))
-    sweep = Sweep(grid, planned, to_do, options, place, scheduler, *commands)
+    sweep = Sweep(grid, planned, to_do, options, place, scheduler, *commands, command_again)
     return sweep.on_slurm(profile) if launcher == "slurm" else sweep.here(launcher)
 
 
@@ -88,6 +91,7 @@ class Sweep:
 
     Attributes:
         figure, status: commands that draw what was made, and tell how it stands.
+        again: the command that goes on with it.
     """
 
     grid: Grid
@@ -98,6 +102,7 @@ class Sweep:
     scheduler: Scheduler
     figure: str
     status: str
+    again: str
 
     def look(self) -> list[Standing]:
         """How all its runs stand now."""
@@ -129,6 +134,9 @@ class Sweep:
             made_by.stop()
             print("stopped; the same command goes on from there")
             return INTERRUPTED
+        except Unwritable:
+            made_by.stop()
+            raise
         return self.report_end()
 
     def planned_workers(self, place: Place, launcher: str) -> int:
@@ -147,7 +155,7 @@ class Sweep:
     def create_folders(self) -> None:
         """Make the runs' folders; where all is made anew, note it in them."""
         for each in self.to_do:
-            each.folder.create(each.config)
+            each.folder.create(each.config, self.again)
         if self.options.force:
             refuse_taken(self.to_do)
             for each in self.to_do:
@@ -174,6 +182,7 @@ class Sweep:
                 self.grid.name,
                 profile,
                 self.place,
+                self.again,
                 anew=self.options.force,
                 script_only=self.options.batch,
             )
@@ -209,13 +218,15 @@ class Sweep:
             print(f"nothing is left to submit: {busy}")
         elif all(progress.state == "done" for _, progress in standing):
             print(f"nothing is left to do; next: {self.figure}")
-        else:
+        elif any(progress.state == "blocked" for _, progress in standing):
             print("nothing can be done: the blocked runs need cancel=true and another profile")
+        else:
+            print("nothing can be done before the damaged files are mended")
 
     def report_end(self) -> int:
         """Print how all runs ended; exit status 1 if any has no result."""
         standing = self.look()
-        console().print(table(standing))
+        print_table(standing)
         print(summary([progress for _, progress in standing]))
         wrong = [(folder, progress) for folder, progress in standing if progress.state != "done"]
         for folder, progress in wrong:
@@ -224,6 +235,19 @@ class Sweep:
         if not wrong:
             print(f"next: {self.figure}")
         return 1 if wrong else 0
+
+
+def restore(planned: Sequence[Planned], standing: Sequence[Standing], command_again: str) -> bool:
+    """Write configurations that were damaged as they were; whether there were any."""
+    damaged = [
+        run
+        for run, (_, progress) in zip(planned, standing, strict=True)
+        if "config" in progress.damaged
+    ]
+    for run in damaged:
+        run.folder.create(run.config, command_again)
+        print(f"restored {run.folder.path / 'config.json'}", flush=True)
+    return bool(damaged)
 
 
 def refuse_taken(runs: Sequence[Planned]) -> None:
@@ -258,7 +282,7 @@ def print_plan(standing: Sequence[Standing], planned: Sequence[Planned], force: 
         print(summary([progress for _, progress in standing]))
     for run, settings, (_, progress) in zip(planned, own, standing, strict=True):
         at = f" at outer step {progress.step}" if progress.state not in ("waiting", "done") else ""
-        why = f"  {progress.cause}" if progress.cause else ""
+        why = f"  {progress.told}" if progress.told else ""
         told = f"{run.config.method:<16} seed {run.config.seed}  {progress.state}{at}{why}"
         print(f"  {told}  {settings}".rstrip())
     sys.stdout.flush()  # what follows may take long
@@ -301,6 +325,12 @@ def next_command(grid: Grid, argv: Sequence[str]) -> str:
 def status_command(argv: Sequence[str]) -> str:
     """The command that tells how the runs of a sweep with the arguments `argv` stand."""
     return module_command("bench.status", *what_is_run(argv, *keys_of(StatusOptions)))
+
+
+def sweep_command(argv: Sequence[str], scale: str) -> str:
+    """The command that goes on with a sweep that was given the arguments `argv`."""
+    kept = what_is_run(argv, "grid", "seeds", "only", "profile")
+    return module_command("bench.sweep", *kept, f"scale={scale}")
 
 
 def module_command(module: str, *arguments: str) -> str:

@@ -71,7 +71,7 @@ def chosen_launcher(options: SweepOptions, asked_of_slurm: dict[str, object]) ->
 
 def is_wanted(progress: Progress, options: SweepOptions) -> bool:
     """Whether a run that stands so is to be made now."""
-    if progress.job:
+    if progress.job or (progress.state == "damaged" and not options.force):
         return False
     if options.retry:
         return any(RETRIES[word](progress) for word in words(options.retry))

@@ -1,7 +1,7 @@
 """Runs as a table, and the small pieces of text that commands print of them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.progress import Progress
 from bench.store import RunFolder
@@ -12,9 +12,22 @@ if TYPE_CHECKING:
 
 Standing = tuple[RunFolder, Progress]
 
-STATES = ("done", "running", "waiting", "stopped", "blocked", "lost", "failed")
+STATES = ("done", "running", "waiting", "stopped", "blocked", "lost", "failed", "damaged")
 COLOURS = {"done": "green", "running": "cyan", "stopped": "yellow"}
-COLOURS |= dict.fromkeys(("blocked", "lost", "failed"), "red")
+COLOURS |= dict.fromkeys(("blocked", "lost", "failed", "damaged"), "red")
+
+ANSI = {"red": 31, "green": 32, "yellow": 33, "cyan": 36}
+COLUMNS: dict[str, Literal["left", "right"]] = {
+    "run": "left",
+    "seed": "right",
+    "state": "left",
+    "outer step": "right",
+    "s/step": "right",
+    "left": "right",
+    "test accuracy": "right",
+    "": "left",
+}
+STATE = 2  # the column of it
 
 
 def summary(progresses: Sequence[Progress]) -> str:
@@ -26,45 +39,69 @@ def summary(progresses: Sequence[Progress]) -> str:
     return f"{count(len(progresses), 'run')}: {', '.join(told)}" if progresses else "no runs"
 
 
-def table(standing: Sequence[Standing]) -> "Table":
-    """The table that `bench.status` prints and a sweep shows while it runs."""
+def live_table(standing: Sequence[Standing]) -> "Table":
+    """The table that a terminal shows while runs are at work."""
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("run", "seed", "state", "outer step", "s/step", "left", "test accuracy", ""):
-        right = heading in ("seed", "outer step", "s/step", "left", "test accuracy")
-        shown.add_column(heading, justify="right" if right else "left", no_wrap=heading != "")
+    for heading, side in COLUMNS.items():
+        shown.add_column(heading, justify=side, no_wrap=heading != "")
     for folder, progress in standing:
-        config = folder.read("config") or {}
-        running = progress.state == "running"
-        pace, left = progress.seconds_per_step, progress.seconds_left
-        shown.add_row(
-            folder.name,
-            str(config.get("seed", "")),
-            Text(progress.state, style=COLOURS.get(progress.state, "")),
-            f"{progress.step}/{config.get('outer_steps', '?')}",
-            f"{pace:.2f}" if running and pace is not None else "",
-            duration(left) if running and left is not None else "",
-            accuracy(folder),
-            progress.activity if running else progress.cause,
-        )
+        texts = [Text(text) for text in cells(folder, progress)]
+        texts[STATE].style = COLOURS.get(progress.state, "")
+        shown.add_row(*texts)
     return shown
 
 
-def accuracy(folder: RunFolder) -> str:
+def table(standing: Sequence[Standing], colored: bool = False) -> str:
+    """The table that `bench.status` prints, a line a run: of thousands in a moment.
+
+    Args:
+        colored: whether states are, for a terminal.
+    """
+    from tabulate import tabulate
+
+    rows = []
+    for folder, progress in standing:
+        row = cells(folder, progress)
+        if colored and progress.state in COLOURS:
+            row[STATE] = f"\x1b[{ANSI[COLOURS[progress.state]]}m{row[STATE]}\x1b[0m"
+        rows.append(row)
+    sides = [*COLUMNS.values()]
+    return tabulate(rows, [*COLUMNS], "plain", disable_numparse=True, colalign=sides)
+
+
+def cells(folder: RunFolder, progress: Progress) -> list[str]:
+    """A run's row."""
+    pace, left = progress.seconds_per_step, progress.seconds_left
+    return [
+        folder.name,
+        "" if progress.seed is None else str(progress.seed),
+        progress.state,
+        f"{progress.step}/{progress.outer_steps or '?'}",
+        f"{pace:.2f}" if progress.state == "running" and pace is not None else "",
+        duration(left) if progress.state == "running" and left is not None else "",
+        accuracy(progress),
+        " ".join(progress.told.split()),
+    ]
+
+
+def print_table(standing: Sequence[Standing]) -> None:
+    """Print it, with colors where there is a terminal."""
+    print(table(standing, colored=console().is_terminal))
+
+
+def accuracy(progress: Progress) -> str:
     """The test accuracy of a finished run with its spread and n, or nothing."""
-    shown = folder.shown
-    result = shown.read("result")
-    if result is None:
+    if progress.evaluation is None:
         return ""
-    before = " before" if shown is not folder else ""  # it is being made anew
-    return accuracy_text(result["evaluation"]) + before
+    return accuracy_text(progress.evaluation) + (" before" if progress.previous else "")
 
 
 def accuracy_text(evaluation: dict[str, Any]) -> str:
     """Mean, standard deviation and n of an evaluation's test accuracy, in per cent."""
-    mean, spread = evaluation["test_accuracy_mean"], evaluation["test_accuracy_std"]
+    mean, spread = evaluation["test_accuracy_mean"], evaluation.get("test_accuracy_std")
     spread_text = f" ± {100 * spread:.1f}" if spread is not None else ""
     label = ", selected by TEST" if evaluation["selection"] == "test" else ""
     return f"{100 * mean:.1f}{spread_text} (n={evaluation['n']}{label})"

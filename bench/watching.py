@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench.progress import Progress
 from bench.store import RunFolder
-from bench.table import Standing, console, duration, summary, table
+from bench.table import Standing, console, duration, live_table, summary
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -61,14 +61,14 @@ def live_view(standing: Sequence[Standing], height: int) -> "Group":
     told = summary([progress for _, progress in standing])
     if len(standing) + 3 > height:
         standing = [row for row in standing if row[1].state == "running"]
-    return Group(table(standing[: max(1, height - 3)]), told)
+    return Group(live_table(standing[: max(1, height - 3)]), told)
 
 
 def plain_line(folder: RunFolder, progress: Progress) -> str:
     """A run's progress in one line, for logs."""
     line = f"{time.strftime('%H:%M:%S')} {folder.name}  {progress.state}"
     if progress.state == "running":
-        line += f"  {progress.activity}, outer step {progress.step}/{progress.outer_steps}"
+        line += f"  outer step {progress.step}/{progress.outer_steps}"
         if progress.seconds_left is not None:
             line += f", {duration(progress.seconds_left)} left"
-    return line + (f"  {progress.cause}" if progress.cause else "")
+    return line + (f"  {progress.told}" if progress.told else "")

@@ -18,10 +18,11 @@ from submitit.core.submission import process_job
 from submitit.core.utils import DelayedSubmission, JobPaths
 
 from bench import source
-from bench.errors import INTERRUPTED, SUPERSEDED, UserError
+from bench.errors import INTERRUPTED, SUPERSEDED, Unwritable, UserError, as_unwritable
+from bench.files import writing
 from bench.launch import child_environment, note_death
 from bench.machine import out_of_memory_kills, slurm_job
-from bench.progress import log_path
+from bench.progress import log_path, record_failure
 from bench.store import RunFolder, now
 from slurm import scheduler
 from slurm.submission import START, Submission
@@ -78,7 +79,13 @@ class RunJob:
         self._greet(submission, run)
         signal.signal(signal.SIGTERM, self._note_stop)
         kills_before = out_of_memory_kills()
-        status = self._make(submission, run)
+        try:
+            status = self._make(submission, run)
+        except Unwritable as error:
+            record_failure(
+                run, {"kind": "disk full" if error.full else "error", "message": str(error)}
+            )
+            sys.exit(f"error: {error}")
         if status in (0, SUPERSEDED):
             return
         if self.told_to_stop and status in (INTERRUPTED, -signal.SIGTERM):
@@ -112,10 +119,12 @@ class RunJob:
         restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
         command.append(f"claim={slurm_job()}-{restarts}-{os.urandom(4).hex()}")
         with ExitStack() as stack:
-            log = stack.enter_context(open(log_path(run), "ab")) if _rank() == 0 else None
-            if log is not None:
-                log.write(f"--- {now()} job {slurm_job()} start {restarts}\n".encode())
-                log.flush()
+            log = None
+            if _rank() == 0:
+                with writing(log_path(run)):
+                    log = stack.enter_context(open(log_path(run), "ab"))
+                    log.write(f"--- {now()} job {slurm_job()} start {restarts}\n".encode())
+                    log.flush()
             self.child = subprocess.Popen(
                 ["sh", "-c", DEAF_TO_USR2, "sh", *command],
                 stdin=subprocess.DEVNULL,
@@ -156,5 +165,8 @@ if __name__ == "__main__":
 
     try:
         job.main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    except (UserError, OSError) as error:
+        known = as_unwritable(error) or error
+        if not isinstance(known, UserError):
+            raise
+        sys.exit(f"error: {known}")

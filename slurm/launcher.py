@@ -39,7 +39,8 @@ class OnCluster:
 
 def goes_on(progress: Progress) -> bool:
     """Whether a run is at work or will be without anybody's doing."""
-    return progress.state == "running" or (bool(progress.job) and progress.state != "blocked")
+    stuck = progress.state in ("blocked", "damaged")
+    return progress.state == "running" or (bool(progress.job) and not stuck)
 
 
 def submit(
@@ -48,6 +49,7 @@ def submit(
     grid: str,
     profile: Profile,
     place: Place,
+    command_again: str = "",
     *,
     anew: bool = False,
     script_only: bool = False,
@@ -61,6 +63,7 @@ def submit(
 
     Args:
         wanted: whether a run that stands so, and has no job, is to be sent.
+        command_again: goes on with what is submitted.
         anew: let the runs be made anew; what they have stays until they begin.
         script_only: write the batch scripts, for somebody else to submit.
 
@@ -81,7 +84,7 @@ def submit(
             pieces = tried(pieces)
         before = {folder.name: (folder, kept(folder)) for _, folder in chosen}
         for config, folder in chosen:
-            folder.create(config)
+            folder.create(config, command_again)
             if anew:
                 folder.ask_anew()
         waits = in_turn(pieces)

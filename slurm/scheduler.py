@@ -87,6 +87,7 @@ class Scheduler:
     _jobs: dict[tuple[str, int], Job] = field(default_factory=dict)
     _asked: frozenset[str] = frozenset()
     _asked_at: float = -float("inf")
+    _nodes: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def jobs(self, names: Iterable[str]) -> dict[tuple[str, int], Job]:
         """The jobs that have one of these names, by name and task; the last answer where it is
@@ -100,6 +101,19 @@ class Scheduler:
                 self.silent = str(error)
             self._asked, self._asked_at = wanted, time.monotonic()
         return self._jobs
+
+    def node_state(self, node: str) -> str:
+        """The state of a node, in SLURM's words (`idle`, `down*`, the star where it does not
+        respond); empty where it is not known. Asked as seldom as for the jobs."""
+        asked_at, state = self._nodes.get(node, (-float("inf"), ""))
+        if time.monotonic() - asked_at >= SECONDS_BETWEEN_QUERIES:
+            try:
+                told = call("sinfo", "--noheader", "--Node", f"--nodes={node}", "--format=%T")
+            except UserError:
+                told = ""
+            state = next(iter(told.split()), "")
+            self._nodes[node] = (time.monotonic(), state)
+        return state
 
 
 def query(names: Iterable[str]) -> dict[tuple[str, int], Job]:
@@ -115,6 +129,8 @@ def query(names: Iterable[str]) -> dict[tuple[str, int], Job]:
     )
     found: dict[tuple[str, int], Job] = {}
     for line in answer.splitlines():
+        if line.count("|") < 4:
+            continue  # what some site's squeue says besides
         name, job, tasks, state, reason = line.split("|", 4)
         if tasks == "N/A":
             found[name, WHOLE] = Job(job, state, reason)

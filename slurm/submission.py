@@ -24,7 +24,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,14 @@ from filelock import FileLock, Timeout
 
 from bench import source
 from bench.config import Place, RunConfig
-from bench.errors import UserError
-from bench.files import atomic_write, make_folder, read_json, write_json
+from bench.errors import Damaged
+from bench.files import atomic_write, end_of_log, make_folder, write_json, write_text, writing
 from bench.launch import place_arguments
+from bench.small_files import OF_A_SUBMISSION, read_whole
 from bench.store import RunFolder, now
 from slurm.profile import Profile, for_method, processes
 from slurm.script import Array, script_text
 
-LONGEST_LOG = 100_000  # bytes of a log that are looked at, from its end
 START = "--- start"  # begins the part of a job's log that belongs to its last start
 
 
@@ -57,7 +57,13 @@ class Note:
     def of(cls, run: RunFolder) -> "Note | None":
         """The note in a run's folder, or None where it was never submitted."""
         content = run.read("job")
-        return None if content is None else cls(**content)
+        return None if content is None else cls.read(content)
+
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> "Note":
+        """The note that such a file holds."""
+        known = {item.name for item in fields(cls)}
+        return cls(**{key: value for key, value in content.items() if key in known})
 
 
 # What a submission changes in a run's folder.
@@ -104,12 +110,28 @@ class Submission:
         """What submission.json says.
 
         Raises:
-            UserError: it is missing or damaged.
+            Damaged: it is missing or damaged.
         """
-        content = read_json(self.folder / "submission.json")
+        content = self._read("submission")
         if content is None:
-            raise UserError(f"{self.folder} is no submission: it has no submission.json")
+            raise Damaged(f"{self.folder / 'submission.json'} is missing")
         return content
+
+    def damages(self) -> dict[str, str]:
+        """What is wrong with its small files, a line each, by name without ".json"."""
+        found = {}
+        for name, read in (
+            ("submission", self.record),
+            ("accepted", lambda: self._read("accepted")),
+        ):
+            try:
+                read()
+            except Damaged as error:
+                found[name] = str(error)
+        return found
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        return read_whole(self.folder / f"{name}.json", OF_A_SUBMISSION[name])
 
     def run(self, task: int) -> RunFolder:
         """The run that a task of it makes."""
@@ -117,7 +139,9 @@ class Submission:
 
     def accepted(self) -> str:
         """The id that SLURM gave; empty where it is not (yet) known."""
-        return (read_json(self.folder / "accepted.json") or {}).get("job", "")
+        with suppress(Damaged):
+            return (self._read("accepted") or {}).get("job", "")
+        return ""
 
     def accept(self, job: str) -> None:
         """Note the id that SLURM gave."""
@@ -152,16 +176,15 @@ class Submission:
         path = self.log(task)
         if path is None:
             return []
-        with open(path, "rb") as log:
-            log.seek(max(0, path.stat().st_size - LONGEST_LOG))
-            text = log.read().decode(errors="replace")
-        return text.rpartition(START)[2].strip().splitlines()
+        return "\n".join(end_of_log(path)).rpartition(START)[2].strip().splitlines()
 
     def log(self, task: int) -> Path | None:
         """What the job of a task said last, of whatever id; None where it never started."""
-        several = len(self.record()["runs"]) > 1
-        found = self.folder.glob(f"*_{task}_0_log.out" if several else "*_0_log.out")
-        return max(found, key=lambda path: path.stat().st_mtime, default=None)
+        with suppress(OSError, Damaged):
+            several = len(self.record()["runs"]) > 1
+            found = self.folder.glob(f"*_{task}_0_log.out" if several else "*_0_log.out")
+            return max(found, key=lambda path: path.stat().st_mtime, default=None)
+        return None
 
 
 @contextmanager
@@ -169,11 +192,13 @@ def submitting(results_root: Path) -> Iterator[None]:
     """Held by whoever looks at what is submitted and submits the rest: one at a time."""
     root = make_folder(results_root / "slurm", "folder of submissions")
     lock = FileLock(root / "lock")
-    try:
-        lock.acquire(timeout=0.5)
-    except Timeout:
-        print("another process is submitting from this results folder: waiting for it", flush=True)
-        lock.acquire()
+    with writing(root / "lock"):
+        try:
+            lock.acquire(timeout=0.5)
+        except Timeout:
+            told = "another process is submitting from this results folder: waiting for it"
+            print(told, flush=True)
+            lock.acquire()
     try:
         yield
     finally:
@@ -233,12 +258,31 @@ def write(
     by_hand: bool = False,
 ) -> Submission:
     """Write down a submission and its script, and note it in the folders of its runs: the last
-    thing before sbatch, which is left to somebody else where `by_hand`."""
+    thing before sbatch, which is left to somebody else where `by_hand`. Where that fails or is
+    interrupted, its folder is removed again; the runs are the caller's to put back.
+
+    Raises:
+        Unwritable: the disk is full, say.
+    """
     name = f"{re.sub(r'[^A-Za-z0-9.-]', '_', grid)}-{secrets.token_hex(4)}"
     folder = (results_root / "slurm" / name).resolve()
     text = script_text(array, name, folder)
-    folder.mkdir()
-    submission = Submission(folder)
+    with writing(folder):
+        folder.mkdir()
+    try:
+        _describe(array, grid, folder, place, text)
+        for task, run in enumerate(array.runs):
+            folder_of_run = RunFolder(results_root / "runs" / run)
+            folder_of_run.remove("error.json")  # of an earlier start
+            folder_of_run.write("job", asdict(Note(name, task, time.time(), by_hand)))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Submission(folder)
+
+
+def _describe(array: Array, grid: str, folder: Path, place: Place, script: str) -> None:
+    """Write the files of a submission into its folder."""
     own = replace(
         place,
         threads=place.threads or array.profile.cpus,
@@ -248,7 +292,7 @@ def write(
     write_json(
         folder / "submission.json",
         {
-            "name": name,
+            "name": folder.name,
             "grid": grid,
             "time": now(),
             "user": getpass.getuser(),
@@ -262,10 +306,5 @@ def write(
         },
     )
     if diff := source.uncommitted_diff():
-        (folder / "uncommitted.diff").write_text(diff)
-    submission.script.write_text(text)
-    for task, run in enumerate(array.runs):
-        folder_of_run = RunFolder(results_root / "runs" / run)
-        folder_of_run.remove("error.json")  # of an earlier start
-        folder_of_run.write("job", asdict(Note(name, task, time.time(), by_hand)))
-    return submission
+        write_text(folder / "uncommitted.diff", diff)
+    write_text(Submission(folder).script, script)

@@ -18,6 +18,13 @@ from bench.subject import load
 
 PARTS = ("manifest.json", "metrics.jsonl", "checkpoint.pt", "distilled.safetensors", "result.json")
 CHANGES = ("os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.copyfile")
+WHOLE = {
+    "manifest.json": {"data": {"fingerprint": "0"}, "starts": []},
+    "result.json": {
+        "evaluation": {"test_accuracy_mean": 0.5, "selection": "validation", "n": 2},
+        "data": {"source": "made up", "fingerprint": "0"},
+    },
+}
 
 
 class Killed(BaseException):
@@ -54,7 +61,7 @@ def kill_at() -> Iterator[Callable[[int], None]]:
 
 def write_result(folder: RunFolder, which: str) -> None:
     for name in PARTS:
-        (folder.path / name).write_text(json.dumps({"of": which}))
+        (folder.path / name).write_text(json.dumps({"of": which, **WHOLE.get(name, {})}))
 
 
 @pytest.fixture
@@ -148,7 +155,7 @@ def test_what_is_asked_for_is_not_done_until_it_has_begun_and_tells_so(
     assert shown(finished) == {"old"}
     begin_anew(finished)
     assert progress_of(finished).state == "waiting"
-    assert finished.read("previous/result") == {"of": "old"}
+    assert (finished.shown.read("result") or {})["of"] == "old"
     assert (finished.path / "log.txt").exists()
 
 

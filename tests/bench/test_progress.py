@@ -7,18 +7,52 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench import progress
+from bench.grids import single_run
 from bench.progress import Heartbeat, await_silence, progress_of
-from bench.store import RunFolder, RunIsTaken
+from bench.store import RunFolder, RunIsTaken, Store
 from tests.waiting import wait_until
+
+RESULT = {
+    "evaluation": {"test_accuracy_mean": 0.5, "selection": "validation", "n": 2},
+    "data": {"source": "made up", "fingerprint": "0"},
+}
+
+
+BEAT = {
+    "state": "running",
+    "host": "elsewhere",
+    "pid": 1,
+    "process_started": 1.0,
+    "job": "",
+    "step": 5,
+    "outer_steps": 100,
+    "activity": "distilling",
+    "seconds_per_step": 0.5,
+    "time": 1.0,
+}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder(tmp_path)
+    config = single_run("quick", {"outer_steps": 100})
+    run = Store(tmp_path).run(config)
+    run.create(config)
+    return run
+
+
+def beat_of(folder: RunFolder, *, seconds_ago: float = 0, **changed: Any) -> None:
+    """A heartbeat of a process that is gone, so old by the file server's clock."""
+    with Heartbeat(folder, 100):
+        content = json.loads((folder.path / "progress.json").read_text())
+    gone = {"pid": 2**22 + 1, "state": "running", "time": 0.0}
+    folder.write("progress", {**content, **gone, **changed})
+    then = time.time() - seconds_ago
+    os.utime(folder.path / "progress.json", (then, then))
 
 
 def test_a_run_waits_runs_stops_and_is_done(folder: RunFolder) -> None:
@@ -30,36 +64,46 @@ def test_a_run_waits_runs_stops_and_is_done(folder: RunFolder) -> None:
     heartbeat.__exit__(KeyboardInterrupt, None, None)
     stopped = progress_of(folder)
     assert (stopped.state, stopped.step, stopped.outer_steps) == ("stopped", 25, 100)
-    folder.write("result", {})
+    folder.write("result", RESULT)
     assert progress_of(folder).state == "done"
 
 
 def test_the_heart_beats_without_being_told(folder: RunFolder) -> None:
-    with Heartbeat(folder, 10) as heartbeat:
-        heartbeat.update(step=4, seconds_per_step=0.5)
-        wait_until(lambda: progress_of(folder).step == 4, "a beat")
+    with Heartbeat(folder, 100) as heartbeat:
+        heartbeat.update(step=94, seconds_per_step=0.5)
+        wait_until(lambda: progress_of(folder).step == 94, "a beat")
         running = progress_of(folder)
-    assert (running.step, running.seconds_left) == (4, 3.0)
+    assert (running.step, running.seconds_left) == (94, 3.0)
+
+
+def test_a_run_that_goes_on_counts_from_where_it_was(folder: RunFolder) -> None:
+    with Heartbeat(folder, 100) as heartbeat:
+        heartbeat.update(step=25)
+    with Heartbeat(folder, 100):
+        assert progress_of(folder).step == 25
+    folder.ask_anew()
+    with Heartbeat(folder, 100):
+        assert progress_of(folder).step == 0
 
 
 def test_a_process_that_is_gone_leaves_a_lost_run(folder: RunFolder) -> None:
-    with Heartbeat(folder, 10):
-        beat = json.loads((folder.path / "progress.json").read_text())
-    folder.write("progress", {**beat, "pid": 2**22 + 1})
+    beat_of(folder)
     assert progress_of(folder).state == "lost"
     # The same process id, but another process: it started at another time.
-    folder.write("progress", {**beat, "pid": os.getpid(), "process_started": 1.0})
+    beat_of(folder, pid=os.getpid(), process_started=1.0)
     assert progress_of(folder).state == "lost"
 
 
 def test_on_another_machine_only_the_heartbeat_counts(folder: RunFolder) -> None:
-    with Heartbeat(folder, 10):
-        beat = json.loads((folder.path / "progress.json").read_text())
-    elsewhere = {**beat, "host": socket.gethostname() + "-other", "pid": 2**22 + 1}
-    folder.write("progress", {**elsewhere, "time": time.time()})
-    assert progress_of(folder).state == "running"
-    folder.write("progress", {**elsewhere, "time": time.time() - 1000})
-    assert progress_of(folder).state == "lost"
+    beat_of(folder, host="elsewhere")
+    assert progress_of(folder).told == "starting"
+    beat_of(folder, host="elsewhere", seconds_ago=100)
+    assert progress_of(folder).told == "silent for 1 min 40 s (starting)"
+    beat_of(folder, host="elsewhere", seconds_ago=1000)
+    lost = progress_of(folder)
+    assert lost.state == "lost"
+    assert "no sign of life" in lost.cause
+    assert "16 min 40 s" in lost.cause
 
 
 def test_a_failed_run_says_why(folder: RunFolder) -> None:
@@ -120,13 +164,13 @@ def test_a_claim_gives_way_to_a_later_one(folder: RunFolder) -> None:
 def test_a_machine_that_locks_do_not_reach_has_to_fall_silent_first(
     folder: RunFolder,
     monkeypatch: pytest.MonkeyPatch,
-    beat: dict[str, str] | None,
+    beat: dict[str, Any] | None,
     waits: bool,
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(progress, "time", clock)
     if beat is not None:
-        folder.write("progress", {**beat, "time": 1.0})
+        folder.write("progress", {**BEAT, **beat})
     await_silence(folder)
     assert clock.now == (progress.SILENCE_SECONDS if waits else 0)
 
@@ -139,9 +183,9 @@ def test_a_heart_that_beats_elsewhere_is_waited_for(
 
     def beat(now: float) -> None:
         if now <= beats:
-            folder.write("progress", {"state": "running", "host": "elsewhere", "time": now})
+            folder.write("progress", {**BEAT, "time": now})
         elif last_word:
-            folder.write("progress", {"state": last_word, "host": "elsewhere", "time": now})
+            folder.write("progress", {**BEAT, "state": last_word, "time": now})
 
     clock = Clock(beat)
     monkeypatch.setattr(progress, "time", clock)

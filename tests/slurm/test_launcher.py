@@ -31,7 +31,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
         config = resolve({"scale": "quick", "method": method})
         folder = Store(tmp_path).run(config)
         folder.create(config)
-        folder.write("result", {"of": "old"})
+        evaluation = {"test_accuracy_mean": 0.5, "selection": "validation", "n": 2}
+        data = {"source": "made up", "fingerprint": "0"}
+        folder.write("result", {"of": "old", "evaluation": evaluation, "data": data})
         folder.write("job", {"name": "g-0", "task": 3, "time": 1.0, "by_hand": False})
         made.append((config, folder))
     return made

@@ -4,7 +4,7 @@ things; and how the scheduler's answers are read."""
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,22 @@ import pytest
 
 from bench.errors import UserError
 from bench.files import write_json
-from bench.store import RunFolder
+from bench.grids import single_run
+from bench.store import RunFolder, Store
 from slurm import scheduler
 from slurm.scheduler import Job, Scheduler, SchedulerSilent
-from slurm.standing import BEING_SUBMITTED, standing
+from slurm.standing import BEING_SUBMITTED, Look, standing
 from slurm.submission import START, Note, Submission
 
 NAME = "grid-0123abcd"
 Place = Callable[..., RunFolder]
+
+
+def write_aged(run: RunFolder, name: str, content: dict[str, Any], seconds: float) -> None:
+    """Write a file that is so old by the file server's clock: what stands in it does not count."""
+    run.write(name, content)
+    then = time.time() - seconds
+    os.utime(run.path / f"{name}.json", (then, then))
 
 
 @pytest.fixture
@@ -32,21 +40,27 @@ def submitted(tmp_path: Path) -> Place:
         said: str = "",
         seconds_ago: float = 1000,
         by_hand: bool = False,
+        log_age: float = 0,
     ) -> RunFolder:
-        run = RunFolder(tmp_path / "runs" / "rat_bptt-1")
-        run.path.mkdir(parents=True)
+        config = single_run("quick", {})
+        run = Store(tmp_path).run(config)
+        run.create(config)
         folder = tmp_path / "slurm" / NAME
         folder.mkdir(parents=True)
-        write_json(folder / "submission.json", {"runs": ["other-0", "rat_bptt-1"]})
+        record = {"runs": ["other-0", run.name], "processes": 1, "place": [], "profile": {}}
+        write_json(folder / "submission.json", record)
         (folder / "7_0_0_log.out").write_text("DUE TO TIME LIMIT: this is another task's log\n")
         if said:
             (folder / "7_1_0_log.out").write_text(said)
-        run.write("job", asdict(Note(NAME, 1, time.time() - seconds_ago, by_hand)))
+            then = time.time() - log_age
+            os.utime(folder / "7_1_0_log.out", (then, then))
+        write_aged(run, "job", asdict(Note(NAME, 1, 0.0, by_hand)), seconds_ago)
         if beat is not None:
             usual = {"state": "running", "host": "elsewhere", "pid": 1, "process_started": 0}
-            usual |= {"job": "7_1", "step": 5, "outer_steps": 9}
-            age = beat.get("seconds_ago", 500)
-            run.write("progress", {**usual, **beat, "time": time.time() - age})
+            usual |= {"job": "7_1", "step": 5, "outer_steps": 9, "activity": "distilling"}
+            usual |= {"seconds_per_step": 0.5, "time": 0.0}
+            content = {key: value for key, value in beat.items() if key != "seconds_ago"}
+            write_aged(run, "progress", {**usual, **content}, beat.get("seconds_ago", 500))
         if error is not None:
             run.write("error", {"message": "so it was", **error})
         return run
@@ -90,6 +104,76 @@ def test_while_the_job_lives_the_scheduler_says_whether_it_waits_or_works(
     submitted: Place, files: dict[str, Any], state: str, reason: str, expected: tuple[str, ...]
 ) -> None:
     assert look(submitted(**files), Job("7_1", state, reason)) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "state", "told"),
+    [
+        ({}, "RUNNING", "job 7_1 starts"),
+        (
+            {"said": f"{START} now", "log_age": 200},
+            "RUNNING",
+            "silent for 3 min 20 s (job 7_1 starts)",
+        ),
+        ({"said": f"{START} now", "log_age": 2}, "RUNNING", "job 7_1 starts"),
+        ({"beat": ALIVE}, "RUNNING", "distilling"),
+        ({"beat": {"seconds_ago": 160}}, "RUNNING", "silent for 2 min 40 s (distilling)"),
+        ({"beat": {"seconds_ago": 100}}, "RUNNING", "silent for 1 min 40 s (distilling)"),
+        # It was started a second time: the silence before is no news.
+        (
+            {"beat": {"seconds_ago": 160}, "said": f"{START} now", "log_age": 3},
+            "RUNNING",
+            "job 7_1 starts again",
+        ),
+        ({"beat": STOPPED}, "RUNNING", "job 7_1 ends: the run has stopped"),
+        ({"beat": STOPPED}, "COMPLETING", "job 7_1 is ending"),
+        ({"beat": ALIVE}, "COMPLETING", "distilling; job 7_1 is ending"),
+        ({"beat": {}}, "SUSPENDED", "job 7_1 is suspended"),
+        ({}, "CONFIGURING", "job 7_1 waits for its node to be set up"),
+        ({"beat": STOPPED}, "PENDING", "job 7_1 was requeued: BeginTime"),
+        ({"beat": {"seconds_ago": 100}}, "PENDING", "job 7_1 was requeued: BeginTime"),
+        ({}, "PENDING", "job 7_1: BeginTime"),
+    ],
+)
+def test_what_a_job_does_and_how_long_its_run_is_silent_is_told(
+    submitted: Place, files: dict[str, Any], state: str, told: str
+) -> None:
+    run = submitted(**files)
+    note = Note.of(run)
+    assert note is not None
+    found = standing(run, note, {(NAME, 1): Job("7_1", state, "BeginTime")}, "")
+    assert found.told == told
+    assert found.seconds_left is None or found.silent_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("node_state", "told"),
+    [
+        ("down*", "its node n2 does not respond (down*)"),
+        ("allocated*", "its node n2 does not respond (allocated*)"),
+        ("down", "its node n2 is down"),
+        ("allocated", ""),
+    ],
+)
+def test_a_silent_run_on_a_node_that_is_gone_says_so(
+    submitted: Place, node_state: str, told: str
+) -> None:
+    run = submitted(beat={"seconds_ago": 160, "node": "n2"})
+    note = Note.of(run)
+    assert note is not None
+    seen = replace(Look.at(run, note), node_state={"n2": node_state}.__getitem__)
+    jobs = {(NAME, 1): Job("7_1", "RUNNING", "None")}
+    found = standing(run, note, jobs, "", seen)
+    assert found.told.startswith("silent for 2 min 4")
+    assert found.note == told
+
+
+def test_clocks_that_differ_make_no_silence(submitted: Place) -> None:
+    run = submitted(beat={**ALIVE, "time": time.time() - 5000})  # its node is far behind
+    note = Note.of(run)
+    assert note is not None
+    jobs = {(NAME, 1): Job("7_1", "RUNNING", "None")}
+    assert standing(run, note, jobs, "").told == "distilling"
 
 
 @pytest.mark.parametrize(

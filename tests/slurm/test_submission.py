@@ -1,7 +1,6 @@
 """Submissions that are refused, interrupted or made anew: nothing finished is lost, nothing is said
 that is not so, nothing is sent twice."""
 
-import json
 import os
 import shlex
 import signal
@@ -46,8 +45,8 @@ def aged(grid: LabGrid, method: str, seconds: float) -> None:
     """Let the submission of a run be older than it is."""
     note = grid.run(method).path / "job.json"
     wait_until(note.exists, 30, "the submission")
-    content = json.loads(note.read_text())
-    note.write_text(json.dumps({**content, "time": content["time"] - seconds}))
+    then = note.stat().st_mtime - seconds
+    os.utime(note, (then, then))
 
 
 def queue(lab: Lab) -> list[str]:
