@@ -55,6 +55,14 @@ def read_json(path: Path) -> Any | None:
         raise UserError(f"{path} is damaged ({error}); delete it or restore it") from error
 
 
+def exists(path: Path) -> bool:
+    """Whether something is there; under a name that is too long for a file there is nothing."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def make_folder(path: Path, what: str) -> Path:
     """Create `path` and make sure that it can be written.
 

@@ -11,6 +11,7 @@ from bench.errors import UserError
 from bench.machine import cpu_cores, free_memory, keep_freed_memory
 from bench.metagrad import can_compile, storage_type
 from bench.networks import build_network
+from bench.values import shown
 
 
 def choose_device(name: str) -> torch.device:
@@ -23,9 +24,9 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).item()  # of "meta" there are only shapes
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"device={shown(name)}: {str(error).splitlines()[0]}") from error
     return device
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-PACKAGES = ("torch", "torchvision", "higher", "numpy", "safetensors", "omegaconf", "scikit-learn")
+PACKAGES = ("torch", "torchvision", "higher", "numpy", "safetensors", "scikit-learn")
 
 
 def versions() -> dict[str, str]:

@@ -248,8 +248,16 @@ class Store:
         return RunFolder(self.root / "runs" / run_name(config))
 
     def runs(self) -> list[RunFolder]:
-        """The folders of all runs that are there, by name."""
-        return [RunFolder(path.parent) for path in sorted(self.root.glob("runs/*/config.json"))]
+        """The folders of all runs that are there, by name.
+
+        Raises:
+            UserError: the results folder cannot be read.
+        """
+        try:
+            found = sorted(self.root.glob("runs/*/config.json"))
+        except OSError as error:
+            raise UserError(f"{self.root} cannot be read: {error.strerror}") from error
+        return [RunFolder(path.parent) for path in found]
 
 
 def now() -> str:
