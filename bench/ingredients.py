@@ -11,7 +11,7 @@ from bench.errors import UserError
 from bench.machine import cpu_cores, free_memory, keep_freed_memory
 from bench.metagrad import can_compile, storage_type
 from bench.networks import build_network
-from bench.values import shown
+from bench.values import Range, convert, shown
 
 
 def choose_device(name: str) -> torch.device:
@@ -53,15 +53,11 @@ def activation_budget(place: Place, device: torch.device) -> int:
         UserError: neither "auto" nor a number of GiB.
     """
     if place.activation_memory != "auto":
+        key, told = "activation_memory", place.activation_memory
         try:
-            gib = float(place.activation_memory)
-        except ValueError:
-            gib = -1.0
-        if not 0 <= gib < float("inf"):
-            raise UserError(
-                f"activation_memory={place.activation_memory} is neither auto nor a number of GiB"
-            )
-        return int(gib * 2**30)
+            return int(convert(key, told, float, Range(minimum=0)) * 2**30)
+        except ValueError as error:
+            raise UserError(f"{key}={shown(told)} is neither auto nor a number of GiB") from error
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 4
     share = min(1.0, torch.get_num_threads() / cpu_cores())
