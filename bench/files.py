@@ -127,6 +127,14 @@ def end_of_log(path: Path, most_bytes: int = 100_000) -> list[str]:
         return []
 
 
+def exists(path: Path) -> bool:
+    """Whether something is there; under a name that is too long for a file there is nothing."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def make_folder(path: Path, what: str) -> Path:
     """Create `path` and make sure that it can be written. What cannot be is not left half made.
 

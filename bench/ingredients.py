@@ -15,6 +15,7 @@ from bench.errors import UserError
 from bench.machine import cpu_cores, free_memory, keep_freed_memory
 from bench.metagrad import compile_error, storage_type
 from bench.networks import build_network
+from bench.values import Range, convert, shown
 
 COMPILING_BYTES = 1 << 30  # what is compiled for one network and batch takes some 100 MB
 
@@ -29,9 +30,9 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).item()  # of "meta" there are only shapes
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"device={shown(name)}: {str(error).splitlines()[0]}") from error
     return device
 
 
@@ -58,15 +59,11 @@ def activation_budget(place: Place, device: torch.device) -> int:
         UserError: neither "auto" nor a number of GiB.
     """
     if place.activation_memory != "auto":
+        key, told = "activation_memory", place.activation_memory
         try:
-            gib = float(place.activation_memory)
-        except ValueError:
-            gib = -1.0
-        if not 0 <= gib < float("inf"):
-            raise UserError(
-                f"activation_memory={place.activation_memory} is neither auto nor a number of GiB"
-            )
-        return int(gib * 2**30)
+            return int(convert(key, told, float, Range(minimum=0)) * 2**30)
+        except ValueError as error:
+            raise UserError(f"{key}={shown(told)} is neither auto nor a number of GiB") from error
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 4
     share = min(1.0, torch.get_num_threads() / cpu_cores())

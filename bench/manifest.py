@@ -10,7 +10,7 @@ import torch
 
 from bench.machine import cpu_cores, total_memory
 
-PACKAGES = ("torch", "torchvision", "higher", "numpy", "safetensors", "omegaconf", "scikit-learn")
+PACKAGES = ("torch", "torchvision", "higher", "numpy", "safetensors", "scikit-learn")
 
 
 def versions() -> dict[str, str]:

@@ -373,10 +373,17 @@ class Store:
         return RunFolder(self.root / "runs" / run_name(config))
 
     def runs(self) -> list[RunFolder]:
-        """The folders of all runs that are there, by name; also one whose configuration is not."""
+        """The folders of all runs that are there, by name; also one whose configuration is not.
+
+        Raises:
+            UserError: the results folder cannot be read.
+        """
         root = self.root / "runs"
-        names = sorted(name for name in os.listdir(root) if name[0] != ".") if root.is_dir() else []
-        folders = [RunFolder(root / name) for name in names]
+        try:
+            found = sorted(os.listdir(root)) if root.is_dir() else []
+        except OSError as error:
+            raise UserError(f"{root} cannot be read: {error.strerror}") from error
+        folders = [RunFolder(root / name) for name in found if name[0] != "."]
         return [folder for folder in folders if folder.is_begun()]
 
 

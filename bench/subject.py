@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config import Place, RunConfig, experiment_identity
 from bench.errors import UserError
-from bench.files import make_folder, write_json
+from bench.files import exists, make_folder, write_json
 from bench.grids import choose_scale, merge, single_run
 from bench.machine import cpu_cores
 from bench.reading import REAL_IMAGES, SubjectOptions, prepared
 from bench.resolving import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
 from bench.settings import only, typed
 from bench.store import RunFolder
+from bench.values import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,6 +123,9 @@ def load(options: SubjectOptions) -> "DistilledSet":
     """The distilled set that is named, which may be a run folder."""
     from bench.data.distilled_set import load_distilled_set
 
+    for key, named in (("distilled", options.distilled), ("labels", options.labels)):
+        if named and not exists(Path(named)):
+            raise UserError(f"{key}={shown(named)}: there is no such file or folder")
     path = Path(options.distilled)
     run = RunFolder((path.parent if path.name == "distilled.safetensors" else path).resolve())
     if re.fullmatch(r".+-[0-9a-f]{12}", run.name) and (run.path / "config.json").exists():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
+import yaml
 
 from analysis.entries import GridRuns, grid_exists, grid_runs, seeds_text
 from analysis.load import FinishedRun, StoredRun
@@ -16,6 +16,7 @@ from analysis.verdicts.quantities import QUANTITIES, Values
 from bench.errors import UserError
 
 FILE = Path(__file__).parent / "claims.yaml"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast
 
 # The settings that find an entry, and "tested_on": another network for its set.
 Side = dict[str, Any]
@@ -79,7 +80,7 @@ def load_claims(path: Path = FILE) -> list[Claim]:
     Raises:
         UserError: one is not as described there.
     """
-    found = OmegaConf.to_container(OmegaConf.load(path))
+    found = yaml.load(path.read_text(), Loader=LOADER)
     assert isinstance(found, list)
     return [_claim(entry) for entry in found]
 
