@@ -62,12 +62,11 @@ class Heartbeat:
         self.path = folder.path / "progress.json"
         self._folder = folder
         self._claim = folder.claimed_by()
-        process = psutil.Process()
         self._content: dict[str, Any] = {
             "state": "running",
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "process_started": process.create_time(),
+            "process_started": _started(),
             "job": slurm_job(),
             "step": 0,
             "outer_steps": outer_steps,
@@ -136,8 +135,16 @@ def progress_of(folder: RunFolder) -> Progress:
     return Progress("waiting")
 
 
+def _started() -> float | None:
+    """When this process was; None where the system does not tell (no /proc)."""
+    try:
+        return psutil.Process().create_time()
+    except (psutil.Error, OSError):
+        return None
+
+
 def _is_alive(beat: dict[str, Any]) -> bool:
-    if beat["host"] == socket.gethostname():
+    if beat["host"] == socket.gethostname() and beat["process_started"] is not None:
         try:
             process = psutil.Process(beat["pid"])
             # A process id is used again after a while; the start time tells the two apart.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench import progress
@@ -49,6 +50,20 @@ def test_a_process_that_is_gone_leaves_a_lost_run(folder: RunFolder) -> None:
     assert progress_of(folder).state == "lost"
     # The same process id, but another process: it started at another time.
     folder.write("progress", {**beat, "pid": os.getpid(), "process_started": 1.0})
+    assert progress_of(folder).state == "lost"
+
+
+def test_where_the_system_tells_of_no_process_only_the_heartbeat_counts(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*pid: int) -> None:
+        raise psutil.NoSuchProcess(1)  # as psutil says where there is no /proc
+
+    monkeypatch.setattr(progress.psutil, "Process", unknown)
+    with Heartbeat(folder, 10):
+        assert progress_of(folder).state == "running"
+        beat = json.loads((folder.path / "progress.json").read_text())
+    folder.write("progress", {**beat, "state": "running", "time": time.time() - 1000})
     assert progress_of(folder).state == "lost"
 
 
