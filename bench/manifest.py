@@ -2,13 +2,13 @@
 
 import importlib.metadata
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.machine import cpu_cores, total_memory
+from bench.memory import peak_resident_bytes
 
 PACKAGES = ("torch", "torchvision", "higher", "numpy", "safetensors", "scikit-learn")
 
@@ -53,10 +53,7 @@ def _cpu_name() -> str:
 
 def peak_memory_bytes(device: torch.device) -> dict[str, int]:
     """Peak resident memory of this process and, on a GPU, of its tensors there."""
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
-    peak = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    peak = {"process": peak_resident_bytes()}
     if device.type == "cuda":
         peak["device"] = torch.cuda.max_memory_allocated(device)
     return peak

@@ -2,6 +2,8 @@
 
 import os
 import re
+import resource
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -92,7 +94,6 @@ class _Sampler:
     """
 
     def __init__(self) -> None:
-        self._process = psutil.Process()
         self.peak = 0
         self.look()
         self._ended = threading.Event()
@@ -101,7 +102,7 @@ class _Sampler:
 
     def look(self) -> None:
         """Now."""
-        self.peak = max(self.peak, self._process.memory_info().rss)
+        self.peak = max(self.peak, _resident())
 
     def _look_again(self) -> None:
         while not self._ended.wait(SAMPLE_SECONDS):
@@ -113,6 +114,21 @@ class _Sampler:
         self._thread.join()
         self.look()
         return self.peak
+
+
+def _resident() -> int:
+    """Bytes of this process's resident memory; where the system does not tell (no /proc), the most
+    that they ever were."""
+    try:
+        return psutil.Process().memory_info().rss
+    except (psutil.Error, OSError):
+        return peak_resident_bytes()
+
+
+def peak_resident_bytes() -> int:
+    """The most resident memory that this process ever had."""
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _status(key: str) -> int:

@@ -89,7 +89,6 @@ class Heartbeat:
         self.path = folder.path / "progress.json"
         self._folder = folder
         self._claim = folder.claimed_by()
-        process = psutil.Process()
         try:
             before = {} if folder.is_asked_anew() else folder.read("progress") or {}
         except Damaged:
@@ -98,7 +97,7 @@ class Heartbeat:
             "state": "running",
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "process_started": process.create_time(),
+            "process_started": _started(),
             "job": slurm_job(),
             "node": slurm_node(),
             "step": before.get("step", 0),  # until it is known where the run goes on
@@ -144,6 +143,14 @@ class Heartbeat:
         except Unwritable:
             with suppress(OSError):
                 overwrite_json(self.path, content)
+
+
+def _started() -> float | None:
+    """When this process was; None where the system does not tell (no /proc)."""
+    try:
+        return psutil.Process().create_time()
+    except (psutil.Error, OSError):
+        return None
 
 
 def record_failure(folder: RunFolder, described: dict[str, Any]) -> bool:
@@ -222,7 +229,7 @@ def _from_files(files: SmallFiles, now: float) -> Progress:
 
 
 def _is_alive(beat: dict[str, Any], here: bool, silence: float) -> bool:
-    if not here:
+    if not here or beat["process_started"] is None:
         return silence < LOST_AFTER_SECONDS
     try:
         process = psutil.Process(beat["pid"])

@@ -54,3 +54,16 @@ def test_without_a_record_a_thread_looks(
             time.sleep(0.001)
 
     assert near_a_block(taken(hold))
+
+
+def test_without_any_record_the_most_that_ever_was_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown() -> None:
+        raise memory.psutil.NoSuchProcess(1)
+
+    monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "none")
+    monkeypatch.setattr(memory.psutil, "Process", unknown)
+    measured = taken()
+    assert 0 < measured.footprint_bytes <= memory.peak_resident_bytes()
+    assert measured.peak_bytes >= 0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bench import progress
@@ -91,6 +92,20 @@ def test_a_process_that_is_gone_leaves_a_lost_run(folder: RunFolder) -> None:
     assert progress_of(folder).state == "lost"
     # The same process id, but another process: it started at another time.
     beat_of(folder, pid=os.getpid(), process_started=1.0)
+    assert progress_of(folder).state == "lost"
+
+
+def test_where_the_system_tells_of_no_process_only_the_heartbeat_counts(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*pid: int) -> None:
+        raise psutil.NoSuchProcess(1)  # as psutil says where there is no /proc
+
+    monkeypatch.setattr(progress.psutil, "Process", unknown)
+    with Heartbeat(folder, 10):
+        assert progress_of(folder).state == "running"
+        beat = json.loads((folder.path / "progress.json").read_text())
+    folder.write("progress", {**beat, "state": "running", "time": time.time() - 1000})
     assert progress_of(folder).state == "lost"
 
 
