@@ -49,7 +49,7 @@ class RunConfig:
     )
     window_size: int = setting(80, "inner steps that the gradient flows through", minimum=1)
     unroll_length: int = setting(
-        250, "longest trajectory, in inner steps (the paper's N)", minimum=1, maximum=1_000_000_000
+        250, "longest trajectory, in inner steps (the paper's N)", minimum=1
     )
     method_options: dict[str, Any] = setting(
         {}, "options of the method beyond these, e.g. method_options.patience=2000"

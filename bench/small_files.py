@@ -24,7 +24,7 @@ OF_A_RUN: dict[str, Shape] = {
         "state": str,
         "host": str,
         "pid": int,
-        "process_started": NUMBER,
+        "process_started": (*NUMBER, type(None)),  # not told without /proc
         "job": str,
         "node?": str,
         "step": int,

@@ -4,6 +4,8 @@ import random
 
 from methods.window import StatelessMethod, Window
 
+MOST_STARTS = 1_000_000
+
 
 class EarlyRandomTruncatedBPTT(StatelessMethod):
     """RaT-BPTT that samples the initial phase more (paper, C.2: "with careful tuning by sampling
@@ -26,6 +28,11 @@ class EarlyRandomTruncatedBPTT(StatelessMethod):
         if not 0 <= power < float("inf"):
             raise ValueError(f"power={power} must be at least 0 and finite")
         starts = unroll_length - window_size + 1
+        if starts > MOST_STARTS:
+            raise ValueError(
+                f"unroll_length={unroll_length} with window_size={window_size} leaves more than"
+                f" {MOST_STARTS} places for a window, each of which has a probability here"
+            )
         # Relative to the largest, so that no power overflows.
         weights = [((starts - start) / starts) ** power for start in range(starts)]
         total = sum(weights)

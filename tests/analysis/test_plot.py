@@ -239,7 +239,7 @@ def test_an_unknown_figure_is_refused_with_those_there_are() -> None:
 def test_impossible_arguments_are_refused(tmp_path: Path) -> None:
     root = f"results_root={tmp_path}"
     assert refusal("figure=5", "scale=quick", "seed=x", root).startswith("seed=x")
-    assert refusal("figure=5", "seeds=-1", root) == "seeds=-1 must be at least 0"
+    assert refusal("figure=5", "seeds=-1", root) == "seeds=-1 must lie in [0, 10000]"
     assert "this grid has" in refusal("figure=5", "scale=quick", "only=bptt", root)
     assert "did you mean figure" in refusal("figur=5")
 
