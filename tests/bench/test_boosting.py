@@ -21,7 +21,7 @@ from bench.grids import single_run
 from bench.ingredients import load_data
 from bench.run import Console
 from bench.settings import parse
-from bench.store import RunFolder
+from bench.store import Store
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_the_accuracy_of_a_prefix_is_that_of_the_truncated_set(
     config: RunConfig, digits: TargetSet, cache_root: Path, tmp_path: Path
 ) -> None:
     config = replace(config, boost_factor=0.5, inner_ipc=3)
-    folder = RunFolder(tmp_path / "run")
+    folder = Store(tmp_path).run(config)
     folder.create(config)
     result = execute(folder, Place(cache_root=str(cache_root), threads=1), Console(config))
     lines = (folder.path / "measurements.jsonl").read_text().splitlines()

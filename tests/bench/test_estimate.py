@@ -29,7 +29,7 @@ from bench.resolving import resolve
 from bench.run import Console
 from bench.settings import parse
 from bench.stand_in import random_target_set
-from bench.store import RunFolder
+from bench.store import RunFolder, Store
 
 GIB = 2**30
 SMALL = Steps(0, 1), Steps(4, 1), Steps(0, 5)
@@ -230,7 +230,7 @@ def test_the_estimate_of_a_real_run_is_near_its_cost(tmp_path: Path) -> None:
     rare = {"variance_every": 6, "accuracy_every": 6, "accuracy_networks": 2}
     config = single_run("quick", {**settings, **rare, "evaluation_networks": 2})
     place = Place(threads=1, cache_root=str(tmp_path / "cache"), activation_memory="0")
-    folder = RunFolder(tmp_path / "run")
+    folder = Store(tmp_path).run(config)
     folder.create(config)
     whole_estimate(config, place)  # makes the cache, imports, warms up
 

@@ -20,7 +20,7 @@ from bench.launch import LocalPool, note_death
 from bench.memory import ran_out
 from bench.progress import log_path
 from bench.speed.process import OutOfMemory, _described
-from bench.store import RunFolder
+from bench.store import Store
 
 SAID = [
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"
@@ -99,8 +99,9 @@ def test_what_python_torch_and_numpy_really_raise_is_known() -> None:
 def test_a_process_that_could_not_say_it_itself_is_judged_by_its_log_and_the_system(
     tmp_path: Path, status: int, printed: str, kills: int, kind: str
 ) -> None:
-    folder = RunFolder(tmp_path / "run")
-    folder.create(single_run("quick", {}))
+    config = single_run("quick", {})
+    folder = Store(tmp_path).run(config)
+    folder.create(config)
     log_path(folder).write_text(f"--- 2026\nMemoryError of an earlier start\n--- 2027\n{printed}\n")
     note_death(folder, status, out_of_memory=kills > 0)
     assert (folder.read("error") or {})["kind"] == kind
@@ -109,8 +110,9 @@ def test_a_process_that_could_not_say_it_itself_is_judged_by_its_log_and_the_sys
 def test_the_pool_asks_the_system_whether_it_has_killed_for_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = RunFolder(tmp_path / "run")
-    folder.create(single_run("quick", {}))
+    config = single_run("quick", {})
+    folder = Store(tmp_path).run(config)
+    folder.create(config)
     counts = iter([3, 4])
     monkeypatch.setattr(launch, "out_of_memory_kills", lambda: next(counts))
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: dead)

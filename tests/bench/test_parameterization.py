@@ -25,7 +25,7 @@ from bench.replicas import Alone
 from bench.resolving import resolve
 from bench.run import Console
 from bench.settings import parse
-from bench.store import RunFolder
+from bench.store import Store
 from tests.bench.applied import step_and_applied
 
 # Data sets and IPCs of the paper's Table 1.
@@ -312,7 +312,7 @@ def test_a_linear_run_states_its_storage_beside_its_budget_and_stores_decoded_im
     config: RunConfig, cache_root: Path, tmp_path: Path
 ) -> None:
     config = replace(config, precision="float32")
-    folder, place = RunFolder(tmp_path / "run"), Place(cache_root=str(cache_root), threads=1)
+    folder, place = Store(tmp_path).run(config), Place(cache_root=str(cache_root), threads=1)
     folder.create(config)
     result = execute(folder, place, Console(config))
     stored = load_distilled_set(folder.path / "distilled.safetensors")

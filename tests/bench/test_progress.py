@@ -105,7 +105,8 @@ def test_where_the_system_tells_of_no_process_only_the_heartbeat_counts(
     with Heartbeat(folder, 10):
         assert progress_of(folder).state == "running"
         beat = json.loads((folder.path / "progress.json").read_text())
-    folder.write("progress", {**beat, "state": "running", "time": time.time() - 1000})
+    assert beat["process_started"] is None
+    beat_of(folder, pid=os.getpid(), seconds_ago=1000)
     assert progress_of(folder).state == "lost"
 
 
