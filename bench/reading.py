@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
     from bench.data import TargetSet
     from bench.data.distilled_set import DistilledSet
+    from bench.data.layout import Arranged
 
 REAL_IMAGES = "real_images"
+WARNING = "warning: "
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,26 @@ class SubjectOptions:
         f" folders of PNGs, or {REAL_IMAGES}: ipc of them a class",
     )
     labels: str = setting("", "a file of the labels, where they lie in one of their own")
-    index: int = setting(0, "which set, of a file that holds several", minimum=0)
+    images_key: str = setting("", "the name under which a file holds the images; '': what it shows")
+    labels_key: str = setting("", "the name under which a file holds the labels; '': what it shows")
+    index: int = setting(
+        -1,
+        "which set, of a file that holds several, from 0; -1: the first, or all steps of a training"
+        " in several steps",
+        minimum=-1,
+    )
+    layout: str = setting(
+        "auto",
+        "order of an image: channels, height, width or height, width, channels; auto: what its"
+        " shape shows, and of flat rows chw",
+        ("auto", "chw", "hwc"),
+    )
+    order: str = setting(
+        "auto",
+        "order of images without labels: class by class, or one of each class in turn; auto: what"
+        " the shape shows, and of one row of images class_major",
+        ("auto", "class_major", "ipc_major"),
+    )
     space: str = setting(
         "auto",
         "what the images in the file are: whitened like the target set, pixels in [0, 1] or in"
@@ -37,16 +58,23 @@ class SubjectOptions:
         ("auto", "preprocessed", "pixels", "pixels255", "normalised"),
     )
     mean: list[float] = setting(
-        [], "space=normalised: [mean of each channel], pixels in [0, 1]", minimum=0, maximum=1
+        [],
+        "space=normalised: [mean of each channel], or one for all, pixels in [0, 1]",
+        minimum=0,
+        maximum=1,
     )
     std: list[float] = setting(
-        [], "space=normalised: [standard deviation of each channel]", above=0, maximum=1
+        [],
+        "space=normalised: [standard deviation of each channel], or one for all",
+        above=0,
+        maximum=1,
     )
     label_form: str = setting(
         "auto",
-        "soft labels in the file; of logits the softmax is taken; auto: probabilities, and"
-        " refused where they cannot be",
-        ("auto", "probabilities", "logits"),
+        "labels in the file: class indices from 0 or 1, or soft labels: probabilities, logits, of"
+        " which the softmax is taken, or centered, probabilities less 1/classes; auto: what they"
+        " show, and it is told",
+        ("auto", "from_0", "from_1", "probabilities", "logits", "centered"),
     )
     scale: str = setting(
         "auto", "auto, quick, cpu or paper, where the file states no configuration"
@@ -54,48 +82,67 @@ class SubjectOptions:
 
 
 def prepared(
-    found: "DistilledSet", config: RunConfig, options: SubjectOptions, target_set: "TargetSet"
+    found: "DistilledSet",
+    config: RunConfig,
+    options: SubjectOptions,
+    target_set: "TargetSet",
+    stated_ipc: int = 0,
 ) -> tuple["Tensor", "Tensor", str, tuple[str, ...]]:
     """The images, preprocessed like the target set, their labels as probabilities, a description,
     and what was assumed.
+
+    Args:
+        stated_ipc: images of each class, as the user or the file states it; 0: neither does.
 
     Raises:
         UserError: the set does not fit the target set, or it is not clear how it is to be read.
     """
     import torch
 
+    from bench.data.label_forms import counts_said
+    from bench.data.layout import arrange
+
     notes = list(found.notes)
-    images = found.images
-    if tuple(images.shape[1:]) != target_set.image_shape:
-        raise UserError(
-            f"the distilled images are {'x'.join(map(str, images.shape[1:]))}, those of"
-            f" {target_set.name} {'x'.join(map(str, target_set.image_shape))}; name the"
-            " dataset=... and image_size=... that they were distilled at"
-        )
-    images, space = preprocessed(found, config, options, target_set, notes)
-    labels = probabilities(found, options, target_set, notes)
+    is_ours = "config" in found.metadata
+    arranged = arrange(
+        found.images, found.lengths, target_set.image_shape, options.layout, options.distilled
+    )
+    notes += arranged.notes
+    labels, of_labels = probabilities(found, arranged, options, target_set)
+    images, space = preprocessed(arranged.images, found, config, options, target_set, notes)
+    notes += () if is_ours else of_labels
     stated = found.metadata.get("fingerprint")
     if stated and stated != target_set.fingerprint:
         notes.append(f"distilled from other data ({stated}) than it is tested on")
-    if "config" not in found.metadata:  # made elsewhere: in any order, of any number a class
+    if not is_ours:  # in any order, of any number a class
         order = torch.argsort(labels.argmax(dim=1), stable=True)
         images, labels = images[order], labels[order]
+        notes += map(warning, counts_said(labels, target_set.classes, stated_ipc))
         refuse_uneven(config, labels)
+    elif stated_ipc and len(labels) != stated_ipc * len(target_set.classes):
+        expected = stated_ipc * len(target_set.classes)
+        notes.append(warning(f"the file states {expected} images and holds {len(labels)}"))
     like = target_set.train.images
-    what = f"{len(images)} distilled images ({space})"
+    what = f"{count(len(images), 'distilled image')} ({space})"
     return images.to(like), labels.to(like), what, tuple(notes)
 
 
+def warning(text: str) -> str:
+    """A note of what is likely to be wrong."""
+    return f"{WARNING}{text}"
+
+
 def preprocessed(
+    images: "Tensor",
     found: "DistilledSet",
     config: RunConfig,
     options: SubjectOptions,
     target_set: "TargetSet",
     notes: list[str],
 ) -> tuple["Tensor", str]:
-    """The images, preprocessed like the target set, and the space that they came in; what was
-    assumed is added to `notes`."""
-    from bench.data.spaces import assume_space, to_pixels
+    """The images [n, C, H, W], preprocessed like the target set, and the space that they came in;
+    what was assumed is added to `notes`."""
+    from bench.data import spaces
 
     asked = options.space
     if options.mean or options.std:
@@ -103,110 +150,76 @@ def preprocessed(
             raise UserError(f"mean and std are of space=normalised, not of space={asked}")
         asked = "normalised"
     stated = found.metadata.get("space")
+    file, mean, std = options.distilled, options.mean, options.std
+    if not images.is_floating_point() and asked != "normalised":
+        images, more = spaces.whole_numbers(images, file, asked)
+        notes += more
+        stated = "pixels"
+    images = images.float().contiguous()
+    if not images.isfinite().all():
+        raise UserError(f"{file}: some values of the images are not finite")
     if stated == "pixels":
         if asked not in ("auto", "pixels", "pixels255"):
-            raise UserError(f"space={asked}: {options.distilled} holds pixels")
+            raise UserError(f"space={asked}: {file} holds pixels")
         space = "pixels"
     elif stated and asked not in ("auto", stated):
-        raise UserError(f"space={asked}: {options.distilled} says of itself space={stated}")
+        raise UserError(f"space={asked}: {file} says of itself space={stated}")
     elif stated or asked != "auto":
         space = stated or asked
     else:
-        space, why = assume_space(found.images)
-        notes.append(f"{options.distilled} does not say what its images are; {why}")
+        space, why = spaces.assume_space(images, target_set)
+        notes.append(f"{file} does not say what its images are; {why}")
+        if space == "minus_one_to_one":
+            space, (mean, std) = "normalised", spaces.MINUS_ONE_TO_ONE
     if space != "preprocessed":
-        pixels = to_pixels(found.images, space, options.mean, options.std)
+        pixels = spaces.to_pixels(images, space, mean, std)
+        if doubt := spaces.doubt_pixels(pixels):
+            notes.append(warning(f"the images are unlikely to be space={space}: only {doubt}"))
         return target_set.whitening.apply(pixels), space
     for key in ("zca", "zca_lambda"):
         once, now = found.metadata.get(key), getattr(config, key)
         if once is not None and once != now and (key == "zca" or config.zca):
             raise UserError(
-                f"{key}={now}: the images in {options.distilled} were whitened with {key}={once},"
-                " which cannot be undone without loss"
+                f"{key}={now}: the images in {file} were whitened with {key}={once}, which cannot"
+                " be undone without loss"
             )
-    return found.images, space
+    if "config" not in found.metadata and (doubt := spaces.doubt_whitened(images, target_set)):
+        notes.append(
+            warning(
+                f"the images are unlikely to be whitened as those of {target_set.name} are here:"
+                f" {doubt}. What another whitening did cannot be undone; pixels that were"
+                " normalised are read with space=normalised mean=[...] std=[...]"
+            )
+        )
+    return images, space
 
 
 def probabilities(
-    found: "DistilledSet", options: SubjectOptions, target_set: "TargetSet", notes: list[str]
-) -> "Tensor":
-    """The labels [n, classes], none negative; what was assumed is added to `notes`."""
-    import torch
-    import torch.nn.functional as F
+    found: "DistilledSet", arranged: "Arranged", options: SubjectOptions, target_set: "TargetSet"
+) -> tuple["Tensor", tuple[str, ...]]:
+    """The labels [n, classes], none negative, and what was assumed."""
+    from bench.data.label_forms import as_probabilities, part_classes
+    from bench.data.layout import labels_by_place, labels_of_stacks
 
-    classes, labels = len(target_set.classes), found.labels
+    file, classes, labels = options.distilled, target_set.classes, found.labels
     if labels is None:
-        ipc, rest = divmod(len(found.images), classes)
-        if rest:
+        if found.unsure and options.order == "auto":
             raise UserError(
-                f"{options.distilled} holds no labels, and its {len(found.images)} images are not"
-                f" as many of each of {classes} classes; labels=PATH names a file of them"
+                f"{file} does not say which are its labels: name them, labels_key={found.unsure[0]}"
+                f" (or another of {', '.join(found.unsure)}), labels=PATH where they lie in another"
+                " file, or order=class_major where there are none"
             )
-        notes.append(
-            f"{options.distilled} holds no labels; taken as class by class,"
-            f" {count(ipc, 'image')} each (otherwise: labels=PATH)"
-        )
-        labels = torch.arange(classes).repeat_interleave(ipc)
-    elif found.metadata.get("class_folders") and labels.dim() == 1:
-        labels = folder_classes(found, target_set, notes, labels)
-    if labels.dim() == 1:
-        if (labels != labels.long()).any() or labels.min() < 0 or labels.max() >= classes:
-            raise UserError(
-                f"labels from {labels.min()} to {labels.max()} are not the indices of {classes}"
-                " classes, counted from 0"
-            )
-        return F.one_hot(labels.long(), classes).float()
-    labels = labels.float()
-    if labels.shape[1] != classes:
-        raise UserError(f"the labels are for {labels.shape[1]} classes, not {classes}")
-    if not labels.isfinite().all():
-        raise UserError(f"some labels in {options.distilled} are not finite")
-    if options.label_form == "logits":
-        return labels.softmax(dim=1)
-    if labels.min() < 0:
-        raise UserError(
-            f"labels down to {labels.min():.3g} are no probabilities; label_form=logits takes their"
-            " softmax"
-        )
-    sums = labels.sum(dim=1)
-    if "config" not in found.metadata and (sums - 1).abs().max() > 1e-3:
-        notes.append(
-            f"the soft labels of an image sum to {sums.min():.3g} to {sums.max():.3g}; used as they"
-            " are (otherwise: label_form=logits)"
-        )
-    return labels
-
-
-def folder_classes(
-    found: "DistilledSet", target_set: "TargetSet", notes: list[str], labels: "Tensor"
-) -> "Tensor":
-    """Class indices from indices of class folders: the folders are named after the classes, or
-    numbered from 0, or one for each class in the classes' order."""
-    import torch
-
-    names, classes = found.metadata["class_folders"], target_set.classes
-    if set(names) <= set(classes):
-        index = [classes.index(name) for name in names]
-    elif all(name.isdecimal() for name in names):
-        index = [int(name) for name in names]
-        if max(index) >= len(classes) or len(set(index)) < len(index):
-            raise UserError(
-                f"the class folders {names[0]} to {names[-1]} do not number the {len(classes)}"
-                " classes from 0"
-            )
-        notes.append("the class folders are numbers; taken as the indices of the classes, from 0")
-    elif len(names) == len(classes):
-        index = list(range(len(names)))
-        notes.append(
-            f"the class folders are not named after the classes of {target_set.name}; taken in"
-            f" their order: {names[0]} as {classes[0]}, ..., {names[-1]} as {classes[-1]}"
-        )
-    else:
-        raise UserError(
-            f"the class folders ({names[0]}, ...) are neither named after the classes of"
-            f" {target_set.name} ({classes[0]}, ...) nor one for each"
-        )
-    return torch.tensor(index)[labels]
+        labels, notes = labels_by_place(arranged, len(classes), options.order, file)
+        return as_probabilities(labels, len(classes), "from_0", file)[0], notes
+    if options.order != "auto":
+        raise UserError(f"order={options.order} is of images without labels; {file} has labels")
+    labels = labels_of_stacks(labels, arranged, file)
+    for key, what in (("class_folders", "class folders"), ("class_entries", "entries")):
+        if labels.dim() == 1 and (names := found.metadata.get(key)):
+            of_parts, notes = part_classes(names, what, classes, target_set.name)
+            labels = of_parts[labels]
+            return as_probabilities(labels, len(classes), "from_0", file)[0], notes
+    return as_probabilities(labels, len(classes), options.label_form, file)
 
 
 def refuse_uneven(config: RunConfig, labels: "Tensor") -> None:

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.config import Place, RunConfig, experiment_identity
+from bench.config import Place, RunConfig, experiment_identity, images_per_class
 from bench.errors import UserError
 from bench.files import exists, make_folder, write_json
 from bench.grids import choose_scale, merge, single_run
 from bench.machine import cpu_cores
-from bench.reading import REAL_IMAGES, SubjectOptions, prepared
+from bench.reading import REAL_IMAGES, WARNING, SubjectOptions, prepared
 from bench.resolving import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
 from bench.settings import only, typed
 from bench.store import RunFolder
@@ -112,9 +112,10 @@ def set_up(given: dict[str, Any]) -> Subject:
     if found is None:
         what, notes = f"{config.ipc} random real images a class", ()
         return Subject(options, config, target_set, out, None, None, None, what, notes)
-    images, labels, what, notes = prepared(found, config, options, target_set)
+    stated_ipc = images_per_class(config) if "ipc" in overrides or "config" in found.metadata else 0
+    images, labels, what, notes = prepared(found, config, options, target_set, stated_ipc)
     for note in notes:
-        print(f"note: {note}", flush=True)
+        print(note if note.startswith(WARNING) else f"note: {note}", flush=True)
     classes = classes_by_place(labels) if "config" in found.metadata else None
     return Subject(options, config, target_set, out, images, labels, classes, what, notes)
 
@@ -134,7 +135,13 @@ def load(options: SubjectOptions) -> "DistilledSet":
     if (path / "distilled.safetensors").exists():
         path = path / "distilled.safetensors"
     labels = Path(options.labels) if options.labels else None
-    return load_distilled_set(path, index=options.index, labels=labels)
+    return load_distilled_set(
+        path,
+        index=options.index,
+        labels=labels,
+        images_key=options.images_key,
+        labels_key=options.labels_key,
+    )
 
 
 def configuration(

@@ -1,26 +1,31 @@
 """A distilled set as a file: ours (safetensors, stating its preprocessing), and others'."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
-from bench.data.formats import Content, read_content
+from bench.data.formats import read_content
+from bench.data.picture_folder import natural
+from bench.data.structures import Content, is_set, rate_note
 from bench.errors import UserError
 from bench.files import atomic_write
 
 IMAGE_NAMES = (
     *("images", "x", "data", "x_train", "image", "imgs", "train_images", "images_train"),
     *("image_syn", "images_syn", "syn_images", "synthetic_images", "distilled_images"),
+    *("x_syn", "x_distill", "x_distilled", "x_proto"),
 )
 LABEL_NAMES = (
     *("labels", "y", "targets", "y_train", "label", "target", "train_labels", "labels_train"),
     *("label_syn", "labels_syn", "syn_labels", "synthetic_labels", "distilled_labels"),
-    "soft_labels",
+    *("soft_labels", "y_syn", "y_distill", "y_distilled", "y_proto"),
 )
+RATE_NAMES = ("lr", "learning_rate", "syn_lr", "lr_syn")
 
 
 @dataclass(frozen=True)
@@ -29,18 +34,25 @@ class DistilledSet:
 
     Attributes:
         images: [n, C, H, W], preprocessed like the target set; in pixels [0, 1] where the file says
-            so (`metadata["space"] == "pixels"`).
-        labels: [n, classes] probabilities; in files made elsewhere also logits, or [n] class
-            indices, or None where the file has none: then the images lie class by class.
+            so (`metadata["space"] == "pixels"`). Of a file made elsewhere as it lies there: of any
+            type, and in a layout that `bench.data.layout` brings to this one.
+        labels: [n, classes] probabilities; in files made elsewhere also other forms of soft labels,
+            or class indices, of any shape that fits the images, or None where the file has none.
         metadata: what the file says of itself: dataset, its fingerprint, the preprocessing (from
-            which the whitening can be made again out of that data), the run's configuration.
+            which the whitening can be made again out of that data), the run's configuration. Of a
+            folder, the names of its `class_folders`; of a file with an entry for each class, the
+            names of its `class_entries`. Both are what labels [n] are indices of.
+        lengths: of images that were a list of stacks, the length of each.
+        unsure: the entries that may be the labels, where none has a name that says so.
         notes: what was assumed in reading it, in words for the user.
     """
 
     images: Tensor
     labels: Tensor | None
     metadata: dict[str, Any]
-    notes: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
+    unsure: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, atomically."""
@@ -55,89 +67,146 @@ class DistilledSet:
             )
 
 
-def load_distilled_set(path: Path, *, index: int = 0, labels: Path | None = None) -> DistilledSet:
+def load_distilled_set(
+    path: Path,
+    *,
+    index: int = -1,
+    labels: Path | None = None,
+    images_key: str = "",
+    labels_key: str = "",
+) -> DistilledSet:
     """Read a distilled set made here or elsewhere, from any format of `bench.data.formats`.
 
-    Images and labels are looked for under the names in use (images, x, data, ...; labels, y, ...).
-    Whole numbers are taken as pixels in 0..255 and scaled to [0, 1]; channels may come last; images
-    may come as [classes, ipc, C, H, W].
+    Images and labels are looked for under the names in use (images, x, data, ...; labels, y, ...),
+    or are the first two arrays of a file without names, or the images lie under a name for each
+    class.
 
     Args:
-        index: which set, of a file that holds several.
+        index: which set, of a file that holds several; -1: the first.
         labels: another file that holds the labels.
+        images_key, labels_key: the names of the two, where the file has other ones.
 
     Raises:
-        UserError: the file is missing, damaged, or has no images and labels that fit each other.
+        UserError: the file is missing, damaged, or it is not clear which part of it is what.
     """
     content = read_content(path, index)
     notes = list(content.notes)
-    images = _find(content, IMAGE_NAMES, path)
-    if images is None:
-        raise _no_tensor(content, IMAGE_NAMES, path)
-    found = _find(content, LABEL_NAMES, path)
+    metadata = dict(content.metadata)
+    labels_name = _find(content, LABEL_NAMES, path, labels_key, "labels_key")
+    images_name = _find(content, IMAGE_NAMES, path, images_key, "images_key")
+    if images_name is None and not images_key:
+        content, images_name, labels_name = _without_names(content, labels_name)
+        metadata |= content.metadata
+    if images_name is None:
+        raise _no_tensor(content, IMAGE_NAMES, path, "images")
+    images = content.tensors[images_name]
+    found = content.tensors[labels_name] if labels_name else None
+    unsure: tuple[str, ...] = ()
     if labels is not None:
         if found is not None:
             notes.append(f"labels from {labels.name}, not those in {path.name}")
-        found = _labels_alone(labels)
-    elif found is None and not content.bare and len(content.tensors) > 1:
-        raise _no_tensor(content, LABEL_NAMES, path, "; labels=PATH names another file of them")
-    images, found = _shaped(images, found, path)
-    metadata = dict(content.metadata)
-    if labels is not None:
-        metadata.pop("class_folders", None)  # these labels number classes, not folders
-    if not images.is_floating_point():
-        if images.min() < 0 or images.max() > 255:
-            raise UserError(f"{path}: whole numbers outside 0..255 are no pixels")
-        images, metadata = images.float() / 255, {**metadata, "space": "pixels"}
-        if images.max() <= 1 / 255:
-            notes.append("the images are whole numbers, none above 1: taken as of 0..255")
-    images = images.float().contiguous()
-    if not images.isfinite().all():
-        raise UserError(f"{path}: some values of the images are not finite")
-    return DistilledSet(images, found, metadata, tuple(notes))
+        found = _labels_alone(labels, labels_key)
+        for key in ("class_folders", "class_entries"):  # these labels number classes
+            metadata.pop(key, None)
+    elif found is None:
+        _refuse_aside(content, LABEL_NAMES, path, "labels")
+        unsure = _perhaps_labels(content, images_name)
+    for name, tensor in content.tensors.items():
+        if name.rpartition("/")[2].lower() in RATE_NAMES and tensor.numel() == 1:
+            notes += [note for note in rate_note([tensor.item()], path.name) if note not in notes]
+    lengths = content.lengths.get(images_name, ())
+    return DistilledSet(images, found, metadata, lengths, unsure, tuple(notes))
 
 
-def _shaped(images: Tensor, labels: Tensor | None, path: Path) -> tuple[Tensor, Tensor | None]:
-    """Images as [n, C, H, W], labels as [n, classes] or [n]."""
-    told = f"images {list(images.shape)}"
-    if labels is not None:
-        told = f"{told} and labels {list(labels.shape)}"
-    if images.dim() == 5:  # [classes, ipc, C, H, W]
-        if labels is not None and labels.shape[:2] == images.shape[:2]:
-            labels = labels.flatten(0, 1)
-        images = images.flatten(0, 1)
-    if images.dim() == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
-        images = images.permute(0, 3, 1, 2)
-    if labels is not None and labels.dim() == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    fits = labels is None or (len(images) == len(labels) and labels.dim() in (1, 2))
-    if images.dim() != 4 or not len(images) or not fits:
-        raise UserError(f"{path}: {told} are not [n, C, H, W] and [n, classes] or [n]")
-    return images, labels
+def _find(
+    content: Content, names: tuple[str, ...], path: Path, key: str, setting: str
+) -> str | None:
+    """The name of the tensor that goes by one of `names`, also within something else, or by the
+    user's `key`; None where there is none."""
+    if key:
+        if key in content.tensors:
+            return key
+        if setting == "labels_key" and len(content.tensors) == 1:
+            return None  # of the labels' own file
+        raise UserError(f"{setting}={key}: {path} holds {_listed(content)}")
+    least = 1 if setting == "labels_key" else 2
+    found = [
+        name
+        for name, tensor in content.tensors.items()
+        if name.rpartition("/")[2].lower() in names and tensor.dim() >= least
+    ]
+    if len(found) > 1:
+        raise UserError(
+            f"{path} holds {' and '.join(found)}, and each of them could be the {names[0]}: name"
+            f" the right one, {setting}={found[0]}"
+        )
+    return found[0] if found else None
 
 
-def _labels_alone(path: Path) -> Tensor:
+def _without_names(
+    content: Content, labels_name: str | None
+) -> tuple[Content, str | None, str | None]:
+    """Images, and labels where there are any, of a file whose names do not say which is which:
+    numbered arrays, as `numpy.savez(path, images, labels)` writes them, or one for each class."""
+    first, second = (content.tensors.get(f"arr_{k}") for k in (0, 1))
+    if first is not None and (second is None or is_set(first, second)):
+        return content, "arr_0", labels_name or ("arr_1" if second is not None else None)
+    if first is not None and second is not None and is_set(second, first) and second.dim() >= 4:
+        return content, "arr_1", "arr_0"
+    stacks = {name: tensor for name, tensor in content.tensors.items() if tensor.dim() >= 2}
+    names = sorted(stacks, key=natural)
+    tails = {(tensor.dim(), *tensor.shape[1:]) for tensor in stacks.values()}
+    if labels_name is not None or len(names) < 2 or len(tails) > 1:
+        return content, None, labels_name
+    parts = [stacks[name] if stacks[name].dim() != 3 else stacks[name][None] for name in names]
+    numbers = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(p) for p in parts]))
+    entries = {"class_entries": [name.rpartition("/")[2] for name in names]}
+    whole = Content({"images": torch.cat(parts), "labels": numbers}, metadata=entries)
+    return whole, "images", "labels"
+
+
+def _labels_alone(path: Path, key: str) -> Tensor:
     """The labels of a file that may hold nothing else."""
     content = read_content(path)
     if content.bare:
         return content.tensors["images"]
-    if (labels := _find(content, LABEL_NAMES, path)) is None:
-        raise _no_tensor(content, LABEL_NAMES, path)
-    return labels
+    name = _find(content, LABEL_NAMES, path, key, "labels_key")
+    if name is None and len(content.tensors) == 1:
+        name = next(iter(content.tensors))
+    if name is None:
+        raise _no_tensor(content, LABEL_NAMES, path, "labels")
+    return content.tensors[name]
 
 
-def _find(content: Content, names: tuple[str, ...], path: Path) -> Tensor | None:
-    """The tensor that goes by one of `names`, in a group of an HDF5 file too; None where there is
-    none."""
-    found = [name for name in content.tensors if name.rpartition("/")[2].lower() in names]
-    if len(found) > 1:
-        raise UserError(
-            f"{path} holds {' and '.join(found)}, and each of them could be the {names[0]}: save a"
-            " file with one"
-        )
-    return content.tensors[found[0]] if found else None
+def _perhaps_labels(content: Content, images_name: str) -> tuple[str, ...]:
+    """The names of what has as many rows as there are images, or stacks of images."""
+    images = content.tensors[images_name]
+    lengths = {len(images), images.shape[:2].numel(), len(content.lengths.get(images_name, ()))}
+    return tuple(
+        name
+        for name, tensor in content.tensors.items()
+        if name != images_name and tensor.dim() and len(tensor) in lengths and len(tensor) > 1
+    )
 
 
-def _no_tensor(content: Content, names: tuple[str, ...], path: Path, remedy: str = "") -> UserError:
-    held = ", ".join(sorted(content.tensors)) or "nothing"
-    return UserError(f"{path} holds {held}, but none of {', '.join(names)}{remedy}")
+def _refuse_aside(content: Content, names: tuple[str, ...], path: Path, what: str) -> None:
+    """Refuse images or labels that are no numbers."""
+    for name, kind in content.aside.items():
+        if name.rpartition("/")[2].lower() in names:
+            remedy = "; labels=PATH names another file of them" if what == "labels" else ""
+            raise UserError(f"{path}: its {what}, {name}, are {kind}, no numbers{remedy}")
+
+
+def _no_tensor(content: Content, names: tuple[str, ...], path: Path, what: str) -> UserError:
+    _refuse_aside(content, names, path, what)
+    return UserError(
+        f"{path} holds {_listed(content)}, but none of {', '.join(names)}: name what holds the"
+        f" {what}, {what}_key=NAME"
+    )
+
+
+def _listed(content: Content) -> str:
+    """The names of what is there, not more than fit a line or two."""
+    names = sorted(content.tensors, key=natural)
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return (", ".join(names[:12]) or "nothing that is a number") + more
