@@ -149,7 +149,7 @@ def make_folder(path: Path, what: str) -> Path:
 def new_folder(path: Path, what: str) -> Iterator[Path]:
     """The same; where the `with` block fails, folders that were made for it and are empty are
     removed again."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    missing = [folder for folder in (path, *path.parents) if not exists(folder)]
     try:
         try:
             path.mkdir(parents=True, exist_ok=True)

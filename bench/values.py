@@ -180,7 +180,8 @@ def _whole(value: Any) -> int:
         number = float(value)
         hint = f" (write {int(number)})" if abs(number) < 1e15 and number == int(number) else ""
         raise ValueError(f"is not a whole number{hint}")
-    raise ValueError("is not a whole number")
+    hint = " (a time is a whole number of minutes or seconds)" if ":" in str(value) else ""
+    raise ValueError(f"is not a whole number{hint}")
 
 
 def _number(value: Any) -> float:
