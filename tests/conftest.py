@@ -130,7 +130,9 @@ def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Start]:
             for child in psutil.Process(process.pid).children(recursive=True):
                 child.kill()
         process.kill()
-        process.communicate()
+        with suppress(ValueError):  # a test has read the output to its end
+            process.communicate()
+        process.wait()
 
 
 @pytest.fixture
