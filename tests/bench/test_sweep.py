@@ -318,7 +318,7 @@ def test_help_and_status_need_no_torch(module: str, environment: dict[str, str])
         (["retry=oops"], "retry=oops is not one of failed, oom, lost"),
         (
             ["launcher=slurm", "time_min=1:00:00"],
-            "time_min=1:00:00 is not a whole number (a time is a whole number of minutes",
+            "time_min=1:00:00 is not a whole number (a time",
         ),
         (["launcher=slurm", "sbatch.time=60"], "sbatch.time is set by time_min"),
         (["launcher=slurm"], "SLURM's command"),
