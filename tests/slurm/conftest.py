@@ -165,7 +165,9 @@ class LabGrid:
 
     @property
     def runs(self) -> list[RunFolder]:
-        return [RunFolder(path) for path in sorted((self.folder / "results/runs").glob("*"))]
+        """Those that have a configuration: a folder is there a moment before it."""
+        configs = sorted((self.folder / "results/runs").glob("*/config.json"))
+        return [RunFolder(path.parent) for path in configs]
 
     def run(self, method: str, seed: int = 0) -> RunFolder:
         """The run of a method and seed."""
