@@ -269,7 +269,7 @@ def test_a_distilled_set_is_evaluated_in_every_form(
     other = command("bench.evaluate", f"distilled={run}", "arch=alexnet", "evaluation_networks=1")
     assert other.stdout.startswith("alexnet tested on"), other.stderr
     large = command("bench.evaluate", f"distilled={run}", "arch=alexnet", "image_size=32")
-    refused(large, "[20, 1, 8, 8]", "1x32x32", "image_size")
+    refused(large, "[10, 1, 8, 8]", "1x32x32", "image_size")
     refused(command("bench.evaluate", f"distilled={run}", "arch=alexnet", "depth=2"), "one size")
 
     uneven = {"images": arrays["images"][:7], "labels": arrays["labels"].argmax(1)[:7]}
