@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.request import Request, sweeps_first
-from bench.config import Place, RunConfig
-from bench.errors import UserError
-from bench.files import make_folder, write_texts
-from bench.grids import choose_scale
-from bench.settings import command, only, parse, setting, typed, words
+from analysis.arguments import Request, sweeps_first
+from bench.config.command_line import command, only, parse, setting, typed, words
+from bench.config.grid import choose_scale
+from bench.config.run_config import Place, RunConfig
+from bench.system.errors import UserError
+from bench.system.files import make_folder, write_texts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.verdicts.claiming import Claim
+    from analysis.verdicts.judge import Claim
 
 USAGE = """
 python -m analysis.claims [key=value ...]     a verdict on each of the paper's claims, with its n
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     place = typed(Place, only(given, Place))
 
     from analysis.load import stored_runs
-    from analysis.verdicts.claiming import load_claims, outcomes
+    from analysis.verdicts.judge import load_claims, outcomes
     from analysis.verdicts.texts import RULES, caption, csv, frame, markdown, record
 
     claims = chosen(load_claims(), options.claims)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 
 METHOD_NAMES = {
     "bptt": "BPTT",

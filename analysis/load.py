@@ -15,12 +15,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.labels import METHOD_NAMES, Variant, differences, distinct_labels
-from bench.config import RunConfig, experiment_identity
-from bench.errors import Damaged, Unwritable, UserError
-from bench.files import atomic_write
-from bench.grids import Grid, requested
-from bench.progress import progress_of
-from bench.store import RunFolder, Store
+from bench.config.grid import Grid, requested
+from bench.config.run_config import RunConfig, experiment_identity
+from bench.runs.heartbeat import progress_of
+from bench.runs.run_folder import RunFolder, Store
+from bench.system.errors import Damaged, Unwritable, UserError
+from bench.system.files import atomic_write
 
 MOST_SETTINGS = 2  # that somebody gave to a sweep and forgot
 MOST_DAMAGES = 5  # that are named one by one

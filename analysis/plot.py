@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.arguments import Request
 from analysis.figures.specs import FIGURES, FigureSpec, WindowFigure
-from analysis.request import Request
-from bench.config import Place, RunConfig
-from bench.errors import UserError
-from bench.files import make_folder
-from bench.grids import choose_scale
-from bench.settings import command, only, parse, setting, typed
-from bench.values import shown
+from bench.config.command_line import command, only, parse, setting, typed
+from bench.config.grid import choose_scale
+from bench.config.run_config import Place, RunConfig
+from bench.config.values import shown
+from bench.system.errors import UserError
+from bench.system.files import make_folder
 
 if TYPE_CHECKING:
     from analysis.load import StoredRun

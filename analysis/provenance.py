@@ -7,9 +7,9 @@ from typing import Any
 
 from analysis.labels import flat_settings
 from analysis.load import FinishedRun, Results
-from bench.config import RunConfig
-from bench.table import duration
-from bench.text import count
+from bench.config.run_config import RunConfig
+from bench.sweeps.status_table import duration
+from bench.system.text import count
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.request import Request
-from bench.config import Place, RunConfig
-from bench.files import atomic_write, make_folder
-from bench.grids import choose_scale
-from bench.settings import command, only, parse, setting, typed
-from bench.text import count
+from analysis.arguments import Request
+from bench.config.command_line import command, only, parse, setting, typed
+from bench.config.grid import choose_scale
+from bench.config.run_config import Place, RunConfig
+from bench.system.files import atomic_write, make_folder
+from bench.system.text import count
 
 USAGE = """
 python -m analysis.report [key=value ...]     verdicts, figures, tables, images on one page, to keep

@@ -4,12 +4,12 @@ and CSV."""
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.request import Request
-from bench.config import Place, RunConfig
-from bench.errors import UserError
-from bench.files import make_folder
-from bench.grids import choose_scale
-from bench.settings import command, only, parse, setting, typed
+from analysis.arguments import Request
+from bench.config.command_line import command, only, parse, setting, typed
+from bench.config.grid import choose_scale
+from bench.config.run_config import Place, RunConfig
+from bench.system.errors import UserError
+from bench.system.files import make_folder
 
 NAMES = ("1", "2", "parameterization", "inner_optimizer", "efficiency")
 SCORES = "scores"  # beside random and all real images; the paper has no such table

@@ -25,21 +25,21 @@ from typing import Any, TypeVar
 import psutil
 import torch
 
-from bench.config import Place, RunConfig
-from bench.costs import Estimate, Failure, Parts
+from bench.config.command_line import command, only, parse, setting, typed
+from bench.config.resolve import resolve
+from bench.config.run_config import Place, RunConfig
 from bench.data import find_source, not_found
-from bench.errors import UserError
-from bench.estimation import (
+from bench.sweeps.cost_estimate import (
     estimate,
     measured_alike,
     measured_parts,
     predicted_parts,
     windows,
 )
-from bench.ingredients import load_data
-from bench.memory import ran_out
-from bench.resolving import resolve
-from bench.settings import command, only, parse, setting, typed
+from bench.sweeps.cost_model import Estimate, Failure, Parts
+from bench.system.errors import UserError
+from bench.system.peak_memory import ran_out
+from bench.training.setup import load_data
 
 USAGE = """
 python -m bench.estimate [key=value ...] < configurations.json

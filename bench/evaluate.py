@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
-from bench.config import Place, RunConfig
-from bench.reading import SubjectOptions
-from bench.settings import command, parse
-from bench.subject import set_up
-from bench.table import accuracy_text
-from bench.text import count
+from bench.config.command_line import command, parse
+from bench.config.run_config import Place, RunConfig
+from bench.evaluation.interpretation import SubjectOptions
+from bench.runs.subject import set_up
+from bench.sweeps.status_table import accuracy_text
+from bench.system.text import count
 
 if TYPE_CHECKING:
-    from bench.evaluation import Evaluation
+    from bench.evaluation.fresh_networks import Evaluation
 
 USAGE = """
 python -m bench.evaluate distilled=PATH [key=value ...]   train fresh networks on a distilled set
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
     subject = set_up(parse(argv, SubjectOptions, RunConfig, Place))
 
-    from bench.evaluation import evaluate, evaluate_real_images
+    from bench.evaluation.fresh_networks import evaluate, evaluate_real_images
 
     config, target_set = subject.config, subject.target_set
     if subject.images is None or subject.labels is None:

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config import Place, RunConfig
-from bench.files import make_folder
-from bench.grids import single_run
-from bench.settings import command, only, parse, setting, typed
+from bench.config.command_line import command, only, parse, setting, typed
+from bench.config.grid import single_run
+from bench.config.run_config import Place, RunConfig
+from bench.system.files import make_folder
 
 USAGE = """
 python -m bench.prepare dataset=NAME [data_root=PATH]    fetch what is missing, whiten, cache
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     import torch
 
     from bench.data import DATASETS, download, find_source
-    from bench.ingredients import load_data
+    from bench.training.setup import load_data
 
     data_root = Path(place.data_root).expanduser()
     missing = find_source(config.dataset, data_root) is None

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.config import Place, RunConfig, identity
-from bench.errors import INTERRUPTED, SUPERSEDED, UserError
-from bench.grids import choose_scale, single_run
-from bench.replicas import Team, TeamBroken
-from bench.resolving import check
-from bench.seat import find_seat
-from bench.settings import command, keys_of, only, parse, setting, typed
-from bench.store import RunFolder, Store
-from bench.text import count
+from bench.config.command_line import command, keys_of, only, parse, setting, typed
+from bench.config.grid import choose_scale, single_run
+from bench.config.resolve import check
+from bench.config.run_config import Place, RunConfig, identity
+from bench.distillation.process_group import Team, TeamBroken
+from bench.distillation.rank import find_seat
+from bench.runs.run_folder import RunFolder, Store
+from bench.system.errors import INTERRUPTED, SUPERSEDED, UserError
+from bench.system.text import count
 
 if TYPE_CHECKING:
     import torch
 
     from bench.data import TargetSet
-    from bench.distill import OuterStep
+    from bench.distillation.outer_loop import OuterStep
 
 USAGE = """
 python -m bench.run [key=value ...]     one run; goes on where it was if it was killed
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
         with seat.team(identity(config)) as team:
             if seat.leads:
                 return lead(folder, config, options, place, team)
-            from bench.assist import assist
+            from bench.runs.follower import assist
 
             assist(config, place, team)
             return 0  # however the run ended: that is the leader's to say
@@ -85,12 +85,12 @@ def lead(
     """Make the run and print its course; returns the exit status."""
     folder.create(config, command_again(config))
 
-    from bench.execute import (  # imports torch: only once all is checked
+    from bench.runs.execute import (  # imports torch: only once all is checked
         Interrupted,
         Superseded,
         execute,
     )
-    from bench.failures import describe_error
+    from bench.runs.failure import describe_error
 
     if options.force:
         with folder.lock(options.claim):

@@ -3,16 +3,16 @@ training set, and the scores of DD-Ranking that follow."""
 
 from typing import TYPE_CHECKING
 
-from bench.config import Place, RunConfig
-from bench.errors import UserError
-from bench.reading import SubjectOptions
-from bench.settings import command, parse
-from bench.subject import Subject, set_up
-from bench.table import accuracy_text
-from bench.text import count
+from bench.config.command_line import command, parse
+from bench.config.run_config import Place, RunConfig
+from bench.evaluation.interpretation import SubjectOptions
+from bench.runs.subject import Subject, set_up
+from bench.sweeps.status_table import accuracy_text
+from bench.system.errors import UserError
+from bench.system.text import count
 
 if TYPE_CHECKING:
-    from bench.scoring import Difference, Scores
+    from bench.evaluation.dd_ranking import Difference, Scores
 
 USAGE = """
 python -m bench.scores distilled=PATH [key=value ...]   HLR, IOR and the accuracies behind them
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
         if ties := int((largest.sum(dim=1) > 1).sum()):
             print(f"note: {ties} images have several largest labels; the first is their hard label")
 
-    from bench.scoring import score
+    from bench.evaluation.dd_ranking import score
 
     config = subject.config
     print(protocol_text(subject), flush=True)
@@ -71,7 +71,7 @@ def protocol_text(subject: Subject) -> str:
 
 def print_scores(scores: "Scores") -> None:
     """The table of accuracies, and the scores."""
-    from bench.scoring import FULL, HARD, OWN, RANDOM, RANDOM_HARD
+    from bench.evaluation.dd_ranking import FULL, HARD, OWN, RANDOM, RANDOM_HARD
 
     print("test accuracy in per cent (mean ± standard deviation over n networks, the same initial")
     print("networks in every row), at the number of steps selected for it")

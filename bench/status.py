@@ -5,17 +5,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config import Place, RunConfig
-from bench.errors import UserError
-from bench.files import is_full
-from bench.grids import choose_scale, load_grid, requested
-from bench.settings import command, only, parse, setting, typed, words
-from bench.store import Store
-from bench.table import print_table, summary
-from bench.watching import watch
-from slurm.launcher import OnCluster
+from bench.config.command_line import command, only, parse, setting, typed, words
+from bench.config.grid import choose_scale, load_grid, requested
+from bench.config.run_config import Place, RunConfig
+from bench.runs.run_folder import Store
+from bench.sweeps.live_table import watch
+from bench.sweeps.status_table import print_table, summary
+from bench.system.errors import UserError
+from bench.system.files import is_full
+from slurm.job_status import standings
 from slurm.scheduler import Scheduler
-from slurm.standing import standings
+from slurm.submit import OnCluster
 
 USAGE = """
 python -m bench.status [grid=NAME] [key=value ...]     a table of runs and how they stand

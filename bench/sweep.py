@@ -9,24 +9,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import run as one_run
-from bench.config import Place, RunConfig
-from bench.errors import INTERRUPTED, Unwritable, UserError
-from bench.files import make_folder
-from bench.grids import Grid, choose_scale, grid_names, load_grid, requested
-from bench.launch import Inline, Launcher, LocalPool, place_arguments
-from bench.plan import Planned, plan, settings_of
-from bench.progress import log_path
-from bench.settings import command, keys_of, only, parse, typed, words
+from bench.config.command_line import command, keys_of, only, parse, typed, words
+from bench.config.grid import Grid, choose_scale, grid_names, load_grid, requested
+from bench.config.run_config import Place, RunConfig
+from bench.runs.heartbeat import log_path
+from bench.runs.run_folder import RunFolder, RunIsTaken, Store
 from bench.status import StatusOptions
-from bench.store import RunFolder, RunIsTaken, Store
-from bench.sweep_options import SweepOptions, check_retry, chosen_launcher, is_wanted
-from bench.table import Standing, print_table, summary
-from bench.text import count
-from bench.watching import watch
-from slurm.launcher import OnCluster, cancel_jobs, goes_on, preview, settled, submit
+from bench.sweeps.live_table import watch
+from bench.sweeps.local_launcher import Inline, Launcher, LocalPool, place_arguments
+from bench.sweeps.options import SweepOptions, check_retry, chosen_launcher, is_wanted
+from bench.sweeps.plan import Planned, plan, settings_of
+from bench.sweeps.status_table import Standing, print_table, summary
+from bench.system.errors import INTERRUPTED, Unwritable, UserError
+from bench.system.files import make_folder
+from bench.system.text import count
+from slurm.job_status import standings
 from slurm.profile import Profile, load_profile
 from slurm.scheduler import Scheduler
-from slurm.standing import standings
+from slurm.submit import OnCluster, cancel_jobs, goes_on, preview, settled, submit
 
 USAGE = f"""
 python -m bench.sweep grid=NAME [key=value ...]     run a grid: {", ".join(grid_names())}

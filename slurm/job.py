@@ -17,15 +17,15 @@ from types import FrameType
 from submitit.core.submission import process_job
 from submitit.core.utils import DelayedSubmission, JobPaths
 
-from bench import source
-from bench.errors import INTERRUPTED, SUPERSEDED, Unwritable, UserError, as_unwritable
-from bench.files import writing
-from bench.launch import child_environment, note_death
-from bench.machine import out_of_memory_kills, slurm_job
-from bench.progress import log_path, record_failure
-from bench.store import RunFolder, now
+from bench.runs.heartbeat import log_path, record_failure
+from bench.runs.run_folder import RunFolder, now
+from bench.sweeps.local_launcher import child_environment, note_death
+from bench.system import git
+from bench.system.errors import INTERRUPTED, SUPERSEDED, Unwritable, UserError, as_unwritable
+from bench.system.files import writing
+from bench.system.machine import out_of_memory_kills, slurm_job
 from slurm import scheduler
-from slurm.submission import START, Submission
+from slurm.submission_record import START, Submission
 
 POLL_SECONDS = 0.1
 # SLURM kills what ignores SIGTERM after its KillWait (30 s by default) or a partition's grace time.
@@ -139,9 +139,9 @@ class RunJob:
     def _greet(self, submission: Submission, run: RunFolder) -> None:
         """Say in the job's own log what begins here, and whether it is what was submitted."""
         print(f"{START} {now()} {run.name}", flush=True)
-        submitted = {key: submission.record().get(key) for key in source.commit()}
-        if submitted != source.commit():
-            print(f"the code has changed since it was submitted: {submitted}, {source.commit()}")
+        submitted = {key: submission.record().get(key) for key in git.commit()}
+        if submitted != git.commit():
+            print(f"the code has changed since it was submitted: {submitted}, {git.commit()}")
 
     def _note_stop(self, number: int, frame: FrameType | None) -> None:
         self.told_to_stop = True  # SLURM tells the child too

@@ -5,10 +5,18 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bench.config import RunConfig
-from bench.errors import UserError
-from bench.settings import converted, merged, read_yaml, setting, typed, unknown_key, yaml_path
-from bench.values import shown
+from bench.config.command_line import (
+    converted,
+    merged,
+    read_yaml,
+    setting,
+    typed,
+    unknown_key,
+    yaml_path,
+)
+from bench.config.run_config import RunConfig
+from bench.config.values import shown
+from bench.system.errors import UserError
 from methods import method_class
 
 PROFILES = Path(__file__).parent / "profiles"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 # A controller that is away is given up by SLURM's own commands after some 20 s.
 SECONDS_FOR_A_COMMAND = 90.0

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-import bench.evaluation
-import bench.ingredients
-import bench.scoring
+import bench.evaluation.dd_ranking
+import bench.evaluation.fresh_networks
+import bench.training.setup
+from bench.config.grid import load_grid, requested
 from bench.data import TargetSet, load_target_set
-from bench.errors import UserError
-from bench.grids import load_grid, requested
+from bench.system.errors import UserError
 from tests.every_setting import Command, commands, member
 
 NASTY = [
@@ -49,7 +49,16 @@ NASTY = [
         "[[]]",
         "{a: 1}",
     ),
-    *("random:Random", "bench.config:RunConfig", "é\U0001f600", "²", "٣", "\udcff", "a\nb", "%s"),
+    *(
+        "random:Random",
+        "bench.config.run_config:RunConfig",
+        "é\U0001f600",
+        "²",
+        "٣",
+        "\udcff",
+        "a\nb",
+        "%s",
+    ),
     *(
         "~",
         "~nobody/x",
@@ -100,15 +109,15 @@ def main(
     np.savez("set.npz", images=np.random.rand(10, 1, 8, 8), labels=np.arange(10))
     monkeypatch.setattr("bench.sweep.Sweep.planned_workers", compute)
     monkeypatch.setattr("bench.speed.__main__.measure_all", compute)
-    monkeypatch.setattr("slurm.lab.lab.Lab.start", compute)
+    monkeypatch.setattr("tests.slurm.lab.lab.Lab.start", compute)
     monkeypatch.setattr("analysis.figures.page.save", compute)
     monkeypatch.setattr("analysis.tables.cells.table", asked(1))
-    monkeypatch.setattr("analysis.verdicts.claiming.outcomes", asked(1))
+    monkeypatch.setattr("analysis.verdicts.judge.outcomes", asked(1))
     monkeypatch.setattr("analysis.report_page.contents.report", asked(0))
-    monkeypatch.setattr(bench.evaluation, "evaluate", compute)
-    monkeypatch.setattr(bench.evaluation, "evaluate_real_images", compute)
-    monkeypatch.setattr(bench.scoring, "score", compute)
-    monkeypatch.setattr(bench.ingredients, "load_data", lambda *_: digits)
+    monkeypatch.setattr(bench.evaluation.fresh_networks, "evaluate", compute)
+    monkeypatch.setattr(bench.evaluation.fresh_networks, "evaluate_real_images", compute)
+    monkeypatch.setattr(bench.evaluation.dd_ranking, "score", compute)
+    monkeypatch.setattr(bench.training.setup, "load_data", lambda *_: digits)
 
     def run(command: Command, argv: list[str]) -> None:
         with suppress(UserError, Reached):
@@ -126,7 +135,7 @@ START: dict[str, list[str]] = {
     "bench.scores": SET,
     "bench.prepare": ["download=false", "dataset=digits"],
     "bench.speed": [],
-    "slurm.lab": ["status"],
+    "tests.slurm.lab": ["status"],
     "analysis.plot": ["scale=quick", "figure=1"],
     "analysis.table": ["scale=quick", "table=1"],
     "analysis.claims": ["scale=quick"],
@@ -154,7 +163,7 @@ def test_no_text_is_answered_by_a_traceback(
     assert wrong == []
 
 
-OF_RUNS = [name for name in START if name not in ("slurm.lab", "bench.speed")]
+OF_RUNS = [name for name in START if name not in ("tests.slurm.lab", "bench.speed")]
 
 
 @pytest.mark.parametrize("name", OF_RUNS)
@@ -162,7 +171,10 @@ OF_RUNS = [name for name in START if name not in ("slurm.lab", "bench.speed")]
     ("argument", "told"),
     [
         ("method=random:Random", "method 'random:Random' is no method"),
-        ("method=bench.config:RunConfig", "method 'bench.config:RunConfig' is no method"),
+        (
+            "method=bench.config.run_config:RunConfig",
+            "method 'bench.config.run_config:RunConfig' is no method",
+        ),
         ("transfer_to={}", "transfer_to={} is not one of"),
         ("depth=digits", "depth=digits is not a whole number"),
         ("inner_classes=11", "inner_classes=11 is more than the 10 classes"),
@@ -176,7 +188,9 @@ def test_a_run_that_cannot_be_is_refused_by_every_command_with_the_reason(
     assert str(refused.value).startswith(told)
 
 
-@pytest.mark.parametrize("argument", ["only=bench.config:RunConfig", "only=random:Random"])
+@pytest.mark.parametrize(
+    "argument", ["only=bench.config.run_config:RunConfig", "only=random:Random"]
+)
 def test_only_a_method_can_be_drawn(
     argument: str, main: Callable[[Command, list[str]], None]
 ) -> None:
@@ -197,7 +211,7 @@ def test_what_keeps_every_figure_from_being_drawn_is_said_once(
 @pytest.mark.parametrize("device", [*NASTY, "cuda:-1", "cuda:x", "cpu:99", "mps", "META"])
 def test_a_device_is_there_or_refused(device: str) -> None:
     with suppress(UserError):
-        found = bench.ingredients.choose_device(device)
+        found = bench.training.setup.choose_device(device)
         assert torch.ones(1, device=found).item() == 1
 
 

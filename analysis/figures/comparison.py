@@ -9,7 +9,7 @@ from analysis.figures.captions import headline, origin, selection_text
 from analysis.figures.specs import ComparisonFigure
 from analysis.load import FinishedRun, Results
 from analysis.paper import Number, paper_table
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

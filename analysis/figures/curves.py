@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.load import Results
-    from bench.config import RunConfig
+    from bench.config.run_config import RunConfig
 
 
 @dataclass(frozen=True)

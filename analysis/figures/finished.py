@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from analysis.arguments import Request
 from analysis.figures.specs import FigureSpec, ImageFigure
 from analysis.load import Results, StoredRun, load_results, settings_of_others
-from analysis.request import Request
-from bench.errors import UserError
-from bench.grids import SCALES, Grid, load_grid
-from bench.settings import words
+from bench.config.command_line import words
+from bench.config.grid import SCALES, Grid, load_grid
+from bench.system.errors import UserError
 
 
 def results_of(spec: FigureSpec, request: Request, stored: Sequence[StoredRun]) -> Results:

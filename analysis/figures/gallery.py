@@ -12,14 +12,14 @@ from PIL import Image, UnidentifiedImageError
 from analysis.figures.captions import headline, origin, selection_text
 from analysis.figures.specs import ImageFigure
 from analysis.load import FinishedRun, Results
-from bench.errors import UserError
-from bench.text import count
+from bench.system.errors import UserError
+from bench.system.text import count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-# How `bench.pictures` lays distilled.png out; it imports torch, and a test compares.
+# How `bench.runs.image_grid` lays distilled.png out; it imports torch, and a test compares.
 GAP = 2
 COLUMNS_AT_ONE_A_CLASS = 10
 MOST_CLASSES = 20  # that are drawn: a page is not longer

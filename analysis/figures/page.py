@@ -17,7 +17,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from analysis.figures.style import RC, SMALL_POINTS, WIDTH_INCHES
-from bench.files import atomic_write
+from bench.system.files import atomic_write
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,6 +5,7 @@ Imports matplotlib, so it is imported only once there is something to draw.
 
 from functools import partial
 
+from analysis.arguments import Request
 from analysis.figures.captions import curve_caption
 from analysis.figures.comparison import (
     comparison_caption,
@@ -26,10 +27,9 @@ from analysis.figures.specs import (
 from analysis.figures.style import PARAMETERIZATION_LOOKS, Look, looks, value_looks
 from analysis.figures.windows import configurations, draw_windows, window_caption, window_table
 from analysis.load import Results
-from analysis.request import Request
-from bench.errors import UserError
-from bench.grids import load_grid
-from bench.settings import words
+from bench.config.command_line import words
+from bench.config.grid import load_grid
+from bench.system.errors import UserError
 
 
 def picture_of(spec: FigureSpec, results: Results, request: Request) -> Picture:

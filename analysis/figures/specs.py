@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.labels import METHOD_NAMES, Variant
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType

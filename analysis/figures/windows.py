@@ -8,9 +8,9 @@ import pandas as pd
 
 from analysis.figures.specs import WindowFigure
 from analysis.labels import distinct_labels
-from bench.config import RunConfig
-from bench.errors import UserError
-from bench.grids import Grid, expand
+from bench.config.grid import Grid, expand
+from bench.config.run_config import RunConfig
+from bench.system.errors import UserError
 from methods import Window, make_method, method_defaults
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def configurations(
 def windows_of(config: RunConfig, steps: int) -> list[Window]:
     """The windows of the first outer steps, with the random draws that a run of this configuration
     makes; only the outer loss is none of a run's, but always `STAGNANT_LOSS`."""
-    from bench.randomness import python_random  # imports torch, which no other figure needs
+    from bench.training.randomness import (
+        python_random,  # imports torch, which no other figure needs
+    )
 
     method = make_method(
         config.method, config.unroll_length, config.window_size, config.method_options

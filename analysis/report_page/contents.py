@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.entries import grid_runs
+from analysis.arguments import Request, sweeps_first
 from analysis.figures.specs import FIGURES
+from analysis.grid_entries import grid_runs
 from analysis.load import Results, StoredRun, load_results
 from analysis.provenance import Origin, common_settings, machines, origin_of, own_settings
 from analysis.report_page.parts import (
@@ -21,13 +22,12 @@ from analysis.report_page.parts import (
     table_part,
 )
 from analysis.report_page.scorecard import Line, counts, lines
-from analysis.request import Request, sweeps_first
 from analysis.tables.cells import TABLES, table
 from analysis.tables.scores import score_table
-from analysis.verdicts.claiming import load_claims, outcomes
+from analysis.verdicts.judge import load_claims, outcomes
 from analysis.verdicts.texts import RULES
 from analysis.verdicts.texts import caption as claims_caption
-from bench.grids import grid_names, load_grid
+from bench.config.grid import grid_names, load_grid
 
 SHOWN_GRIDS = ("methods_comparison", "parameterization", "standard_benchmarks")
 

@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 import pandas as pd
 from PIL import Image
 
-from analysis.entries import Entry, GridRuns
+from analysis.arguments import Request
 from analysis.figures.curves import curves
 from analysis.figures.finished import lacking_text, results_of
 from analysis.figures.gallery import accuracy_text, composed, gallery_of
 from analysis.figures.page import Picture, drawn
 from analysis.figures.pictures import curve_looks, picture_of, picture_of_windows
 from analysis.figures.specs import CurveFigure, FigureSpec, ImageFigure, WindowFigure
+from analysis.grid_entries import Entry, GridRuns
 from analysis.load import Results, StoredRun
 from analysis.report_page.interactive import charts
-from analysis.request import Request
 from analysis.tables.captions import caption, missing_text
 from analysis.tables.cells import Table
 from analysis.tables.render import column_name, measured, quoted
 from analysis.tables.scores import ScoreTable
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 # The page stands alone: no button sends its numbers anywhere.
 CHART_CONFIG = {

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.verdicts.claiming import Claim, Outcome
 from analysis.verdicts.inference import Comparison
+from analysis.verdicts.judge import Claim, Outcome
 from analysis.verdicts.texts import (
     claimed_text,
     comparisons_text,

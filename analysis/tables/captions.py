@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from analysis.arguments import sweeps_first
 from analysis.paper import content
 from analysis.provenance import data_text, selection_text
-from analysis.request import sweeps_first
 from analysis.tables.cells import Table
-from bench.text import count
+from bench.system.text import count
 
 
 def caption(table: Table, scale: str, settings: Sequence[str]) -> str:

@@ -6,11 +6,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from analysis.entries import GridRuns, grid_exists, grid_runs, seeds_text
+from analysis.arguments import Request
+from analysis.grid_entries import GridRuns, grid_exists, grid_runs, seeds_text
 from analysis.load import FinishedRun, StoredRun, collected
 from analysis.paper import Number, PaperTable, Row, paper_table
-from analysis.request import Request
-from bench.text import count
+from bench.system.text import count
 
 Column = tuple[str | int, ...]
 WIDE = "wide_convnet"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.tables.captions import caption, missing_text
 from analysis.tables.cells import Cell, Column, Table, median_seconds
-from bench.files import write_texts
+from bench.system.files import write_texts
 
 COLUMN_NAMES = {
     "cifar10": "CIFAR-10",

@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.entries import Entry, GridRuns, grid_runs
+from analysis.arguments import Request
+from analysis.grid_entries import Entry, GridRuns, grid_runs
 from analysis.load import FinishedRun, StoredRun
 from analysis.provenance import data_text, selection_text
-from analysis.request import Request
 from analysis.tables.render import MISSING, column_name, latex_table
-from bench.files import write_texts
-from bench.text import count
+from bench.system.files import write_texts
+from bench.system.text import count
 
 GRID = "standard_benchmarks"
 
@@ -45,7 +45,7 @@ def _accuracy(of: str) -> Callable[[Figures], float]:
     return lambda figures: 100 * figures["evaluations"][of]["test_accuracy_mean"]
 
 
-# The names are those of `bench/scoring.py`, which needs torch; a test compares.
+# The names are those of `bench/evaluation/dd_ranking.py`, which needs torch; a test compares.
 MEASURES = (
     Measure("Distilled", "distilled", _accuracy("distilled set, its own labels")),
     Measure("Distilled, hard labels", "distilled_hard", _accuracy("distilled set, hard labels")),

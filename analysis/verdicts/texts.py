@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.arguments import Request
 from analysis.provenance import data_text, selection_text
-from analysis.request import Request
-from analysis.verdicts.claiming import Claim, Outcome
 from analysis.verdicts.inference import MAX_NEEDED, MIN_SEEDS, Comparison
-from bench.text import count
+from analysis.verdicts.judge import Claim, Outcome
+from bench.system.text import count
 
 RULES = """\
 A verdict rests on the seeds that all sides share: the same seed means the same networks and target

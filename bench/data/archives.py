@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
 from bench.data.readers import hash_files
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 _DAMAGE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError)
 TAR_ENDINGS = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 CHOICES = ("none", "flip", "rotate", "flip_or_rotate")
 MAX_ANGLE = math.radians(15)

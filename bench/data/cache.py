@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bench.errors import UserError
-from bench.files import atomic_write, make_folder
+from bench.system.errors import UserError
+from bench.system.files import atomic_write, make_folder
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bench.data.archives import Files, FolderFiles, is_hidden, place_of
 from bench.data.readers import Decoded, image_errors_named
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

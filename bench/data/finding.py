@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from bench.data.archives import ENDINGS, Files, FolderFiles, TarFiles, ZipFiles
 from bench.data.class_folders import IMAGE_SUFFIXES, SPLITS
 from bench.data.readers import Reader
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 # The end of an image's path in class folders; what stands before it is the folder of the set.
 IN_CLASS_FOLDER = re.compile(

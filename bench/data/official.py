@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bench.data.archives import Files, is_hidden
 from bench.data.class_folders import IMAGE_SUFFIXES
 from bench.data.readers import Decoded, image_errors_named, torchvision_dataset
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

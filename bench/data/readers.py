@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.order import balanced_order
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 DIGITS_TEST_IMAGES = 500
 

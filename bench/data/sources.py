@@ -18,7 +18,7 @@ from bench.data.finding import Packaging, Wanted, find, others_like
 from bench.data.official import CifarBatches, Cub200, TinyImageNet, as_bird, as_tiny_image
 from bench.data.order import balanced_order, fingerprint
 from bench.data.readers import BundledDigits, Reader, torchvision_dataset
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,7 +10,7 @@ from torch import Tensor
 from bench.data.cache import Stored, load_or_build
 from bench.data.sources import RawImages, load_raw
 from bench.data.whitening import Whitening
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 _CACHE_VERSION = 1  # of the resizing, the whitening and the layout of the cached file
 _CHUNK = 5_000  # images; bounds the memory of float copies

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 _CHUNK = 5_000  # images; bounds the memory of float64 copies
 

@@ -3,18 +3,18 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.config import Place
-from bench.errors import UserError
-from bench.files import make_folder, write_json
-from bench.settings import command, only, parse, setting, typed
+from bench.config.command_line import command, only, parse, setting, typed
+from bench.config.run_config import Place
 from bench.speed.engines import TORCHOPT, can, engines, installed, precisions
-from bench.speed.errors import WORK, errors_table, measure_errors
-from bench.speed.fit import USABLE, free_bytes, predicted_bytes, smaller_did_not_fit
 from bench.speed.measure import Measurement, Missing, measure
+from bench.speed.memory_prediction import USABLE, free_bytes, predicted_bytes, smaller_did_not_fit
+from bench.speed.precision_errors import WORK, errors_table, measure_errors
 from bench.speed.process import Failed, OutOfMemory, call
 from bench.speed.rates import is_imitated, measure_rates
 from bench.speed.report import Report, describe_machine, needs, read, table, write
 from bench.speed.work import GROWTH, QUICK_GROWTH, Work, variations
+from bench.system.errors import UserError
+from bench.system.files import make_folder, write_json
 
 USAGE = """
 python -m bench.speed [quick=true] [key=value ...]    time and memory of each engine
@@ -81,8 +81,8 @@ def tell_errors(place: Place, folder: Path) -> int:
 
 def measure_all(options: SpeedOptions, work: Work, place: Place, folder: Path) -> Report:
     """Every engine on every piece of work; written to the folder after each."""
-    from bench.ingredients import choose_device
     from bench.speed.work import make_network
+    from bench.training.setup import choose_device
 
     device = choose_device(place.device)
     if work.precision not in precisions(device.type):

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.config import Place
+from bench.config.run_config import Place
 from bench.speed.work import Work
 
 HIGHER = "higher"
@@ -41,11 +41,11 @@ def can(engine: str, precision: str) -> bool:
 
 def build(engine: str, work: Work, place: Place, device: Any) -> Any:
     """The engine called so, for this work."""
-    from bench.ingredients import activation_budget, find_room_to_compile
     from bench.metagrad import make_engine
+    from bench.training.setup import activation_budget, find_room_to_compile
 
     if engine == TORCHOPT:
-        from bench.speed.peers import TorchOptEngine
+        from bench.speed.torchopt_engine import TorchOptEngine
 
         return TorchOptEngine(work.precision)
     if engine == HIGHER:

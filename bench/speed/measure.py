@@ -4,10 +4,10 @@ import statistics
 import time
 from dataclasses import dataclass
 
-from bench.config import Place
-from bench.memory import PeakMemory
+from bench.config.run_config import Place
 from bench.speed.engines import build
 from bench.speed.work import Work, make_work
+from bench.system.peak_memory import PeakMemory
 
 # Enough steps to tell a wrong gradient from a rounded one; over more, rounding alone grows without
 # bound (the conv biases before a norm, see bench/metagrad/README.md).
@@ -59,9 +59,9 @@ def measure(engine_name: str, work: Work, repeats: int, place: Place) -> Measure
     """Run in a fresh process: sets the threads of the whole process."""
     import torch
 
-    from bench.ingredients import choose_device, settle_process
-    from bench.machine import default_threads
     from bench.metagrad import make_engine
+    from bench.system.machine import default_threads
+    from bench.training.setup import choose_device, settle_process
     from methods import Window
 
     torch.set_num_threads(place.threads or default_threads())

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.files import atomic_write
 from bench.speed.engines import AUTO, COMPILED, HIGHER, RECOMPUTING, TORCHOPT
-from bench.speed.fit import differs_in
 from bench.speed.measure import Measurement
+from bench.speed.memory_prediction import differs_in
 from bench.speed.report import Report
 from bench.speed.work import Work
+from bench.system.files import atomic_write
 
 AXES = {
     "window": "window, inner steps",

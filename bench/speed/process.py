@@ -13,9 +13,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.errors import UserError
-from bench.machine import free_memory, total_memory
-from bench.memory import ran_out
+from bench.system.errors import UserError
+from bench.system.machine import free_memory, total_memory
+from bench.system.peak_memory import ran_out
 
 Result = TypeVar("Result")
 BEAT_SECONDS = 10.0

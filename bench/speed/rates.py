@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.config import Place
-from bench.machine import free_memory
+from bench.config.run_config import Place
+from bench.system.machine import free_memory
 
 MATRIX_SIZES = {"cpu": (128, 2048), "cuda": (1024, 8192)}
 COPY_BYTES = {"cpu": (16 << 20, 256 << 20), "cuda": (128 << 20, 2 << 30)}
@@ -53,9 +53,9 @@ def measure_rates(precision: str, place: Place) -> Rates:
     """Run in a fresh process: sets the threads of the whole process."""
     import torch
 
-    from bench.ingredients import choose_device
-    from bench.machine import default_threads
     from bench.metagrad.precision import hardware_precision
+    from bench.system.machine import default_threads
+    from bench.training.setup import choose_device
 
     torch.set_num_threads(place.threads or default_threads())
     device = choose_device(place.device)

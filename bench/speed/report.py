@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.config import Place
-from bench.errors import UserError
-from bench.files import atomic_write, read_json, write_json
+from bench.config.run_config import Place
 from bench.speed.engines import HIGHER
-from bench.speed.floor import cost
 from bench.speed.measure import ERROR_WINDOW, Measurement, Missing
 from bench.speed.rates import Rates
+from bench.speed.roofline import cost
 from bench.speed.work import Work
+from bench.system.errors import UserError
+from bench.system.files import atomic_write, read_json, write_json
 
 
 @dataclass
@@ -180,15 +180,15 @@ def describe_machine(place: Place) -> dict[str, Any]:
     """What everything is measured on, and with."""
     from importlib.metadata import version
 
-    from bench import manifest, source
-    from bench.ingredients import choose_device
-    from bench.machine import default_threads
     from bench.speed.engines import TORCHOPT, installed
+    from bench.system import git, versions
+    from bench.system.machine import default_threads
+    from bench.training.setup import choose_device
 
     peers = {TORCHOPT: version(TORCHOPT)} if installed(TORCHOPT) else {}
     return {
-        "hardware": manifest.hardware(choose_device(place.device)),
+        "hardware": versions.hardware(choose_device(place.device)),
         "threads": place.threads or default_threads(),
-        "versions": {**manifest.versions(), **peers},
-        **source.commit(),
+        "versions": {**versions.versions(), **peers},
+        **git.commit(),
     }

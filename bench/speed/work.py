@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.settings import setting
+from bench.config.command_line import setting
 
 PRECISIONS = ("float32", "tf32", "bf16")
 IMAGE_SHAPE, CLASSES = (3, 32, 32), 10
@@ -70,7 +70,7 @@ def make_work(work: Work, device: Any, dtype: Any, seed: int = 0) -> tuple[Any, 
 
     from bench.metagrad import Adam, Problem
     from bench.networks import initial_parameters
-    from bench.randomness import torch_generator
+    from bench.training.randomness import torch_generator
 
     network = make_network(work)
     drawn = initial_parameters(network, torch_generator(seed, "speed/network"))
@@ -96,8 +96,8 @@ def make_network(work: Work) -> Any:
     Raises:
         UserError: too deep for the images.
     """
-    from bench.errors import UserError
     from bench.networks import build_network
+    from bench.system.errors import UserError
 
     try:
         return build_network(

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from bench.config import RunConfig
-from bench.grids import expand, load_grid
-from bench.store import RunFolder, Store
+from bench.config.grid import expand, load_grid
+from bench.config.run_config import RunConfig
+from bench.runs.run_folder import RunFolder, Store
 
 FINGERPRINT = "0123456789abcdef"
 

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.arguments import Request
 from analysis.claims import main
-from analysis.entries import Entry, GridRuns
+from analysis.grid_entries import Entry, GridRuns
 from analysis.load import FinishedRun, Results
-from analysis.request import Request
-from analysis.verdicts.claiming import Claim, load_claims, outcome_of
-from bench.config import RunConfig
-from bench.errors import UserError
-from bench.grids import expand, grid_names, load_grid
-from bench.store import RunFolder
+from analysis.verdicts.judge import Claim, load_claims, outcome_of
+from bench.config.grid import expand, grid_names, load_grid
+from bench.config.run_config import RunConfig
+from bench.runs.run_folder import RunFolder
+from bench.system.errors import UserError
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker

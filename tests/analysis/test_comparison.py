@@ -16,7 +16,7 @@ from analysis.figures.comparison import (
 from analysis.figures.specs import FIGURES, ComparisonFigure
 from analysis.figures.style import PARAMETERIZATION_LOOKS, RC
 from analysis.load import Results, load_results, stored_runs
-from bench.grids import expand, load_grid
+from bench.config.grid import expand, load_grid
 from tests.analysis.reading import assert_readable
 
 if TYPE_CHECKING:

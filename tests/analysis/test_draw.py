@@ -25,7 +25,7 @@ from analysis.figures.style import (
     value_looks,
 )
 from analysis.load import Results, load_results, stored_runs
-from bench.grids import load_grid, single_run
+from bench.config.grid import load_grid, single_run
 from tests.analysis.reading import assert_readable
 
 if TYPE_CHECKING:

@@ -29,16 +29,16 @@ from analysis.figures.specs import FIGURES, ImageFigure
 from analysis.figures.style import RC
 from analysis.load import Results, load_results, stored_runs
 from analysis.plot import main
-from bench import pictures
+from bench.config.grid import expand, load_grid, single_run
 from bench.data.whitening import Whitening
-from bench.errors import UserError
-from bench.grids import expand, load_grid, single_run
+from bench.runs import image_grid
+from bench.system.errors import UserError
 from tests.analysis.reading import assert_readable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bench.store import RunFolder
+    from bench.runs.run_folder import RunFolder
     from tests.analysis.conftest import Maker
 
 SIDE = 8
@@ -52,7 +52,7 @@ def leave_images(folder: "RunFolder", per_class: int, channels: int = 1) -> "NDA
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape).astype("float32"))
     whitening = cast(Whitening, SimpleNamespace(to_pixels=lambda images: images / 255))
     columns = per_class if per_class > 1 else COLUMNS_AT_ONE_A_CLASS
-    pictures.save_picture(folder.path / "distilled.png", pixels, whitening, columns)
+    image_grid.save_picture(folder.path / "distilled.png", pixels, whitening, columns)
     labels = np.repeat(np.eye(10, dtype=np.float32), per_class, axis=0)
     stated = {"distilled_set": json.dumps({"classes": [f"class {k}" for k in range(10)]})}
     path = folder.path / "distilled.safetensors"
@@ -84,7 +84,7 @@ def test_tiles_are_the_distilled_images_class_by_class(
     images = leave_images(folder, per_class, channels)
     shown = gallery(spec(9), found, {})
     zoom = shown.tiles.shape[2] // SIDE
-    assert zoom == pictures.SMALLEST_SIDE // SIDE
+    assert zoom == image_grid.SMALLEST_SIDE // SIDE
     assert shown.tiles.shape[:2] == (10, per_class)
     for c in range(10):
         for k in range(per_class):
@@ -96,7 +96,7 @@ def test_tiles_are_the_distilled_images_class_by_class(
 
 
 def test_the_gaps_of_a_picture_are_those_of_the_runs() -> None:
-    assert pictures.GAP == GAP
+    assert image_grid.GAP == GAP
 
 
 def test_a_picture_of_another_layout_is_refused() -> None:

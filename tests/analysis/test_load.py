@@ -9,9 +9,9 @@ import pytest
 
 from analysis import load
 from analysis.labels import distinct_labels
-from bench.anew import begin_anew, forget_previous
-from bench.errors import UserError
-from bench.grids import expand, load_grid, single_run
+from bench.config.grid import expand, load_grid, single_run
+from bench.runs.rerun import begin_anew, forget_previous
+from bench.system.errors import UserError
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker

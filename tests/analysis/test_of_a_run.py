@@ -11,7 +11,7 @@ from analysis.figures.gallery import gallery
 from analysis.figures.specs import FIGURES, ImageFigure
 from analysis.figures.windows import windows_of
 from analysis.load import load_results, stored_runs
-from bench.grids import load_grid
+from bench.config.grid import load_grid
 from bench.run import main as run
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from statistics import fmean
 import pytest
 
 from analysis.paper import ABSENT, content, number, paper_table
-from bench.grids import expand, load_grid
+from bench.config.grid import expand, load_grid
 
 METHODS = [
     *("BPTT", "KIP", "RFAD", "FRePO (wide)", "FRePO", "RCIG (wide)", "RCIG", "DSA", "DM", "MTT"),

@@ -17,8 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 from analysis.figures.page import Picture
 from analysis.figures.specs import FIGURES, CurveFigure
 from analysis.plot import main
-from bench.errors import UserError
-from bench.grids import expand, grid_names, load_grid
+from bench.config.grid import expand, grid_names, load_grid
+from bench.system.errors import UserError
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker

@@ -15,8 +15,8 @@ from analysis.figures.specs import FIGURES
 from analysis.report import main
 from analysis.report_page.scorecard import bar
 from analysis.table import NAMES, SCORES
-from analysis.verdicts.claiming import Claim, load_claims
 from analysis.verdicts.inference import decide
+from analysis.verdicts.judge import Claim, load_claims
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker

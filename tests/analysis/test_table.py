@@ -14,11 +14,11 @@ import pytest
 from analysis.paper import paper_table
 from analysis.table import NAMES, main
 from analysis.tables.cells import TABLES
-from bench.config import RunConfig
-from bench.errors import UserError
-from bench.grids import expand, load_grid
-from bench.scoring import FULL, HARD, OWN, RANDOM, RANDOM_HARD, combined
-from bench.store import Store
+from bench.config.grid import expand, load_grid
+from bench.config.run_config import RunConfig
+from bench.evaluation.dd_ranking import FULL, HARD, OWN, RANDOM, RANDOM_HARD, combined
+from bench.runs.run_folder import Store
+from bench.system.errors import UserError
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker

@@ -21,9 +21,9 @@ from analysis.figures.windows import (
     windows_of,
 )
 from analysis.plot import main
-from bench.errors import UserError
-from bench.grids import load_grid
-from bench.randomness import python_random
+from bench.config.grid import load_grid
+from bench.system.errors import UserError
+from bench.training.randomness import python_random
 from tests.analysis.reading import assert_readable
 
 SPEC = FIGURES[1]

@@ -9,11 +9,11 @@ import pytest
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from bench.config import Place, RunConfig
+from bench.config.command_line import parse
+from bench.config.run_config import Place, RunConfig
 from bench.data import TargetSet, load_target_set
-from bench.reading import SubjectOptions
-from bench.settings import parse
-from bench.subject import set_up
+from bench.evaluation.interpretation import SubjectOptions
+from bench.runs.subject import set_up
 
 Read = Callable[..., tuple[Tensor, Tensor]]
 

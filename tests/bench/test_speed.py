@@ -15,22 +15,22 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.config import Place
-from bench.errors import UserError
-from bench.machine import free_memory
+from bench.config.run_config import Place
 from bench.metagrad import Adam, MetaGradient, Problem, make_derivatives, make_engine
 from bench.speed import process, rates
 from bench.speed.engines import AUTO, COMPILED, HIGHER, RECOMPUTING, TORCHOPT, can, engines
-from bench.speed.errors import errors_table, measure_errors
-from bench.speed.fit import predicted_bytes, smaller_did_not_fit
-from bench.speed.floor import Cost, cost, cost_of_an_image, layers
 from bench.speed.imitated import ImitatedBf16
 from bench.speed.measure import Measurement, Missing, measure
+from bench.speed.memory_prediction import predicted_bytes, smaller_did_not_fit
 from bench.speed.picture import draw
+from bench.speed.precision_errors import errors_table, measure_errors
 from bench.speed.process import Failed, OutOfMemory, call
 from bench.speed.rates import Rates, is_imitated, measure_rates
 from bench.speed.report import Report, read, table, write
+from bench.speed.roofline import Cost, cost, cost_of_an_image, layers
 from bench.speed.work import GROWTH, PRECISIONS, Work, make_network, make_work, variations
+from bench.system.errors import UserError
+from bench.system.machine import free_memory
 from methods import Window
 from tests.waiting import has_ended, wait_until
 
@@ -84,7 +84,7 @@ def test_variations_go_from_small_to_large() -> None:
 
 @pytest.mark.skipif(find_spec("torchopt") is None, reason="the peers are not installed")
 def test_torchopt_does_the_same_work() -> None:
-    from bench.speed.peers import TorchOptEngine
+    from bench.speed.torchopt_engine import TorchOptEngine
 
     torch.set_default_dtype(torch.float64)  # in which TorchOpt corrects the bias
     try:
@@ -509,7 +509,7 @@ def test_a_precision_that_a_cpu_only_imitates_is_refused(command: Callable[..., 
 def test_the_errors_of_the_precisions_grow_from_one_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bench.speed.errors.WINDOWS", ((0, 4), (6, 10)))
+    monkeypatch.setattr("bench.speed.precision_errors.WINDOWS", ((0, 4), (6, 10)))
     found = measure_errors(Place(device="cpu", threads=1), SMALL, seeds=2)
     by_precision = {
         precision: [

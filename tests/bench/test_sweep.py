@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench.grids import load_grid
+from bench.config.grid import load_grid
 from bench.sweep import next_command
 from tests.waiting import Gate, has_ended, wait_until
 

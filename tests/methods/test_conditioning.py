@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.randomness import python_random
+from bench.training.randomness import python_random
 from methods import CONDITIONERS, make_conditioner
 from methods.conditioning import EMAClipping
 

@@ -77,7 +77,7 @@ def test_a_users_method_is_made_from_its_module_and_class() -> None:
     ("name", "message"),
     [
         ("random:Random", "is no method: it lacks next_window, observe, state, load_state"),
-        ("bench.config:RunConfig", "is no method: it lacks next_window"),
+        ("bench.config.run_config:RunConfig", "is no method: it lacks next_window"),
         ("user_code.windows:NoInterface", "it lacks observe, state, load_state"),
         ("user_code.windows:no_class", "it is no class"),
         ("os:system", "it is no class"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.randomness import python_random
+from bench.training.randomness import python_random
 from methods import METHODS, BackwardWindow, Window, make_method
 from methods.weighted import EarlyRandomTruncatedBPTT
 from methods.window import Method

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.progress import Progress
-from bench.store import RunFolder
-from slurm.lab import Lab, missing_packages
-from slurm.lab.processes import wait_until
+from bench.runs.heartbeat import Progress
+from bench.runs.run_folder import RunFolder
+from slurm.job_status import standings
 from slurm.scheduler import Scheduler
-from slurm.standing import standings
-from slurm.submission import Note, Submission
+from slurm.submission_record import Note, Submission
+from tests.slurm.lab import Lab, missing_packages
+from tests.slurm.lab.processes import wait_until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.errors import UserError
-from slurm.lab import Lab, LabFailed, missing_packages
-from slurm.lab.configuration import SLURM_CONF
-from slurm.lab.processes import Daemons, identity, wait_until
+from bench.system.errors import UserError
+from tests.slurm.lab import Lab, LabFailed, missing_packages
+from tests.slurm.lab.configuration import SLURM_CONF
+from tests.slurm.lab.processes import Daemons, identity, wait_until
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -236,21 +236,21 @@ def test_the_command_starts_once_tells_how_it_stands_and_stops_all(
     slurm_installed: None, command: Command, folder: Path
 ) -> None:
     place = f"folder={folder}"
-    assert command("slurm.lab", "status", place).returncode == 1
-    refused = command("slurm.lab", "env", place)
+    assert command("tests.slurm.lab", "status", place).returncode == 1
+    refused = command("tests.slurm.lab", "env", place)
     assert (refused.returncode, refused.stdout) == (2, "")
     try:
-        first = command("slurm.lab", "start", place, "nodes=1")
+        first = command("tests.slurm.lab", "start", place, "nodes=1")
         assert first.returncode == 0, first.stderr
-        status = command("slurm.lab", "status", place)
+        status = command("tests.slurm.lab", "status", place)
         assert status.returncode == 0, status.stdout
-        assert command("slurm.lab", "start", place, "nodes=1").returncode == 0
-        assert command("slurm.lab", "status", place).stdout == status.stdout  # the same pids
-        other = command("slurm.lab", "start", place, "nodes=2")
+        assert command("tests.slurm.lab", "start", place, "nodes=1").returncode == 0
+        assert command("tests.slurm.lab", "status", place).stdout == status.stdout  # the same pids
+        other = command("tests.slurm.lab", "start", place, "nodes=2")
         assert other.returncode == 2
         assert "stop it first" in other.stderr
 
-        export = command("slurm.lab", "env", place).stdout
+        export = command("tests.slurm.lab", "env", place).stdout
         ran = subprocess.run(
             ["sh", "-c", f"{export}\nsrun hostname"],
             env={"PATH": os.environ["PATH"]},
@@ -259,10 +259,10 @@ def test_the_command_starts_once_tells_how_it_stands_and_stops_all(
         )
         assert ran.returncode == 0, ran.stderr
     finally:
-        stopped = command("slurm.lab", "stop", place)
+        stopped = command("tests.slurm.lab", "stop", place)
     assert stopped.returncode == 0, stopped.stderr
     assert of_lab(folder) == []
-    assert command("slurm.lab", "stop", place).returncode == 0
+    assert command("tests.slurm.lab", "stop", place).returncode == 0
 
 
 @pytest.mark.parametrize("after", ["munged", "slurmctld", "node1"])
@@ -270,7 +270,7 @@ def test_the_command_starts_once_tells_how_it_stands_and_stops_all(
 def test_a_start_that_is_interrupted_leaves_no_process(
     slurm_installed: None, start: Start, folder: Path, after: str, by: signal.Signals
 ) -> None:
-    starting = start("slurm.lab", "start", f"folder={folder}", "nodes=9")
+    starting = start("tests.slurm.lab", "start", f"folder={folder}", "nodes=9")
     wait_until(lambda: (folder / "records" / after).exists(), 20, f"{after} to start")
     starting.send_signal(by)
     _, errors = starting.communicate()
@@ -281,19 +281,19 @@ def test_a_start_that_is_interrupted_leaves_no_process(
 def test_what_a_killed_start_left_is_found_and_stopped(
     slurm_installed: None, start: Start, command: Command, folder: Path
 ) -> None:
-    starting = start("slurm.lab", "start", f"folder={folder}", "nodes=9")
+    starting = start("tests.slurm.lab", "start", f"folder={folder}", "nodes=9")
     wait_until((folder / "records/node1").exists, 20, "node1 to start")
     starting.kill()
     starting.wait()
     assert of_lab(folder) != []
-    assert command("slurm.lab", "stop", f"folder={folder}").returncode == 0
+    assert command("tests.slurm.lab", "stop", f"folder={folder}").returncode == 0
     assert of_lab(folder) == []
 
 
 def test_a_controller_that_cannot_start_is_named_with_its_reason(
     slurm_installed: None, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slurm.lab.configuration.SLURM_CONF", SLURM_CONF + "Mistake=1\n")
+    monkeypatch.setattr("tests.slurm.lab.configuration.SLURM_CONF", SLURM_CONF + "Mistake=1\n")
     with pytest.raises(LabFailed, match=r"slurmctld ended while starting: .*fatal"):
         Lab(folder).__enter__()
     assert of_lab(folder) == []
@@ -302,7 +302,7 @@ def test_a_controller_that_cannot_start_is_named_with_its_reason(
 def test_missing_daemons_are_refused_in_one_line_that_names_the_packages(
     monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("slurm.lab.packages.SYSTEM_FOLDERS", ())
+    monkeypatch.setattr("tests.slurm.lab.packages.SYSTEM_FOLDERS", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     assert missing_packages() == ["munge", "slurm-client", "slurmctld", "slurmd"]
     (tmp_path / "sbatch").touch(mode=0o755)

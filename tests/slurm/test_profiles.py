@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import RunConfig
-from bench.errors import UserError
-from bench.source import SOURCE
-from bench.store import RunFolder
+from bench.config.run_config import RunConfig
+from bench.runs.run_folder import RunFolder
+from bench.system.errors import UserError
+from bench.system.git import SOURCE
+from slurm.batch_script import Array, script_text
 from slurm.profile import PROFILES, Profile, for_method, load_profile, processes
-from slurm.script import Array, script_text
-from slurm.submission import arrays, in_turn, share
+from slurm.submission_record import arrays, in_turn, share
 
 GOLDEN = """\
 #!/bin/bash
@@ -240,7 +240,7 @@ def test_what_a_method_asks_for_is_read_once_however_many_runs_it_has(
         read.append(method)
         return for_method(profile, method)
 
-    monkeypatch.setattr("slurm.submission.for_method", counted)
+    monkeypatch.setattr("slurm.submission_record.for_method", counted)
     arrays(runs(*["rat_bptt", "bptt"] * 1500), Profile(), 10_000)
     assert sorted(read) == ["bptt", "rat_bptt"]
 

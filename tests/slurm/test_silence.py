@@ -10,11 +10,11 @@ from typing import Any
 import psutil
 import pytest
 
-from bench import progress
-from bench.store import RunFolder
-from slurm import standing
-from slurm.lab import Lab
-from slurm.lab.processes import wait_until
+from bench.runs import heartbeat
+from bench.runs.run_folder import RunFolder
+from slurm import job_status
+from tests.slurm.lab import Lab
+from tests.slurm.lab.processes import wait_until
 
 LabGrid = Any  # see conftest.py
 
@@ -29,9 +29,9 @@ def worker(run: RunFolder) -> psutil.Process:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence begins after two seconds."""
-    for module in (progress, standing):
+    for module in (heartbeat, job_status):
         monkeypatch.setattr(module, "SILENT_AFTER_SECONDS_ELSEWHERE", 2.0)
-    monkeypatch.setattr(progress, "SILENT_AFTER_SECONDS", 2.0)
+    monkeypatch.setattr(heartbeat, "SILENT_AFTER_SECONDS", 2.0)
 
 
 def test_a_suspended_run_and_one_whose_node_is_gone_are_silent_until_they_go_on(

@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from bench.store import RunFolder
-from slurm.lab import Lab
-from slurm.lab.processes import wait_until
+from bench.runs.run_folder import RunFolder
+from tests.slurm.lab import Lab
+from tests.slurm.lab.processes import wait_until
 
 Outcomes = Callable[[Path], dict[str, Any]]
 LabGrid = Any  # see conftest.py

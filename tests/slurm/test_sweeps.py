@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from bench import source
-from slurm.lab import Lab
-from slurm.lab.processes import wait_until
+from bench.system import git
+from tests.slurm.lab import Lab
+from tests.slurm.lab.processes import wait_until
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -71,7 +71,7 @@ def test_nine_runs_as_an_array_give_the_figures_of_the_local_launcher(
     assert told == f"next: python -m analysis.plot figure=5 {shlex.join(tiny)}"
     folder = next((tmp_path / "results/slurm").glob("window_ablation-*"))
     record = json.loads((folder / "submission.json").read_text())
-    assert {key: record[key] for key in source.commit()} == source.commit()
+    assert {key: record[key] for key in git.commit()} == git.commit()
     assert all(path.stat().st_size < 2000 for path in folder.glob("*.pkl"))
 
     again = command("bench.sweep", *grid, PROFILE)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.data import augment
 from bench.data.augment import CHOICES, AugmentationDraw
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -11,7 +11,7 @@ import pytest
 
 from bench.data import find_source, load_raw
 from bench.data.sources import RawImages
-from bench.errors import UserError
+from bench.system.errors import UserError
 from tests.bench.data.test_official import (
     CUB,
     TINY,

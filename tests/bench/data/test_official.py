@@ -17,7 +17,7 @@ from PIL import Image
 
 from bench.data import load_raw, load_target_set
 from bench.data.sources import RawImages
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 BIRDS = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "010.Red_winged_Blackbird")
 WNIDS = ("n01443537", "n02124075", "n04486054")

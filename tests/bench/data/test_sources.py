@@ -20,7 +20,7 @@ from PIL import Image
 
 from bench.data import DATASETS, cache, download, find_source, load_raw, load_target_set
 from bench.data.readers import torchvision_dataset
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 CLASSES = ("apple", "bear", "crab")
 COUNTS = {"train": 5, "test": 2}

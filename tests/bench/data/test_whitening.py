@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.data import load_target_set
 from bench.data.whitening import Whitening
-from bench.errors import UserError
+from bench.system.errors import UserError
 
 LAMBDA = 0.1
 Array = NDArray[np.floating]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bench.data import augment
 from bench.metagrad import InnerOptimizer, MetaGradient, Problem
 from bench.networks import ConvNet, initial_parameters
-from bench.randomness import torch_generator
+from bench.training.randomness import torch_generator
 
 CLASSES, IPC, IMAGE_SHAPE = 3, 2, (2, 8, 8)
 

@@ -17,7 +17,7 @@ from bench.metagrad import (
     make_engine,
     normalized_variance,
 )
-from bench.randomness import python_random
+from bench.training.randomness import python_random
 from methods import METHODS, Window, make_method
 
 MakeProblem = Callable[..., Problem]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.metagrad import SGD, Adam, Problem, make_engine
-from bench.randomness import torch_generator
+from bench.training.randomness import torch_generator
 from methods import Window
 
 TorchOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]

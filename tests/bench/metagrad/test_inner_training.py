@@ -20,7 +20,7 @@ from bench.metagrad import (
 )
 from bench.metagrad.exact import forward
 from bench.metagrad.flat import FlatNetwork
-from bench.randomness import torch_generator
+from bench.training.randomness import torch_generator
 from methods import Window
 
 STEPS = 6

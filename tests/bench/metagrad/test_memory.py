@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.config.grid import single_run
 from bench.data import load_target_set
-from bench.distill import Distillation
-from bench.grids import single_run
+from bench.distillation.outer_loop import Distillation
 from bench.metagrad import SGD, Adam, InnerOptimizer, Problem, make_engine
 from methods import Window
 

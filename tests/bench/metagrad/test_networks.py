@@ -18,7 +18,7 @@ from bench.networks import (
     resnet,
     vgg,
 )
-from bench.randomness import torch_generator
+from bench.training.randomness import torch_generator
 from methods import Window
 
 CLASSES = 3

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from bench.metagrad import EPS_FORMS, SGD, Adam, InnerOptimizer
-from bench.randomness import torch_generator
+from bench.training.randomness import torch_generator
 
 SIZE = 4
 OPTIMIZERS: dict[str, InnerOptimizer] = {

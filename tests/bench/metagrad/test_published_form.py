@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.metagrad import Adam, Engine, ExactEngine, MetaGradient, Problem, make_engine
 from bench.networks import ConvNet, initial_parameters
-from bench.randomness import python_random, torch_generator
+from bench.training.randomness import python_random, torch_generator
 from methods import METHODS, Window, make_method
 from tests.bench.published_form import published_meta_gradient
 

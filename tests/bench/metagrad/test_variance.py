@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.metagrad import normalized_variance
-from bench.randomness import torch_generator
+from bench.training.randomness import torch_generator
 
 
 def test_the_normalised_variance_of_known_gradients_is_the_one_worked_out_by_hand() -> None:

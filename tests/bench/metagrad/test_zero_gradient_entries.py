@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.metagrad import EPS_FORMS, Adam, MetaGradient, Problem, make_engine
 from bench.networks import initial_parameters
-from bench.randomness import torch_generator
+from bench.training.randomness import torch_generator
 from methods import Window
 
 DARK = 5  # this row of pixels is zero in some images; its weights have gradient zero on them

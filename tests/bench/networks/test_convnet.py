@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.networks import ConvNet, build_network, initial_parameters
-from bench.randomness import torch_generator
+from bench.training.randomness import torch_generator
 
 
 def small_net() -> nn.Module:

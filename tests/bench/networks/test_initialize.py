@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.networks import ARCHITECTURES, ConvNet, build_network, initial_parameters
-from bench.randomness import torch_generator
+from bench.training.randomness import torch_generator
 
 NETWORK = ConvNet((3, 16, 16), classes=5, width=(32, 16), depth=2)
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.networks import ARCHITECTURES, build_network, initial_parameters
-from bench.randomness import torch_generator
+from bench.training.randomness import torch_generator
 
 Shape = tuple[int, int, int]
 ONE_SIZE = ("alexnet", "alexnet_avgpool", "vgg11", "resnet18")

@@ -1,0 +1,76 @@
+"""What a command of the analysis was asked for: its arguments as written, and what they mean."""
+
+import hashlib
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.config.command_line import keys_of
+from bench.config.grid import load_grid
+from bench.config.run_config import RunConfig
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        argv: the arguments as they were written.
+        overrides: the settings of runs among them.
+        scale: of the runs.
+        seeds: how many seeds should be there; 0: as many as a grid states.
+        grid: name or path of a grid that was asked for; empty: whichever feeds what is made.
+        only: only these methods, comma-separated.
+    """
+
+    argv: Sequence[str]
+    overrides: dict[str, Any]
+    scale: str
+    seeds: int = 0
+    grid: str = ""
+    only: str = ""
+
+    def written(self, *keys: str) -> list[str]:
+        """The arguments that set these keys, as they were written."""
+        return [argument for argument in self.argv if re.split(r"[.=]", argument)[0] in keys]
+
+    def settings(self) -> list[str]:
+        """The settings of runs among the arguments, as they were written."""
+        keys = [key for key in keys_of(RunConfig) if key not in ("scale", "seed")]
+        return self.written(*keys)
+
+    def stem(self, what: str) -> str:
+        """The name of a file that shows `what`, such as figure5_quick, and whatever else
+        distinguishes what was asked for: other settings must not take another's place."""
+        parts = [what, self.scale]
+        other = [load_grid(self.grid).name] if self.grid else []
+        other += [*self.settings(), *self.written("only")]
+        told = "_".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in other)
+        if len(told) > 80:
+            told = hashlib.sha256(" ".join(other).encode()).hexdigest()[:12]
+        return "_".join([*parts, told] if told else parts)
+
+    def sweep(self, grid: str) -> str:
+        """The command that makes the runs of a grid."""
+        grid = self.grid or grid
+        same = [*self.settings(), *self.written("seed", "seeds", "only", "results_root")]
+        words = ["python", "-m", "bench.sweep", f"grid={grid}", f"scale={self.scale}", *same]
+        return shlex.join(words)
+
+    def evaluate(self, distilled: Sequence[str], network: str) -> str:
+        """The command that tests distilled sets, in the folders of their runs, on a network."""
+        same = [f"arch={network}", *self.written("results_root")]
+        if len(distilled) == 1:
+            words = ["python", "-m", "bench.evaluate", f"distilled={distilled[0]}", *same]
+            return shlex.join(words)
+        return (
+            f"for run in {shlex.join(distilled)}; do"
+            f' python -m bench.evaluate "distilled=$run" {shlex.join(same)}; done'
+        )
+
+
+def sweeps_first(commands: Iterable[str]) -> list[str]:
+    """Each command once; what makes runs before what tests their distilled sets."""
+    return sorted(dict.fromkeys(commands), key=lambda line: "bench.sweep" not in line)

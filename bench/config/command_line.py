@@ -1,0 +1,243 @@
+"""`key=value` on the command line: from text to typed dataclasses, with help and clear refusals."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import MISSING, field, fields
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from yaml import YAMLError
+
+from bench.config.values import Range, convert, read, shown
+from bench.system.errors import INTERRUPTED, UserError, as_unwritable
+
+Schema = TypeVar("Schema")
+
+
+def setting(
+    default: Any,
+    help: str,
+    choices: tuple[str, ...] = (),
+    *,
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A dataclass field with its help text and what it may be.
+
+    Args:
+        choices: the texts that it may be; of a list, each of its texts.
+        minimum, above, maximum, below: the range of a number, or of each number of a list, with or
+            without the end itself. Every number states where its range begins; it ends at 10**9
+            unless it says otherwise, and no number may be infinite or NaN.
+    """
+    low = minimum if above is None else above
+    high = maximum if below is None else below
+    allowed = Range(low, high, open_below=above is not None, open_above=below is not None)
+    metadata = {"help": help, "choices": choices, "range": allowed}
+    if isinstance(default, list | dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def keys_of(*schemas: type) -> list[str]:
+    """All keys of some dataclasses."""
+    return [item.name for schema in schemas for item in fields(schema)]
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """The line that refuses a key and names the nearest valid one."""
+    known = list(known)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4) or [
+        name for name in known if key in name or name in key
+    ]
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown key {shown(key)!r}{hint} (--help lists all)"
+
+
+def typed(schema: type[Schema], values: dict[str, Any]) -> Schema:
+    """`schema(**values)` with every value converted to its field's type, or refused.
+
+    Raises:
+        UserError: as `converted`.
+    """
+    return schema(**converted(schema, values))
+
+
+def converted(schema: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Some of a schema's settings, each as a value of its field's type; what is converted already
+    stays as it is.
+
+    Raises:
+        UserError: an unknown key, a value of another type, one that is not among the choices or
+            out of its range.
+    """
+    own = {item.name: item for item in fields(schema)}
+    result = {}
+    for key, value in values.items():
+        if key not in own:
+            raise UserError(unknown_key(key, own))
+        metadata = own[key].metadata
+        try:
+            result[key] = convert(key, value, own[key].type, metadata["range"])
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if choices := metadata["choices"]:
+            _refuse_other(key, result[key], choices)
+    return result
+
+
+def _refuse_other(key: str, value: str | list[str], choices: tuple[str, ...]) -> None:
+    for one in [value] if isinstance(value, str) else value:
+        if one not in choices:
+            near = difflib.get_close_matches(one, choices, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{key}={shown(one)} is not one of {', '.join(choices)}{hint}")
+
+
+def parse(argv: Sequence[str], *schemas: type) -> dict[str, Any]:
+    """The settings given on the command line, converted: `["ipc=1", "sbatch.exclude=node7"]` ->
+    `{"ipc": 1, "sbatch": {"exclude": "node7"}}`. Of a key that several schemas have, the first
+    one's type counts. Options of a method stay as they were typed: only it knows their types.
+
+    Raises:
+        UserError: an argument that is no key=value, a key that no schema has, or as `converted`.
+    """
+    given: dict[str, Any] = {}
+    for argument in argv:
+        name, separator, value = argument.partition("=")
+        if not separator or not name:
+            raise UserError(
+                f"{shown(argument)!r} is not of the form key=value (--help lists the keys)"
+            )
+        key, dot, inner = name.partition(".")
+        schema = next((one for one in schemas if key in keys_of(one)), None)
+        if schema is None:
+            raise UserError(unknown_key(key, keys_of(*schemas)))
+        if not dot:
+            found = converted(schema, {key: value})[key]
+        else:
+            # methods.package.module:Class.mem_gb: what stands between the outer dots is one name.
+            outer, _, last = inner.rpartition(".")
+            whole = {outer: {last: value}} if outer else {last: value}
+            try:
+                found = converted(schema, {key: whole})[key]
+            except UserError:
+                raise UserError(f"{shown(argument)}: {key} has no such parts") from None
+        given[key] = merged(given.get(key), found)
+    return given
+
+
+def merged(earlier: Any, later: Any) -> Any:
+    """Mappings part by part; of all else the later."""
+    if not isinstance(earlier, dict) or not isinstance(later, dict):
+        return later
+    return {**earlier, **{key: merged(earlier.get(key), value) for key, value in later.items()}}
+
+
+def only(given: dict[str, Any], schema: type) -> dict[str, Any]:
+    """The part of `given` that belongs to `schema`."""
+    return {key: value for key, value in given.items() if key in keys_of(schema)}
+
+
+def yaml_names(folder: Path) -> list[str]:
+    """The names of the .yaml files in a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def yaml_path(name: str, folder: Path, what: str) -> Path:
+    """Where `name` lies: in the project's `folder`, or at the user's own path.
+
+    Raises:
+        UserError: it is not there; `what` says what it is, e.g. "grid".
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not is_file(path):
+        raise UserError(
+            f"there is no {what} {shown(name)!r}; known: {', '.join(yaml_names(folder))},"
+            " or a path to your own .yaml"
+        )
+    return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that is too long for a file is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, every one as it stands there: to be `converted`.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    try:
+        content = read(path.read_text())
+    except (YAMLError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a mapping of settings")
+    return {str(key): value for key, value in content.items()}
+
+
+def words(text: str) -> list[str]:
+    """The parts of a comma-separated value."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def help_text(usage: str, *schemas: type) -> str:
+    """What `--help` prints: the usage, then every key with its default, meaning and choices."""
+    lines = [usage.strip(), ""]
+    for schema in schemas:
+        lines.append(f"{(schema.__doc__ or schema.__name__).strip().splitlines()[0]}")
+        for item in fields(schema):
+            default = item.default if item.default is not MISSING else item.default_factory()  # pyright: ignore[reportCallIssue]
+            allowed = " | ".join(item.metadata["choices"]) or str(item.metadata["range"])
+            listed = f" ({allowed})" if allowed else ""
+            shown = f"{item.name}={str(default).replace(' ', '')}"
+            lines.append(f"  {shown:<36} {item.metadata['help']}{listed}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoReturn:
+    """Run a command's `main(argv)` as a process: help, one-line errors with exit status 2, Ctrl-C
+    with exit status 130."""
+    argv = sys.argv[1:]
+    try:
+        if {"--help", "-h", "help"} & set(argv):
+            print(help_text(usage, *schemas))
+            status = 0
+        else:
+            status = main(argv)
+        sys.stdout.flush()
+        sys.exit(status)
+    except UserError as error:
+        refuse(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output (head, less) went away: not an error of ours.
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        if (unwritable := as_unwritable(error)) is None:
+            raise
+        if error.filename is None:  # what is printed goes to a full disk: let nobody flush it again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        refuse(unwritable)
+
+
+def refuse(error: UserError) -> NoReturn:
+    """End this process with one line that says why."""
+    with suppress(OSError):  # it goes to a full disk too
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    sys.exit(2)

@@ -1,0 +1,191 @@
+"""From settings to a complete configuration, or a line that says why there is none."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from bench.config.command_line import typed, unknown_key
+from bench.config.run_config import (
+    SIZED_ARCHITECTURES,
+    SMALLEST_SIDES,
+    RunConfig,
+    images_per_class,
+)
+from bench.config.storage_budget import SHAPES, nominal_budget
+from bench.config.values import convert, plain
+from bench.system.errors import UserError
+from methods import make_method, method_defaults, method_kinds
+
+# What a run does at its end besides; one evaluation does neither.
+NOT_OF_AN_EVALUATION: dict[str, Any] = {"transfer_to": [], "scores": False}
+
+
+def resolve(settings: dict[str, Any]) -> RunConfig:
+    """The complete configuration that `settings` describe: typed, checked, with the method's own
+    options filled in, so that a change of a default changes the identity. A network of one size has
+    width 0 and depth 0, whatever a scale or a grid states for the others.
+
+    Raises:
+        UserError: a value of the wrong type or an impossible combination.
+    """
+    config = typed(RunConfig, settings)
+    try:
+        options = method_defaults(config.method)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    config = replace(config, method_options={**options, **own_options(config, options)})
+    if config.arch not in SIZED_ARCHITECTURES:
+        config = replace(config, width=0, depth=0)
+    check(config)
+    return config
+
+
+def own_options(config: RunConfig, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The options that `config` states of its method, with the types that its constructor names.
+
+    Args:
+        defaults: all options of the method.
+
+    Raises:
+        UserError: one that the method does not have, or a value of another type.
+    """
+    kinds = method_kinds(config.method)
+    own = {}
+    for key, value in config.method_options.items():
+        name = f"method_options.{key}"
+        if key not in defaults:
+            raise UserError(unknown_key(name, [f"method_options.{each}" for each in defaults]))
+        if value == defaults[key]:  # also one that no text can say, such as infinity
+            own[key] = value
+            continue
+        kind = kinds[key]
+        try:
+            found = convert(name, plain(value) if kind is Any else value, kind)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        # 2 and 2.0 have other identities, and runs with either are stored.
+        own[key] = plain(value) if kind is float and type(plain(value)) is int else found
+    return own
+
+
+def on_network(config: RunConfig, arch: str) -> RunConfig:
+    """The setting in which the distilled set of `config` is tested on another network: the same in
+    all that an evaluation uses, width and depth too where both networks have them.
+
+    Raises:
+        UserError: the network needs a size, and `config` has none.
+    """
+    return resolve({**asdict(config), "arch": arch, **NOT_OF_AN_EVALUATION})
+
+
+def refuse_size_of_one_size(config: RunConfig, given: dict[str, Any]) -> None:
+    """Refuse a width or depth that somebody asked for and the network does not have.
+
+    Args:
+        given: what was asked for by name, such as on a command line for one run.
+
+    Raises:
+        UserError: says which networks have it.
+    """
+    for key in ("width", "depth"):
+        if config.arch not in SIZED_ARCHITECTURES and given.get(key, 0) != 0:
+            raise UserError(
+                f"{key}={given[key]}: arch={config.arch} is of one size; {key} is for"
+                f" {' and '.join(SIZED_ARCHITECTURES)}"
+            )
+
+
+def check(config: RunConfig) -> None:
+    """Refuse what cannot be run.
+
+    Raises:
+        UserError: says which settings do not go together.
+    """
+    try:
+        make_method(config.method, config.unroll_length, config.window_size, config.method_options)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if config.variance_every and config.variance_samples < 2:
+        raise UserError(f"variance_samples={config.variance_samples} must be at least 2")
+    if config.variance_every and config.variance_samples > config.target_batch:
+        raise UserError(
+            f"variance_samples={config.variance_samples} is more than"
+            f" target_batch={config.target_batch}, from which they are taken"
+        )
+    if config.engine == "higher" and config.precision == "bf16":
+        raise UserError("engine=higher has no precision=bf16: choose float32 or tf32")
+    if config.arch in SIZED_ARCHITECTURES:
+        for key in ("width", "depth"):
+            if getattr(config, key) < 1:
+                raise UserError(
+                    f"{key}={getattr(config, key)} must be at least 1 for arch={config.arch}"
+                )
+    _check_distilled_set(config)
+    if not config.evaluation_steps:
+        raise UserError("evaluation_steps needs at least one number of steps")
+    _check_transfers(config)
+    if config.selection == "validation" and config.validation_fraction == 0:
+        raise UserError(
+            "selection=validation needs validation_fraction > 0;"
+            " selection=test reproduces the published protocol"
+        )
+
+
+def _check_distilled_set(config: RunConfig) -> None:
+    linear = config.parameterization == "linear"
+    if config.inner_classes > (classes := SHAPES[config.dataset][0]):
+        raise UserError(
+            f"inner_classes={config.inner_classes} is more than the {classes} classes of"
+            f" {config.dataset}"
+        )
+    if config.inner_ipc > (count := images_per_class(config)):
+        named = "decoded_ipc" if linear else "ipc"
+        raise UserError(f"inner_ipc={config.inner_ipc} is more than {named}={count}")
+    if linear:
+        budget = nominal_budget(
+            config.dataset,
+            config.image_size,
+            config.ipc,
+            config.learn_labels,
+            config.basis_downsample,
+        )
+        try:
+            budget.bases(config.bases, count)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if config.init != "noise":
+            raise UserError(
+                f"init={config.init} says where images begin; with parameterization=linear they"
+                " are not what is learned, and init=noise is all there is"
+            )
+    if config.boost_block:
+        if linear:
+            raise UserError(
+                "boost_block adds images, which parameterization=linear does not learn one by one"
+            )
+        if config.ipc % config.boost_block:
+            raise UserError(f"ipc={config.ipc} is no multiple of boost_block={config.boost_block}")
+        if config.outer_steps < (blocks := config.ipc // config.boost_block):
+            raise UserError(
+                f"outer_steps={config.outer_steps} are too few for {blocks} blocks"
+                f" (boost_block={config.boost_block})"
+            )
+
+
+def _check_transfers(config: RunConfig) -> None:
+    """Now, not after hours of training: whether the other networks can be made."""
+    side = config.image_size or SHAPES[config.dataset][2]
+    for arch in config.transfer_to:
+        told = f"transfer_to={arch}"
+        if arch == config.arch:
+            raise UserError(f"{told} is arch itself, which the set is tested on in any case")
+        if config.transfer_to.count(arch) > 1:
+            raise UserError(f"{told} is named more than once")
+        sized = arch in SIZED_ARCHITECTURES
+        if sized and config.arch not in SIZED_ARCHITECTURES:
+            raise UserError(f"{told} needs a width and a depth, and arch={config.arch} has none")
+        least = 2**config.depth if sized else SMALLEST_SIDES[arch]
+        if side < least:
+            raise UserError(
+                f"{told} takes images of {least}x{least} at least, and {config.dataset} has"
+                f" {side}x{side} here; image_size={max(least, 32)} enlarges them"
+            )

@@ -1,0 +1,81 @@
+"""The distilled set before its first update: noise, real images or bases, and one-hot labels."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.config.run_config import RunConfig, images_per_class
+from bench.data import TargetSet
+from bench.distillation.upsampling import enlarge
+from bench.training.batches import images_of_each_class
+from bench.training.randomness import torch_generator
+
+
+def initial_images(config: RunConfig, target_set: TargetSet) -> Tensor:
+    """Images as `config.init` says, each scaled to L2 norm 1, [classes*ipc, C, H, W].
+
+    The paper starts from noise and notes that real images do as well (C.1). It gives the scale for
+    its noise; here real images have it too, because the paper's reason holds for them: behind an
+    instance norm an image α times as large needs an outer Adam with an α times as large learning
+    rate, and a whitened image of CIFAR-10 has norm 28 on average. An image without contrast stays
+    zero.
+
+    Raises:
+        UserError: some class has fewer than `ipc` training images.
+    """
+    images = _noise(config, target_set) if config.init == "noise" else _real(config, target_set)
+    return images.to(target_set.train.images)
+
+
+def _noise(config: RunConfig, target_set: TargetSet) -> Tensor:
+    """Standard normal."""
+    count = len(target_set.classes) * config.ipc
+    generator = torch_generator(config.seed, "distilled_images")
+    images = torch.randn(count, *target_set.image_shape, generator=generator)
+    images /= _norms(images)
+    return images
+
+
+def _norms(images: Tensor) -> Tensor:
+    """Of each image, [n, 1, 1, 1]."""
+    return images.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+def _real(config: RunConfig, target_set: TargetSet) -> Tensor:
+    """Training images, `ipc` of each class in turn, none twice."""
+    generator = torch_generator(config.seed, "distilled_images/real")
+    train = target_set.train
+    chosen = images_of_each_class(train, len(target_set.classes), config.ipc, generator)
+    images = train.images[chosen.to(train.images.device)]
+    return F.normalize(images.flatten(1), dim=1).view_as(images)
+
+
+def initial_bases(
+    config: RunConfig, target_set: TargetSet, count: int, shape: tuple[int, int, int]
+) -> tuple[Tensor, Tensor]:
+    """Bases [count, *shape] and coefficients [classes*decoded_ipc, count] of a linear distilled
+    set: standard normal noise, each base scaled so that, enlarged, it has norm 1, and the
+    coefficients of each image so that the image has norm 1.
+
+    So the images begin with the norm that C.1 asks for, and an enlarged base with that of an image.
+    That is what its scale is for: the outer Adam moves every number by its rate, however large the
+    number is, and one that moves in a small base moves the pixels it is enlarged to by as much. So
+    an enlarged base changes, compared with its size, as fast as a plain image.
+    """
+    generator = torch_generator(config.seed, "distilled_bases")
+    bases = torch.randn(count, *shape, generator=generator)
+    bases /= _norms(enlarge(bases, config.basis_downsample))
+    generator = torch_generator(config.seed, "distilled_coefficients")
+    coefficients = torch.randn(
+        len(target_set.classes) * images_per_class(config), count, generator=generator
+    )
+    small = (coefficients @ bases.flatten(1)).unflatten(1, shape)
+    coefficients /= _norms(enlarge(small, config.basis_downsample))[..., 0, 0]
+    return bases.to(target_set.train.images), coefficients.to(target_set.train.images)
+
+
+def initial_labels(config: RunConfig, target_set: TargetSet) -> Tensor:
+    """One-hot labels, class by class, [classes*images per class, classes]."""
+    count = images_per_class(config)
+    one_hot = torch.eye(len(target_set.classes)).repeat_interleave(count, dim=0)
+    return one_hot.to(target_set.train.images)

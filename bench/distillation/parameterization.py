@@ -1,0 +1,178 @@
+"""What is learned: the pixels of the distilled images, or bases and coefficients.
+
+Engines know images alone. A parameterization makes them, and takes the meta-gradient with respect
+to them back to what is learned; this is what the conditioner sees and the outer optimiser updates.
+"""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from bench.config.run_config import RunConfig, images_per_class
+from bench.config.storage_budget import Budget
+from bench.data import TargetSet
+from bench.distillation.boosting import Blocks
+from bench.distillation.initialization import initial_bases, initial_images, initial_labels
+from bench.distillation.upsampling import enlarge, enlarge_transposed
+from bench.metagrad import MetaGradient
+from bench.system.errors import UserError
+
+
+class Parameterization(Protocol):
+    """What `bench.distillation.outer_loop` asks of all of them.
+
+    Attributes:
+        storage_floats: what it takes to store what is learned (`bench.config.storage_budget`).
+    """
+
+    storage_floats: int
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images [classes*n, C, H, W], class by class, and labels [classes*n, classes] that outer
+        step `step` trains on, as they are now."""
+        ...
+
+    def is_whole(self, step: int) -> bool:
+        """Whether these are all images that there will be."""
+        ...
+
+    def groups(self) -> list[list[Tensor]]:
+        """What the outer optimiser may update, in groups that have a rate each."""
+        ...
+
+    def rates(self, step: int) -> list[float]:
+        """The factor of each group's update in outer step `step`."""
+        ...
+
+    def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
+        """(parameter, gradient) of all that is updated, from that of the images of `at(step)`."""
+        ...
+
+    def clamp_labels(self) -> None:
+        """Make negative labels 0."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+class Whole:
+    """A distilled set that is learned as a whole: all of its images are there from the first step,
+    and everything is updated at one rate.
+
+    Args:
+        parts: what it consists of, by name; "labels" are learned where `learn_labels` says so.
+    """
+
+    def __init__(self, parts: dict[str, Tensor], learn_labels: bool) -> None:
+        self.parts, self.labels = parts, parts["labels"]
+        self.learned = [part for name, part in parts.items() if learn_labels or name != "labels"]
+        self.storage_floats = sum(part.numel() for part in self.learned)
+
+    def is_whole(self, step: int) -> bool:
+        return True
+
+    def groups(self) -> list[list[Tensor]]:
+        return [self.learned]
+
+    def rates(self, step: int) -> list[float]:
+        return [1.0]
+
+    def clamp_labels(self) -> None:
+        self.labels.clamp_(min=0)
+
+    def state(self) -> dict[str, Any]:
+        return dict(self.parts)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for name, part in self.parts.items():
+            part.copy_(state[name])
+
+
+class Pixels(Whole):
+    """Every pixel is learned, and the labels where the configuration says so."""
+
+    def __init__(self, config: RunConfig, images: Tensor, labels: Tensor) -> None:
+        super().__init__({"images": images, "labels": labels}, config.learn_labels)
+        self.images = images
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        return self.images, self.labels
+
+    def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
+        found = [(self.images, gradient.images)]
+        return found if gradient.labels is None else [*found, (self.labels, gradient.labels)]
+
+
+class Linear(Whole):
+    """The linear parameterisation of the paper's [9]: image = enlarged Σ_k coefficient_k * base_k.
+
+    The bases are shared by all classes; the coefficients are each image's own. Both are learned, so
+    a few bases make many images at the storage of few (`bench.config.storage_budget`). Bases have
+    1/d of the images' height and width (`basis_downsample`, 2 in [9]), so that d² as many of them
+    fit. What is combined and enlarged, bilinearly, are whitened images, as the network sees them.
+
+    Of [9] (Deng and Russakovsky, NeurIPS 2022; its published code) it is the map alone. There,
+    bases and coefficients begin Xavier-uniform and are updated by SGD with a penalty on the
+    coefficients (l2, 1e-4), and the published command for CIFAR-10 at IPC 1 does not whiten. Here,
+    as in the paper, all but the map is as for pixels: noise of norm 1, Adam, no penalty.
+
+    Args:
+        bases: [bases, C, H/d, W/d].
+        coefficients: [classes*decoded_ipc, bases], class by class.
+        labels: [classes*decoded_ipc, classes].
+    """
+
+    def __init__(
+        self, config: RunConfig, bases: Tensor, coefficients: Tensor, labels: Tensor
+    ) -> None:
+        parts = {"bases": bases, "coefficients": coefficients, "labels": labels}
+        super().__init__(parts, config.learn_labels)
+        self.bases, self.coefficients = bases, coefficients
+        self.factor = config.basis_downsample
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        # Combined first, enlarged then: the other way round costs the product d² as much.
+        small = self.coefficients @ self.bases.flatten(1)  # [classes*decoded_ipc, C*(H/d)*(W/d)]
+        return enlarge(small.unflatten(1, self.bases.shape[1:]), self.factor), self.labels
+
+    def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
+        """The chain rule through images = enlarge(coefficients @ bases)."""
+        of_small = enlarge_transposed(gradient.images, self.factor).flatten(1)
+        of_bases = (self.coefficients.T @ of_small).view_as(self.bases)
+        of_coefficients = of_small @ self.bases.flatten(1).T
+        found = [(self.bases, of_bases), (self.coefficients, of_coefficients)]
+        return found if gradient.labels is None else [*found, (self.labels, gradient.labels)]
+
+
+def make_parameterization(config: RunConfig, target_set: TargetSet) -> Parameterization:
+    """The initial distilled set of a run, as its configuration parameterises it.
+
+    Raises:
+        UserError: it takes more than the budget of this target set, or some class has too few
+            training images to start from.
+    """
+    labels = initial_labels(config, target_set)
+    if config.parameterization == "linear":
+        allowed = budget(config, target_set)
+        try:
+            count = allowed.bases(config.bases, images_per_class(config))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return Linear(config, *initial_bases(config, target_set, count, allowed.base_shape), labels)
+    images = initial_images(config, target_set)
+    return (Blocks if config.boost_block else Pixels)(config, images, labels)
+
+
+def budget(config: RunConfig, target_set: TargetSet) -> Budget:
+    """What a distilled set of this run may take to store."""
+    return Budget(
+        len(target_set.classes),
+        target_set.image_shape,
+        config.ipc,
+        config.learn_labels,
+        config.basis_downsample,
+    )

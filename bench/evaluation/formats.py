@@ -1,0 +1,166 @@
+"""What a file or folder made elsewhere holds: tensors under names, whatever the format.
+
+Nothing is decided here about what the numbers mean; that is `distilled_set.py`, `layout.py` and
+`spaces.py`.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from bench.evaluation.image_folder import read_folder
+from bench.evaluation.structures import Content, as_tensor, content_of
+from bench.system.errors import UserError
+
+INSTALL_H5PY = "pip install -e '.[formats]'"
+OBJECTS = "Python objects, which are not run here"
+
+
+def read_content(path: Path, index: int = -1) -> Content:
+    """Read a .safetensors, .npz, .npy, .pt, .pth, .h5 or .hdf5 file, or a folder of class folders.
+
+    Args:
+        index: which set, of a file that holds several (a list of pairs of images and labels); -1:
+            the first.
+
+    Raises:
+        UserError: nothing there, damaged, of another format, no such index, or h5py is missing.
+    """
+    if path.is_dir():
+        content = read_folder(path)
+    elif not path.is_file():
+        raise UserError(f"there is no distilled set at {path}")
+    elif reader := READERS.get(path.suffix.lower()):
+        try:
+            content = reader(path, index)
+        except UserError:
+            raise
+        except Exception as error:  # each format has its own ways to say that it cannot be read
+            told = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"the distilled set {path} is damaged: {told}") from error
+    else:
+        raise UserError(
+            f"{path}: a distilled set is a file of {', '.join(READERS)}, or a folder of class"
+            " folders of images"
+        )
+    if index >= content.sets:
+        raise UserError(f"index={index}: {path} holds {content.sets} set(s), counted from 0")
+    return content
+
+
+def _read_safetensors(path: Path, index: int) -> Content:
+    with safetensors.safe_open(path, framework="pt") as file:
+        header = file.metadata() or {}
+    metadata = json.loads(header.get("distilled_set", "{}"))
+    return Content(safetensors.torch.load_file(path), metadata=metadata)
+
+
+def _read_npz(path: Path, index: int) -> Content:
+    arrays = {}
+    with np.load(path, allow_pickle=False) as file:
+        for name in file.files:
+            arrays[name] = _unless_objects(lambda name=name: file[name])
+    return _named(arrays)
+
+
+def _read_npy(path: Path, index: int) -> Content:
+    array = _unless_objects(lambda: np.load(path, allow_pickle=False))
+    if (tensor := as_tensor(array)) is None:
+        raise UserError(
+            f"{path} holds {_kind(array)}, no array of numbers: save the images alone,"
+            " np.save(path, images), or np.savez(path, images=..., labels=...)"
+        )
+    return Content({"images": tensor}, bare=True)
+
+
+def _unless_objects(load: Callable[[], Any]) -> Any:
+    """An array; None where it is of Python objects."""
+    try:
+        return load()
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            return None
+        raise
+
+
+def _kind(array: Any) -> str:
+    """What an array without numbers is."""
+    return "text" if array is not None and array.dtype.kind in "SUT" else OBJECTS
+
+
+def _named(arrays: dict[str, Any]) -> Content:
+    """Arrays by name; what is not numbers is left aside."""
+    found = {name: as_tensor(array) for name, array in arrays.items()}
+    tensors = {name: tensor for name, tensor in found.items() if tensor is not None}
+    aside = {name: _kind(arrays[name]) for name, tensor in found.items() if tensor is None}
+    return Content(tensors, aside)
+
+
+def _read_h5(path: Path, index: int) -> Content:
+    try:
+        import h5py  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError(f"{path}: h5py is needed to read it: {INSTALL_H5PY}") from error
+    arrays: dict[str, Any] = {}
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            is_text = h5py.check_string_dtype(item.dtype) is not None
+            arrays[name] = np.array("") if is_text else np.asarray(item[()])
+
+    with h5py.File(path, "r") as file:
+        file.visititems(note)
+    return _named(arrays)
+
+
+def _read_torch(path: Path, index: int) -> Content:
+    """What `torch.save` wrote, read without running any code in it (`weights_only=True`); numpy
+    arrays and numbers, and parsed arguments, which the field's files hold beside tensors, are plain
+    data too."""
+    names = ("?", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)))
+    kinds = [type(np.dtype(name)) for name in (*names, "f2", "f4", "f8", "g", "U1", "S1")]
+    core: Any = np._core.multiarray  # pyright: ignore[reportAttributeAccessIssue]
+    plain = [np.ndarray, np.dtype, core.scalar, core._reconstruct, argparse.Namespace, *kinds]
+    old_names = [
+        (core.scalar, "numpy.core.multiarray.scalar"),
+        (core._reconstruct, "numpy.core.multiarray._reconstruct"),
+    ]
+    try:
+        with torch.serialization.safe_globals([*plain, *old_names]):
+            held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        told = ("Unsupported global", "Unsupported class", "unrecognized function")
+        if any(words in str(error) for words in told):
+            named = re.search(r"GLOBAL ([\w.]+)", str(error))
+            which = f" ({named[1]})" if named else ""
+            raise UserError(
+                f"{path} holds Python objects beside tensors{which}, and they are not run here:"
+                ' save the images and labels alone, torch.save({"images": ..., "labels": ...},'
+                " path)"
+            ) from error
+        raise UserError(f"the distilled set {path} is damaged: torch.load fails on it") from error
+    if (content := content_of(held, path.name, index)) is None:
+        raise UserError(
+            f"{path} is neither a dictionary with images and labels, nor a pair of them, nor a list"
+            " of such pairs, nor one tensor of images, nor a list of one for each class"
+        )
+    return content
+
+
+READERS: dict[str, Callable[[Path, int], Content]] = {
+    ".safetensors": _read_safetensors,
+    ".npz": _read_npz,
+    ".npy": _read_npy,
+    ".pt": _read_torch,
+    ".pth": _read_torch,
+    ".h5": _read_h5,
+    ".hdf5": _read_h5,
+}

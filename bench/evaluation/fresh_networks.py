@@ -1,0 +1,251 @@
+"""Train fresh networks on a distilled set and measure their accuracy.
+
+Small networks are trained at once, side by side; large ones one after the other. Each has initial
+parameters, batches and augmentation of its own, the same ones either way.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.config.run_config import RunConfig
+from bench.data import TargetSet
+from bench.data.target_set import Split
+from bench.metagrad import MeanLoss, make_derivatives, networks_at_once, stacked_derivatives
+from bench.networks import initial_parameters
+from bench.training.batches import InnerBatches, images_of_each_class, make_inner_optimizer
+from bench.training.epochs import EpochBatches
+from bench.training.randomness import torch_generator
+from bench.training.setup import make_network
+
+FORWARD_BATCH = 1000  # images at once when accuracy is measured; changes memory only
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracies of fresh networks, in [0, 1].
+
+    Attributes:
+        steps: training steps at which they were measured, ascending.
+        validation: [networks, steps]; NaN where there is no validation part.
+        test: [networks, steps].
+    """
+
+    steps: list[int]
+    validation: Tensor
+    test: Tensor
+
+    def selected(self, selection: str) -> int:
+        """Index into `steps` of the step count with the best mean accuracy on the part that
+        `selection` names ("validation" or "test"); the earliest among equals."""
+        judged = self.test if selection == "test" else self.validation
+        return int(judged.mean(dim=0).argmax())
+
+    def summary(self, selection: str) -> dict[str, Any]:
+        """Plain numbers for records: mean, standard deviation (over networks, unbiased) and n of
+        the accuracies at the selected step count, and every single accuracy behind them."""
+        chosen = self.selected(selection)
+        n = len(self.test)
+        summary: dict[str, Any] = {"selection": selection, "steps": self.steps[chosen], "n": n}
+        for part, values in (("validation", self.validation), ("test", self.test)):
+            column = values[:, chosen]
+            summary[f"{part}_accuracy_mean"] = column.mean().item()
+            summary[f"{part}_accuracy_std"] = column.std().item() if n > 1 else None
+        summary["all_steps"] = self.steps
+        summary["all_validation"] = self.validation.tolist()
+        summary["all_test"] = self.test.tolist()
+        return summary
+
+
+def evaluate(
+    config: RunConfig,
+    target_set: TargetSet,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    networks: int,
+    steps: list[int],
+    purpose: str,
+    indices: tuple[int, ...] = (),
+    report: Callable[[int], None] = lambda trained: None,
+    check: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Train fresh networks on a distilled set and measure each at every number of `steps`.
+
+    The network, the inner optimiser, the batches and the augmentation are those of `config`. No
+    gradient flows through this training, so that inner_eps_form=published is torch's Adam here.
+
+    Args:
+        images: [classes*ipc, C, H, W], preprocessed like `target_set`.
+        labels: [classes*ipc, classes].
+        purpose, indices: names of the random draws, so that different evaluations see different
+            networks and the same evaluation of two methods sees the same.
+        report: called with the number of networks trained so far, whenever it has changed.
+        check: called after every training step; what it raises ends the evaluation.
+    """
+    trainees = [Trainee(images, labels, (*indices, k)) for k in range(networks)]
+    return evaluate_trainees(config, target_set, trainees, steps, purpose, report, check)
+
+
+def evaluate_real_images(
+    config: RunConfig,
+    target_set: TargetSet,
+    *,
+    networks: int,
+    steps: list[int],
+    purpose: str,
+    report: Callable[[int], None] = lambda trained: None,
+    check: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """The same with `ipc` random training images a class, drawn anew for each network: what a
+    distilled set has to beat.
+
+    Raises:
+        UserError: some class has fewer than `ipc` training images.
+    """
+    trainees = [
+        # The second index is that of the one network trained on these images.
+        Trainee(*_real_images(config, target_set, k), (k, 0))
+        for k in range(networks)
+    ]
+    return evaluate_trainees(config, target_set, trainees, steps, purpose, report, check)
+
+
+def _real_images(config: RunConfig, target_set: TargetSet, k: int) -> tuple[Tensor, Tensor]:
+    """`ipc` training images a class, and their labels, drawn for network `k`."""
+    train, classes = target_set.train, len(target_set.classes)
+    generator = torch_generator(config.seed, "real_images", k)
+    chosen = images_of_each_class(train, classes, config.ipc, generator).to(train.labels.device)
+    images = train.images[chosen]
+    return images, F.one_hot(train.labels[chosen], classes).to(images)
+
+
+# --- training
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A network to be trained: on which set, and the indices that name its draws.
+
+    Attributes:
+        batch_size: how many images, shuffled anew each epoch, are in a batch; 0: the batches of
+            inner training on a distilled set, which lies class by class.
+    """
+
+    images: Tensor
+    labels: Tensor
+    key: tuple[int, ...]
+    batch_size: int = 0
+
+
+def evaluate_trainees(
+    config: RunConfig,
+    target_set: TargetSet,
+    trainees: list[Trainee],
+    steps: list[int],
+    purpose: str,
+    report: Callable[[int], None] = lambda trained: None,
+    check: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Train and measure, a group of networks after the other. Their sets are of one size.
+
+    Networks of equal purpose and key begin with the same parameters, whatever they are trained on.
+    """
+    steps = sorted(steps)
+    network = make_network(config, target_set)
+    loss = MeanLoss(make_derivatives(network))
+    at_once = _networks_at_once(config, network, loss, trainees[0], purpose)
+    measured: list[list[tuple[float, float]]] = []  # (validation, test) [networks, steps]
+    for start in range(0, len(trainees), at_once):
+        group = trainees[start : start + at_once]
+        rows: list[list[tuple[float, float]]] = [[] for _ in group]
+        for thetas in _train(config, network, loss, group, steps, purpose, check):
+            for row, theta in zip(rows, thetas, strict=True):
+                validation = accuracy(loss, theta, target_set.validation)
+                row.append((validation, accuracy(loss, theta, target_set.test)))
+                check()
+        measured += rows
+        report(len(measured))
+    validation, test = torch.tensor(measured).unbind(dim=-1)
+    return Evaluation(steps, validation, test)
+
+
+def _train(
+    config: RunConfig,
+    network: nn.Module,
+    loss: MeanLoss,
+    group: list[Trainee],
+    steps: list[int],
+    purpose: str,
+    check: Callable[[], None],
+) -> Iterator[Tensor]:
+    """Train a group of fresh networks at once; yield their θ [k, P] at each number of steps."""
+    theta = torch.stack(
+        [_initial_theta(config, network, loss, trainee, purpose) for trainee in group]
+    )
+    batches = [_batches(config, trainee, purpose, steps[-1]) for trainee in group]
+    stacked = stacked_derivatives(loss.derivatives)
+    optimizer = make_inner_optimizer(config)
+    state = optimizer.initial_state(theta)
+    for t in range(steps[-1]):
+        drawn = [
+            batch(t, trainee.images, trainee.labels)
+            for batch, trainee in zip(batches, group, strict=True)
+        ]
+        if len(group) == 1:
+            gradient = loss.gradient(theta[0], *drawn[0])[0][None]
+        else:
+            images, labels = (torch.stack(part, dim=1) for part in zip(*drawn, strict=True))
+            gradient = stacked.gradient(theta, images, labels) / len(images)
+        theta, state = optimizer.step(theta, gradient, state, t)
+        check()
+        if t + 1 in steps:
+            yield theta
+
+
+def _initial_theta(
+    config: RunConfig, network: nn.Module, loss: MeanLoss, trainee: Trainee, purpose: str
+) -> Tensor:
+    """[P]"""
+    generator = torch_generator(config.seed, f"{purpose}/network", *trainee.key)
+    drawn = initial_parameters(network, generator)
+    return loss.derivatives.flatten(
+        {name: value.to(trainee.images) for name, value in drawn.items()}
+    )
+
+
+def _batches(
+    config: RunConfig, trainee: Trainee, purpose: str, steps: int
+) -> InnerBatches | EpochBatches:
+    classes = trainee.labels.shape[1]
+    augmentation = config.augment_evaluation
+    if trainee.batch_size:
+        return EpochBatches(config.seed, augmentation, purpose, trainee.key, trainee.batch_size)
+    return InnerBatches(config, classes, augmentation, purpose, trainee.key, steps=steps)
+
+
+def _networks_at_once(
+    config: RunConfig, network: nn.Module, loss: MeanLoss, trainee: Trainee, purpose: str
+) -> int:
+    """How many networks like this one are trained at once."""
+    theta = _initial_theta(config, network, loss, trainee, purpose)
+    batch = _batches(config, trainee, purpose, 0)(0, trainee.images, trainee.labels)
+    return networks_at_once(network, loss.derivatives, theta, *batch)
+
+
+@torch.no_grad()
+def accuracy(loss: MeanLoss, theta: Tensor, split: Split) -> float:
+    """Fraction of a split that the network classifies rightly; NaN for an empty split."""
+    if len(split.labels) == 0:
+        return float("nan")
+    right = sum(
+        (loss.derivatives.logits(theta, images).argmax(dim=1) == labels).sum()
+        for images, labels in zip(
+            split.images.split(FORWARD_BATCH), split.labels.split(FORWARD_BATCH), strict=True
+        )
+    )
+    return float(right) / len(split.labels)

@@ -1,0 +1,200 @@
+"""The end of a run: its final distilled set is evaluated, stored and drawn.
+
+Every evaluation is kept as soon as it is made, so that a run that is stopped in its end goes on
+there: on the full training set, or with large networks, the end can take longer than a job may.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.config.resolve import on_network
+from bench.config.run_config import RunConfig
+from bench.data import TargetSet
+from bench.distillation.boosting import prefix
+from bench.distillation.parameterization import budget
+from bench.evaluation.dd_ranking import OWN, PURPOSE, score
+from bench.evaluation.distilled_set import DistilledSet
+from bench.evaluation.fresh_networks import Evaluation, evaluate
+from bench.runs.image_grid import save_picture
+from bench.runs.run_folder import RunFolder
+from bench.system import text
+from bench.training.batches import classes_by_place
+
+KEPT = "evaluations"  # .json in the run's folder, until its result is there
+
+
+@dataclass(frozen=True)
+class FinalSet:
+    """What a run has come to.
+
+    Attributes:
+        images: [classes*ipc, C, H, W], preprocessed like the target set.
+        labels: [classes*ipc, classes].
+        step: the outer step that it was chosen at.
+        storage_floats: what it takes to store.
+    """
+
+    images: Tensor
+    labels: Tensor
+    step: int
+    storage_floats: int
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is made of the final set of one run.
+
+    Attributes:
+        report: called with what is evaluated, empty for the final set itself (" on vgg11"), and
+            with the number of networks trained.
+        check: called after every training step; what it raises ends the evaluation.
+    """
+
+    config: RunConfig
+    target_set: TargetSet
+    folder: RunFolder
+    final: FinalSet
+    report: Callable[[str, int], None]
+    check: Callable[[], None]
+
+    def results(self) -> dict[str, Any]:
+        """What the run's result says of the set, which is stored and drawn on the way."""
+        config, final = self.config, self.final
+        evaluation = self._kept(OWN, lambda: self._evaluate(config, final.images, final.labels, ""))
+        storage = {
+            "storage_floats": final.storage_floats,
+            "budget_floats": budget(config, self.target_set).floats,
+        }
+        self._store(storage)
+        self._draw()
+        found = {
+            "distilled_step": final.step,
+            "evaluation": evaluation.summary(config.selection),
+            **storage,
+        }
+        if config.boost_block:
+            found["prefixes"] = self._prefixes(evaluation)
+        if config.transfer_to:
+            found["transfers"] = self._transfers()
+        if config.scores:
+            found["scores"] = self._scores()
+        return found
+
+    def forget(self) -> None:
+        """Remove what was kept, once it stands in the run's result."""
+        self.folder.remove(f"{KEPT}.json")
+
+    # --- files
+
+    def _store(self, storage: dict[str, int]) -> None:
+        metadata = {
+            "dataset": self.config.dataset,
+            "fingerprint": self.target_set.fingerprint,
+            "classes": self.target_set.classes,
+            "space": "preprocessed",
+            "zca": self.config.zca,
+            "zca_lambda": self.config.zca_lambda,
+            "outer_step": self.final.step,
+            **storage,
+            "config": asdict(self.config),
+        }
+        distilled = DistilledSet(self.final.images, self.final.labels, metadata)
+        distilled.save(self.folder.path / "distilled.safetensors")
+
+    def _draw(self) -> None:
+        """One class a row, or 10 images where there is one of each."""
+        per_class = len(self.final.images) // len(self.target_set.classes)
+        columns = per_class if per_class > 1 else 10
+        picture = self.folder.path / "distilled.png"
+        save_picture(picture, self.final.images, self.target_set.whitening, columns)
+
+    # --- evaluations
+
+    def _prefixes(self, whole: Evaluation) -> list[dict[str, Any]]:
+        """The accuracy of the first block, of the first two, ... of a boosted set, each evaluated
+        as the whole set is, with the same networks; the last is the whole set."""
+        config, found = self.config, []
+        for count in range(config.boost_block, config.ipc + 1, config.boost_block):
+            evaluation = (
+                self._kept(f"{count} images a class", partial(self._evaluate_prefix, count))
+                if count < config.ipc
+                else whole
+            )
+            found.append({"ipc": count, **evaluation.summary(config.selection)})
+        return found
+
+    def _evaluate_prefix(self, count: int) -> Evaluation:
+        classes = len(self.target_set.classes)
+        images, labels = (
+            prefix(part, classes, count) for part in (self.final.images, self.final.labels)
+        )
+        return self._evaluate(self.config, images, labels, f" {text.count(count, 'image')} a class")
+
+    def _transfers(self) -> dict[str, Any]:
+        """By network, what `bench.evaluate` finds of the set with `arch=` that network."""
+        return {
+            arch: self._kept(arch, partial(self._evaluate_on, arch)).summary(self.config.selection)
+            for arch in self.config.transfer_to
+        }
+
+    def _evaluate_on(self, arch: str) -> Evaluation:
+        other = on_network(self.config, arch)
+        return self._evaluate(other, self.final.images, self.final.labels, f" on {arch}")
+
+    def _scores(self) -> dict[str, Any]:
+        """What `bench.scores` records of the set; the set's own evaluation is there already."""
+        final = self.final
+        return score(
+            self.config,
+            self.target_set,
+            final.images,
+            final.labels,
+            classes=classes_by_place(final.labels),
+            report=lambda name, trained: self.report(f" {name}", trained),
+            check=self.check,
+            kept=self._kept,
+        ).figures()
+
+    def _evaluate(self, config: RunConfig, images: Tensor, labels: Tensor, what: str) -> Evaluation:
+        return evaluate(
+            config,
+            self.target_set,
+            images,
+            labels,
+            networks=config.evaluation_networks,
+            steps=config.evaluation_steps,
+            purpose=PURPOSE,
+            report=partial(self.report, what),
+            check=self.check,
+        )
+
+    # --- what is kept
+
+    def _kept(self, name: str, make: Callable[[], Evaluation]) -> Evaluation:
+        """The evaluation of this name: the one that this set's run has made before, or a new one.
+
+        Summaries hold every accuracy, so the evaluation that is read is the one that was written.
+        """
+        content = self.folder.read(KEPT) or {}
+        if content.get("of") != self._digest:
+            content = {"of": self._digest, "made": {}}
+        if name not in content["made"]:
+            content["made"][name] = make().summary(self.config.selection)
+            self.folder.write(KEPT, content)
+        made = content["made"][name]
+        validation, test = (torch.tensor(made[f"all_{part}"]) for part in ("validation", "test"))
+        return Evaluation(made["all_steps"], validation, test)
+
+    @cached_property
+    def _digest(self) -> str:
+        """Of the images and labels: on a GPU a run that goes on may choose another set."""
+        digest = hashlib.sha256()
+        for part in (self.final.images, self.final.labels):
+            digest.update(part.detach().cpu().double().numpy().tobytes())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,167 @@
+"""What `bench.evaluate` and `bench.scores` are asked about: a distilled set, ours or others', and
+the setting to evaluate it in."""
+
+import hashlib
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.config.command_line import only, typed
+from bench.config.grid import choose_scale, merge, single_run
+from bench.config.resolve import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
+from bench.config.run_config import Place, RunConfig, experiment_identity, images_per_class
+from bench.config.values import shown
+from bench.evaluation.interpretation import REAL_IMAGES, WARNING, SubjectOptions, prepared
+from bench.runs.run_folder import RunFolder
+from bench.system.errors import UserError
+from bench.system.files import exists, make_folder, write_json
+from bench.system.machine import cpu_cores
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.data import TargetSet
+    from bench.evaluation.distilled_set import DistilledSet
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Everything that an evaluation needs.
+
+    Attributes:
+        images: [n, C, H, W], preprocessed like `target_set`; of real images None, as the labels.
+        labels: [n, classes], not negative.
+        classes: of each image [n], in a set of ours, which lies class by class; else None.
+        what: a description, such as "10 distilled images (pixels)".
+    """
+
+    options: SubjectOptions
+    config: RunConfig
+    target_set: "TargetSet"
+    out: Path
+    images: "Tensor | None"
+    labels: "Tensor | None"
+    classes: "Tensor | None"
+    what: str
+    notes: tuple[str, ...]
+
+    def record(self, kind: str, content: dict[str, Any]) -> Path:
+        """Write a JSON file of this evaluation, under a name that its settings give it; `kind` is
+        part of it, such as "-scores"."""
+        from bench.system import git, versions
+
+        record = {
+            "distilled": self.options.distilled,
+            "what": self.what,
+            "read_as": asdict(self.options),
+            "notes": list(self.notes),
+            "data": {
+                "source": self.target_set.source,
+                "fingerprint": self.target_set.fingerprint,
+            },
+            "config": asdict(self.config),
+            **content,
+            "versions": versions.versions(),
+            **git.commit(),
+        }
+        named_by = f"{self.options} {experiment_identity(self.config)} {self.config.seed}"
+        digest = hashlib.sha256(named_by.encode()).hexdigest()[:12]
+        path = self.out / f"{Path(self.options.distilled).stem}{kind}-{digest}.json"
+        write_json(path, record)
+        return path
+
+
+def set_up(given: dict[str, Any]) -> Subject:
+    """Find the subject of a command line, told in printed lines as far as anything is assumed.
+
+    Args:
+        given: as `command_line.parse` returns it; keys of other schemas are passed over.
+
+    Raises:
+        UserError: nothing is named, or it does not fit the data, the network or the settings.
+    """
+    options = typed(SubjectOptions, only(given, SubjectOptions))
+    place = typed(Place, only(given, Place))
+    overrides = {key: value for key, value in only(given, RunConfig).items() if key != "scale"}
+    if not options.distilled:
+        raise UserError(f"name a distilled set: distilled=PATH or distilled={REAL_IMAGES}")
+    if options.distilled == REAL_IMAGES and options != SubjectOptions(
+        distilled=REAL_IMAGES, scale=options.scale
+    ):
+        raise UserError(f"distilled={REAL_IMAGES} takes none of the settings that read a file")
+    out = make_folder(Path(place.results_root) / "evaluations", "results folder")
+
+    import torch
+
+    from bench.training.batches import classes_by_place
+    from bench.training.setup import choose_device, load_data, settle_process
+
+    settle_process()
+    device = choose_device(place.device)
+    # By itself torch takes all cores of the machine, whatever a container leaves of them.
+    torch.set_num_threads(place.threads or min(torch.get_num_threads(), cpu_cores()))
+    found = None if options.distilled == REAL_IMAGES else load(options)
+    config = configuration(found, options, overrides)
+    target_set = load_data(config, place, device)
+    print(
+        f"{network_text(config)} tested on {target_set.source},"
+        f" fingerprint {target_set.fingerprint}, {device}",
+        flush=True,
+    )
+    if found is None:
+        what, notes = f"{config.ipc} random real images a class", ()
+        return Subject(options, config, target_set, out, None, None, None, what, notes)
+    stated_ipc = images_per_class(config) if "ipc" in overrides or "config" in found.metadata else 0
+    images, labels, what, notes = prepared(found, config, options, target_set, stated_ipc)
+    for note in notes:
+        print(note if note.startswith(WARNING) else f"note: {note}", flush=True)
+    classes = classes_by_place(labels) if "config" in found.metadata else None
+    return Subject(options, config, target_set, out, images, labels, classes, what, notes)
+
+
+def load(options: SubjectOptions) -> "DistilledSet":
+    """The distilled set that is named, which may be a run folder."""
+    from bench.evaluation.distilled_set import load_distilled_set
+
+    for key, named in (("distilled", options.distilled), ("labels", options.labels)):
+        if named and not exists(Path(named)):
+            raise UserError(f"{key}={shown(named)}: there is no such file or folder")
+    path = Path(options.distilled)
+    run = RunFolder((path.parent if path.name == "distilled.safetensors" else path).resolve())
+    if re.fullmatch(r".+-[0-9a-f]{12}", run.name) and (run.path / "config.json").exists():
+        run.config()  # refuses one that was changed: the set is not what its folder's name says
+    path = RunFolder(path).shown.path
+    if (path / "distilled.safetensors").exists():
+        path = path / "distilled.safetensors"
+    labels = Path(options.labels) if options.labels else None
+    return load_distilled_set(
+        path,
+        index=options.index,
+        labels=labels,
+        images_key=options.images_key,
+        labels_key=options.labels_key,
+    )
+
+
+def configuration(
+    found: "DistilledSet | None", options: SubjectOptions, overrides: dict[str, Any]
+) -> RunConfig:
+    """The setting to evaluate in: what the file states of itself, else the scale; the command line
+    over both. Only the parts that an evaluation uses matter."""
+    stated = found.metadata.get("config") if found else None
+    if stated:
+        # A file of another version may state settings that are no more; what is left is filled in.
+        own = {**only(stated, RunConfig), **NOT_OF_AN_EVALUATION}
+        config = resolve(merge(own, overrides))
+        refuse_size_of_one_size(config, overrides)
+        return config
+    scale, why = choose_scale(options.scale)
+    print(f"scale={scale} ({why})")
+    return single_run(scale, overrides)
+
+
+def network_text(config: RunConfig) -> str:
+    """Which network, and of what size where that can be chosen."""
+    size = f" (width {config.width}, depth {config.depth})" if config.depth else ""
+    return f"{config.arch}{size}"

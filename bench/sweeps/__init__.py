@@ -1,0 +1,1 @@
+"""Many runs: what they cost, where they run, and their status."""

@@ -1,0 +1,248 @@
+"""What a run will take: the measured parts of its cost (`measuring.py`), and how often each comes.
+
+A run's inner steps are those of the windows that its method draws.
+"""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, replace
+
+import torch
+
+from bench.config.resolve import on_network
+from bench.config.run_config import Place, RunConfig, images_per_class
+from bench.config.storage_budget import SHAPES
+from bench.evaluation.fresh_networks import FORWARD_BATCH
+from bench.metagrad import storage_type
+from bench.metagrad.flat import map_bytes, multiply_adds
+from bench.networks import build_network
+from bench.sweeps.cost_measurement import IMAGE_COPIES, Measurement
+from bench.sweeps.cost_model import Estimate, Linear, Parts, Steps, Trained
+from bench.sweeps.placeholder_data import data_bytes, image_shape, random_target_set
+from bench.training.randomness import python_random
+from bench.training.setup import activation_budget, check_device, choose_device, settle_process
+from methods import Window, make_method
+
+DRAWS = 200  # windows of a run that are looked at
+CUDA_CONTEXT_BYTES = 500 << 20  # what a process takes on a GPU before its first tensor, roughly
+
+# Settings that say how often something is done, or with which numbers, and leave what a part costs
+# as it is. Runs that differ in nothing else are measured once. What is not listed counts as a
+# difference, so that a new setting costs time and not truth.
+OF_NO_PART = (
+    *("method", "window_size", "unroll_length", "method_options", "redraw_every"),
+    *("conditioner", "clip_ratio", "clip_decay", "seed", "scale", "zca", "zca_lambda"),
+    *("boost_block", "boost_factor", "outer_steps", "outer_lr", "accuracy_every"),
+    *("inner_lr", "inner_momentum", "inner_eps", "inner_weight_decay"),
+    *("inner_decay_steps", "inner_decay_factor", "accuracy_networks", "accuracy_steps"),
+    *("evaluation_steps", "full_steps"),
+)
+
+
+def measured_alike(config: RunConfig) -> str:
+    """What runs have in common whose parts cost the same."""
+    kept = {key: value for key, value in vars(config).items() if key not in OF_NO_PART}
+    kept["variance_every"] = config.variance_every > 0
+    return str(kept)
+
+
+def windows(config: RunConfig, draws: int = DRAWS) -> list[Window]:
+    """Windows that the run's method will draw, at outer steps spread over the run.
+
+    How the loss will run is not known: of a method that moves its window when learning stagnates
+    half of them are those of a run that never does, half those of a run that always does.
+    """
+    drawn = []
+    for stagnant in (False, True):
+        method = make_method(
+            config.method, config.unroll_length, config.window_size, config.method_options
+        )
+        every = max(1, config.outer_steps // draws)
+        for step in range(config.outer_steps):
+            if step % every == 0:
+                rng = python_random(config.seed, "window", step // config.redraw_every)
+                drawn.append(method.next_window(step, rng))
+            if stagnant:
+                method.observe(step, 1.0)
+    return drawn
+
+
+def measured_parts(
+    config: RunConfig,
+    place: Place,
+    seconds: float,
+    report: Callable[[str], object] = lambda part: None,
+) -> Parts:
+    """What the parts of a run cost.
+
+    Args:
+        seconds: how long measuring may take, roughly.
+        report: called with the name of each part before it is measured.
+
+    Raises:
+        UserError: the settings cannot be used here.
+    """
+    torch.set_num_threads(place.threads or torch.get_num_threads())
+    settle_process()
+    device = choose_device(place.device)
+    check_device(config, device)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    report("the network")
+    target_set = random_target_set(config, device)
+    # On a CPU it lies in memory of this process, and a run's lies in a mapped file.
+    own_bytes = sum(
+        part.images.nbytes for part in (target_set.train, target_set.validation, target_set.test)
+    )
+    parts = Measurement(config, target_set, activation_budget(place, device), seconds)
+    report("outer steps")
+    step, step_bytes = parts.outer_step()
+    variance = variance_bytes = None
+    if config.variance_every:
+        report("normalised variances")
+        variance, variance_bytes = parts.variance(step.warm_up)
+    report("evaluations")
+    networks = {config.arch: config}
+    networks |= {arch: on_network(config, arch) for arch in config.transfer_to}
+    share = 1 / (len(networks) + config.scores)
+    found = {arch: parts.evaluation(each, share) for arch, each in networks.items()}
+    full = parts.evaluation_of_all(share) if config.scores else None
+    footprints = [n_bytes for _, n_bytes in [*found.values(), *([full] if full else [])]]
+    report("activations")
+    kept_seconds, kept_bytes = parts.kept_step()
+    return Parts(
+        step=replace(step, kept=max(kept_seconds, -step.window)),
+        step_bytes=_less(replace(step_bytes, kept=kept_bytes), own_bytes),
+        variance=variance,
+        variance_bytes=variance_bytes and _less(variance_bytes, own_bytes),
+        trained={arch: trained for arch, (trained, _) in found.items()},
+        full=full[0] if full else None,
+        evaluation_bytes=max(footprints) - own_bytes,
+        affordable=parts.affordable,
+        data_bytes=data_bytes(config),
+        sees_memory=parts.meter.sees_memory,
+        scaled=parts.scaled,
+        gpu_free_bytes=free,
+    )
+
+
+def _less(line: Linear, n_bytes: int) -> Linear:
+    return replace(line, constant=line.constant - n_bytes)
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the cost of a run's parts goes by.
+
+    Attributes:
+        operations: multiply-adds of a forward pass of an inner batch.
+        theta_bytes: of the network's parameters.
+        map_bytes: of an image's largest maps.
+        image_bytes: of an image of the target set.
+    """
+
+    operations: int
+    theta_bytes: int
+    map_bytes: int
+    image_bytes: int
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Size":
+        """Of a run, from its settings alone."""
+        classes, shape = SHAPES[config.dataset][0], image_shape(config)
+        network = build_network(
+            config.arch, image_shape=shape, classes=classes, width=config.width, depth=config.depth
+        )
+        images = min(config.inner_classes or classes, classes) * (
+            config.inner_ipc or images_per_class(config)
+        )
+        image = torch.empty(shape)
+        theta_bytes = sum(parameter.nbytes for parameter in network.parameters())
+        operations = images * multiply_adds(network, image)
+        return cls(operations, theta_bytes, map_bytes(network, image), image.nbytes)
+
+
+def predicted_parts(known: Parts, measured: RunConfig, config: RunConfig) -> Parts:
+    """The parts of a run that there is no time to measure, from those of another with the same
+    engine: time goes by operations, memory by what lies in it."""
+    own, other = Size.of(config), Size.of(measured)
+    times, copies = own.operations / other.operations, own.theta_bytes / other.theta_bytes
+    maps = 2 * FORWARD_BATCH * (own.map_bytes - other.map_bytes)
+    target = IMAGE_COPIES * (
+        config.target_batch * own.image_bytes - measured.target_batch * other.image_bytes
+    )
+
+    def seconds(line: Linear | None) -> Linear | None:
+        return line and Linear(*(times * part for part in astuple(line)))
+
+    def n_bytes(line: Linear | None) -> Linear | None:
+        return line and replace(
+            line, constant=line.constant + target, window=line.window * copies, kept=0.0
+        )
+
+    step, step_bytes = seconds(known.step), n_bytes(known.step_bytes)
+    assert step is not None
+    assert step_bytes is not None
+    network = known.trained[measured.arch]
+    trained = {}
+    for arch in (config.arch, *config.transfer_to):
+        factor = Size.of(on_network(config, arch)).operations / other.operations
+        trained[arch] = Trained(network.step * factor, network.measuring * factor)
+    return replace(
+        known,
+        step=step,
+        step_bytes=step_bytes,
+        variance=seconds(known.variance) if config.variance_every else None,
+        variance_bytes=n_bytes(known.variance_bytes) if config.variance_every else None,
+        trained=trained,
+        full=trained[config.arch] if config.scores else None,
+        evaluation_bytes=known.evaluation_bytes + max(maps, 0),
+        affordable=0,
+        data_bytes=data_bytes(config),
+        scaled=True,
+    )
+
+
+def run_seconds(config: RunConfig, drawn: list[Window], parts: Parts) -> float:
+    """How long the whole run takes, its windows being like those `drawn`."""
+    steps = [Steps(w.start, w.size, min(w.size, parts.affordable)) for w in drawn]
+    total = config.outer_steps * statistics.fmean(map(parts.step.at, steps))
+    if parts.variance is not None:
+        one = statistics.fmean(parts.variance.at(each) for each in steps)
+        total += -(-config.outer_steps // config.variance_every) * one
+    trained = parts.trained[config.arch]
+    if config.accuracy_every:
+        one = trained.seconds(config.accuracy_networks, [config.accuracy_steps])
+        total += (-(-config.outer_steps // config.accuracy_every) + 1) * one
+    evaluations = config.ipc // config.boost_block if config.boost_block else 1
+    if config.scores:  # random real images; and, where labels are learned, both with hard ones
+        evaluations += 3 if config.learn_labels else 1
+    finals = dict.fromkeys(config.transfer_to, 1) | {config.arch: evaluations}
+    for arch, times in finals.items():
+        one = parts.trained[arch].seconds(config.evaluation_networks, config.evaluation_steps)
+        total += times * one
+    if parts.full is not None:
+        at = config.full_steps or config.evaluation_steps
+        total += parts.full.seconds(config.evaluation_networks, at)
+    return total
+
+
+def estimate(config: RunConfig, drawn: list[Window], parts: Parts, place: Place) -> Estimate:
+    """What the whole run takes, its windows being like those `drawn`."""
+    seconds = run_seconds(config, drawn, parts)
+    if not parts.sees_memory:
+        return Estimate(seconds, None, scaled=parts.scaled)
+    steps = [Steps(w.start, w.size) for w in drawn]
+    peak = max(parts.evaluation_bytes, *map(parts.step_bytes.at, steps))
+    if parts.variance_bytes is not None:
+        peak = max(peak, *map(parts.variance_bytes.at, steps))
+    spare = parts.step_bytes.kept * min(max(w.size for w in drawn), parts.affordable)
+    if place.activation_memory != "auto":  # asked for, so not to spare
+        peak, spare = peak + spare, 0.0
+    free, shared = parts.gpu_free_bytes, 0
+    if free is None and storage_type(config.precision) == torch.float32:
+        shared = parts.data_bytes  # the cache holds float32: it is mapped
+    else:
+        peak += parts.data_bytes
+    if free is not None:
+        peak, free = peak + CUDA_CONTEXT_BYTES, free + CUDA_CONTEXT_BYTES
+    return Estimate(seconds, int(peak), shared, int(spare), free, parts.scaled)

@@ -1,0 +1,128 @@
+"""Runs as a table, and the small pieces of text that commands print of them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from bench.runs.heartbeat import Progress
+from bench.runs.run_folder import RunFolder
+from bench.system.text import count
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Standing = tuple[RunFolder, Progress]
+
+STATES = ("done", "running", "waiting", "stopped", "blocked", "lost", "failed", "damaged")
+COLOURS = {"done": "green", "running": "cyan", "stopped": "yellow"}
+COLOURS |= dict.fromkeys(("blocked", "lost", "failed", "damaged"), "red")
+
+ANSI = {"red": 31, "green": 32, "yellow": 33, "cyan": 36}
+COLUMNS: dict[str, Literal["left", "right"]] = {
+    "run": "left",
+    "seed": "right",
+    "state": "left",
+    "outer step": "right",
+    "s/step": "right",
+    "left": "right",
+    "test accuracy": "right",
+    "": "left",
+}
+STATE = 2  # the column of it
+
+
+def summary(progresses: Sequence[Progress]) -> str:
+    """One line: how many runs are in each state."""
+    counts: dict[str, int] = {}
+    for progress in progresses:
+        counts[progress.state] = counts.get(progress.state, 0) + 1
+    told = [f"{counts[state]} {state}" for state in STATES if state in counts]
+    return f"{count(len(progresses), 'run')}: {', '.join(told)}" if progresses else "no runs"
+
+
+def live_table(standing: Sequence[Standing]) -> "Table":
+    """The table that a terminal shows while runs are at work."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, side in COLUMNS.items():
+        shown.add_column(heading, justify=side, no_wrap=heading != "")
+    for folder, progress in standing:
+        texts = [Text(text) for text in cells(folder, progress)]
+        texts[STATE].style = COLOURS.get(progress.state, "")
+        shown.add_row(*texts)
+    return shown
+
+
+def table(standing: Sequence[Standing], colored: bool = False) -> str:
+    """The table that `bench.status` prints, a line a run: of thousands in a moment.
+
+    Args:
+        colored: whether states are, for a terminal.
+    """
+    from tabulate import tabulate
+
+    rows = []
+    for folder, progress in standing:
+        row = cells(folder, progress)
+        if colored and progress.state in COLOURS:
+            row[STATE] = f"\x1b[{ANSI[COLOURS[progress.state]]}m{row[STATE]}\x1b[0m"
+        rows.append(row)
+    sides = [*COLUMNS.values()]
+    return tabulate(rows, [*COLUMNS], "plain", disable_numparse=True, colalign=sides)
+
+
+def cells(folder: RunFolder, progress: Progress) -> list[str]:
+    """A run's row."""
+    pace, left = progress.seconds_per_step, progress.seconds_left
+    return [
+        folder.name,
+        "" if progress.seed is None else str(progress.seed),
+        progress.state,
+        f"{progress.step}/{progress.outer_steps or '?'}",
+        f"{pace:.2f}" if progress.state == "running" and pace is not None else "",
+        duration(left) if progress.state == "running" and left is not None else "",
+        accuracy(progress),
+        " ".join(progress.told.split()),
+    ]
+
+
+def print_table(standing: Sequence[Standing]) -> None:
+    """Print it, with colors where there is a terminal."""
+    print(table(standing, colored=console().is_terminal))
+
+
+def accuracy(progress: Progress) -> str:
+    """The test accuracy of a finished run with its spread and n, or nothing."""
+    if progress.evaluation is None:
+        return ""
+    return accuracy_text(progress.evaluation) + (" before" if progress.previous else "")
+
+
+def accuracy_text(evaluation: dict[str, Any]) -> str:
+    """Mean, standard deviation and n of an evaluation's test accuracy, in per cent."""
+    mean, spread = evaluation["test_accuracy_mean"], evaluation.get("test_accuracy_std")
+    spread_text = f" ± {100 * spread:.1f}" if spread is not None else ""
+    label = ", selected by TEST" if evaluation["selection"] == "test" else ""
+    return f"{100 * mean:.1f}{spread_text} (n={evaluation['n']}{label})"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 45 s, 12 min, 3 h 20 min, 2 d 4 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def console():
+    """A rich console that does not cut tables to 80 columns where there is no terminal."""
+    from rich.console import Console
+
+    found = Console(highlight=False, soft_wrap=True)
+    return found if found.is_terminal else Console(highlight=False, width=160)

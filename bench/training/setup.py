@@ -1,0 +1,135 @@
+"""What a run needs before it can start: its device, its target set, its network."""
+
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bench.config.run_config import Place, RunConfig
+from bench.config.values import Range, convert, shown
+from bench.data import TargetSet, load_target_set
+from bench.metagrad import compile_error, storage_type
+from bench.networks import build_network
+from bench.system.errors import UserError
+from bench.system.machine import cpu_cores, free_memory, keep_freed_memory
+
+COMPILING_BYTES = 1 << 30  # what is compiled for one network and batch takes some 100 MB
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is the GPU where there is one.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.ones(1, device=device).item()  # of "meta" there are only shapes
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={shown(name)}: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def check_device(config: RunConfig, device: torch.device) -> None:
+    """Raise UserError where the device cannot do what the run asks of it."""
+    if config.engine == "higher" and config.precision == "tf32" and device.type != "cuda":
+        raise UserError("engine=higher takes precision=tf32 from a GPU, and this run has none")
+
+
+def settle_process() -> None:
+    """What holds for the whole process: float32 means float32 on a GPU too (torch's convolutions
+    otherwise take TF32, with 10 bits of mantissa), and memory once taken is kept."""
+    torch.backends.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
+    keep_freed_memory()
+
+
+def activation_budget(place: Place, device: torch.device) -> int:
+    """Bytes of activations that the exact engine may keep: `place.activation_memory` in GiB, or,
+    for "auto", a quarter of the memory that is free now (an allocator was seen to take nearly twice
+    what it was asked for); on a CPU the share of it that this run's threads are of the cores. It
+    changes speed, and no number.
+
+    Raises:
+        UserError: neither "auto" nor a number of GiB.
+    """
+    if place.activation_memory != "auto":
+        key, told = "activation_memory", place.activation_memory
+        try:
+            return int(convert(key, told, float, Range(minimum=0)) * 2**30)
+        except ValueError as error:
+            raise UserError(f"{key}={shown(told)} is neither auto nor a number of GiB") from error
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 4
+    share = min(1.0, torch.get_num_threads() / cpu_cores())
+    return int(free_memory() * share / 4)
+
+
+def compiles(config: RunConfig, place: Place, device: torch.device) -> bool:
+    """Whether the exact engine compiles its steps in this run, by `place.compile`. Compiled code
+    rounds differently, so a run that goes on keeps to what it began with.
+
+    Raises:
+        UserError: it was asked to, and cannot here.
+    """
+    if config.engine != "exact" or place.compile == "never":
+        return False
+    # On a CPU it gains little over keeping activations, and takes minutes at the start.
+    if place.compile == "auto" and device.type != "cuda":
+        return False
+    find_room_to_compile(Path(place.cache_root).expanduser() / "compiling")
+    why_not = compile_error(device)
+    if why_not and place.compile == "always":
+        raise UserError(f"compile=always: torch.compile does not work here: {why_not}")
+    return not why_not
+
+
+def find_room_to_compile(folder: Path) -> None:
+    """Where temporary files have too little room for compilers and compiled code (a small tmpfs, as
+    in many containers), they go to `folder` if there is more."""
+    with suppress(OSError):
+        if shutil.disk_usage(tempfile.gettempdir()).free >= COMPILING_BYTES:
+            return
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free >= COMPILING_BYTES:
+            os.environ["TMPDIR"] = str(folder)  # for compilers, and for Python once it looks again
+            tempfile.tempdir = None
+
+
+def load_data(config: RunConfig, place: Place, device: torch.device) -> TargetSet:
+    """The run's target set, on the device. Nothing is held out where the test set selects."""
+    return load_target_set(
+        config.dataset,
+        data_root=Path(place.data_root).expanduser(),
+        cache_root=Path(place.cache_root).expanduser(),
+        zca=config.zca,
+        zca_lambda=config.zca_lambda,
+        validation_fraction=0.0 if config.selection == "test" else config.validation_fraction,
+        image_size=config.image_size,
+    ).to(device, storage_type(config.precision))
+
+
+def make_network(config: RunConfig, target_set: TargetSet) -> nn.Module:
+    """The architecture of `config` for the images of `target_set`.
+
+    Raises:
+        UserError: the network does not fit the images.
+    """
+    try:
+        return build_network(
+            config.arch,
+            image_shape=target_set.image_shape,
+            classes=len(target_set.classes),
+            width=config.width,
+            depth=config.depth,
+        )
+    except ValueError as error:
+        small = config.image_size == 0 and min(target_set.image_shape[1:]) < 32
+        remedy = "; image_size=32 enlarges them" if small else ""
+        raise UserError(f"{error}{remedy}") from error

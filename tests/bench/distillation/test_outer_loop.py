@@ -1,0 +1,379 @@
+"""The outer loop of one run: Algorithm 1, its draws, its checkpoints."""
+
+import io
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bench.config.command_line import parse
+from bench.config.grid import single_run
+from bench.config.run_config import RunConfig
+from bench.data import TargetSet
+from bench.distillation.outer_loop import (
+    MAX_STEPS_NOT_FINITE,
+    Distillation,
+    Diverged,
+    draws,
+    whole_norm,
+)
+from bench.evaluation.fresh_networks import evaluate
+from bench.metagrad import MetaGradient, make_derivatives
+from bench.system.errors import UserError
+from bench.training.batches import InnerBatches, target_batch
+from methods import Window
+from tests.bench.distillation.applied import step_and_applied
+from tests.bench.published_form import published_meta_gradient
+
+
+@pytest.fixture
+def config(tiny: list[str]) -> RunConfig:
+    given = parse(tiny, RunConfig)
+    return single_run("quick", given)
+
+
+def same_state(one: object, other: object) -> bool:
+    """Bit for bit, through any nesting."""
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    if isinstance(one, dict):
+        return (
+            isinstance(other, dict)
+            and one.keys() == other.keys()
+            and all(same_state(value, other[key]) for key, value in one.items())
+        )
+    if isinstance(one, list):
+        return isinstance(other, list) and all(map(same_state, one, other))
+    return one == other
+
+
+def recorded(distillation: Distillation, steps: int) -> list[object]:
+    return [replace(distillation.outer_step(), seconds=0.0) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("method", ["rat_bptt", "r_bptt", "backward_window"])
+def test_a_checkpoint_continues_bit_for_bit(
+    config: RunConfig, digits: TargetSet, method: str
+) -> None:
+    options = {"patience": 2} if method == "backward_window" else {}
+    if method == "r_bptt":
+        options = {"min_length": 0}
+    config = replace(
+        config, method=method, method_options=options, learn_labels=True, augment_inner="rotate"
+    )
+    whole = Distillation(config, digits)
+    records = recorded(whole, 6)
+    first = Distillation(config, digits)
+    recorded(first, 3)
+    file = io.BytesIO()
+    torch.save(first.state(), file)
+    file.seek(0)
+    second = Distillation(config, digits)
+    second.load_state(torch.load(file, weights_only=True))
+    assert recorded(second, 3) == records[3:]
+    assert same_state(second.state(), whole.state())
+
+
+def test_measuring_the_variance_changes_nothing(config: RunConfig, digits: TargetSet) -> None:
+    undisturbed, measured = Distillation(config, digits), Distillation(config, digits)
+    expected = recorded(undisturbed, 3)
+    for step in range(3):
+        assert measured.normalized_variance() > 0
+        assert recorded(measured, 1) == expected[step : step + 1]
+
+
+def test_methods_with_the_same_seed_see_the_same_draws(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    one = Distillation(replace(config, method="t_bptt"), digits)
+    other = Distillation(replace(config, method="bptt"), digits)
+    recorded(one, 2)
+    recorded(other, 2)
+    assert torch.equal(
+        target_batch(one.config, digits.train, 2)[0], target_batch(other.config, digits.train, 2)[0]
+    )
+    for name, value in one._problem().parameters.items():
+        assert torch.equal(value, other._problem().parameters[name])
+
+
+def test_each_outer_step_and_each_seed_has_draws_of_its_own(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    batches = [target_batch(config, digits.train, step)[0] for step in range(2)]
+    other_seed = target_batch(replace(config, seed=1), digits.train, 0)[0]
+    assert not torch.equal(batches[0], batches[1])
+    assert not torch.equal(batches[0], other_seed)
+
+
+def test_a_random_window_stays_for_redraw_every_outer_steps(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    config = replace(config, unroll_length=40, redraw_every=5)
+    distillation = Distillation(config, digits)
+    windows = [distillation._window(step) for step in range(50)]
+    assert all(len(set(windows[k : k + 5])) == 1 for k in range(0, 50, 5))
+    assert len(set(windows)) > 5
+
+
+def test_the_initial_images_have_norm_one_and_the_labels_are_one_hot(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    distillation = Distillation(replace(config, ipc=3), digits)
+    norms = distillation.images.flatten(1).norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones(30))
+    assert distillation.labels.argmax(dim=1).tolist() == [c for c in range(10) for _ in range(3)]
+    assert distillation.labels.sum(dim=1).tolist() == [1.0] * 30
+
+
+@pytest.mark.parametrize("ipc", [1, 4])
+def test_real_initial_images_are_training_images_of_their_classes_scaled_to_norm_one(
+    config: RunConfig, digits: TargetSet, ipc: int
+) -> None:
+    distillation = Distillation(replace(config, init="real", ipc=ipc), digits)
+    images = distillation.images.flatten(1)
+    torch.testing.assert_close(images.norm(dim=1), torch.ones(10 * ipc))
+    train, validation, test = (
+        F.normalize(split.images.flatten(1), dim=1)
+        for split in (digits.train, digits.validation, digits.test)
+    )
+    distances, nearest = torch.cdist(images, train).min(dim=1)
+    assert distances.max() < 1e-3
+    assert len(set(nearest.tolist())) == 10 * ipc
+    assert torch.equal(digits.train.labels[nearest], distillation.labels.argmax(dim=1))
+    for other in (validation, test):
+        assert torch.cdist(images, other).min() > 0.01
+
+
+def test_real_initial_images_are_the_same_for_the_same_seed_alone(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    config = replace(config, init="real", ipc=2)
+    images = Distillation(config, digits).images
+    assert torch.equal(images, Distillation(replace(config, method="bptt"), digits).images)
+    for other in (replace(config, seed=1), replace(config, init="noise")):
+        different = (images - Distillation(other, digits).images).flatten(1).norm(dim=1)
+        assert (different > 0.01).sum() >= 18
+
+
+def test_updating_real_initial_images_leaves_the_target_set_alone(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    before = digits.train.images.clone()
+    recorded(Distillation(replace(config, init="real"), digits), 2)
+    assert torch.equal(digits.train.images, before)
+
+
+def test_more_real_images_than_a_class_has_are_refused(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    with pytest.raises(UserError, match="ipc=200: some class has fewer"):
+        Distillation(replace(config, init="real", ipc=200), digits)
+
+
+def test_only_learned_labels_change_and_stay_at_least_zero(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    fixed = Distillation(config, digits)
+    learned = Distillation(replace(config, learn_labels=True, outer_lr=0.3), digits)
+    before = fixed.labels.clone()
+    recorded(fixed, 2)
+    recorded(learned, 2)
+    assert torch.equal(fixed.labels, before)
+    assert not torch.equal(learned.labels, before)
+    assert learned.labels.min() >= 0
+
+
+def test_the_recorded_norms_are_those_of_the_gradient(config: RunConfig, digits: TargetSet) -> None:
+    distillation = Distillation(config, digits)
+    gradient = distillation.engine.meta_gradient(
+        distillation._problem(),
+        distillation._window(0),
+        *target_batch(config, digits.train, 0),
+    )
+    record = distillation.outer_step()
+    assert record.gradient_norm == pytest.approx(gradient.images.norm().item(), rel=1e-6)
+    each = [image.norm().item() for image in gradient.images]
+    assert record.image_gradient_norm == pytest.approx(sum(each) / len(each), rel=1e-6)
+    assert record.outer_loss == pytest.approx(gradient.outer_loss.item())
+
+
+@pytest.mark.parametrize("learn_labels", [False, True])
+def test_under_unit_norm_the_gradient_that_is_applied_has_norm_one(
+    config: RunConfig, digits: TargetSet, learn_labels: bool
+) -> None:
+    config = replace(config, conditioner="unit_norm", learn_labels=learn_labels)
+    distillation = Distillation(config, digits)
+    learned = [distillation.images, distillation.labels][: 1 + learn_labels]
+    for _ in range(3):
+        record, applied = step_and_applied(distillation)
+        assert abs(record.gradient_norm - 1) > 1e-3
+        assert applied.numel() == sum(part.numel() for part in learned)
+        assert applied.norm().item() == pytest.approx(1, rel=1e-5)
+
+
+def test_clipping_at_1_05_bounds_the_gradient_that_is_applied(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    distillation = Distillation(replace(config, clip_ratio=1.05), digits)
+    average, clipped = None, 0
+    for _ in range(12):
+        record, applied = step_and_applied(distillation)
+        norm = record.gradient_norm
+        average = norm if average is None else 0.9 * average + 0.1 * norm
+        assert applied.norm().item() == pytest.approx(min(norm, 1.05 * average), rel=1e-4)
+        clipped += norm > 1.06 * average
+    assert clipped
+
+
+def test_the_norm_of_the_whole_gradient_counts_learned_labels() -> None:
+    images, labels = torch.full((4,), 1.5), torch.full((1,), 4.0)
+    assert whole_norm([(images, images), (labels, labels)]).item() == 5.0
+
+
+class BrokenEngine:
+    """Answers with NaN for the given outer steps."""
+
+    def __init__(self, distillation: Distillation, steps: set[int]) -> None:
+        self.distillation, self.steps, self.real = distillation, steps, distillation.engine
+
+    def meta_gradient(self, *question: object) -> MetaGradient:
+        answer = self.real.meta_gradient(*question)  # type: ignore[arg-type]
+        if self.distillation.step in self.steps:
+            return MetaGradient(answer.images * math.nan, None, answer.outer_loss)
+        return answer
+
+
+def test_a_gradient_that_is_not_finite_is_recorded_and_not_applied(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    distillation = Distillation(config, digits)
+    distillation.engine = BrokenEngine(distillation, {1})  # type: ignore[assignment]
+    first = distillation.outer_step()
+    images = distillation.images.clone()
+    broken = distillation.outer_step()
+    assert first.updated
+    assert not broken.updated
+    assert math.isnan(broken.gradient_norm)
+    assert torch.equal(distillation.images, images)
+    assert distillation.outer_step().updated
+    assert math.isfinite(distillation.conditioner.state()["average"])
+
+
+def test_a_run_whose_gradients_stay_not_finite_has_diverged(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    distillation = Distillation(config, digits)
+    distillation.engine = BrokenEngine(distillation, set(range(1000)))  # type: ignore[assignment]
+    with pytest.raises(Diverged):
+        recorded(distillation, MAX_STEPS_NOT_FINITE + 1)
+
+
+# The last two are those of CIFAR-100 (one image of each class) and Tiny-ImageNet (one image each of
+# some of the classes), on ten classes.
+@pytest.mark.parametrize(("inner_classes", "inner_ipc"), [(3, 2), (0, 1), (5, 1)])
+def test_inner_batches_hold_the_asked_classes_and_images(
+    config: RunConfig, inner_classes: int, inner_ipc: int
+) -> None:
+    config = replace(config, ipc=4, inner_classes=inner_classes, inner_ipc=inner_ipc)
+    asked = inner_classes or 10
+    images = torch.arange(40.0)[:, None, None, None].expand(40, 1, 2, 2)
+    labels = torch.eye(10).repeat_interleave(4, dim=0)
+    batches = InnerBatches(config, 10, "none", "inner", (0,))
+    seen = set()
+    for t in range(60):
+        batch_images, batch_labels = batches(t, images, labels)
+        counts = batch_labels.sum(dim=0)
+        assert sorted(counts.tolist()) == [0.0] * (10 - asked) + [inner_ipc] * asked
+        numbers = batch_images[:, 0, 0, 0]
+        assert len(set(numbers.tolist())) == asked * inner_ipc
+        assert torch.equal((numbers // 4).long(), batch_labels.argmax(dim=1))
+        again, _ = batches(t, images, labels)
+        assert torch.equal(again, batch_images)
+        seen |= set(numbers.tolist())
+    assert len(seen) == 40
+
+
+def test_the_outer_loss_is_that_of_the_configuration(config: RunConfig, digits: TargetSet) -> None:
+    distillation = Distillation(replace(config, outer_loss="mse"), digits)
+    cross_entropy = Distillation(config, digits)
+    assert distillation.normalized_variance() != cross_entropy.normalized_variance()
+    window, batch = distillation._window(0), target_batch(config, digits.train, 0)
+    network = make_derivatives(distillation.network)
+    problem = distillation._problem()
+    theta = network.flatten(problem.parameters)
+    state = problem.optimizer.initial_state(theta)
+    for t in range(window.stop):
+        gradient, _ = network.gradient(
+            theta, *problem.inner_batch(t, problem.images, problem.labels)
+        )
+        theta, state = problem.optimizer.step(theta, gradient / len(problem.images), state, t)
+    one_hot = F.one_hot(batch[1], 10).to(batch[0])
+    expected = F.mse_loss(network.logits(theta, batch[0]), one_hot).item()
+    assert distillation.outer_step().outer_loss == pytest.approx(expected, rel=1e-4)
+    assert cross_entropy.outer_step().outer_loss != pytest.approx(expected, rel=1e-2)
+
+
+def test_fresh_networks_are_trained_alike_whatever_the_outer_loss(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    images, labels = Distillation(config, digits).images, Distillation(config, digits).labels
+    tests = [
+        evaluate(changed, digits, images, labels, networks=2, steps=[5], purpose="test").test
+        for changed in (config, replace(config, outer_loss="mse"))
+    ]
+    assert torch.equal(*tests)
+
+
+def test_windows_reach_the_engine_as_the_method_names_them(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    distillation = Distillation(replace(config, method="t_bptt", unroll_length=7), digits)
+    record = distillation.outer_step()
+    assert Window(record.window_start, record.window_stop) == Window(5, 7)
+
+
+@pytest.mark.parametrize("engine", ["exact", "higher"])
+@pytest.mark.parametrize("method", ["backward_window", "rat_bptt", "growing_bptt"])
+def test_a_run_in_the_published_form_takes_the_meta_gradients_of_the_published_code(
+    config: RunConfig, digits: TargetSet, method: str, engine: str
+) -> None:
+    """With learned labels, inner batches of their own, and two replicas."""
+    options = {"backward_window": {"patience": 1}, "growing_bptt": {"grow_steps": 3}}
+    config = replace(
+        config,
+        method=method,
+        method_options=options.get(method, {}),
+        engine=engine,
+        precision="float64",
+        inner_eps=1e-4,  # with 1e-8 a window from step 0 on enlarges rounding to 1e-9
+        inner_eps_form="published",
+        learn_labels=True,
+        augment_inner="flip_or_rotate",
+        inner_classes=6,
+        replicas=2,
+    )
+    double = digits.to("cpu", torch.float64)
+    distillation = Distillation(config, double)
+    windows = set()
+    for step in range(6):
+        window = distillation._window(step)
+        windows.add(window)
+        answers = [
+            published_meta_gradient(
+                distillation._problem(r),
+                window,
+                target_batch(draws(config, r), double.train, step),
+            )
+            for r in range(2)
+        ]
+        record = distillation.outer_step()
+        images = torch.stack([each.images for each in answers]).mean(dim=0)
+        labels = torch.stack([each.labels for each in answers if each.labels is not None])
+        norm = torch.cat([images.flatten(), labels.mean(dim=0).flatten()]).norm().item()
+        assert record.gradient_norm == pytest.approx(norm, rel=1e-10)
+        losses = [each.outer_loss.item() for each in answers]
+        assert record.outer_loss == pytest.approx(sum(losses) / 2, rel=1e-12)
+    assert len(windows) > 1
+    assert max(window.start for window in windows) > 0 or method == "growing_bptt"

@@ -1,0 +1,419 @@
+"""Several replicas an outer step, in one process and in several: one result, together or not."""
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from bench.config.command_line import parse
+from bench.config.grid import single_run
+from bench.config.run_config import RunConfig
+from bench.data import TargetSet, load_target_set
+from bench.distillation import process_group as replicas
+from bench.distillation.outer_loop import Distillation, draws
+from bench.distillation.process_group import Alone, ProcessGroup
+from bench.distillation.rank import Seat, find_seat
+from bench.metagrad import MetaGradient
+from bench.runs.follower import muster
+from bench.system.errors import UserError
+from tests.waiting import Gate
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def settings(tiny: list[str]) -> list[str]:
+    return [*tiny, "unroll_length=6", "window_size=3", "outer_steps=4", "replicas=2"]
+
+
+@pytest.fixture
+def gated(settings: list[str]) -> list[str]:
+    """Can be made to wait on the way; nothing is measured before the end."""
+    own = ["method=gated:Random", "threads=1", "variance_every=0", "accuracy_every=0"]
+    return [*settings, *own, "outer_steps=20"]
+
+
+@pytest.fixture(scope="module")
+def digits(cache_root: Path) -> TargetSet:
+    whole = load_target_set("digits", data_root=cache_root, cache_root=cache_root)
+    return whole.to(torch.device("cpu"), torch.float64)
+
+
+@pytest.fixture
+def config(settings: list[str]) -> RunConfig:
+    changed = {"precision": "float64", "learn_labels": True, "augment_inner": "rotate"}
+    return single_run("quick", {**parse(settings, RunConfig), **changed})
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def from_torchrun(rank: int, size: int, port: str) -> dict[str, str]:
+    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return {"RANK": str(rank), "WORLD_SIZE": str(size), **rendezvous}
+
+
+def from_srun(rank: int, size: int, port: str) -> dict[str, str]:
+    return {
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank),
+        "SLURM_STEP_NUM_TASKS": str(size),
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+
+
+@pytest.fixture
+def start_team(
+    start: Start, environment: dict[str, str], tmp_path: Path
+) -> Callable[..., list[subprocess.Popen[str]]]:
+    """`start_team([settings of process 0], [of process 1])`: one command each, in the folders
+    `rank0` and `rank1`, so that it shows who wrote what. `variables` says who started them."""
+
+    def begin(
+        *arguments: list[str], variables: Callable[[int, int, str], dict[str, str]] = from_torchrun
+    ) -> list[subprocess.Popen[str]]:
+        port = free_port()
+        processes = []
+        for rank, own in enumerate(arguments):
+            folder = tmp_path / f"rank{rank}"
+            folder.mkdir(exist_ok=True)
+            place = variables(rank, len(arguments), port)
+            processes.append(start("bench.run", *own, cwd=folder, env={**environment, **place}))
+        return processes
+
+    return begin
+
+
+def only_run(results: Path) -> Path:
+    (run,) = (results / "runs").iterdir()
+    return run
+
+
+def steps_of(run: Path) -> int:
+    """The outer steps that the run in a folder has recorded."""
+    return (run / "metrics.jsonl").read_bytes().count(b"\n")
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit status and what was printed."""
+    out, told = process.communicate()
+    return process.returncode, out, told
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """Everything a run computed, without times."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return {
+        "metrics": [{**json.loads(line), "seconds": 0} for line in lines],
+        "measurements": (run / "measurements.jsonl").read_text(),
+        "evaluation": json.loads((run / "result.json").read_text())["evaluation"],
+        "distilled": {
+            name: tensor.tolist()
+            for name, tensor in safetensors.torch.load_file(run / "distilled.safetensors").items()
+        },
+    }
+
+
+# --- the mean of replicas
+
+
+def test_the_gradient_of_two_replicas_is_the_mean_of_two_runs_gradients(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    both = Distillation(config, digits)
+    both.outer_step()
+    window = both._window(1)
+    found = both._mean_gradient(window)
+    each = []
+    for replica in range(2):
+        alone = Distillation(replace(draws(config, replica), replicas=1), digits)
+        alone.load_state(both.state())
+        each.append(alone._mean_gradient(window))
+    assert not torch.equal(each[0].images, each[1].images)
+    assert found.labels is not None
+    for part in ("images", "labels", "outer_loss"):
+        expected = (getattr(each[0], part) + getattr(each[1], part)) / 2
+        torch.testing.assert_close(getattr(found, part), expected, rtol=1e-13, atol=1e-15)
+
+
+def test_the_recorded_loss_and_norm_are_those_of_the_mean(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    distillation = Distillation(replace(config, learn_labels=False), digits)
+    gradient = distillation._mean_gradient(distillation._window(0))
+    record = distillation.outer_step()
+    assert record.outer_loss == pytest.approx(gradient.outer_loss.item(), rel=1e-12)
+    assert record.gradient_norm == pytest.approx(gradient.images.norm().item(), rel=1e-12)
+
+
+def test_more_replicas_leave_the_draws_of_the_first_as_they_are(config: RunConfig) -> None:
+    assert draws(config, 0) == config
+    seeds = {draws(replace(config, seed=seed), r).seed for seed in range(5) for r in range(5)}
+    assert len(seeds) == 25
+    assert draws(replace(config, replicas=8), 1).seed == draws(config, 1).seed
+
+
+def test_the_normalised_variance_is_that_of_replica_0(config: RunConfig, digits: TargetSet) -> None:
+    one, two = (Distillation(replace(config, replicas=k), digits) for k in (1, 2))
+    assert one.normalized_variance() == two.normalized_variance()
+
+
+def test_one_replica_that_is_not_finite_makes_the_mean_so(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    distillation = Distillation(config, digits)
+    real, answers = distillation.engine, []
+
+    class SecondIsBroken:
+        def meta_gradient(self, *question: Any) -> MetaGradient:
+            answers.append(answer := real.meta_gradient(*question))
+            return replace(answer, images=answer.images * math.nan) if len(answers) == 2 else answer
+
+    distillation.engine = SecondIsBroken()  # type: ignore[assignment]
+    before = distillation.images.clone()
+    assert not distillation.outer_step().updated
+    assert torch.equal(distillation.images, before)
+
+
+# --- several processes
+
+
+def test_torchrun_gives_the_bits_of_one_process(
+    command: Command, environment: dict[str, str], settings: list[str], tmp_path: Path
+) -> None:
+    # Four replicas: the sum of two is the same in either order.
+    settings = [*settings, "threads=1", "replicas=4"]
+    one = command("bench.run", *settings, "results_root=one")
+    assert one.returncode == 0, one.stderr
+    torchrun = ["torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
+    two = command(*torchrun, "-m", "bench.run", *settings, "results_root=two")
+    assert two.returncode == 0, two.stderr
+    assert outcome(only_run(tmp_path / "two")) == outcome(only_run(tmp_path / "one"))
+    told = [line for line in one.stdout.splitlines() if not line.startswith("evaluating")]
+    for line in told:  # once: process 1 keeps quiet
+        assert two.stdout.count(line.replace("one/", "two/")) == one.stdout.count(line)
+    (begun,) = json.loads((only_run(tmp_path / "two") / "manifest.json").read_text())["starts"]
+    assert begun["world_size"] == 2
+    assert begun["processes"] == 2 * [{"host": socket.gethostname(), "device": "cpu"}]
+
+
+def test_a_team_stopped_through_any_process_goes_on_with_any_number_of_them(
+    command: Command,
+    start: Start,
+    start_team: Callable[..., list[subprocess.Popen[str]]],
+    gate: Gate,
+    gated: list[str],
+    tmp_path: Path,
+) -> None:
+    undisturbed = command("bench.run", *gated, "results_root=undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    results = tmp_path / "rank0" / "results"
+
+    gate.open(5)
+    alone = start("bench.run", *gated, f"results_root={results}")
+    gate.await_at(1, alone)
+    alone.send_signal(signal.SIGTERM)  # it ends with the outer step that it is at
+    gate.open(10)
+    assert ended(alone)[0] == 130
+    assert steps_of(only_run(results)) == 6
+
+    leader, other = start_team(gated, gated)
+    gate.await_at(2, leader)
+    other.send_signal(signal.SIGTERM)
+    gate.open()
+    status, _, told = ended(leader)
+    assert status == 130
+    assert "the same command goes on" in told
+    assert ended(other) == (0, "", "")
+    assert not list((tmp_path / "rank1").iterdir())
+    run = only_run(results)
+    checkpoint = torch.load(run / "checkpoint.pt", weights_only=True)
+    assert checkpoint["distillation"]["step"] == steps_of(run) == 11
+    assert json.loads((run / "progress.json").read_text())["state"] == "stopped"
+
+    last = command("bench.run", *gated, f"results_root={results}")
+    assert last.returncode == 0, last.stderr
+    assert outcome(run) == outcome(only_run(tmp_path / "undisturbed"))
+    starts = json.loads((run / "manifest.json").read_text())["starts"]
+    assert [(begun["world_size"], begun["step"]) for begun in starts] == [
+        (1, 0),
+        (2, 6),
+        (1, 11),
+    ]
+
+
+def test_a_process_that_fails_or_is_killed_ends_the_run_with_a_word(
+    start_team: Callable[..., list[subprocess.Popen[str]]],
+    gate: Gate,
+    gated: list[str],
+    tmp_path: Path,
+) -> None:
+    leader, other = start_team(gated, [*gated, "activation_memory=much"])
+    assert ended(other)[0] == 2
+    status, _, told = ended(leader)
+    assert status == 1
+    assert told.startswith("error: process 1 on ")
+    assert "activation_memory=much" in told
+    assert told.count("\n") == 1
+    run = only_run(tmp_path / "rank0" / "results")
+    assert "process 1 on" in json.loads((run / "error.json").read_text())["message"]
+
+    gate.open(1)
+    leader, other = start_team(gated, gated)
+    gate.await_at(2, leader)
+    other.kill()
+    gate.open()
+    status, _, told = ended(leader)
+    assert status == 1
+    assert "another process of the run ended without a word" in told
+    assert told.count("\n") == 1
+    assert "without a word" in json.loads((run / "error.json").read_text())["message"]
+
+
+def test_the_others_end_quietly_when_the_leader_cannot_go_on(
+    start_team: Callable[..., list[subprocess.Popen[str]]], settings: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    unwritable = [*settings, f"results_root={tmp_path}/file/x"]
+    leader, other = start_team(unwritable, settings, variables=from_srun)
+    status, _, told = ended(leader)
+    assert status == 2
+    assert "cannot be written" in told
+    assert ended(other) == (0, "", "")
+
+
+def test_a_process_whose_others_never_come_says_how_to_do_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replicas, "TIME_TO_MEET", timedelta(seconds=1))
+    seat = Seat(0, 2, 0, f"tcp://127.0.0.1:{free_port()}")
+    with pytest.raises(UserError, match="WORLD_SIZE=1"), seat.team("run"):
+        pass
+
+
+def test_processes_that_were_given_different_runs_refuse(
+    start_team: Callable[..., list[subprocess.Popen[str]]], settings: list[str], tmp_path: Path
+) -> None:
+    different = [[*settings, f"seed={seed}"] for seed in range(2)]
+    for process in start_team(*different, variables=from_srun):
+        status, _, told = ended(process)
+        assert status == 2
+        assert "given different runs" in told
+        assert told.count("\n") == 1
+    assert not (tmp_path / "rank0" / "results").exists()
+
+
+def test_each_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = object.__new__(ProcessGroup)  # one that has met nobody
+    group.local_rank = 3
+    assert group.device_name("cpu") == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert [group.device_name(name) for name in ("auto", "cuda", "cpu")] == [
+        "cuda:3",
+        "cuda:3",
+        "cpu",
+    ]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # SLURM shows each task its own
+    assert group.device_name("auto") == "cuda:0"
+    with pytest.raises(UserError, match="one GPU for several processes"):
+        group.device_name("cuda:1")
+
+
+def test_processes_on_unlike_devices_refuse() -> None:
+    class WithGPU(Alone):
+        def everyone(self, value: Any) -> list[Any]:
+            return [value, {**value, "device": "cuda:1"}]
+
+    with pytest.raises(UserError, match="unlike devices: cpu, cuda:1"):
+        muster(WithGPU(), torch.device("cpu"))
+
+
+# --- which process this is
+
+
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a"} | {
+    "MASTER_PORT": "1234"
+}
+BATCH_SCRIPT = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+STEP = {
+    **BATCH_SCRIPT,
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_ID": "0",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_STEP_NODELIST": "node7,node9",
+}
+
+
+def test_torchrun_s_variables_name_the_seat() -> None:
+    assert find_seat(TORCHRUN, replicas=8) == Seat(3, 4, 1, "env://")
+    assert find_seat({**STEP, **TORCHRUN}, replicas=8) == Seat(3, 4, 1, "env://")
+    assert find_seat({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0"}, replicas=8) == Seat()
+    with pytest.raises(UserError, match="RANK is not"):
+        find_seat({"WORLD_SIZE": "4"}, replicas=4)
+
+
+def test_a_slurm_step_of_several_tasks_is_a_team() -> None:
+    seat = find_seat(STEP, replicas=4)
+    assert (seat.rank, seat.size, seat.local_rank) == (3, 4, 1)
+    assert seat.meeting_point.startswith("tcp://node7:")
+    assert find_seat({**STEP, "SLURM_PROCID": "0"}, 4).meeting_point == seat.meeting_point
+    assert find_seat({**STEP, "SLURM_STEP_ID": "1"}, 4).meeting_point != seat.meeting_point
+    own = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
+    assert find_seat({**STEP, **own}, 4).meeting_point == "tcp://10.0.0.1:29500"
+
+
+def test_a_list_of_nodes_in_brackets_is_read_by_scontrol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = {"SLURM_STEP_NODELIST": "gpu[03-04]"}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="MASTER_ADDR"):
+        find_seat({**STEP, **nodes}, replicas=4)
+    (tmp_path / "scontrol").write_text('#!/bin/sh\n[ "$3" = "gpu[03-04]" ] && echo gpu03\n')
+    os.chmod(tmp_path / "scontrol", 0o755)
+    assert find_seat({**STEP, **nodes}, replicas=4).meeting_point.startswith("tcp://gpu03:")
+
+
+@pytest.mark.parametrize(
+    ("environment", "count"),
+    [({}, 4), (BATCH_SCRIPT, 4), (STEP, 1), ({**STEP, "WORLD_SIZE": "1"}, 4)],
+    ids=["nothing set", "batch script", "one replica in a step", "asked to be alone"],
+)
+def test_a_process_is_alone_otherwise(environment: dict[str, str], count: int) -> None:
+    assert find_seat(environment, count) == Seat()
+
+
+@pytest.mark.parametrize(("count", "environment"), [(6, TORCHRUN), (1, TORCHRUN), (6, STEP)])
+def test_a_number_of_processes_that_does_not_divide_replicas_is_refused(
+    count: int, environment: dict[str, str]
+) -> None:
+    with pytest.raises(UserError, match=f"replicas={count} cannot be shared by 4 processes"):
+        find_seat(environment, count)
+
+
+def test_the_command_refuses_them_in_one_line(
+    start_team: Callable[..., list[subprocess.Popen[str]]], settings: list[str]
+) -> None:
+    for process in start_team(*2 * [[*settings, "replicas=3"]]):
+        status, out, told = ended(process)
+        assert (status, out) == (2, "")
+        assert told.startswith("error: replicas=3 cannot be shared by 2 processes")
+        assert told.count("\n") == 1

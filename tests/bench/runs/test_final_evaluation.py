@@ -1,0 +1,140 @@
+"""The end of a run: what other networks and the scores say of its set, and how it goes on there."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bench.evaluate
+import bench.scores
+from bench.config.command_line import parse
+from bench.config.grid import single_run
+from bench.config.run_config import Place, RunConfig
+from bench.run import Console
+from bench.runs import final_evaluation as ending
+from bench.runs.execute import Interrupted, execute
+from bench.runs.run_folder import RunFolder, Store
+from bench.system.errors import UserError
+
+
+@pytest.fixture
+def config(tiny: list[str]) -> RunConfig:
+    given = {**parse(tiny, RunConfig), "outer_steps": 2, "accuracy_every": 0, "variance_every": 0}
+    given |= {"ipc": 2, "learn_labels": True, "outer_lr": 0.1}
+    return single_run("quick", {**given, "scores": True, "transfer_to": ["wide_convnet"]})
+
+
+def begin(config: RunConfig, root: Path, cache_root: Path) -> Callable[[], dict[str, Any]]:
+    """Makes the run, or goes on with it, and returns its result."""
+    place = Place(cache_root=str(cache_root), results_root=str(root), threads=1)
+    folder = Store(root).run(config)
+    folder.create(config)
+    return lambda: execute(folder, place, Console(config))
+
+
+@pytest.fixture
+def run(config: RunConfig, cache_root: Path, tmp_path: Path) -> Callable[[], dict[str, Any]]:
+    return begin(config, tmp_path, cache_root)
+
+
+def folder_of(root: Path) -> RunFolder:
+    (path,) = (root / "runs").iterdir()
+    return RunFolder(path)
+
+
+def recorded(root: Path, cache_root: Path, command: Any, *settings: str) -> dict[str, Any]:
+    """What a command records of the run's distilled set."""
+    known = set(root.glob("evaluations/*"))
+    own = [f"distilled={folder_of(root).path}", f"cache_root={cache_root}", f"results_root={root}"]
+    assert command.main([*own, *settings]) == 0
+    (path,) = set(root.glob("evaluations/*")) - known
+    return json.loads(path.read_text())
+
+
+def test_the_result_says_of_other_networks_and_scores_what_the_commands_say(
+    config: RunConfig, tmp_path: Path, cache_root: Path
+) -> None:
+    config = replace(config, evaluation_networks=1, evaluation_steps=[2])
+    networks = ["wide_convnet", "alexnet"]  # one that takes the width, one that has none
+    result = begin(replace(config, transfer_to=networks), tmp_path, cache_root)()
+    assert [*result["transfers"]] == networks
+    for arch in networks:
+        record = recorded(tmp_path, cache_root, bench.evaluate, f"arch={arch}")
+        assert result["transfers"][arch] == record["evaluation"]
+    assert result["transfers"]["alexnet"] != result["transfers"]["wide_convnet"]
+    assert recorded(tmp_path, cache_root, bench.evaluate)["evaluation"] == result["evaluation"]
+    record = recorded(tmp_path, cache_root, bench.scores)
+    assert result["scores"] == {key: record[key] for key in result["scores"]}
+    own = result["scores"]["evaluations"]["distilled set, its own labels"]
+    assert own == result["evaluation"]
+
+
+def test_a_run_that_is_stopped_in_its_end_trains_nothing_twice(
+    run: Callable[[], dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+
+    def stopping_at(stop: int) -> None:
+        evaluate = ending.evaluate
+
+        def counted(config: RunConfig, *given: Any, **settings: Any) -> Any:
+            if len(made) == stop:
+                raise Interrupted("stopped")
+            made.append(config.arch)
+            return evaluate(config, *given, **settings)
+
+        monkeypatch.setattr(ending, "evaluate", counted)
+
+    stopping_at(1)
+    with pytest.raises(Interrupted):
+        run()
+    assert made == ["convnet"]
+    monkeypatch.undo()
+    stopping_at(9)
+    result = run()
+    assert made == ["convnet", "wide_convnet"]
+    folder = folder_of(tmp_path)
+    assert folder.read("evaluations") is None
+    for name in ("checkpoint.pt", "result.json"):
+        folder.remove(name)
+    again = run()
+    same = ("evaluation", "transfers", "scores")
+    assert [again[key] for key in same] == [result[key] for key in same]
+
+
+def test_what_was_found_of_another_set_is_not_taken_for_this_one_s(
+    run: Callable[[], dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path)
+    wrong = {"all_steps": [2], "all_validation": [[0.5]], "all_test": [[0.5]]}
+    folder.write("evaluations", {"of": "another", "made": {ending.OWN: wrong}})
+    assert run()["evaluation"]["n"] == 2
+
+
+def test_a_run_says_on_which_network_it_is_at_work(
+    run: Callable[[], dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run()
+    told = capsys.readouterr().out
+    for what in (
+        "evaluating: 2",
+        "evaluating on wide_convnet: 2",
+        "evaluating full training set, hard",
+    ):
+        assert what in told
+
+
+def test_scores_that_cannot_be_made_are_refused_before_the_first_outer_step(
+    config: RunConfig, cache_root: Path, tmp_path: Path
+) -> None:
+    config = replace(config, ipc=200)
+    folder = Store(tmp_path).run(config)
+    folder.create(config)
+    with pytest.raises(UserError, match="draws 200 random real images a class"):
+        execute(folder, Place(cache_root=str(cache_root), threads=1), Console(config))
+    assert folder.records("metrics") == []

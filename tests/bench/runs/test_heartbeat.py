@@ -1,0 +1,225 @@
+"""How a run stands, from its files alone."""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bench.config.grid import single_run
+from bench.runs import heartbeat
+from bench.runs.heartbeat import Heartbeat, await_silence, progress_of
+from bench.runs.run_folder import RunFolder, RunIsTaken, Store
+from tests.waiting import wait_until
+
+RESULT = {
+    "evaluation": {"test_accuracy_mean": 0.5, "selection": "validation", "n": 2},
+    "data": {"source": "made up", "fingerprint": "0"},
+}
+
+
+BEAT = {
+    "state": "running",
+    "host": "elsewhere",
+    "pid": 1,
+    "process_started": 1.0,
+    "job": "",
+    "step": 5,
+    "outer_steps": 100,
+    "activity": "distilling",
+    "seconds_per_step": 0.5,
+    "time": 1.0,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    config = single_run("quick", {"outer_steps": 100})
+    run = Store(tmp_path).run(config)
+    run.create(config)
+    return run
+
+
+def beat_of(folder: RunFolder, *, seconds_ago: float = 0, **changed: Any) -> None:
+    """A heartbeat of a process that is gone, so old by the file server's clock."""
+    with Heartbeat(folder, 100):
+        content = json.loads((folder.path / "progress.json").read_text())
+    gone = {"pid": 2**22 + 1, "state": "running", "time": 0.0}
+    folder.write("progress", {**content, **gone, **changed})
+    then = time.time() - seconds_ago
+    os.utime(folder.path / "progress.json", (then, then))
+
+
+def test_a_run_waits_runs_stops_and_is_done(folder: RunFolder) -> None:
+    assert progress_of(folder).state == "waiting"
+    heartbeat = Heartbeat(folder, 100)
+    heartbeat.__enter__()
+    assert progress_of(folder).state == "running"
+    heartbeat.update(step=25, seconds_per_step=2.0)
+    heartbeat.__exit__(KeyboardInterrupt, None, None)
+    stopped = progress_of(folder)
+    assert (stopped.state, stopped.step, stopped.outer_steps) == ("stopped", 25, 100)
+    folder.write("result", RESULT)
+    assert progress_of(folder).state == "done"
+
+
+def test_the_heart_beats_without_being_told(folder: RunFolder) -> None:
+    with Heartbeat(folder, 100) as heartbeat:
+        heartbeat.update(step=94, seconds_per_step=0.5)
+        wait_until(lambda: progress_of(folder).step == 94, "a beat")
+        running = progress_of(folder)
+    assert (running.step, running.seconds_left) == (94, 3.0)
+
+
+def test_a_run_that_goes_on_counts_from_where_it_was(folder: RunFolder) -> None:
+    with Heartbeat(folder, 100) as heartbeat:
+        heartbeat.update(step=25)
+    with Heartbeat(folder, 100):
+        assert progress_of(folder).step == 25
+    folder.ask_anew()
+    with Heartbeat(folder, 100):
+        assert progress_of(folder).step == 0
+
+
+def test_a_process_that_is_gone_leaves_a_lost_run(folder: RunFolder) -> None:
+    beat_of(folder)
+    assert progress_of(folder).state == "lost"
+    # The same process id, but another process: it started at another time.
+    beat_of(folder, pid=os.getpid(), process_started=1.0)
+    assert progress_of(folder).state == "lost"
+
+
+def test_where_the_system_tells_of_no_process_only_the_heartbeat_counts(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*pid: int) -> None:
+        raise psutil.NoSuchProcess(1)  # as psutil says where there is no /proc
+
+    monkeypatch.setattr(heartbeat.psutil, "Process", unknown)
+    with Heartbeat(folder, 10):
+        assert progress_of(folder).state == "running"
+        beat = json.loads((folder.path / "progress.json").read_text())
+    assert beat["process_started"] is None
+    beat_of(folder, pid=os.getpid(), seconds_ago=1000)
+    assert progress_of(folder).state == "lost"
+
+
+def test_on_another_machine_only_the_heartbeat_counts(folder: RunFolder) -> None:
+    beat_of(folder, host="elsewhere")
+    assert progress_of(folder).told == "starting"
+    beat_of(folder, host="elsewhere", seconds_ago=100)
+    assert progress_of(folder).told == "silent for 1 min 40 s (starting)"
+    beat_of(folder, host="elsewhere", seconds_ago=1000)
+    lost = progress_of(folder)
+    assert lost.state == "lost"
+    assert "no sign of life" in lost.cause
+    assert "16 min 40 s" in lost.cause
+
+
+def test_a_failed_run_says_why(folder: RunFolder) -> None:
+    with Heartbeat(folder, 10):
+        pass
+    folder.write("error", {"kind": "diverged", "message": "not finite"})
+    progress = progress_of(folder)
+    assert (progress.state, progress.cause) == ("failed", "diverged: not finite")
+
+
+def test_whoever_holds_a_run_learns_of_a_claim_and_the_claimant_waits_for_it(
+    folder: RunFolder,
+) -> None:
+    entered = threading.Event()
+
+    def claim() -> None:
+        with folder.lock("newer"):
+            entered.set()
+
+    claimant = threading.Thread(target=claim)
+    with folder.lock(), Heartbeat(folder, 10) as heartbeat:
+        assert not heartbeat.superseded
+        claimant.start()
+        wait_until(lambda: heartbeat.superseded, "the claim to be noticed")
+        assert not entered.is_set()
+    claimant.join()
+    assert entered.is_set()
+
+
+def test_a_claim_gives_way_to_a_later_one(folder: RunFolder) -> None:
+    refused: list[str] = []
+
+    def claim() -> None:
+        try:
+            with folder.lock("older"):
+                pass
+        except RunIsTaken as error:
+            refused.append(str(error))
+
+    with folder.lock():
+        claimant = threading.Thread(target=claim)
+        claimant.start()
+        wait_until(lambda: folder.claimed_by() == "older", "the claim")
+        folder.write("claim", {"by": "newer"})
+        claimant.join()
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize(
+    ("beat", "waits"),
+    [
+        ({"state": "running", "host": "elsewhere"}, True),
+        ({"state": "stopped", "host": "elsewhere"}, False),
+        ({"state": "running", "host": socket.gethostname()}, False),
+        (None, False),
+    ],
+)
+def test_a_machine_that_locks_do_not_reach_has_to_fall_silent_first(
+    folder: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    beat: dict[str, Any] | None,
+    waits: bool,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(heartbeat, "time", clock)
+    if beat is not None:
+        folder.write("progress", {**BEAT, **beat})
+    await_silence(folder)
+    assert clock.now == (heartbeat.SILENCE_SECONDS if waits else 0)
+
+
+@pytest.mark.parametrize("last_word", [None, "stopped"])
+def test_a_heart_that_beats_elsewhere_is_waited_for(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, last_word: str | None
+) -> None:
+    beats = 30
+
+    def beat(now: float) -> None:
+        if now <= beats:
+            folder.write("progress", {**BEAT, "time": now})
+        elif last_word:
+            folder.write("progress", {**BEAT, "state": last_word, "time": now})
+
+    clock = Clock(beat)
+    monkeypatch.setattr(heartbeat, "time", clock)
+    beat(0)
+    await_silence(folder)
+    assert clock.now == beats + (1 if last_word else heartbeat.SILENCE_SECONDS)
+
+
+class Clock:
+    """Time that goes on only while somebody sleeps, and what happens meanwhile."""
+
+    def __init__(self, happens: Callable[[float], None] = lambda now: None) -> None:
+        self.now = 0.0
+        self.happens = happens
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.happens(self.now)

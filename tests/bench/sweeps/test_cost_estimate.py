@@ -1,0 +1,479 @@
+"""What a run will take, and how many runs fit: from few measured steps to the plan of a sweep."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from bench import estimate
+from bench.config.command_line import parse
+from bench.config.grid import single_run
+from bench.config.resolve import resolve
+from bench.config.run_config import Place, RunConfig
+from bench.estimate import Estimator
+from bench.run import Console
+from bench.runs.execute import execute
+from bench.runs.run_folder import RunFolder, Store
+from bench.sweeps import cost_estimate as estimation
+from bench.sweeps import cost_measurement as measuring
+from bench.sweeps import meter, plan
+from bench.sweeps.cost_estimate import measured_parts, windows
+from bench.sweeps.cost_model import Estimate, Failure, Linear, Steps, fit
+from bench.sweeps.placeholder_data import random_target_set
+from bench.system.errors import UserError
+from bench.system.machine import free_memory, total_memory
+
+GIB = 2**30
+SMALL = Steps(0, 1), Steps(4, 1), Steps(0, 5)
+ENOUGH = 60.0  # seconds, of which these small runs take none to speak of
+
+
+def settings_of(tiny: list[str], **settings: Any) -> dict[str, Any]:
+    return {**parse(tiny, type(resolve({}))), **settings}
+
+
+def whole_estimate(config: RunConfig, place: Place, seconds: float = ENOUGH) -> Estimate:
+    """Measured in this process."""
+    parts = measured_parts(config, place, seconds)
+    return estimation.estimate(config, windows(config), parts, place)
+
+
+def ask(config: RunConfig, place: Place) -> Estimate | Failure:
+    """Measured in a process of its own."""
+    return Estimator([config], place, lambda doing: None).ask(config)
+
+
+# --- from few steps to many
+
+
+def test_a_linear_cost_is_found_from_short_windows() -> None:
+    truth = Linear(3.0, 0.25, 2.0)
+    found = fit({steps: truth.at(steps) for steps in SMALL})
+    assert found.at(Steps(40, 80)) == pytest.approx(truth.at(Steps(40, 80)))
+
+
+def test_noise_makes_no_step_cheaper_than_its_copies_or_than_nothing() -> None:
+    noisy = dict(zip(SMALL, (100.0, 97.0, 90.0), strict=True))
+    found = fit(noisy, least=4.0)
+    assert found.at(Steps(1000, 1)) == 100.0
+    assert found.at(Steps(0, 101)) == 500.0
+
+
+class ScriptedMeter:
+    """Says of an outer step what a script says, instead of measuring it."""
+
+    sees_memory = True
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def measure(self, work: Callable[[], object]) -> tuple[float, int]:
+        owner = getattr(work, "__self__", None)
+        if not isinstance(owner, measuring.Distillation):
+            return 0.0, 0  # the evaluation
+        window = owner.method.next_window(0, None)  # pyright: ignore[reportArgumentType]
+        kept = window.size if owner.engine.activation_budget else 0  # pyright: ignore
+        images = owner.config.target_batch
+        seconds = 0.5 + 0.001 * images + 0.01 * window.start + 0.1 * window.size - 0.02 * kept
+        return seconds, GIB + images * 1000 + window.size * 2**20 + kept * 2**25
+
+
+def scripted(tiny: list[str], monkeypatch: pytest.MonkeyPatch, memory: str) -> Estimate:
+    monkeypatch.setattr(measuring, "Meter", ScriptedMeter)
+    given = settings_of(
+        tiny, method="t_bptt", window_size=50, unroll_length=70, outer_steps=10, variance_every=0
+    )
+    return whole_estimate(single_run("quick", given), Place(activation_memory=memory, threads=1))
+
+
+def test_an_outer_step_is_extrapolated_to_the_windows_of_the_run(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = scripted(tiny, monkeypatch, "0")
+    # t_bptt's window is the last: 20 steps of warm-up.
+    assert found.seconds == pytest.approx(10 * (0.5 + 0.001 * 32 + 0.01 * 20 + 0.1 * 50))
+    # The random images lie in this process; a run's own are mapped, and told apart.
+    random = random_target_set(single_run("quick", settings_of(tiny)), torch.device("cpu"))
+    parts = (random.train, random.validation, random.test)
+    needed = GIB + 32 * 1000 + 50 * 2**20 - sum(part.images.nbytes for part in parts)
+    assert found.peak_bytes == pytest.approx(needed, abs=2)
+    assert found.spare_bytes == 0
+
+
+def test_activations_that_are_kept_take_memory_and_save_time(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without, kept = (scripted(tiny, monkeypatch, memory) for memory in ("0", "8"))
+    assert without.seconds - kept.seconds == pytest.approx(10 * 50 * 0.02)
+    assert without.peak_bytes is not None
+    assert kept.peak_bytes == pytest.approx(without.peak_bytes + 50 * 2**25, rel=1e-9)
+
+
+def test_activations_kept_where_memory_is_free_are_not_counted_as_needed(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without, free = (scripted(tiny, monkeypatch, memory) for memory in ("0", "auto"))
+    assert free.peak_bytes == without.peak_bytes
+    assert free.spare_bytes > 0
+
+
+class MeterOfImages:
+    """Says that each image takes so long; knows how many there were at most."""
+
+    sees_memory = True
+    most_images: int
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def measure(self, work: Callable[[], object]) -> tuple[float, int]:
+        owner = getattr(work, "__self__", None)
+        if not isinstance(owner, measuring.Distillation):
+            return 0.4, 0  # four images, once through
+        config, window = owner.config, owner.method.next_window(0, None)  # pyright: ignore
+        images = (config.inner_classes or 10) * (config.inner_ipc or config.ipc)
+        MeterOfImages.most_images = max(MeterOfImages.most_images, images)
+        in_window = images * (0.4 * window.size + 0.1 * window.start)
+        return 0.1 * config.target_batch + in_window, GIB + window.size * 2**23
+
+
+def test_what_takes_too_long_is_measured_with_fewer_images_and_scaled_to_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measuring, "Meter", MeterOfImages)
+    given = {"method": "t_bptt", "ipc": 30, "window_size": 20, "unroll_length": 50}
+    config = single_run("quick", {**given, "accuracy_every": 0, "variance_every": 0})
+    steps, images = [], []
+    for seconds in (1e9, 200.0, 1.0):
+        MeterOfImages.most_images = 0
+        parts = measured_parts(config, Place(threads=1), seconds)
+        assert parts.scaled == (seconds < 1e9)
+        steps.append(parts.step.at(Steps(30, 20)))
+        images.append(MeterOfImages.most_images)
+    assert images[0] == 300
+    assert images[1] < 300
+    assert images[2] == 1
+    assert steps == pytest.approx([0.1 * 256 + 300 * (0.4 * 20 + 0.1 * 30)] * 3)
+
+
+def test_runs_that_differ_in_their_windows_alone_are_measured_once(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [
+        single_run("quick", settings_of(tiny, **own))
+        for own in ({"method": "bptt"}, {"method": "t_bptt"}, {"seed": 3}, {"width": 5})
+    ]
+    said: list[str] = []
+    monkeypatch.setattr(estimate, "LAST_SECONDS", 1e5)  # however slow the machine
+    estimator = Estimator(configs, Place(threads=1), said.append)
+    found = [estimator.ask(config) for config in configs]
+    assert all(isinstance(each, Estimate) for each in found)
+    assert sum(line.startswith("measuring outer steps") for line in said) == 2
+
+
+def test_what_does_not_end_is_ended() -> None:
+    def endless(report: Callable[[str], object]) -> None:
+        report("begun")
+        time.sleep(1000)
+
+    before = psutil.Process().children()
+    found = estimate.in_a_process(endless, 0.5)
+    assert found == Failure("there was no time to measure it to the end")
+    assert psutil.Process().children() == before
+
+
+def test_what_has_no_turn_is_predicted_from_what_was_measured(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "LAST_SECONDS", 1e5)  # however slow the machine
+    small = single_run("quick", settings_of(tiny))
+    large = single_run("quick", settings_of(tiny, width=64, depth=2, transfer_to=["alexnet"]))
+    other_engine = single_run("quick", settings_of(tiny, engine="higher"))
+    huge = single_run("quick", settings_of(tiny, width=8, window_size=10**9, unroll_length=10**9))
+    estimator = Estimator([small, large, other_engine, huge], Place(threads=1), lambda doing: None)
+    first = estimator.ask(small)
+    monkeypatch.setattr(estimate, "SECONDS", 0.0)  # time is over
+    found = [estimator.ask(config) for config in (large, other_engine, huge)]
+    assert isinstance(first, Estimate)
+    assert all(isinstance(each, Estimate) and each.scaled for each in (found[0], found[2]))
+    assert [config.engine for config, _ in estimator.measured] == ["exact", "higher"]
+    assert found[0].seconds > 3 * first.seconds  # pyright: ignore[reportAttributeAccessIssue]
+    # What cannot fit is still seen: a billion copies of the parameters.
+    assert found[2].peak_bytes > 10**12  # pyright: ignore
+
+
+def test_the_windows_are_those_that_the_method_draws() -> None:
+    quick = {"outer_steps": 300, "unroll_length": 30, "window_size": 10}
+    whole = windows(single_run("quick", {**quick, "method": "bptt"}))
+    assert {(w.start, w.stop) for w in whole} == {(0, 30)}
+    random = windows(single_run("quick", {**quick, "method": "rat_bptt"}))
+    assert {w.size for w in random} == {10}
+    assert {w.start for w in random} == set(range(21))
+    # Where it moves depends on the loss: both a run that stays and one that moves are looked at.
+    moving = {**quick, "method": "backward_window", "method_options": {"patience": 50}}
+    starts = [w.start for w in windows(single_run("quick", moving))]
+    assert starts[: len(starts) // 2] == [0] * (len(starts) // 2)
+    assert {0, 10, 20} == set(starts)
+
+
+def test_the_estimate_of_a_real_run_is_near_its_cost(tmp_path: Path) -> None:
+    # Processor time of this thread: the machine may be busy with other things.
+    settings = {"method": "rat_bptt", "outer_steps": 12, "unroll_length": 20, "target_batch": 64}
+    rare = {"variance_every": 6, "accuracy_every": 6, "accuracy_networks": 2}
+    config = single_run("quick", {**settings, **rare, "evaluation_networks": 2})
+    place = Place(threads=1, cache_root=str(tmp_path / "cache"), activation_memory="0")
+    folder = Store(tmp_path).run(config)
+    folder.create(config)
+    whole_estimate(config, place)  # makes the cache, imports, warms up
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(meter.time, "perf_counter", time.process_time)
+        estimated = whole_estimate(config, place)
+    started = time.process_time()
+    execute(folder, place, Console(config))
+    took = time.process_time() - started
+    assert took / 3 < estimated.seconds < took * 3
+    if estimated.peak_bytes is not None:
+        resident = psutil.Process().memory_info().rss
+        assert resident / 3 < estimated.peak_bytes < resident * 3
+
+
+# --- what breaks
+
+
+def test_an_experiment_that_dies_says_so_and_blames_memory_only_while_it_takes_some(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = single_run("quick", settings_of(tiny))
+
+    def dies(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def refuses(*arguments: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1 TiB")
+
+    def breaks(*arguments: object) -> None:
+        raise RuntimeError("three is too much")
+
+    found = {}
+    for name, where, how in (
+        ("killed while measuring", "Measurement", dies),
+        ("killed by its method", "windows", dies),
+        ("refused", "Measurement", refuses),
+        ("broken", "Measurement", breaks),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(estimation if where == "Measurement" else estimate, where, how)
+            found[name] = ask(config, Place(threads=1))
+    assert all(isinstance(each, Failure) for each in found.values())
+    memory = {name for name, each in found.items() if getattr(each, "out_of_memory", False)}
+    assert memory == {"killed while measuring", "refused"}
+    assert "three is too much" in str(found["broken"])
+
+
+# --- what is free
+
+
+def test_free_memory_is_some_of_this_machine() -> None:
+    assert 0 < free_memory() <= total_memory()
+
+
+# --- the plan
+
+
+def plan_with(
+    found: list[Estimate | Failure],
+    free: int,
+    monkeypatch: pytest.MonkeyPatch,
+    slots: int = 4,
+    **options: Any,
+) -> int:
+    """The plan of runs of which these things are known, on a machine with so much free."""
+    monkeypatch.setattr(plan, "free_memory", lambda: free)
+    monkeypatch.setattr(plan, "measured", lambda configs, place, load: iter(found))
+    methods = ("rat_bptt", "bptt", "t_bptt", "r_bptt")
+    runs = [
+        plan.Planned(
+            single_run("quick", {"method": method, **options.pop("settings", {})}),
+            SimpleNamespace(path=Path("nowhere")),  # pyright: ignore[reportArgumentType]
+        )
+        for method, _ in zip(methods, found, strict=False)
+    ]
+    return plan.plan(runs, Place(), slots, **options)
+
+
+def test_time_and_memory_are_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [Estimate(12, 4 * GIB // 10), Estimate(31, GIB, spare_bytes=2 * GIB // 10)]
+    assert plan_with([*found], 8 * GIB, monkeypatch) == 2
+    last = capsys.readouterr().out.splitlines()[-1]
+    told = "estimate: 12 s to 31 s a run, 0.4 to 1.2 GiB each, about 31 s in all with 2 at a time"
+    assert last == told
+
+
+def test_only_the_steps_that_are_left_are_counted() -> None:
+    config = single_run("quick", {})
+    folder = RunFolder(Path("nowhere"))
+    runs = [plan.Planned(config, folder, step=step) for step in (0, 240)]
+    told = plan.line([(run, Estimate(50, None)) for run in runs], 1)
+    assert "10 s to 50 s a run" in told
+    assert "about 1 min in all with 1 at a time" in told
+
+
+def test_where_memory_cannot_be_measured_nothing_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan_with([Estimate(12, None)] * 3, 1, monkeypatch) == 3
+    assert "memory: not measured" in capsys.readouterr().out
+
+
+def test_fewer_runs_at_a_time_where_memory_allows_no_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = [Estimate(60, 2 * GIB, shared_bytes=GIB)] * 4
+    assert plan_with([*shared], 9 * GIB, monkeypatch) == 4  # the data set is counted once
+    assert "memory:" not in capsys.readouterr().out
+    assert plan_with([*shared], 6 * GIB, monkeypatch) == 2
+    out = capsys.readouterr().out
+    assert "memory: 2 at a time instead of 4, which need about 9.0 GiB" in out
+    assert "about 2 min in all with 2 at a time" in out
+
+
+def test_workers_that_were_asked_for_are_refused_with_the_number_that_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UserError, match=r"workers=4 need about 8\.0 GiB.*workers=3 fit"):
+        plan_with([Estimate(60, 2 * GIB)] * 4, 6 * GIB, monkeypatch, asked=True)
+
+
+def test_a_run_that_cannot_fit_is_refused_and_started_when_the_user_insists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [Estimate(60, GIB), Estimate(60, 9 * GIB)]
+    with pytest.raises(UserError, match=r"^bptt .*9\.0 GiB.* 6\.0 GiB.*check_memory=false"):
+        plan_with([*found], 6 * GIB, monkeypatch)
+    assert plan_with([*found], 6 * GIB, monkeypatch, check_memory=False) == 2
+
+
+def test_the_refusal_names_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="try engine=exact"):
+        plan_with([Estimate(1, GIB)], 1, monkeypatch, settings={"engine": "higher"})
+    with pytest.raises(UserError) as told:
+        plan_with([Estimate(1, GIB)], 1, monkeypatch)
+    assert "engine=exact" not in str(told.value)
+
+
+def test_a_few_steps_that_already_take_too_much_are_a_refusal_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead = [Failure("its process ended with status -9", out_of_memory=True)]
+    with pytest.raises(UserError, match="rat_bptt cannot take even a few steps"):
+        plan_with([*dead], GIB, monkeypatch)
+    assert plan_with([*dead], GIB, monkeypatch, check_memory=False) == 1
+    broken = [Failure("ValueError: no"), Estimate(5, 1)]
+    assert plan_with([*broken], GIB, monkeypatch) == 2
+    assert "no estimate of rat_bptt: ValueError: no" in capsys.readouterr().out
+
+
+def test_on_gpus_only_the_runs_of_one_gpu_share_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_gpu = [Estimate(60, 2 * GIB, gpu_free_bytes=3 * GIB)] * 4
+    assert plan_with([*on_gpu], 1, monkeypatch, gpus=4) == 4
+    assert plan_with([*on_gpu], 1, monkeypatch, gpus=2) == 2
+
+
+# --- through the command
+
+
+def test_a_sweep_that_needs_more_than_any_machine_has_is_refused(
+    command: Callable[..., Any], tiny: list[str], tmp_path: Path
+) -> None:
+    # The parameter copies of so many steps of even the smallest network; none are allocated.
+    endless = ["unroll_length=1000000000", "window_size=1000000000"]
+    sweep = ["grid=window_ablation", "only=rat_bptt", "seeds=1", *tiny, *endless]
+    for also in ([], ["dry_run=true"]):
+        done = command("bench.sweep", *sweep, *also)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert "rat_bptt (seed 0) needs about" in done.stderr
+    assert not list(tmp_path.rglob("config.json"))
+    insisted = command("bench.sweep", *sweep, "dry_run=true", "check_memory=false")
+    assert insisted.returncode == 0, insisted.stderr
+    assert "estimate: " in insisted.stdout
+
+
+def test_the_command_answers_a_line_an_experiment(
+    tiny: list[str], environment: dict[str, str]
+) -> None:
+    configs = [single_run("quick", settings_of(tiny, method=name)) for name in ("bptt", "t_bptt")]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.estimate", "threads=1"],
+        input=json.dumps([asdict(config) for config in configs]),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    found = [Estimate(**line) for line in lines if "doing" not in line]
+    assert {"doing"} == set(lines[0])  # what goes on is told in between
+    assert len(found) == 2
+    assert all(each.seconds > 0 for each in found)
+
+
+def test_without_data_a_dry_run_shows_its_plan_and_says_what_the_runs_will_need(
+    command: Callable[..., Any], tiny: list[str], tmp_path: Path
+) -> None:
+    dry = ["grid=window_ablation", *tiny, "dataset=cifar10", "data_root=nowhere", "seeds=1"]
+    done = command("bench.sweep", *dry, "dry_run=true")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    (plan_line,) = (n for n, line in enumerate(lines) if line == "3 runs: 3 waiting")
+    (needs,) = (n for n, line in enumerate(lines) if "nowhere, wanted for cifar10" in line)
+    (told,) = (n for n, line in enumerate(lines) if line.startswith("estimate: "))
+    assert plan_line < needs < told
+    assert lines[-1] == "dry run: 3 runs would be made; none was started"
+    real = command("bench.sweep", *dry)
+    assert real.returncode == 2
+    assert "nowhere, wanted for cifar10, does not exist" in real.stderr
+    assert not list(tmp_path.rglob("config.json"))
+
+
+def test_the_plan_comes_before_all_measuring_and_ctrl_c_then_ends_everything(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    # At the paper's scale, so that measuring goes on for long enough to be interrupted.
+    arguments = ["grid=methods_comparison", "scale=paper", "data_root=nowhere", "seeds=1"]
+    sweep = start("bench.sweep", *arguments, "launcher=local", "dry_run=true")
+    seen = ""
+    while "measuring a few steps" not in seen:
+        line = sweep.stdout.readline()
+        assert line, sweep.stderr.read()
+        seen += line
+    assert "4 runs: 4 waiting" in seen
+    assert "unroll_length=120" in seen
+    while "the runs will need data" not in seen:  # the measuring process has begun its work
+        seen += (line := sweep.stdout.readline())
+        assert line, sweep.stderr.read()
+    started = psutil.Process(sweep.pid).children(recursive=True)
+    assert started
+    sweep.send_signal(signal.SIGINT)
+    out, err = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert out.splitlines()[-1] == "interrupted while measuring; no run was started"
+    assert err == ""
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert alive == []
