@@ -31,10 +31,9 @@ class Command:
 def commands() -> list[Command]:
     """Everything that can be typed as `python -m NAME key=value`."""
     found = []
-    for path in sorted(REPOSITORY.glob("*/**/*.py")):
-        room, *_ = parts = path.relative_to(REPOSITORY).with_suffix("").parts
-        if room not in ("bench", "analysis", "slurm", "methods"):
-            continue
+    rooms = ("bench", "analysis", "slurm", "methods", "tests/slurm/lab")
+    for path in sorted(path for room in rooms for path in REPOSITORY.glob(f"{room}/**/*.py")):
+        parts = path.relative_to(REPOSITORY).with_suffix("").parts
         if schemas := COMMAND.search(path.read_text()):
             module = importlib.import_module(".".join(parts))
             own = tuple(getattr(module, name) for name in schemas[1].split(", "))
