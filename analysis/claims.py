@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from analysis.arguments import Request, sweeps_first
 from bench.config.command_line import command, only, parse, setting, typed, words
 from bench.config.grid import choose_scale
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.system.errors import UserError
 from bench.system.files import make_folder, write_texts
 
@@ -23,7 +23,7 @@ USAGE = """
 python -m analysis.claims [key=value ...]     a verdict on each of the paper's claims, with its n
   give the settings that the sweeps were given; every finished seed counts
 """
-COLOURS = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not run": "dim"}
+COLORS = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not run": "dim"}
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class ClaimsOptions:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, ClaimsOptions, RunConfig, Place)
+    given = parse(argv, ClaimsOptions, RunConfig, Environment)
     options = typed(ClaimsOptions, only(given, ClaimsOptions))
-    place = typed(Place, only(given, Place))
+    environment = typed(Environment, only(given, Environment))
 
     from analysis.load import stored_runs
     from analysis.verdicts.judge import load_claims, outcomes
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     scale, why = choose_scale(options.scale)
     print(f"scale={scale} ({why})")
     request = Request(argv, only(given, RunConfig), scale, options.seeds)
-    root = Path(place.results_root)
+    root = Path(environment.results_root)
     found = outcomes(claims, request, stored_runs(root), root)
     table = frame(found)
     about = caption(found, request)
@@ -117,11 +117,11 @@ def show(table: "pd.DataFrame", beneath: str) -> None:
         shown.add_column(heading, justify="right" if right else "left", no_wrap=name != "Claim")
     for row in table[columns].itertuples(index=False):
         cells = [Text(str(cell)) for cell in row]
-        cells[4].stylize(COLOURS[str(row[4]).partition(",")[0]])
+        cells[4].stylize(COLORS[str(row[4]).partition(",")[0]])
         shown.add_row(*cells)
     out.print(shown)
     out.print(Text(f"\n{beneath}"))
 
 
 if __name__ == "__main__":
-    command(main, USAGE, ClaimsOptions, RunConfig, Place)
+    command(main, USAGE, ClaimsOptions, RunConfig, Environment)

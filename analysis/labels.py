@@ -18,7 +18,7 @@ METHOD_NAMES = {
 }
 
 # What a run does when its set is done: no curve shows it, so labels do not say it.
-AT_THE_END = ("transfer_to", "scores", "full_batch", "full_steps")
+AT_THE_END = ("transfer_to", "scores", "full_train_batch_size", "full_train_steps")
 
 
 @dataclass(frozen=True)

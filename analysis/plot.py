@@ -10,7 +10,7 @@ from analysis.arguments import Request
 from analysis.figures.specs import FIGURES, FigureSpec, WindowFigure
 from bench.config.command_line import command, only, parse, setting, typed
 from bench.config.grid import choose_scale
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.config.values import shown
 from bench.system.errors import UserError
 from bench.system.files import make_folder
@@ -41,9 +41,9 @@ class PlotOptions:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, PlotOptions, RunConfig, Place)
+    given = parse(argv, PlotOptions, RunConfig, Environment)
     options = typed(PlotOptions, only(given, PlotOptions))
-    place = typed(Place, only(given, Place))
+    environment = typed(Environment, only(given, Environment))
     specs = chosen(options.figure)
     scale, why = choose_scale(options.scale)
     print(f"scale={scale} ({why})")
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 
     overrides = only(given, RunConfig)
     request = Request(argv, overrides, scale, options.seeds, options.grid, options.only)
-    root = Path(place.results_root)
+    root = Path(environment.results_root)
     stored = stored_runs(root)
     folder = Path(options.output) if options.output else root / "figures"
     refusals: list[UserError] = []
@@ -115,4 +115,4 @@ def plot(
 
 
 if __name__ == "__main__":
-    command(main, USAGE, PlotOptions, RunConfig, Place)
+    command(main, USAGE, PlotOptions, RunConfig, Environment)

@@ -6,7 +6,7 @@ from pathlib import Path
 from analysis.arguments import Request
 from bench.config.command_line import command, only, parse, setting, typed
 from bench.config.grid import choose_scale
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.system.files import atomic_write, make_folder
 from bench.system.text import count
 
@@ -29,9 +29,9 @@ class ReportOptions:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, ReportOptions, RunConfig, Place)
+    given = parse(argv, ReportOptions, RunConfig, Environment)
     options = typed(ReportOptions, only(given, ReportOptions))
-    place = typed(Place, only(given, Place))
+    environment = typed(Environment, only(given, Environment))
     scale, why = choose_scale(options.scale)
     print(f"scale={scale} ({why})", flush=True)
 
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     from analysis.report_page.html import html
 
     request = Request(argv, only(given, RunConfig), scale, options.seeds)
-    root = Path(place.results_root)
+    root = Path(environment.results_root)
     folder = make_folder(Path(options.output) if options.output else root, "folder of the page")
     made = report(request, stored_runs(root), root)
     print(f"{count(len(made.claims), 'claim')}: {', '.join(made.counts.values())}")
@@ -57,4 +57,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, ReportOptions, RunConfig, Place)
+    command(main, USAGE, ReportOptions, RunConfig, Environment)

@@ -7,7 +7,7 @@ from pathlib import Path
 from analysis.arguments import Request
 from bench.config.command_line import command, only, parse, setting, typed
 from bench.config.grid import choose_scale
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.system.errors import UserError
 from bench.system.files import make_folder
 
@@ -35,9 +35,9 @@ class TableOptions:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, TableOptions, RunConfig, Place)
+    given = parse(argv, TableOptions, RunConfig, Environment)
     options = typed(TableOptions, only(given, TableOptions))
-    place = typed(Place, only(given, Place))
+    environment = typed(Environment, only(given, Environment))
     if options.table != "all" and options.table not in (*NAMES, SCORES):
         raise UserError(f"table={options.table} cannot be made; there are {KNOWN}, and all")
     scale, why = choose_scale(options.scale)
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     from analysis.tables.scores import score_markdown, score_table, write_scores
 
     request = Request(argv, only(given, RunConfig), scale, options.seeds)
-    root = Path(place.results_root)
+    root = Path(environment.results_root)
     stored = stored_runs(root)
     folder = Path(options.output) if options.output else root / "tables"
     make_folder(folder, "folder of the tables")
@@ -69,4 +69,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, TableOptions, RunConfig, Place)
+    command(main, USAGE, TableOptions, RunConfig, Environment)

@@ -27,7 +27,7 @@ import torch
 
 from bench.config.command_line import command, only, parse, setting, typed
 from bench.config.resolve import resolve
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.data import find_source, not_found
 from bench.sweeps.cost_estimate import (
     estimate,
@@ -117,15 +117,15 @@ def in_a_process(
         process.join()
 
 
-def loaded(config: RunConfig, place: Place, report: Report) -> None:
+def loaded(config: RunConfig, environment: Environment, report: Report) -> None:
     """Load the data of a run, for the runs to find it whitened in the cache."""
     report(f"reading {config.dataset}, or decoding and whitening it")
-    load_data(config, place, torch.device("cpu"))
+    load_data(config, environment, torch.device("cpu"))
 
 
-def whole(config: RunConfig, place: Place, parts: Parts, report: Report) -> Estimate:
+def whole(config: RunConfig, environment: Environment, parts: Parts, report: Report) -> Estimate:
     """What a run takes, its parts being measured."""
-    return estimate(config, windows(config), parts, place)
+    return estimate(config, windows(config), parts, environment)
 
 
 class Estimator:
@@ -136,8 +136,8 @@ class Estimator:
         say: called with what goes on.
     """
 
-    def __init__(self, configs: list[RunConfig], place: Place, say: Report) -> None:
-        self.place, self.say = place, say
+    def __init__(self, configs: list[RunConfig], environment: Environment, say: Report) -> None:
+        self.environment, self.say = environment, say
         self.to_measure = {measured_alike(config) for config in configs}
         self.parts: dict[str, Parts | Failure] = {}
         self.measured: list[tuple[RunConfig, Parts]] = []
@@ -156,7 +156,7 @@ class Estimator:
         parts = self.parts[key]
         if isinstance(parts, Failure):
             return parts
-        return in_a_process(partial(whole, config, self.place, parts), LAST_SECONDS)
+        return in_a_process(partial(whole, config, self.environment, parts), LAST_SECONDS)
 
     def _measure(self, config: RunConfig) -> Parts | Failure:
         gone = time.monotonic() - self.started
@@ -166,7 +166,7 @@ class Estimator:
         share = max(0.0, SECONDS - gone) / len(self.to_measure)
         of = f"{config.method} on {config.dataset}"
         found = in_a_process(
-            partial(measured_parts, config, self.place, share),
+            partial(measured_parts, config, self.environment, share),
             max(1.0, LAST_SECONDS - gone),
             lambda part: self.say(f"measuring {part} of {of}"),
         )
@@ -175,7 +175,7 @@ class Estimator:
         return found
 
 
-def load_all(configs: list[RunConfig], place: Place, say: Report) -> dict[str, Failure]:
+def load_all(configs: list[RunConfig], environment: Environment, say: Report) -> dict[str, Failure]:
     """Load all data sets that the runs need; by data set, why it could not be done.
 
     Raises:
@@ -184,7 +184,7 @@ def load_all(configs: list[RunConfig], place: Place, say: Report) -> dict[str, F
     keys = ("dataset", "zca", "zca_lambda", "validation_fraction", "selection", "image_size")
     distinct = {tuple(getattr(config, key) for key in keys): config for config in configs}
     found = {
-        config.dataset: in_a_process(partial(loaded, config, place), report=say)
+        config.dataset: in_a_process(partial(loaded, config, environment), report=say)
         for config in distinct.values()
     }
     return {name: failure for name, failure in found.items() if isinstance(failure, Failure)}
@@ -197,9 +197,9 @@ def main(argv: list[str]) -> int:
     # Standard output is for answers: what a user's method prints goes where errors go.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    given = parse(argv, EstimateOptions, Place)
+    given = parse(argv, EstimateOptions, Environment)
     options = typed(EstimateOptions, only(given, EstimateOptions))
-    place = typed(Place, only(given, Place))
+    environment = typed(Environment, only(given, Environment))
     configs = [resolve(content) for content in json.load(sys.stdin)]
 
     def tell(content: dict[str, Any]) -> None:
@@ -210,9 +210,9 @@ def main(argv: list[str]) -> int:
 
     failures: dict[str, Failure] = {}
     if options.load:
-        failures = load_all(configs, place, say)
+        failures = load_all(configs, environment, say)
     else:
-        data_root = Path(place.data_root).expanduser()
+        data_root = Path(environment.data_root).expanduser()
         for name in dict.fromkeys(config.dataset for config in configs):
             try:
                 missing = "" if find_source(name, data_root) else not_found(name, data_root)
@@ -220,7 +220,7 @@ def main(argv: list[str]) -> int:
                 missing = str(error)
             if missing:
                 tell({"missing": missing})
-    estimator = Estimator(configs, place, say)
+    estimator = Estimator(configs, environment, say)
     for config in configs:
         found = failures.get(config.dataset) or estimator.ask(config)
         if isinstance(found, Estimate):
@@ -230,4 +230,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, EstimateOptions, Place)
+    command(main, USAGE, EstimateOptions, Environment)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from bench.config.command_line import command, parse
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import set_up
 from bench.sweeps.status_table import accuracy_text
@@ -20,7 +20,7 @@ python -m bench.evaluate distilled=real_images            the same with random r
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    subject = set_up(parse(argv, SubjectOptions, RunConfig, Place))
+    subject = set_up(parse(argv, SubjectOptions, RunConfig, Environment))
 
     from bench.evaluation.fresh_networks import evaluate, evaluate_real_images
 
@@ -67,4 +67,4 @@ def print_table(evaluation: "Evaluation", summary: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, SubjectOptions, RunConfig, Place)
+    command(main, USAGE, SubjectOptions, RunConfig, Environment)

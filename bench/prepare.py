@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.config.command_line import command, only, parse, setting, typed
 from bench.config.grid import single_run
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.system.files import make_folder
 
 USAGE = """
@@ -26,9 +26,9 @@ class PrepareOptions:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, PrepareOptions, RunConfig, Place)
+    given = parse(argv, PrepareOptions, RunConfig, Environment)
     options = typed(PrepareOptions, only(given, PrepareOptions))
-    place = typed(Place, only(given, Place))
+    environment = typed(Environment, only(given, Environment))
     config = single_run("paper", {k: v for k, v in only(given, RunConfig).items() if k != "scale"})
 
     import torch
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     from bench.data import DATASETS, download, find_source
     from bench.training.setup import load_data
 
-    data_root = Path(place.data_root).expanduser()
+    data_root = Path(environment.data_root).expanduser()
     missing = find_source(config.dataset, data_root) is None
     # What torchvision does not have is refused below, with what to fetch by hand.
     if options.download and missing and DATASETS[config.dataset].torchvision:
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
         download(config.dataset, make_folder(data_root, "data folder"))
     started = time.perf_counter()
     print("decoding and whitening, or reading what is cached ...", flush=True)
-    target_set = load_data(config, place, torch.device("cpu"))
+    target_set = load_data(config, environment, torch.device("cpu"))
     print(
         f"{target_set.source}: {len(target_set.train)} train, {len(target_set.validation)}"
         f" validation, {len(target_set.test)} test images of"
@@ -55,4 +55,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, PrepareOptions, RunConfig, Place)
+    command(main, USAGE, PrepareOptions, RunConfig, Environment)

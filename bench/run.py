@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from bench.config.command_line import command, keys_of, only, parse, setting, typed
 from bench.config.grid import choose_scale, single_run
 from bench.config.resolve import check
-from bench.config.run_config import Place, RunConfig, identity
-from bench.distillation.process_group import Team, TeamBroken
+from bench.config.run_config import Environment, RunConfig, identity
+from bench.distillation.process_group import ProcessGroup, ProcessGroupBroken
 from bench.distillation.rank import find_seat
 from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import INTERRUPTED, SUPERSEDED, UserError
@@ -36,15 +36,17 @@ class RunOptions:
     scale: str = setting("auto", "auto, quick, cpu or paper: the settings to start from")
     folder: str = setting("", "an existing run folder to bring to its end, instead of settings")
     force: bool = setting(False, "start anew even if the run is finished or begun")
-    claim: str = setting("", "a new name, to take the run over from whoever is at work on it")
+    takeover: str = setting(
+        "", "unique token; takes the run over from the process that is running it"
+    )
     dry_run: bool = setting(False, "print the configuration and stop")
 
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, RunOptions, RunConfig, Place)
+    given = parse(argv, RunOptions, RunConfig, Environment)
     options = typed(RunOptions, only(given, RunOptions))
-    place = typed(Place, only(given, Place))
+    environment = typed(Environment, only(given, Environment))
     overrides = {key: value for key, value in only(given, RunConfig).items() if key != "scale"}
     if options.folder:
         if overrides:
@@ -57,7 +59,7 @@ def main(argv: list[str]) -> int:
         scale, why = choose_scale(options.scale)
         told = [f"scale={scale} ({why})"]
         config = single_run(scale, overrides)
-        folder = Store(Path(place.results_root)).run(config)
+        folder = Store(Path(environment.results_root)).run(config)
     seat = find_seat(os.environ, config.replicas)
     if options.dry_run:
         told += [f"  {key}={value}" for key, value in vars(config).items()]
@@ -67,20 +69,24 @@ def main(argv: list[str]) -> int:
     if options.dry_run:
         return 0
     try:
-        with seat.team(identity(config)) as team:
+        with seat.group(identity(config)) as group:
             if seat.leads:
-                return lead(folder, config, options, place, team)
-            from bench.runs.follower import assist
+                return lead(folder, config, options, environment, group)
+            from bench.runs.follower import follow
 
-            assist(config, place, team)
+            follow(config, environment, group)
             return 0  # however the run ended: that is the leader's to say
-    except TeamBroken as error:  # the traceback of another process stands elsewhere
+    except ProcessGroupBroken as error:  # the traceback of another process stands elsewhere
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
 def lead(
-    folder: RunFolder, config: RunConfig, options: RunOptions, place: Place, team: Team
+    folder: RunFolder,
+    config: RunConfig,
+    options: RunOptions,
+    environment: Environment,
+    group: ProcessGroup,
 ) -> int:
     """Make the run and print its course; returns the exit status."""
     folder.create(config, command_again(config))
@@ -93,12 +99,12 @@ def lead(
     from bench.runs.failure import describe_error
 
     if options.force:
-        with folder.lock(options.claim):
+        with folder.lock(options.takeover):
             folder.ask_anew()
     print(f"{folder.path}", flush=True)
     console = Console(config)
     try:
-        result = execute(folder, place, console, team, options.claim)
+        result = execute(folder, environment, console, group, options.takeover)
     except Superseded as interruption:
         console.bar.stop()
         print(interruption, file=sys.stderr)
@@ -187,7 +193,7 @@ class Console:
     def measured(self, measurement: dict[str, Any]) -> None:
         step = f"outer step {measurement['step']:>6}"
         if "normalized_variance" in measurement:
-            self.out.print(f"{step}  normalised variance {measurement['normalized_variance']:.3g}")
+            self.out.print(f"{step}  normalized variance {measurement['normalized_variance']:.3g}")
         else:
             validation = measurement["validation_accuracy_mean"]
             held_out = "" if validation != validation else f"  validation {100 * validation:5.1f}%"
@@ -202,4 +208,4 @@ class Console:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, RunOptions, RunConfig, Place)
+    command(main, USAGE, RunOptions, RunConfig, Environment)

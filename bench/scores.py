@@ -4,7 +4,7 @@ training set, and the scores of DD-Ranking that follow."""
 from typing import TYPE_CHECKING
 
 from bench.config.command_line import command, parse
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import Subject, set_up
 from bench.sweeps.status_table import accuracy_text
@@ -21,7 +21,7 @@ python -m bench.scores distilled=PATH [key=value ...]   HLR, IOR and the accurac
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    subject = set_up(parse(argv, SubjectOptions, RunConfig, Place))
+    subject = set_up(parse(argv, SubjectOptions, RunConfig, Environment))
     if subject.images is None or subject.labels is None:
         raise UserError("scores are of a distilled set; random real images are among what it meets")
     if subject.classes is None:
@@ -57,15 +57,15 @@ def main(argv: list[str]) -> int:
 def protocol_text(subject: Subject) -> str:
     """What "the same protocol" means, in one line."""
     config, images = subject.config, len(subject.target_set.train)
-    size = min(config.full_batch, images)
-    most = max(config.full_steps or config.evaluation_steps)
+    size = min(config.full_train_batch_size, images)
+    most = max(config.full_train_steps or config.evaluation_steps)
     held_out = len(subject.target_set.validation)
     return (
         f"all with {config.inner_optimizer}, lr {config.inner_lr:g}, augmentation"
         f" {config.augment_evaluation}; distilled and random images for up to"
         f" {max(config.evaluation_steps)} steps; the full training set ({images} images,"
         f" {held_out} more held out) for up to {most} steps of {size}"
-        f" = {most * size / images:.1f} epochs (full_batch=... full_steps=[...])"
+        f" = {most * size / images:.1f} epochs (full_train_batch_size=... full_train_steps=[...])"
     )
 
 
@@ -82,7 +82,7 @@ def print_scores(scores: "Scores") -> None:
     full = scores.evaluations[FULL]
     if full.steps[full.selected(scores.selection)] == full.steps[-1]:
         print("  the full training set was best at its last step count and may not be trained out;")
-        print("  full_steps=[...] trains it for longer")
+        print("  full_train_steps=[...] trains it for longer")
     if soft:
         print(
             "  hard: 1 for the image's class, else 0; the same: a random image has the labels of a"
@@ -114,4 +114,4 @@ def difference_text(difference: "Difference", selection: str) -> str:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, SubjectOptions, RunConfig, Place)
+    command(main, USAGE, SubjectOptions, RunConfig, Environment)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.config.command_line import command, only, parse, setting, typed, words
 from bench.config.grid import choose_scale, load_grid, requested
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.runs.run_folder import Store
 from bench.sweeps.live_table import watch
 from bench.sweeps.status_table import print_table, summary
@@ -37,11 +37,11 @@ class StatusOptions:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, StatusOptions, RunConfig, Place)
+    given = parse(argv, StatusOptions, RunConfig, Environment)
     options = typed(StatusOptions, only(given, StatusOptions))
-    place = typed(Place, only(given, Place))
+    environment = typed(Environment, only(given, Environment))
     overrides = {key: value for key, value in only(given, RunConfig).items() if key != "scale"}
-    store = Store(Path(place.results_root))
+    store = Store(Path(environment.results_root))
     if options.grid:
         scale, why = choose_scale(options.scale)
         print(f"grid {options.grid}, scale={scale} ({why})")
@@ -82,4 +82,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, StatusOptions, RunConfig, Place)
+    command(main, USAGE, StatusOptions, RunConfig, Environment)

@@ -11,12 +11,12 @@ from pathlib import Path
 from bench import run as one_run
 from bench.config.command_line import command, keys_of, only, parse, typed, words
 from bench.config.grid import Grid, choose_scale, grid_names, load_grid, requested
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.runs.heartbeat import log_path
 from bench.runs.run_folder import RunFolder, RunIsTaken, Store
 from bench.status import StatusOptions
 from bench.sweeps.live_table import watch
-from bench.sweeps.local_launcher import Inline, Launcher, LocalPool, place_arguments
+from bench.sweeps.local_launcher import Inline, Launcher, LocalPool, environment_arguments
 from bench.sweeps.options import SweepOptions, check_retry, chosen_launcher, is_wanted
 from bench.sweeps.plan import Planned, plan, settings_of
 from bench.sweeps.status_table import Standing, print_table, summary
@@ -40,7 +40,7 @@ CLUSTER_POLL_SECONDS = 2.0
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, SweepOptions, RunConfig, Place, Profile)
+    given = parse(argv, SweepOptions, RunConfig, Environment, Profile)
     options = typed(SweepOptions, only(given, SweepOptions))
     if not options.grid:
         raise UserError(f"name a grid: grid={' or grid='.join(grid_names())}")
@@ -48,11 +48,11 @@ def main(argv: list[str]) -> int:
     asked = only(given, Profile)
     launcher = chosen_launcher(options, asked)
     profile = load_profile(options.profile, asked)
-    place = typed(Place, only(given, Place))
+    environment = typed(Environment, only(given, Environment))
     grid = load_grid(options.grid)
     scale, why = choose_scale(options.scale)
     print(f"grid {grid.name}: {grid.about}\nscale={scale} ({why})")
-    store = Store(Path(place.results_root))
+    store = Store(Path(environment.results_root))
     configs = requested(
         grid,
         scale,
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
     folders, scheduler = [run.folder for run in planned], Scheduler()
     if launcher == "slurm" and not (options.dry_run or options.cancel):
         # What an interrupted submission has sent must be known before it is said what is left.
-        standing = settled(folders, asks=not options.batch)
+        standing = settled(folders, asks=not options.scripts_only)
     else:
         standing = standings(folders, scheduler)
     command_again = sweep_command(argv, scale)
@@ -79,9 +79,9 @@ def main(argv: list[str]) -> int:
         if is_wanted(progress, options)
     ]
     if not options.dry_run:
-        make_folder(Path(place.results_root), "results folder")
+        make_folder(Path(environment.results_root), "results folder")
     commands = (next_command(grid, argv), status_command(argv))
-    sweep = Sweep(grid, planned, to_do, options, place, scheduler, *commands, command_again)
+    sweep = Sweep(grid, planned, to_do, options, environment, scheduler, *commands, command_again)
     return sweep.on_slurm(profile) if launcher == "slurm" else sweep.here(launcher)
 
 
@@ -98,7 +98,7 @@ class Sweep:
     planned: list[Planned]
     to_do: list[Planned]
     options: SweepOptions
-    place: Place
+    environment: Environment
     scheduler: Scheduler
     figure: str
     status: str
@@ -110,14 +110,14 @@ class Sweep:
 
     def here(self, launcher: str) -> int:
         """Make the runs on this machine; returns the exit status."""
-        place = replace(self.place, threads=self.place.threads or 1)
+        environment = replace(self.environment, threads=self.environment.threads or 1)
         options = self.options
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` is as good as Ctrl-C
         if not self.to_do:
             self.tell_that_nothing_is_left()
             return 0
         try:
-            options = replace(options, workers=self.planned_workers(place, launcher))
+            options = replace(options, workers=self.planned_workers(environment, launcher))
         except KeyboardInterrupt:
             print("\ninterrupted while measuring; no run was started", flush=True)
             return INTERRUPTED
@@ -126,7 +126,7 @@ class Sweep:
             return 0
         self.create_folders()
         folders = [each.folder for each in self.to_do]
-        made_by = make_launcher(launcher, place, options.workers, folders)
+        made_by = make_launcher(launcher, environment, options.workers, folders)
         try:
             watch(self.look, made_by.poll, POLL_SECONDS, in_place=launcher != "inline")
         except KeyboardInterrupt:
@@ -139,12 +139,12 @@ class Sweep:
             raise
         return self.report_end()
 
-    def planned_workers(self, place: Place, launcher: str) -> int:
+    def planned_workers(self, environment: Environment, launcher: str) -> int:
         """Print the estimate; how many runs to make at a time."""
-        pool = LocalPool([], place, self.options.workers)
+        pool = LocalPool([], environment, self.options.workers)
         return plan(
             self.to_do,
-            place,
+            environment,
             1 if launcher == "inline" else pool.workers,
             gpus=len(pool.gpus),
             asked=self.options.workers > 0,
@@ -164,7 +164,7 @@ class Sweep:
 
     def on_slurm(self, profile: Profile) -> int:
         """Send the runs to the cluster; returns the exit status."""
-        if self.scheduler.silent and not self.options.batch:
+        if self.scheduler.silent and not self.options.scripts_only:
             raise UserError(self.scheduler.silent)
         if self.options.dry_run:
             print(preview([(run.config, run.folder) for run in self.to_do], profile))
@@ -181,15 +181,15 @@ class Sweep:
                 lambda progress: is_wanted(progress, self.options),
                 self.grid.name,
                 profile,
-                self.place,
+                self.environment,
                 self.again,
                 anew=self.options.force,
-                script_only=self.options.batch,
+                script_only=self.options.scripts_only,
             )
             print("\n".join(told) or "another process has just submitted them")
         else:
             self.tell_that_nothing_is_left()
-        if self.options.batch or not self.options.wait:
+        if self.options.scripts_only or not self.options.wait:
             print(f"how they stand: {self.status}")
             return 0
         return self.wait()
@@ -261,13 +261,18 @@ def refuse_taken(runs: Sequence[Planned]) -> None:
             raise RunIsTaken(f"force=true: {run.folder.name} is being run by another process")
 
 
-def make_launcher(name: str, place: Place, workers: int, folders: list[RunFolder]) -> Launcher:
+def make_launcher(
+    name: str, environment: Environment, workers: int, folders: list[RunFolder]
+) -> Launcher:
     """The launcher of this machine that is called so."""
     if name != "inline":
-        return LocalPool(folders, place, workers)
+        return LocalPool(folders, environment, workers)
 
     def make(folder: RunFolder) -> bool:
-        return one_run.main([f"folder={folder.path}", *place_arguments(place)]) != INTERRUPTED
+        return (
+            one_run.main([f"folder={folder.path}", *environment_arguments(environment)])
+            != INTERRUPTED
+        )
 
     return Inline(folders, make)
 
@@ -340,9 +345,9 @@ def module_command(module: str, *arguments: str) -> str:
 
 def what_is_run(argv: Sequence[str], *options: str) -> list[str]:
     """Those of the arguments that say which runs are meant, and some of the sweep's options."""
-    left_out = set(keys_of(SweepOptions, Place, Profile)) - {"results_root", *options}
+    left_out = set(keys_of(SweepOptions, Environment, Profile)) - {"results_root", *options}
     return [text for text in argv if text.partition("=")[0].partition(".")[0] not in left_out]
 
 
 if __name__ == "__main__":
-    command(main, USAGE, SweepOptions, RunConfig, Place, Profile)
+    command(main, USAGE, SweepOptions, RunConfig, Environment, Profile)

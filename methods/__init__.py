@@ -1,4 +1,4 @@
-"""WHAT is compared: methods choose windows, conditioners tame gradients.
+"""WHAT is compared: methods choose windows, clippings tame gradients.
 
 A method is a class in one small file; `METHODS` is the list. A user's own class is named as
 `package.module:Class` and needs no entry here.
@@ -10,7 +10,7 @@ import inspect
 from typing import Any
 
 from methods.bptt import BPTT
-from methods.conditioning import CONDITIONERS, Conditioner, make_conditioner
+from methods.clipping import CLIPPINGS, Clipping, make_clipping
 from methods.growing import GrowingBPTT
 from methods.moving import BackwardWindow, ForwardWindow
 from methods.random_length import RandomLengthBPTT
@@ -35,13 +35,13 @@ INTERFACE = ("next_window", "observe", "state", "load_state")
 KINDS = (str, bool, int, float, list[str], list[int], list[float])
 
 __all__ = [
-    "CONDITIONERS",
+    "CLIPPINGS",
     "METHODS",
-    "Conditioner",
+    "Clipping",
     "Method",
     "StatelessMethod",
     "Window",
-    "make_conditioner",
+    "make_clipping",
     "make_method",
     "method_class",
     "method_defaults",

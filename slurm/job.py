@@ -117,7 +117,7 @@ class RunJob:
         command = [sys.executable, "-m", "bench.run", f"folder={run.path}", *record["place"]]
         # Unlike all others, also those of other starts of this job.
         restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-        command.append(f"claim={slurm_job()}-{restarts}-{os.urandom(4).hex()}")
+        command.append(f"takeover={slurm_job()}-{restarts}-{os.urandom(4).hex()}")
         with ExitStack() as stack:
             log = None
             if _rank() == 0:

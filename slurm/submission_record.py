@@ -30,10 +30,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.runs.json_files import OF_A_SUBMISSION, read_whole
 from bench.runs.run_folder import RunFolder, now
-from bench.sweeps.local_launcher import place_arguments
+from bench.sweeps.local_launcher import environment_arguments
 from bench.system import git
 from bench.system.errors import Damaged
 from bench.system.files import (
@@ -260,7 +260,7 @@ def in_turn(pieces: Sequence[Array]) -> bool:
 def write(
     array: Array,
     grid: str,
-    place: Place,
+    environment: Environment,
     results_root: Path,
     by_hand: bool = False,
 ) -> Submission:
@@ -277,7 +277,7 @@ def write(
     with writing(folder):
         folder.mkdir()
     try:
-        _describe(array, grid, folder, place, text)
+        _describe(array, grid, folder, environment, text)
         for task, run in enumerate(array.runs):
             folder_of_run = RunFolder(results_root / "runs" / run)
             folder_of_run.remove("error.json")  # of an earlier start
@@ -288,13 +288,15 @@ def write(
     return Submission(folder)
 
 
-def _describe(array: Array, grid: str, folder: Path, place: Place, script: str) -> None:
+def _describe(array: Array, grid: str, folder: Path, environment: Environment, script: str) -> None:
     """Write the files of a submission into its folder."""
     own = replace(
-        place,
-        threads=place.threads or array.profile.cpus,
+        environment,
+        threads=environment.threads or array.profile.cpus,
         # Rather no run than one that takes days on a CPU because its node's GPU is not found.
-        device="cuda" if place.device == "auto" and array.profile.gpus else place.device,
+        device="cuda"
+        if environment.device == "auto" and array.profile.gpus
+        else environment.device,
     )
     write_json(
         folder / "submission.json",
@@ -307,7 +309,7 @@ def _describe(array: Array, grid: str, folder: Path, place: Place, script: str) 
             "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
             "runs": array.runs,
             "processes": array.processes,
-            "place": place_arguments(own),
+            "place": environment_arguments(own),
             "profile": asdict(array.profile),
             **git.commit(),
         },

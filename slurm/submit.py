@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.runs.heartbeat import Progress
 from bench.runs.run_folder import RunFolder
 from bench.system.errors import UserError
@@ -48,7 +48,7 @@ def submit(
     wanted: Callable[[Progress], bool],
     grid: str,
     profile: Profile,
-    place: Place,
+    environment: Environment,
     command_again: str = "",
     *,
     anew: bool = False,
@@ -70,7 +70,7 @@ def submit(
     Raises:
         UserError: SLURM does not answer, or refuses a job. What was sent before stays sent.
     """
-    root = Path(place.results_root)
+    root = Path(environment.results_root)
     in_file_names(root.resolve())
     with submitting(root):
         standing = settled([folder for _, folder in runs], asks=not script_only)
@@ -89,12 +89,12 @@ def submit(
                 folder.ask_anew()
         waits = in_turn(pieces)
         if script_only:
-            written = [write(piece, grid, place, root, by_hand=True) for piece in pieces]
+            written = [write(piece, grid, environment, root, by_hand=True) for piece in pieces]
             return [by_hand(each, waits, first=each is written[0]) for each in written]
         told, previous = [], ""
         try:
             for piece in pieces:
-                job = send(replace(piece, after=previous), grid, place, root)
+                job = send(replace(piece, after=previous), grid, environment, root)
                 told.append(f"job {job}: {len(piece.runs)} of the runs, {described(piece.profile)}")
                 previous = job if waits else ""
         except UserError as error:
@@ -107,14 +107,14 @@ def submit(
     return told
 
 
-def send(array: Array, grid: str, place: Place, root: Path) -> str:
+def send(array: Array, grid: str, environment: Environment, root: Path) -> str:
     """Submit a job array; the id of its job.
 
     Raises:
         UserError: it was refused, and its submission is no more.
         SchedulerSilent: it may have arrived or not.
     """
-    submission = write(array, grid, place, root)
+    submission = write(array, grid, environment, root)
     try:
         with submission.being_sent() as held:
             job = scheduler.send(str(submission.script), held)

@@ -82,11 +82,11 @@ def compute(*_: Any, **__: Any) -> Any:
     raise Reached
 
 
-def asked(place: int) -> Callable[..., Any]:
+def asked(environment: int) -> Callable[..., Any]:
     """For what looks through results: the runs that are asked for, and no further."""
 
     def resolve_and_stop(*arguments: Any) -> Any:
-        request = arguments[place]
+        request = arguments[environment]
         requested(load_grid("window_ablation"), request.scale, request.overrides)
         raise Reached
 

@@ -149,7 +149,7 @@ def draw_comparison(
             row["mean"],
             place,
             xerr=None if pd.isna(row["std"]) else row["std"],
-            color=look.colour,
+            color=look.color,
             marker=look.marker,
             capsize=2,
             zorder=3,
@@ -162,7 +162,7 @@ def draw_comparison(
             marker=look.marker,
             markersize=2.5,
             markerfacecolor="white",
-            markeredgecolor=look.colour,
+            markeredgecolor=look.color,
             markeredgewidth=0.5,
         )
     axes.set_yticks(range(len(table)), table["text"])

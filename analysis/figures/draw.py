@@ -75,17 +75,17 @@ def _curve(
     steps = rows["step"].to_numpy()
     prefix = "smooth_" if spec.smoothed_over else ""
     mean, low, high = (rows[prefix + part].to_numpy() for part in ("mean", "low", "high"))
-    axes.fill_between(steps, low, high, color=look.colour, alpha=0.13, linewidth=0)
+    axes.fill_between(steps, low, high, color=look.color, alpha=0.13, linewidth=0)
     if spec.smoothed_over:
-        axes.plot(steps, rows["mean"], color=look.colour, linewidth=0.5, alpha=0.35, zorder=1.5)
+        axes.plot(steps, rows["mean"], color=look.color, linewidth=0.5, alpha=0.35, zorder=1.5)
     else:
         for edge in (low, high):  # where bands overlap, their edges tell them apart
-            axes.plot(steps, edge, color=look.colour, linestyle=look.dash, linewidth=0.4, alpha=0.6)
+            axes.plot(steps, edge, color=look.color, linestyle=look.dash, linewidth=0.4, alpha=0.6)
     every = max(1, math.ceil(len(steps) / MARKERS_PER_CURVE))
     (line,) = axes.plot(
         steps,
         mean,
-        color=look.colour,
+        color=look.color,
         linestyle=look.dash,
         marker=look.marker,
         # Shifted from curve to curve, so that markers of curves that coincide stay apart.
@@ -100,7 +100,7 @@ def _curve(
             [0.985] * len(lost),
             linestyle="",
             marker="x",
-            color=look.colour,
+            color=look.color,
             transform=axes.get_xaxis_transform(),
             clip_on=False,
         )

@@ -174,12 +174,12 @@ def gallery_caption(
 
 
 def _boosting_text(run: FinishedRun, shown: Gallery) -> str:
-    factor = run.config.boost_factor
+    factor = run.config.boost_beta
     prefixes = run.result.get("prefixes") or []
     reached = [f"{accuracy_text(p)} with {p['ipc']} a class" for p in prefixes[:-1]]
     return (
         f"Blocks of {count(shown.block, 'image')} a class, from left to right as they joined;"
-        f" boost_factor={factor}" + (f". Test accuracy {', '.join(reached)}." if reached else ".")
+        f" boost_beta={factor}" + (f". Test accuracy {', '.join(reached)}." if reached else ".")
     )
 
 
@@ -218,10 +218,10 @@ def composed(
 ) -> "tuple[NDArray[np.uint8], list[float], list[float]]":
     """(sheet, vertical centres of the classes, horizontal centres of the blocks), in pixels: a
     class a row, with wider gaps between blocks."""
-    classes, count, height, width, *colours = tiles.shape
+    classes, count, height, width, *colors = tiles.shape
     gap = max(1, height // 16)
     lefts = [k * (width + gap) + k // block * 4 * gap for k in range(count)]
-    size = (classes * (height + gap) - gap, lefts[-1] + width, *colours)
+    size = (classes * (height + gap) - gap, lefts[-1] + width, *colors)
     sheet = np.full(size, WHITE, dtype=np.uint8)
     for c in range(classes):
         for k, left in enumerate(lefts):

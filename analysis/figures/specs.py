@@ -176,12 +176,12 @@ FIGURES: dict[int, FigureSpec] = {
         ),
         CurveFigure(
             number=7,
-            title="Normalised variance of the meta-gradient",
+            title="Normalized variance of the meta-gradient",
             grid="methods_comparison",
             quantity="normalized_variance",
             kind="variance",
             column="normalized_variance",
-            y_label="Normalised variance (log scale)",
+            y_label="Normalized variance (log scale)",
             log=True,
         ),
         _accuracy(
@@ -190,13 +190,13 @@ FIGURES: dict[int, FigureSpec] = {
             grid="stabilization",
             variants=(
                 Variant(
-                    {"method": "bptt", "conditioner": "ema_clip", "clip_ratio": 1.05},
+                    {"method": "bptt", "clipping": "ema", "clip_ratio": 1.05},
                     "BPTT-Gradient Clipping",
                 ),
-                Variant({"method": "bptt", "conditioner": "unit_norm"}, "BPTT-Normalized Gradient"),
+                Variant({"method": "bptt", "clipping": "unit_norm"}, "BPTT-Normalized Gradient"),
             ),
             told=(
-                *("conditioner", "clip_ratio", "unroll_length"),
+                *("clipping", "clip_ratio", "unroll_length"),
                 *("method_options.first_length", "method_options.grow_steps"),
             ),
         ),
@@ -211,14 +211,14 @@ FIGURES: dict[int, FigureSpec] = {
             number=10,
             title="Distilled images of RaT-BPTT with strong boosting: earlier blocks are frozen",
             grid="boosting",
-            shows=lambda config: config.boost_block > 0 and config.boost_factor == 0,
+            shows=lambda config: config.boost_block > 0 and config.boost_beta == 0,
             what="with strong boosting",
         ),
         ImageFigure(
             number=11,
             title="Distilled images of RaT-BPTT with weak boosting: earlier blocks are slowed down",
             grid="boosting",
-            shows=lambda config: config.boost_block > 0 and config.boost_factor > 0,
+            shows=lambda config: config.boost_block > 0 and config.boost_beta > 0,
             what="with weak boosting",
         ),
     )

@@ -23,7 +23,7 @@ LONG_DASHED = (0, (9, 2.5))
 class Look:
     """The look of one curve."""
 
-    colour: str
+    color: str
     dash: tuple[int, tuple[float, ...]]
     marker: str
 
@@ -70,8 +70,8 @@ def looks(experiments: Mapping[str, RunConfig]) -> dict[str, Look]:
         own = METHOD_LOOKS.get(config.method)
         if own is not None and own not in result.values():
             result[label] = own
-    used = {look.colour for look in result.values()}
-    spare = sorted(OTHER_LOOKS, key=lambda look: look.colour in used)  # stable
+    used = {look.color for look in result.values()}
+    spare = sorted(OTHER_LOOKS, key=lambda look: look.color in used)  # stable
     others = [label for label in experiments if label not in result]
     for k, label in enumerate(others):
         result[label] = spare[k % len(spare)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STAGNANT_LOSS = 1.0  # told after every outer step: methods that wait for a stagnation meet one
-WINDOW_COLOUR, WARM_UP_COLOUR = "#0072B2", "#cfcfcf"
+WINDOW_COLOR, WARM_UP_COLOR = "#0072B2", "#cfcfcf"
 PANEL_INCHES = 1.25
 COLUMNS = 3
 
@@ -68,7 +68,7 @@ def windows_of(config: RunConfig, steps: int) -> list[Window]:
     )
     windows = []
     for step in range(steps):
-        rng = python_random(config.seed, "window", step // config.redraw_every)
+        rng = python_random(config.seed, "window", step // config.window_resample_every)
         windows.append(method.next_window(step, rng))
         method.observe(step, STAGNANT_LOSS)
     return windows
@@ -114,7 +114,8 @@ def window_caption(
     given = f", {', '.join(overrides)}" if overrides else ""
     origin = (
         f"scale={scale}{given}: unroll_length={first.unroll_length},"
-        f" window_size={first.window_size}, redraw_every={first.redraw_every}, seed={first.seed}."
+        f" window_size={first.window_size},"
+        f" window_resample_every={first.window_resample_every}, seed={first.seed}."
         " Needs no runs; n = 1 draw."
     )
     return f"{reading}{waiting}.\n{origin}"
@@ -136,13 +137,13 @@ def draw_windows(table: pd.DataFrame, caption: str) -> "Figure":
     every = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
     for k, (axes, label) in enumerate(zip(every, labels, strict=False)):
         own = table[table["label"] == label]
-        axes.barh(own["step"], own["start"], height=0.8, color=WARM_UP_COLOUR)
+        axes.barh(own["step"], own["start"], height=0.8, color=WARM_UP_COLOR)
         axes.barh(
             own["step"],
             own["stop"] - own["start"],
             left=own["start"],
             height=0.8,
-            color=WINDOW_COLOUR,
+            color=WINDOW_COLOR,
         )
         axes.set_title(label, fontsize="medium", loc="left", pad=2)
         axes.set_xlim(0, table["unroll_length"].max())
@@ -157,6 +158,6 @@ def draw_windows(table: pd.DataFrame, caption: str) -> "Figure":
             axes.xaxis.set_tick_params(labelbottom=True)
     for axes in every[len(labels) :]:
         axes.remove()
-    handles = [Patch(color=WARM_UP_COLOUR), Patch(color=WINDOW_COLOUR)]
+    handles = [Patch(color=WARM_UP_COLOR), Patch(color=WINDOW_COLOR)]
     add_legend(figure, handles, ["warm-up", "window"], columns=2)
     return figure

@@ -43,7 +43,7 @@ def _chart(spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, 
         for step in lost.tolist():
             figure.add_annotation(
                 **{"x": step, "y": 1, "yref": "paper", "text": "×", "showarrow": False},
-                font_color=looks[label].colour,
+                font_color=looks[label].color,
             )
     figure.update_layout(
         template="simple_white",
@@ -81,17 +81,17 @@ def _add_curve(
         edge = {"mode": "lines", "line": {"width": 0}}
         figure.add_scatter(**silent, **edge, y=low)
         figure.add_scatter(
-            **silent, **edge, y=high, fill="tonexty", fillcolor=_transparent(look.colour, 0.13)
+            **silent, **edge, y=high, fill="tonexty", fillcolor=_transparent(look.color, 0.13)
         )
     if spec.smoothed_over:
-        thin = {"color": _transparent(look.colour, 0.35), "width": 0.8}
+        thin = {"color": _transparent(look.color, 0.35), "width": 0.8}
         figure.add_scatter(**silent, mode="lines", y=rows["mean"], line=thin)
     figure.add_scatter(
         **common,
         y=mean,
         name=text,
         mode="lines+markers" if len(steps) <= 40 else "lines",
-        line={"color": look.colour, "width": LINE_PIXELS, "dash": dash(look)},
+        line={"color": look.color, "width": LINE_PIXELS, "dash": dash(look)},
         marker={
             "symbol": SYMBOLS[look.marker],
             "size": 8,
@@ -117,8 +117,8 @@ def dash(look: Look) -> str:
     return ",".join(f"{LINE_PIXELS * part:g}px" for part in pattern) or "solid"
 
 
-def _transparent(colour: str, alpha: float) -> str:
-    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+def _transparent(color: str, alpha: float) -> str:
+    red, green, blue = (int(color[k : k + 2], 16) for k in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
 
 

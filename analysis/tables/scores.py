@@ -191,8 +191,8 @@ def _caption(rows: Sequence[ScoreRow], request: Request) -> str:
 def _full(runs: Sequence[FinishedRun]) -> list[str]:
     """How long the networks were trained on the full training set."""
     told = dict.fromkeys(
-        f"up to {max(run.config.full_steps or run.config.evaluation_steps):,} steps of"
-        f" {run.config.full_batch}"
+        f"up to {max(run.config.full_train_steps or run.config.evaluation_steps):,} steps of"
+        f" {run.config.full_train_batch_size}"
         for run in runs
     )
     return [f"On the full training set: {' or '.join(told)} images."] if told else []

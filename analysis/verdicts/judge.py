@@ -34,7 +34,7 @@ class Claim:
     pairs: list[tuple[Side, Side]]
     direction: Literal["above", "below", "equal"]
     threshold: float | None = None
-    centre: float | None = None
+    center: float | None = None
     margin: float | None = None
 
     @property
@@ -46,9 +46,9 @@ class Claim:
         neutral = 1.0 if self.factor else 0.0
         scale = math.log if self.factor else float
         if self.direction == "equal":
-            centre = scale(neutral if self.centre is None else self.centre)
+            center = scale(neutral if self.center is None else self.center)
             assert self.margin is not None
-            return Region(centre - scale(self.margin), centre + scale(self.margin))
+            return Region(center - scale(self.margin), center + scale(self.margin))
         threshold = scale(neutral if self.threshold is None else self.threshold)
         if self.direction == "above":
             return Region(threshold, math.inf)

@@ -89,16 +89,16 @@ QUANTITIES = {
         early_accuracy,
     ),
     "variance_at_each_step": Quantity(
-        "normalised variance at each measured outer step",
+        "normalized variance at each measured outer step",
         variance_at_each_step,
         factor=True,
         each_step=True,
     ),
     "mean_variance": Quantity(
-        "normalised variance, geometric mean over outer steps", mean_variance, factor=True
+        "normalized variance, geometric mean over outer steps", mean_variance, factor=True
     ),
     "variance_fluctuation": Quantity(
-        "standard deviation over outer steps of the logarithm of the normalised variance",
+        "standard deviation over outer steps of the logarithm of the normalized variance",
         variance_fluctuation,
         factor=True,
     ),

@@ -16,6 +16,20 @@ from bench.system.errors import INTERRUPTED, UserError, as_unwritable
 
 Schema = TypeVar("Schema")
 
+# What settings and values were called before schema 2: refused, with the name that they have now.
+RENAMED = {
+    "conditioner": "clipping",
+    "full_batch": "full_train_batch_size",
+    "full_steps": "full_train_steps",
+    "bases": "basis_images",
+    "boost_factor": "boost_beta",
+    "redraw_every": "window_resample_every",
+    "batch": "scripts_only",
+    "claim": "takeover",
+    "ema_clip": "ema",
+    "normalised": "normalized",
+}
+
 
 def setting(
     default: Any,
@@ -26,6 +40,7 @@ def setting(
     above: float | None = None,
     maximum: float | None = None,
     below: float | None = None,
+    before: Any = MISSING,
 ) -> Any:
     """A dataclass field with its help text and what it may be.
 
@@ -34,11 +49,15 @@ def setting(
         minimum, above, maximum, below: the range of a number, or of each number of a list, with or
             without the end itself. Every number states where its range begins; it ends at 10**9
             unless it says otherwise, and no number may be infinite or NaN.
+        before: the value that reproduces what was done before the setting existed. A setting of a
+            run that is added later must name it: at this value it stays out of the run's hash.
     """
     low = minimum if above is None else above
     high = maximum if below is None else below
     allowed = Range(low, high, open_below=above is not None, open_above=below is not None)
     metadata = {"help": help, "choices": choices, "range": allowed}
+    if before is not MISSING:
+        metadata["before"] = before
     if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -52,6 +71,8 @@ def keys_of(*schemas: type) -> list[str]:
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """The line that refuses a key and names the nearest valid one."""
     known = list(known)
+    if (new := RENAMED.get(key)) in known:
+        return f"unknown key {key!r}: it is called {new} now"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4) or [
         name for name in known if key in name or name in key
     ]
@@ -94,7 +115,8 @@ def converted(schema: type, values: dict[str, Any]) -> dict[str, Any]:
 def _refuse_other(key: str, value: str | list[str], choices: tuple[str, ...]) -> None:
     for one in [value] if isinstance(value, str) else value:
         if one not in choices:
-            near = difflib.get_close_matches(one, choices, n=1)
+            new = RENAMED.get(one)
+            near = [new] if new in choices else difflib.get_close_matches(one, choices, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"{key}={shown(one)} is not one of {', '.join(choices)}{hint}")
 

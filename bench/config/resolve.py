@@ -149,7 +149,7 @@ def _check_distilled_set(config: RunConfig) -> None:
             config.basis_downsample,
         )
         try:
-            budget.bases(config.bases, count)
+            budget.bases(config.basis_images, count)
         except ValueError as error:
             raise UserError(str(error)) from error
         if config.init != "noise":

@@ -13,13 +13,13 @@ Values are resolved in layers, each over the one before: the defaults below, the
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from bench.config.command_line import setting
-from methods import CONDITIONERS
+from methods import CLIPPINGS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # What other rooms offer, named here because this room lies below them; a test compares.
 AUGMENTATIONS = ("none", "flip", "rotate", "flip_or_rotate")
@@ -54,15 +54,15 @@ class RunConfig:
     method_options: dict[str, Any] = setting(
         {}, "options of the method beyond these, e.g. method_options.patience=2000"
     )
-    redraw_every: int = setting(1, "outer steps that share one draw of a random window", minimum=1)
-    conditioner: str = setting(
-        "ema_clip", "what is done to a meta-gradient before the update", CONDITIONERS
+    window_resample_every: int = setting(
+        1, "outer steps that share one draw of a random window", minimum=1
     )
+    clipping: str = setting("ema", "what is done to a meta-gradient before the update", CLIPPINGS)
     clip_ratio: float = setting(
-        2.0, "ema_clip: largest norm, as a multiple of the average norm", above=0
+        2.0, "ema: largest norm, as a multiple of the average norm", above=0
     )
     clip_decay: float = setting(
-        0.9, "ema_clip: decay of the moving average of the norm", minimum=0, below=1
+        0.9, "ema: decay of the moving average of the norm", minimum=0, below=1
     )
     seed: int = setting(
         0,
@@ -103,7 +103,9 @@ class RunConfig:
         " the coefficients that combine them linearly",
         ("pixels", "linear"),
     )
-    bases: int = setting(0, "linear: basis images; 0: as many as the budget holds", minimum=0)
+    basis_images: int = setting(
+        0, "linear: basis images; 0: as many as the budget holds", minimum=0
+    )
     basis_downsample: int = setting(
         2,
         "linear: bases have 1/this of the images' height and width, and what they combine to is"
@@ -118,7 +120,7 @@ class RunConfig:
     boost_block: int = setting(
         0, "images per class that are added at a time (Boost-DD); 0: all at once", minimum=0
     )
-    boost_factor: float = setting(
+    boost_beta: float = setting(
         0.0,
         "boosting: of the updates of earlier blocks; 0: frozen (strong), above: weak",
         minimum=0,
@@ -200,7 +202,7 @@ class RunConfig:
 
     # --- what is measured
     variance_every: int = setting(
-        100, "outer steps between normalised variances (C.4); 0: never", minimum=0
+        100, "outer steps between normalized variances (C.4); 0: never", minimum=0
     )
     variance_samples: int = setting(
         100, "single-sample losses behind each of them; at least 2 where any are", minimum=1
@@ -232,8 +234,10 @@ class RunConfig:
         "at the end, compare with random real images and the full training set: HLR, IOR"
         " (bench/evaluation/dd_ranking.py)",
     )
-    full_batch: int = setting(256, "scores: images in a batch of the full training set", minimum=1)
-    full_steps: list[int] = setting(
+    full_train_batch_size: int = setting(
+        256, "scores: images in a batch of the full training set", minimum=1
+    )
+    full_train_steps: list[int] = setting(
         [],
         "scores: steps at which networks trained on the full training set are measured, the best is"
         " selected; []: those of evaluation_steps",
@@ -242,7 +246,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class Place:
+class Environment:
     """Where things lie and what computes. Part of no run's identity."""
 
     data_root: str = setting(
@@ -281,14 +285,29 @@ def images_per_class(config: RunConfig) -> int:
     return config.ipc
 
 
+def values_before(schema: type = RunConfig) -> dict[str, Any]:
+    """Of each setting added since schema 2, the value that reproduces what was done before it."""
+    found = {item.name: item.metadata.get("before", MISSING) for item in fields(schema)}
+    return {key: value for key, value in found.items() if value is not MISSING}
+
+
+def _identifying(settings: dict[str, Any], schema: type = RunConfig) -> dict[str, Any]:
+    """The settings that a run's hash is over: all but `scale`, which names where values came from
+    and changes no computation, and but those added since schema 2 that are at the value which
+    reproduces what was done before. So a setting that is added renames no run."""
+    before = {"scale": settings.get("scale"), **values_before(schema)}
+    return {k: v for k, v in settings.items() if k not in before or v != before[k]}
+
+
 def identity(config: RunConfig) -> str:
     """The hash that names a run: over its full resolved configuration and the schema version."""
-    return _digest({"schema": SCHEMA_VERSION, **vars(config)})
+    return _digest({"schema": SCHEMA_VERSION, **_identifying(vars(config), type(config))})
 
 
 def experiment_identity(config: RunConfig) -> str:
     """The same without the seed: what the seeds of one experiment have in common."""
-    return _digest({"schema": SCHEMA_VERSION, **vars(config), "seed": None})
+    settings = {**_identifying(vars(config), type(config)), "seed": None}
+    return _digest({"schema": SCHEMA_VERSION, **settings})
 
 
 def _digest(value: dict[str, Any]) -> str:
@@ -303,4 +322,4 @@ def run_name(config: RunConfig) -> str:
 def written_name(settings: dict[str, Any]) -> str:
     """The same for a configuration as it stands in a file, its schema version included."""
     method = str(settings.get("method", "")).rpartition(":")[2]
-    return f"{method}-{_digest(settings)}"
+    return f"{method}-{_digest(_identifying(settings))}"

@@ -83,8 +83,8 @@ class Budget:
         bases = asked or max(most, 1)
         if bases > most:
             raise ValueError(
-                f"parameterization=linear with bases={bases} and decoded_ipc={decoded_ipc} takes"
-                f" {self.linear(bases, decoded_ipc)} floats, more than the budget of"
+                f"parameterization=linear with basis_images={bases} and decoded_ipc={decoded_ipc}"
+                f" takes {self.linear(bases, decoded_ipc)} floats, more than the budget of"
                 f" {self.floats}: that of ipc={self.ipc} for {self.classes} classes of images of"
                 f" {prod(self.image_shape)} floats"
                 + (" and their labels" if self.learn_labels else "")

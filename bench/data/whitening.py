@@ -18,7 +18,7 @@ class Whitening:
     """Per-image normalisation, followed by regularised ZCA if there are `eigenvectors`.
 
     Each image x with D = C*H*W values in [0, 1] becomes (x - mean(x)) / ||x - mean(x)||, train and
-    test images alike. With C = XᵀX/n over the n normalised training images (not centred) and
+    test images alike. With C = XᵀX/n over the n normalized training images (not centred) and
     C = V diag(E) Vᵀ, an image is then multiplied by
 
         W = V diag(gains) Vᵀ,    gains = (E + λ mean(E))^(-1/2).
@@ -56,7 +56,7 @@ class Whitening:
         # nothing of this size is needed: 1.2 GB at 64x64x3.
         gram = torch.zeros(dimension, dimension, dtype=torch.float64) if zca else None
         mean_sum = norm_sum = 0.0
-        for _, images, means, norms in _normalised_chunks(pixels):
+        for _, images, means, norms in _normalized_chunks(pixels):
             mean_sum += means.sum().item()
             norm_sum += norms.sum().item()
             if gram is not None:
@@ -89,7 +89,7 @@ class Whitening:
             matrix = (scaled @ eigenvectors.T).float()  # [D, D]
         out = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device)
         flat = out.view(len(pixels), -1)  # [n, D]
-        for rows, images, _, _ in _normalised_chunks(pixels):
+        for rows, images, _, _ in _normalized_chunks(pixels):
             flat[rows] = images.float() if matrix is None else images.float() @ matrix
         return out
 
@@ -137,8 +137,8 @@ class Whitening:
         )
 
 
-def _normalised_chunks(pixels: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-    """Yield (rows, normalised float64 `[m, D]`, means `[m]`, norms `[m]`), chunk by chunk."""
+def _normalized_chunks(pixels: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """Yield (rows, normalized float64 `[m, D]`, means `[m]`, norms `[m]`), chunk by chunk."""
     for start in range(0, len(pixels), _CHUNK):
         rows = slice(start, start + _CHUNK)
         images = pixels[rows].flatten(1).double()

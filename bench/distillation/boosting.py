@@ -1,8 +1,8 @@
 """Boost-DD: a distilled set that grows block by block, so that its first blocks are one too.
 
 `boost_block` images of each class are distilled; then the next block joins them, and so on up to
-`ipc`. The blocks before the newest one are frozen (strong boosting, `boost_factor=0`), or go on
-with `boost_factor` times the update (weak boosting). So the first k blocks are a distilled set of
+`ipc`. The blocks before the newest one are frozen (strong boosting, `boost_beta=0`), or go on
+with `boost_beta` times the update (weak boosting). So the first k blocks are a distilled set of
 IPC k*boost_block. The paper shows such sets in Figures 10 and 11; it states neither the size of a
 block, nor the factor, nor how outer steps are divided. Here every block gets as many of them: block
 k of B joins at outer step k*outer_steps // B.
@@ -30,7 +30,7 @@ class Blocks:
     """
 
     def __init__(self, config: RunConfig, images: Tensor, labels: Tensor) -> None:
-        self.block, self.factor = config.boost_block, config.boost_factor
+        self.block, self.factor = config.boost_block, config.boost_beta
         self.learn_labels = config.learn_labels
         self.classes = labels.shape[1]
         self.images, self.labels = self._split(images), self._split(labels)

@@ -1,7 +1,7 @@
 """The outer loop of one run (paper, Algorithm 1): everything but files.
 
 One outer step: the method names a window; a fresh network, a target batch and the inner batches are
-drawn; the engine computes the meta-gradient through the window; the conditioner scales it; Adam
+drawn; the engine computes the meta-gradient through the window; the clipping scales it; Adam
 updates the distilled images (and labels), or what they are made of (`parameterization.py`); the
 method hears the outer loss.
 
@@ -21,13 +21,13 @@ from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.distillation.outer_adam import OuterAdam
 from bench.distillation.parameterization import make_parameterization
-from bench.distillation.process_group import ALONE, Team
+from bench.distillation.process_group import ALONE, ProcessGroup
 from bench.metagrad import OUTER_LOSSES, MetaGradient, Problem, make_engine, normalized_variance
 from bench.networks import initial_parameters
 from bench.training.batches import InnerBatches, make_inner_optimizer, target_batch
 from bench.training.randomness import derive_seed, python_random, torch_generator
 from bench.training.setup import make_network
-from methods import Window, make_conditioner, make_method
+from methods import Window, make_clipping, make_method
 
 # So many outer steps in a row without a finite meta-gradient, and the run has diverged for good.
 MAX_STEPS_NOT_FINITE = 50
@@ -45,14 +45,14 @@ class OuterStep:
         step: counts from 0.
         outer_loss: the configuration's, of the target batch at θ_stop; the mean over replicas.
         window_start, window_stop: the window, in inner steps.
-        gradient_norm: norm of the whole meta-gradient (the replicas' mean), before the conditioner:
+        gradient_norm: norm of the whole meta-gradient (the replicas' mean), before the clipping:
             with respect to everything that the step updates, which is the images and learned labels
             (under strong boosting those of the newest block), or the bases, coefficients and
             learned labels of a linear set. This is the gradient that is conditioned.
         image_gradient_norm: mean over images of the norm of each image's gradient (likewise);
             this is what the paper's Figure 2 shows. It is of all images that the inner training
             sees, also of those that are frozen, and of those that bases are combined to.
-        clip_factor: what the conditioner multiplied the gradient by.
+        clip_factor: what the clipping multiplied the gradient by.
         updated: False where the gradient was not finite and the distilled set was left alone.
         seconds: wall-clock time of the step.
     """
@@ -76,7 +76,7 @@ class Distillation:
         target_set: preprocessed, on the device and in the floating point type of the run.
         activation_budget: bytes that the exact engine may keep for its backward pass; changes no
             number.
-        team: the processes that share the replicas; each of them holds the same distilled set.
+        group: the processes that share the replicas; each of them holds the same distilled set.
         compiled: whether the exact engine compiles its steps; compiled code rounds differently.
 
     Attributes:
@@ -89,11 +89,11 @@ class Distillation:
         config: RunConfig,
         target_set: TargetSet,
         activation_budget: int = 0,
-        team: Team = ALONE,
+        group: ProcessGroup = ALONE,
         compiled: bool = False,
     ) -> None:
         self.config = config
-        self.team = team
+        self.group = group
         self.target_set = target_set
         self.network = make_network(config, target_set)
         self.inner_optimizer = make_inner_optimizer(config)
@@ -101,9 +101,7 @@ class Distillation:
         self.method = make_method(
             config.method, config.unroll_length, config.window_size, config.method_options
         )
-        self.conditioner = make_conditioner(
-            config.conditioner, config.clip_ratio, config.clip_decay
-        )
+        self.clipping = make_clipping(config.clipping, config.clip_ratio, config.clip_decay)
         self.parameters = make_parameterization(config, target_set)
         self.outer_optimizer = OuterAdam(self.parameters.groups(), config.outer_lr)
         self.step = 0
@@ -143,7 +141,7 @@ class Distillation:
         norm, image_norm, loss = torch.stack(
             [whole_norm(learned), image_norms.mean(), gradient.outer_loss]
         ).tolist()  # one transfer from the device
-        factor = self.conditioner.factor(norm)
+        factor = self.clipping.factor(norm)
         finite = math.isfinite(norm)
         if finite:
             self._update(learned, factor)
@@ -168,7 +166,7 @@ class Distillation:
         )
 
     def normalized_variance(self) -> float:
-        """The normalised variance (C.4) of the meta-gradient with respect to the images, over the
+        """The normalized variance (C.4) of the meta-gradient with respect to the images, over the
         first `variance_samples` images of the coming outer step's target batch: those of replica 0
         alone, so that the figure means the same for any number of replicas. Changes nothing."""
         images, labels = target_batch(self.config, self.target_set.train, self.step)
@@ -179,15 +177,15 @@ class Distillation:
         return normalized_variance(gradients.images)
 
     def _window(self, step: int) -> Window:
-        # Random windows are drawn from the number of the epoch, so that they stay for redraw_every
-        # outer steps without any memory of the last draw.
-        rng = python_random(self.config.seed, "window", step // self.config.redraw_every)
+        # Random windows are drawn from the number of the epoch, so that they stay for
+        # `window_resample_every` outer steps without any memory of the last draw.
+        rng = python_random(self.config.seed, "window", step // self.config.window_resample_every)
         return self.method.next_window(step, rng)
 
     def _mean_gradient(self, window: Window) -> MetaGradient:
         """The mean over all replicas of loss and meta-gradient; not finite where one is not."""
-        mine = [self._flat_gradient(r, window) for r in self.team.share(self.config.replicas)]
-        flat = self.team.gather(torch.stack(mine))  # [replicas, images + labels + 1]
+        mine = [self._flat_gradient(r, window) for r in self.group.share(self.config.replicas)]
+        flat = self.group.gather(torch.stack(mine))  # [replicas, images + labels + 1]
         total = flat[0]
         for of_replica in flat[1:]:  # in this order, whoever computed it
             total = total + of_replica
@@ -234,7 +232,7 @@ class Distillation:
     def _update(self, learned: list[tuple[Tensor, Tensor]], factor: float) -> None:
         conditioned = [(parameter, gradient * factor) for parameter, gradient in learned]
         self.outer_optimizer.step(conditioned, self.parameters.rates(self.step))
-        self.parameters.clamp_labels()  # probabilities; they are never renormalised (C.1)
+        self.parameters.clamp_labels()  # probabilities; they are never renormalized (C.1)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, for a checkpoint."""
@@ -242,7 +240,7 @@ class Distillation:
             "parameters": self.parameters.state(),
             "outer_optimizer": self.outer_optimizer.state(),
             "method": self.method.state(),
-            "conditioner": self.conditioner.state(),
+            "clipping": self.clipping.state(),
             "step": self.step,
             "steps_not_finite": self.steps_not_finite,
         }
@@ -252,7 +250,7 @@ class Distillation:
         self.parameters.load_state(state["parameters"])
         self.outer_optimizer.load_state(state["outer_optimizer"])
         self.method.load_state(state["method"])
-        self.conditioner.load_state(state["conditioner"])
+        self.clipping.load_state(state["clipping"])
         self.step = state["step"]
         self.steps_not_finite = state["steps_not_finite"]
 

@@ -1,7 +1,7 @@
 """What is learned: the pixels of the distilled images, or bases and coefficients.
 
 Engines know images alone. A parameterization makes them, and takes the meta-gradient with respect
-to them back to what is learned; this is what the conditioner sees and the outer optimiser updates.
+to them back to what is learned; this is what the clipping sees and the outer optimiser updates.
 """
 
 from typing import Any, Protocol
@@ -159,7 +159,7 @@ def make_parameterization(config: RunConfig, target_set: TargetSet) -> Parameter
     if config.parameterization == "linear":
         allowed = budget(config, target_set)
         try:
-            count = allowed.bases(config.bases, images_per_class(config))
+            count = allowed.bases(config.basis_images, images_per_class(config))
         except ValueError as error:
             raise UserError(str(error)) from error
         return Linear(config, *initial_bases(config, target_set, count, allowed.base_shape), labels)

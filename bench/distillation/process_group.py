@@ -1,9 +1,9 @@
 """The processes that share the replicas of a run, and how they keep together.
 
 With `replicas=k` an outer step averages k meta-gradients, each of a network of its own. One process
-computes them one after the other; a *team* of processes, started by torchrun or srun, shares them
+computes them one after the other; a *group* of processes, started by torchrun or srun, shares them
 out. Process 0, the leader, is the run: it alone writes, prints and evaluates (`execute`). The
-others compute their replicas in step with it, and nothing else (`assist`).
+others compute their replicas in step with it, and nothing else (`follower.py`).
 
 Every gradient is gathered by every process, and each sums them in order of replica: so the number
 of processes changes no bit on a CPU. (On unlike processors a distilled set may differ by rounding
@@ -14,9 +14,9 @@ that has failed, and GPUs never meet in a collective that one of them will not j
 without a word is noticed when its connections close.
 
 torchrun ends the others when one process fails. srun does so only with `--kill-on-bad-exit`: give
-it, for the case that a process dies before the team has met or that a whole node is lost.
+it, for the case that a process dies before the group has met or that a whole node is lost.
 
-No torch is imported before there is a team: commands that only print their help need none.
+No torch is imported before there is a group: commands that only print their help need none.
 """
 
 import io
@@ -38,20 +38,20 @@ NOTE_BYTES = 512
 WELL, STOP, OVER, FAILED = range(4)  # the first byte of a note; its message follows
 
 
-class Dismissed(Exception):
-    """The leader has ended the team; it says itself how the run ended."""
+class Shutdown(Exception):
+    """The leader has ended the group; it says itself how the run ended."""
 
 
-class TeamBroken(RuntimeError):
+class ProcessGroupBroken(RuntimeError):
     """Another process of the run failed or was killed."""
 
 
-class Team(Protocol):
+class ProcessGroup(Protocol):
     """The processes of a run, seen from one of them. All of them call the same methods in the same
     order; each method but `share` and `device_name` waits for all.
 
     Raises (from each that waits):
-        Dismissed: in the others, once the leader has left.
+        Shutdown: in the others, once the leader has left.
         TeamBroken: another process failed, or is gone.
     """
 
@@ -105,7 +105,7 @@ class Alone:
 ALONE = Alone()
 
 
-class ProcessGroup:
+class TorchProcessGroup:
     """Several processes: tensors meet over NCCL on GPUs, all else over gloo.
 
     Args:
@@ -192,10 +192,10 @@ class ProcessGroup:
         return f"cuda:{self.local_rank % torch.cuda.device_count()}"
 
     def leave(self, trouble: str) -> None:
-        """End the team (the leader), or tell it why this process fails (the others)."""
+        """End the group (the leader), or tell it why this process fails (the others)."""
         import torch.distributed as dist
 
-        with suppress(Dismissed, TeamBroken):
+        with suppress(Shutdown, ProcessGroupBroken):
             if self.rank == 0 and not self._over:
                 self._meet(OVER)
             elif trouble and not self._over:
@@ -217,10 +217,10 @@ class ProcessGroup:
         if FAILED in words:
             self._over = True
             failed = bytes(notes[words.index(FAILED)][1:].tolist())
-            raise TeamBroken(failed.decode(errors="replace").strip())
+            raise ProcessGroupBroken(failed.decode(errors="replace").strip())
         if words[0] == OVER:
             self._over = True
-            raise Dismissed
+            raise Shutdown
         return words
 
     @contextmanager
@@ -230,7 +230,7 @@ class ProcessGroup:
             yield
         except RuntimeError as error:
             self._over = self._broken = True
-            raise TeamBroken(
+            raise ProcessGroupBroken(
                 "another process of the run ended without a word"
                 f" (noticed by process {self.rank}: {str(error).splitlines()[0]})"
             ) from error

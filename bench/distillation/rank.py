@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bench.distillation.process_group import ALONE, ProcessGroup, Team
+from bench.distillation.process_group import ALONE, ProcessGroup, TorchProcessGroup
 from bench.system.errors import UserError
 
 
 @dataclass(frozen=True)
 class Seat:
-    """The place of this process in its team.
+    """The place of this process in its group.
 
     Attributes:
         rank, size: this process, and how many there are.
@@ -31,8 +31,8 @@ class Seat:
         return self.rank == 0
 
     @contextmanager
-    def team(self, run: str) -> Iterator[Team]:
-        """The team, met, until the `with` block ends; the others are told how it ended.
+    def group(self, run: str) -> Iterator[ProcessGroup]:
+        """The group, met, until the `with` block ends; the others are told how it ended.
 
         Args:
             run: the identity of the run, which must be the same everywhere.
@@ -43,7 +43,7 @@ class Seat:
         if self.size == 1:
             yield ALONE
             return
-        group = ProcessGroup(self.rank, self.size, self.local_rank, self.meeting_point)
+        group = TorchProcessGroup(self.rank, self.size, self.local_rank, self.meeting_point)
         try:
             if len(set(group.everyone(run))) > 1:
                 raise UserError(
@@ -61,7 +61,7 @@ class Seat:
 def find_seat(environment: Mapping[str, str], replicas: int) -> Seat:
     """The place of this process, from what torchrun or else srun has set.
 
-    A SLURM step with several tasks makes a team only where there are replicas to share: with one
+    A SLURM step with several tasks makes a group only where there are replicas to share: with one
     replica its tasks are runs of their own, of which the run's lock lets one through if they are
     the same. The variables looked at are those of a step, which srun sets: a batch script has
     SLURM_NTASKS too, but is a single process.

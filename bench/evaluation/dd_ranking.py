@@ -145,8 +145,9 @@ def score(
     """Train `evaluation_networks` networks on each of the sets that the scores compare.
 
     Network, optimiser, learning rate and augmentation are those of `config` for all; the batches
-    are too, except on the full training set: there `full_batch` images, shuffled anew in each
-    epoch, for `full_steps`. Where the labels are hard already, nothing is trained twice.
+    are too, except on the full training set: there `full_train_batch_size` images, shuffled
+    anew in each epoch, for `full_train_steps`. Where the labels are hard already, nothing is
+    trained twice.
 
     Args:
         images: [n, C, H, W], preprocessed like `target_set`.
@@ -181,8 +182,13 @@ def score(
             ),
         )
 
-    steps, full_steps = config.evaluation_steps, config.full_steps or config.evaluation_steps
-    found = {FULL: trained(FULL, [full for _ in keys], full_steps, config.full_batch)}
+    steps, full_train_steps = (
+        config.evaluation_steps,
+        config.full_train_steps or config.evaluation_steps,
+    )
+    found = {
+        FULL: trained(FULL, [full for _ in keys], full_train_steps, config.full_train_batch_size)
+    }
     found[OWN] = trained(OWN, [ours for _ in keys], steps)
     found[RANDOM] = trained(RANDOM, [(drawn, ours[1]) for drawn in real], steps)
     if torch.equal(hard, ours[1]):

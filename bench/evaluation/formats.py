@@ -1,7 +1,7 @@
 """What a file or folder made elsewhere holds: tensors under names, whatever the format.
 
 Nothing is decided here about what the numbers mean; that is `distilled_set.py`, `layout.py` and
-`spaces.py`.
+`pixel_ranges.py`.
 """
 
 import argparse

@@ -16,9 +16,9 @@ from bench.system.errors import UserError
 Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
 # Pillow's names of pixel formats: grey, with 1 or 8 bits or transparency; 16 bits; colour.
-_GREY = ("1", "L", "LA", "La")
+_GRAY = ("1", "L", "LA", "La")
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-_COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
+_COLOR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
 
 
 def read_folder(folder: Path) -> Content:
@@ -76,9 +76,9 @@ def _decoded(file: Path, where: str, seen: set[str]) -> Picture:
             if values.min() < 0 or values.max() > 65535:
                 raise ValueError("it has more than 16 bits")
             return values.astype(np.uint16)
-        if image.mode not in (*_GREY, *_COLOUR):
+        if image.mode not in (*_GRAY, *_COLOR):
             raise ValueError(f"its pixel format {image.mode} is neither grey nor red, green, blue")
-        return np.atleast_3d(np.asarray(image.convert("L" if image.mode in _GREY else "RGB")))
+        return np.atleast_3d(np.asarray(image.convert("L" if image.mode in _GRAY else "RGB")))
 
 
 def _stacked(images: list[Picture]) -> "NDArray[Any]":

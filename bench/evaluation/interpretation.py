@@ -53,19 +53,19 @@ class SubjectOptions:
     space: str = setting(
         "auto",
         "what the images in the file are: whitened like the target set, pixels in [0, 1] or in"
-        " 0..255, or pixels normalised by mean and std; auto: what the file says, else what the"
+        " 0..255, or pixels normalized by mean and std; auto: what the file says, else what the"
         " values show, and it is told",
-        ("auto", "preprocessed", "pixels", "pixels255", "normalised"),
+        ("auto", "preprocessed", "pixels", "pixels255", "normalized"),
     )
     mean: list[float] = setting(
         [],
-        "space=normalised: [mean of each channel], or one for all, pixels in [0, 1]",
+        "space=normalized: [mean of each channel], or one for all, pixels in [0, 1]",
         minimum=0,
         maximum=1,
     )
     std: list[float] = setting(
         [],
-        "space=normalised: [standard deviation of each channel], or one for all",
+        "space=normalized: [standard deviation of each channel], or one for all",
         above=0,
         maximum=1,
     )
@@ -142,17 +142,17 @@ def preprocessed(
 ) -> tuple["Tensor", str]:
     """The images [n, C, H, W], preprocessed like the target set, and the space that they came in;
     what was assumed is added to `notes`."""
-    from bench.evaluation import pixel_ranges as spaces
+    from bench.evaluation import pixel_ranges
 
     asked = options.space
     if options.mean or options.std:
-        if asked not in ("auto", "normalised"):
-            raise UserError(f"mean and std are of space=normalised, not of space={asked}")
-        asked = "normalised"
+        if asked not in ("auto", "normalized"):
+            raise UserError(f"mean and std are of space=normalized, not of space={asked}")
+        asked = "normalized"
     stated = found.metadata.get("space")
     file, mean, std = options.distilled, options.mean, options.std
-    if not images.is_floating_point() and asked != "normalised":
-        images, more = spaces.whole_numbers(images, file, asked)
+    if not images.is_floating_point() and asked != "normalized":
+        images, more = pixel_ranges.whole_numbers(images, file, asked)
         notes += more
         stated = "pixels"
     images = images.float().contiguous()
@@ -167,13 +167,13 @@ def preprocessed(
     elif stated or asked != "auto":
         space = stated or asked
     else:
-        space, why = spaces.assume_space(images, target_set)
+        space, why = pixel_ranges.assume_space(images, target_set)
         notes.append(f"{file} does not say what its images are; {why}")
         if space == "minus_one_to_one":
-            space, (mean, std) = "normalised", spaces.MINUS_ONE_TO_ONE
+            space, (mean, std) = "normalized", pixel_ranges.MINUS_ONE_TO_ONE
     if space != "preprocessed":
-        pixels = spaces.to_pixels(images, space, mean, std)
-        if doubt := spaces.doubt_pixels(pixels):
+        pixels = pixel_ranges.to_pixels(images, space, mean, std)
+        if doubt := pixel_ranges.doubt_pixels(pixels):
             notes.append(warning(f"the images are unlikely to be space={space}: only {doubt}"))
         return target_set.whitening.apply(pixels), space
     for key in ("zca", "zca_lambda"):
@@ -183,12 +183,14 @@ def preprocessed(
                 f"{key}={now}: the images in {file} were whitened with {key}={once}, which cannot"
                 " be undone without loss"
             )
-    if "config" not in found.metadata and (doubt := spaces.doubt_whitened(images, target_set)):
+    if "config" not in found.metadata and (
+        doubt := pixel_ranges.doubt_whitened(images, target_set)
+    ):
         notes.append(
             warning(
                 f"the images are unlikely to be whitened as those of {target_set.name} are here:"
                 f" {doubt}. What another whitening did cannot be undone; pixels that were"
-                " normalised are read with space=normalised mean=[...] std=[...]"
+                " normalized are read with space=normalized mean=[...] std=[...]"
             )
         )
     return images, space

@@ -84,7 +84,7 @@ def arrange(
         flat = images.reshape(-1, height, width, found).permute(0, 3, 1, 2)
     else:
         flat = images.reshape(-1, found, height, width)
-    flat, more = _recoloured(flat, channels, file)
+    flat, more = _recolored(flat, channels, file)
     return Arranged(flat, lengths, is_list, (*notes, *more))
 
 
@@ -108,7 +108,7 @@ def _fitting(
     return fitting
 
 
-def _recoloured(images: Tensor, channels: int, file: str) -> tuple[Tensor, tuple[str, ...]]:
+def _recolored(images: Tensor, channels: int, file: str) -> tuple[Tensor, tuple[str, ...]]:
     """Images with as many channels as the target set's have.
 
     Raises:

@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.data.target_set import TargetSet
 from bench.system.errors import UserError
 
-SPACES = ("preprocessed", "pixels", "pixels255", "normalised")
+SPACES = ("preprocessed", "pixels", "pixels255", "normalized")
 MINUS_ONE_TO_ONE = ([0.5], [0.5])  # mean and std of what lies in -1..1
 
 _ALL = 0.95  # the part of the values that decides
@@ -91,17 +91,17 @@ def assume_space(images: Tensor, target_set: TargetSet) -> tuple[str, str]:
     if is_image and reaches and low >= -1.2 and high <= 1.2:
         return "minus_one_to_one", (
             f"{between}; taken as pixels brought to -1..1 (otherwise: space=preprocessed, or"
-            " space=normalised mean=[...] std=[...])"
+            " space=normalized mean=[...] std=[...])"
         )
     if low < 0 and doubt is None:
         return "preprocessed", (
             f"{between}, so they are no pixels; taken as whitened like the target set"
-            " (otherwise: space=normalised mean=[...] std=[...])"
+            " (otherwise: space=normalized mean=[...] std=[...])"
         )
     if low < 0:
         raise UserError(
             f"{between}, so they are no pixels in [0, 1], and {doubt}: type mean=[...] std=[...] if"
-            " they are normalised pixels, space=preprocessed if they are whitened all the same"
+            " they are normalized pixels, space=preprocessed if they are whitened all the same"
         )
     raise UserError(
         f"{between}, which tells neither pixels in [0, 1] nor in 0..255: name the space="
@@ -128,7 +128,7 @@ def doubt_whitened(images: Tensor, target_set: TargetSet) -> str | None:
     whitened = target_set.train.images[:_SAMPLE].float()
     spread, real = images.std().item(), whitened.std().item()
     name = target_set.name
-    ours = "whitened" if target_set.whitening.eigenvectors is not None else "normalised"
+    ours = "whitened" if target_set.whitening.eigenvectors is not None else "normalized"
     if not real * _SPREADS[0] <= spread <= real * _SPREADS[1]:
         return (
             f"their spread is {spread:.3g}, and that of the images of {name} as {ours} here"
@@ -168,8 +168,8 @@ def to_pixels(images: Tensor, space: str, mean: Sequence[float], std: Sequence[f
 
     Args:
         images: [n, C, H, W].
-        space: pixels, pixels255, or normalised: (pixels - mean) / std, channel by channel.
-        mean, std: of "normalised", in units of pixels in [0, 1]; one number, or one a channel.
+        space: pixels, pixels255, or normalized: (pixels - mean) / std, channel by channel.
+        mean, std: of "normalized", in units of pixels in [0, 1]; one number, or one a channel.
 
     Raises:
         UserError: mean and std are missing, do not fit the channels, or a std is not positive.
@@ -179,7 +179,7 @@ def to_pixels(images: Tensor, space: str, mean: Sequence[float], std: Sequence[f
     if space == "pixels255":
         return images / 255
     if not mean or not std:
-        raise UserError("space=normalised needs the mean=[...] and std=[...] of the normalisation")
+        raise UserError("space=normalized needs the mean=[...] and std=[...] of the normalisation")
     channels = images.shape[1]
     if len(mean) not in (1, channels) or len(std) not in (1, channels):
         raise UserError(

@@ -91,7 +91,7 @@ class CompiledDerivatives:
         self.flatten, self.logits = eager.flatten, eager.logits
         self.linearization_bytes = eager.linearization_bytes
         self._gradients: dict[Loss, Compiled] = {}
-        self.product = Compiled(eager.product, self.tolerance)
+        self.hvp = Compiled(eager.hvp, self.tolerance)
 
     def gradient(
         self, theta: Tensor, images: Tensor, labels: Tensor, loss: Loss = CROSS_ENTROPY
@@ -120,8 +120,8 @@ class CompiledLinearization:
         gradient, _ = self.derivatives.gradient(*self.at)
         return gradient
 
-    def product(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.derivatives.product(*self.at, directions)
+    def hvp(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.derivatives.hvp(*self.at, directions)
 
 
 class CompiledOptimizer(InnerOptimizer):

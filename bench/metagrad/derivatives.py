@@ -23,7 +23,7 @@ class Linearization(Protocol):
         """[P]"""
         ...
 
-    def product(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def hvp(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Derivatives of ⟨gradient, direction⟩ with respect to θ, the images and the labels.
 
         Args:
@@ -124,7 +124,7 @@ class AutogradLinearization:
     def gradient(self) -> Tensor:
         return self._gradient.detach()
 
-    def product(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def hvp(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         theta, images, labels = pull_back([self._gradient], [directions], self._leaves)
         assert theta is not None
         assert images is not None

@@ -170,9 +170,9 @@ def backward(
         )
         batch = problem.inner_batch(t, images, labels)
         theta_part, *batch_bars = (
-            step.linearization.product(gradient_bar)
+            step.linearization.hvp(gradient_bar)
             if step.linearization
-            else loss.product(step.theta, batch[0].detach(), batch[1].detach(), gradient_bar)
+            else loss.hvp(step.theta, batch[0].detach(), batch[1].detach(), gradient_bar)
         )
         theta_bar = theta_bar + theta_part
         # Through whatever chose and augmented the batch.

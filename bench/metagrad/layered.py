@@ -85,11 +85,11 @@ class LayerDerivatives:
     def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> "LayerLinearization":
         return LayerLinearization(self, theta, images, labels)
 
-    def product(
+    def hvp(
         self, theta: Tensor, images: Tensor, labels: Tensor, directions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`linearize(...).product(directions)`, as one function of tensors."""
-        return self.linearize(theta, images, labels).product(directions)
+        return self.linearize(theta, images, labels).hvp(directions)
 
     def linearization_bytes(self, theta: Tensor, images: Tensor, labels: Tensor) -> int:
         kept = self.linearize(theta, images, labels)
@@ -190,7 +190,7 @@ class LayerLinearization:
         return self.derivatives.network.flatten(gradients)
 
     @torch.no_grad()
-    def product(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def hvp(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         moved = self.derivatives.network.unflatten(directions)
         logits_dot = self._tangent(moved)
         # log softmax(z) moves by ż - ⟨softmax, ż⟩

@@ -52,7 +52,7 @@ class MeanLoss:
         ]
         return MeanLinearization(linearizations, len(images))
 
-    def product(
+    def hvp(
         self, theta: Tensor, images: Tensor, labels: Tensor, directions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What `linearize(...).product(directions)` gives, with the activations of one part at a
@@ -97,7 +97,7 @@ class MeanLinearization:
         """[P]"""
         return total([part.gradient() for part in self.parts]) / self.batch
 
-    def product(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def hvp(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `Linearization.product`."""
         return product_over_parts(iter(self.parts), directions / self.batch)
 
@@ -107,7 +107,7 @@ def product_over_parts(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The products of all parts: with respect to θ their sum, with respect to the images and labels
     one after the other."""
-    products = [linearization.product(directions) for linearization in linearizations]
+    products = [linearization.hvp(directions) for linearization in linearizations]
     return (
         total([theta for theta, _, _ in products]),
         torch.cat([images for _, images, _ in products], dim=1),

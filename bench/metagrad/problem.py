@@ -83,7 +83,7 @@ class Problem:
         optimizer: the inner optimiser, its state zero at θ_0; it may take other steps before the
             window than inside.
         images: distilled images [classes*ipc, C, H, W].
-        labels: distilled labels [classes*ipc, classes], probabilities (not necessarily normalised).
+        labels: distilled labels [classes*ipc, classes], probabilities (not necessarily normalized).
         inner_batch: (t, images, labels) -> the batch of inner step t, differentiable with respect
             to images and labels; it must return the same batch whenever it is asked for the same t.
         learn_labels: whether the gradient with respect to the labels is wanted.

@@ -1,4 +1,4 @@
-"""The normalised variance of meta-gradients over samples (paper, C.4, Figure 7)."""
+"""The normalized variance of meta-gradients over samples (paper, C.4, Figure 7)."""
 
 from torch import Tensor
 

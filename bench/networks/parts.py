@@ -2,7 +2,7 @@
 
 from torch import nn
 
-SMALLEST_SIDE = 2  # pixels of a map that is normalised
+SMALLEST_SIDE = 2  # pixels of a map that is normalized
 
 
 def instance_norm(channels: int) -> nn.GroupNorm:
@@ -22,7 +22,7 @@ def convolution_block(inputs: int, outputs: int, kernel_size: int) -> list[nn.Mo
 
 
 def check_maps(network: str, image_shape: tuple[int, int, int], maps: tuple[int, int]) -> None:
-    """Refuse images whose last maps, (height, width), are too small to be normalised.
+    """Refuse images whose last maps, (height, width), are too small to be normalized.
 
     A single pixel less its own mean is 0, whatever the image; two pixels become ±1. No gradient
     passes either of them.

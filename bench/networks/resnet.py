@@ -53,7 +53,7 @@ class ResNet18(nn.Module):
 
     Args:
         image_shape: (channels, height, width) of the images, 9x9 at least: below that the last
-            stage would normalise single pixels.
+            stage would normalize single pixels.
         classes: number of outputs.
 
     Raises:

@@ -21,7 +21,7 @@ class VGG11(nn.Module):
 
     Args:
         image_shape: (channels, height, width) of the images, 32x32 at least: below that the last
-            stage would normalise single pixels.
+            stage would normalize single pixels.
         classes: number of outputs.
 
     Raises:

@@ -12,15 +12,15 @@ from typing import Any, NoReturn, Protocol
 
 import torch
 
-from bench.config.run_config import Place, RunConfig, identity
+from bench.config.run_config import Environment, RunConfig, identity
 from bench.data import TargetSet
 from bench.distillation.outer_loop import Distillation, OuterStep
-from bench.distillation.process_group import ALONE, Team
+from bench.distillation.process_group import ALONE, ProcessGroup
 from bench.evaluation.dd_ranking import refuse_few_real_images
 from bench.evaluation.fresh_networks import Evaluation, evaluate
 from bench.runs.failure import describe_error
-from bench.runs.final_evaluation import Ending, FinalSet
-from bench.runs.follower import StopRequest, muster, own_device
+from bench.runs.final_evaluation import FinalEvaluation, FinalSet
+from bench.runs.follower import StopRequest, hosts, own_device
 from bench.runs.heartbeat import Heartbeat, await_silence, record_failure
 from bench.runs.rerun import begin_anew, forget_previous
 from bench.runs.run_folder import Recorder, RunFolder, RunIsTaken, now
@@ -58,7 +58,11 @@ class Superseded(Interrupted):
 
 
 def execute(
-    folder: RunFolder, place: Place, reporter: Reporter, team: Team = ALONE, claim: str = ""
+    folder: RunFolder,
+    environment: Environment,
+    reporter: Reporter,
+    group: ProcessGroup = ALONE,
+    takeover: str = "",
 ) -> dict[str, Any]:
     """Bring the run in `folder` to its end, from wherever it stands, and return its result.
 
@@ -66,7 +70,8 @@ def execute(
     recorded in error.json and raised.
 
     Args:
-        claim: a name under which to take the run from whoever is at work on it (`RunFolder.lock`).
+        takeover: unique token; takes the run over from the process that is running it
+            (`RunFolder.lock`).
 
     Raises:
         RunIsTaken: another process is at work on it, or claimed it later.
@@ -76,8 +81,8 @@ def execute(
         Diverged: the meta-gradients stayed not finite.
         TeamBroken: another process of the run failed or was killed.
     """
-    with folder.lock(claim):
-        if claim:
+    with folder.lock(takeover):
+        if takeover:
             await_silence(folder)
         if folder.is_done():
             forget_previous(folder)  # a kill may have left it
@@ -86,7 +91,9 @@ def execute(
         config = folder.config()
         with Heartbeat(folder, config.outer_steps) as heartbeat:
             try:
-                return _Execution(folder, config, place, heartbeat, reporter, team).to_the_end()
+                return _Execution(
+                    folder, config, environment, heartbeat, reporter, group
+                ).to_the_end()
             except (Interrupted, RunIsTaken):
                 raise
             except Exception as error:
@@ -111,17 +118,17 @@ class _Execution:
         self,
         folder: RunFolder,
         config: RunConfig,
-        place: Place,
+        environment: Environment,
         heartbeat: Heartbeat,
         reporter: Reporter,
-        team: Team,
+        group: ProcessGroup,
     ) -> None:
         self.folder = folder
         self.config = config
-        self.place = place
+        self.environment = environment
         self.heartbeat = heartbeat
         self.reporter = reporter
-        self.team = team
+        self.group = group
         self.stop = StopRequest()
         self.best: Best | None = None
         self.record_sizes: dict[str, int] = {}
@@ -130,23 +137,23 @@ class _Execution:
     def to_the_end(self) -> dict[str, Any]:
         begin_anew(self.folder)  # where that is asked for
         settle_process()
-        self.device = own_device(self.place, self.team)
+        self.device = own_device(self.environment, self.group)
         check_device(self.config, self.device)
-        self.members = muster(self.team, self.device)
+        self.members = hosts(self.group, self.device)
         self._set_threads()
         self.heartbeat.update(activity="loading data")
-        self.target_set = load_data(self.config, self.place, self.device)
+        self.target_set = load_data(self.config, self.environment, self.device)
         if self.config.scores:
             refuse_few_real_images(self.config, self.target_set)
-        self.team.broadcast(self.target_set.fingerprint)  # now that the others find them cached
+        self.group.broadcast(self.target_set.fingerprint)  # now that the others find them cached
         self.compiled = self._compiles()
-        budget = activation_budget(self.place, self.device)
+        budget = activation_budget(self.environment, self.device)
         self.distillation = Distillation(
-            self.config, self.target_set, budget, self.team, self.compiled
+            self.config, self.target_set, budget, self.group, self.compiled
         )
         self._resume()
         self.heartbeat.update(step=self.distillation.step)
-        self.team.broadcast(self.distillation.state())
+        self.group.broadcast(self.distillation.state())
         self._write_manifest()
         with self.stop:
             self.reporter.started(self.target_set, self.device, self.distillation.step)
@@ -161,8 +168,8 @@ class _Execution:
         before = (self.folder.read("manifest") or {}).get("threads")
         cores = [(member["host"], member["cores"]) for member in self.members]
         share = max(1, cpu_cores() // cores.count(cores[0]))
-        threads = before or self.place.threads or min(share, default_threads())
-        torch.set_num_threads(self.team.broadcast(threads))
+        threads = before or self.environment.threads or min(share, default_threads())
+        torch.set_num_threads(self.group.broadcast(threads))
 
     def _compiles(self) -> bool:
         """A resumed run is compiled or not as it was; so are all its processes."""
@@ -170,8 +177,8 @@ class _Execution:
         if before:
             compiled = before.get("compiled", False)
         else:
-            compiled = compiles(self.config, self.place, self.device)
-        return self.team.broadcast(compiled)
+            compiled = compiles(self.config, self.environment, self.device)
+        return self.group.broadcast(compiled)
 
     def _resume(self) -> None:
         known = (self.folder.read("manifest") or {}).get("data", {}).get("fingerprint")
@@ -247,9 +254,9 @@ class _Execution:
                 step=self.distillation.step,
                 seconds_per_step=elapsed / (self.distillation.step - first),
             )
-            due = time.perf_counter() - saved_at >= self.place.checkpoint_seconds
+            due = time.perf_counter() - saved_at >= self.environment.checkpoint_seconds
             last = self.distillation.step == self.config.outer_steps
-            asked = self.team.any(self._must_stop())
+            asked = self.group.any(self._must_stop())
             if due or last or asked:
                 self._checkpoint(recorder, recorder.sizes())
                 saved_at = time.perf_counter()
@@ -323,7 +330,7 @@ class _Execution:
             else (self.distillation.images, self.distillation.labels, self.distillation.step)
         )
         final = FinalSet(images, labels, step, parameters.storage_floats)
-        ending = Ending(
+        ending = FinalEvaluation(
             self.config,
             self.target_set,
             self.folder,
@@ -362,5 +369,7 @@ class _Execution:
     def _interrupt(self) -> NoReturn:
         at = f"after outer step {self.distillation.step}"
         if self.heartbeat.superseded:
-            raise Superseded(f"left {at} to {self.folder.claimed_by()}, which has claimed the run")
+            raise Superseded(
+                f"left {at} to {self.folder.taken_over_by()}, which has claimed the run"
+            )
         raise Interrupted(f"stopped {at}")

@@ -47,7 +47,7 @@ class FinalSet:
 
 
 @dataclass(frozen=True)
-class Ending:
+class FinalEvaluation:
     """What is made of the final set of one run.
 
     Attributes:

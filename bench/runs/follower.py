@@ -13,53 +13,53 @@ from typing import Any, Self
 
 import torch
 
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.distillation.outer_loop import Distillation, Diverged
-from bench.distillation.process_group import Dismissed, Team
+from bench.distillation.process_group import ProcessGroup, Shutdown
 from bench.system.errors import UserError
 from bench.training.setup import activation_budget, choose_device, load_data, settle_process
 
 
-def assist(config: RunConfig, place: Place, team: Team) -> None:
+def follow(config: RunConfig, environment: Environment, group: ProcessGroup) -> None:
     """Compute this process's replicas of a run that another process leads, until it ends.
 
     Raises:
         UserError: the data here are not those of the leader, or the device cannot be used.
         TeamBroken: another process of the run failed or was killed.
     """
-    with suppress(Dismissed), StopRequest() as stop:
+    with suppress(Shutdown), StopRequest() as stop:
         settle_process()
-        device = own_device(place, team)
-        muster(team, device)
-        torch.set_num_threads(team.broadcast(None))
-        fingerprint = team.broadcast(None)
-        target_set = load_data(config, place, device)
+        device = own_device(environment, group)
+        hosts(group, device)
+        torch.set_num_threads(group.broadcast(None))
+        fingerprint = group.broadcast(None)
+        target_set = load_data(config, environment, device)
         if target_set.fingerprint != fingerprint:
             raise UserError(
                 f"the data on {socket.gethostname()} are not those of the first process"
                 f" ({target_set.fingerprint}, there {fingerprint})"
             )
-        compiled = team.broadcast(None)
-        budget = activation_budget(place, device)
-        distillation = Distillation(config, target_set, budget, team, compiled)
-        distillation.load_state(team.broadcast(None))
+        compiled = group.broadcast(None)
+        budget = activation_budget(environment, device)
+        distillation = Distillation(config, target_set, budget, group, compiled)
+        distillation.load_state(group.broadcast(None))
         with suppress(Diverged):  # the leader meets it at the same step, and records it
             while distillation.step < config.outer_steps:
                 distillation.outer_step()
-                if team.any(stop.asked):
+                if group.any(stop.asked):
                     break
-        team.broadcast(None)  # the leader has the rest to do; then it dismisses
+        group.broadcast(None)  # the leader has the rest to do; then it dismisses
 
 
-def own_device(place: Place, team: Team) -> torch.device:
+def own_device(environment: Environment, group: ProcessGroup) -> torch.device:
     """The device of this process, made torch's current one so that nothing goes to another."""
-    device = choose_device(team.device_name(place.device))
+    device = choose_device(group.device_name(environment.device))
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     return device
 
 
-def muster(team: Team, device: torch.device) -> list[dict[str, Any]]:
+def hosts(group: ProcessGroup, device: torch.device) -> list[dict[str, Any]]:
     """Where each process computes, in order of rank.
 
     Raises:
@@ -67,7 +67,7 @@ def muster(team: Team, device: torch.device) -> list[dict[str, Any]]:
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     here = {"host": socket.gethostname(), "device": str(device), "cores": cores}
-    members = team.everyone(here)
+    members = group.everyone(here)
     devices = [member["device"] for member in members]
     if len({name.partition(":")[0] for name in devices}) > 1:
         raise UserError(f"the processes compute on unlike devices: {', '.join(devices)}")

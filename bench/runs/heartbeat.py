@@ -88,7 +88,7 @@ class Heartbeat:
         self.superseded = False
         self.path = folder.path / "progress.json"
         self._folder = folder
-        self._claim = folder.claimed_by()
+        self._claim = folder.taken_over_by()
         try:
             before = {} if folder.is_asked_anew() else folder.read("progress") or {}
         except Damaged:
@@ -132,7 +132,7 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             with suppress(UserError):  # it cannot be read just now
-                self.superseded = self.superseded or self._folder.claimed_by() != self._claim
+                self.superseded = self.superseded or self._folder.taken_over_by() != self._claim
             self._write()
 
     def _write(self) -> None:

@@ -46,7 +46,7 @@ OF_A_RUN: dict[str, Shape] = {
     "error": {"kind": str, "message": str},
     "evaluations": {"of": str, "made": dict},
     "job": {"name": FILE_NAME, "task": int, "time": NUMBER, "by_hand?": bool},
-    "claim": {"by": str},
+    "takeover": {"by": str},
     "anew": {"time": str},
 }
 # What a user does about each.
@@ -58,7 +58,7 @@ REMEDIES = {
     "error": "delete it",
     "evaluations": "delete it; what it held is computed again",
     "job": "look with squeue whether the run still has a job, then delete it",
-    "claim": "delete it",
+    "takeover": "delete it",
     "anew": "delete it, then force=true again",
 }
 OF_A_SUBMISSION: dict[str, Shape] = {

@@ -16,7 +16,7 @@ from bench.runs.run_folder import PREVIOUS, RunFolder
 from bench.system.errors import Unwritable
 
 # What belongs to the process that makes a run, not to its result.
-OF_THE_PROCESS = ("lock", "log.txt", "job.json", "claim.json", "progress.json", "anew.json")
+OF_THE_PROCESS = ("lock", "log.txt", "job.json", "takeover.json", "progress.json", "anew.json")
 
 
 def begin_anew(run: RunFolder) -> None:

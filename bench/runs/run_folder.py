@@ -5,7 +5,7 @@
                               and the command that made the folder
       manifest.json           versions, commit, hardware, data fingerprint, every start of the run
       metrics.jsonl           one line an outer step
-      measurements.jsonl      one line a normalised variance or an accuracy of fresh networks
+      measurements.jsonl      one line a normalized variance or an accuracy of fresh networks
       checkpoint.pt           everything the run needs to go on
       progress.json           heartbeat: step, process, host (read by `bench.status`)
       log.txt                 what the run printed, when a launcher started it
@@ -14,7 +14,7 @@
       result.json             the final evaluation; written last: a run is done when it is there
       error.json              why the last start failed
       job.json                which job of which submission to a cluster makes it (`slurm`)
-      claim.json              who may work on it, where several copies of a job are alive
+      takeover.json              who may work on it, where several copies of a job are alive
       anew.json               it is to be made anew (force=true), and has not begun to be
       previous/               the result before, until the new one is there
 
@@ -37,7 +37,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from bench.config.run_config import SCHEMA_VERSION, RunConfig, run_name, written_name
+from bench.config.run_config import SCHEMA_VERSION, RunConfig, run_name, values_before, written_name
 from bench.runs.json_files import OF_A_RUN, REMEDIES, read_whole
 from bench.system.errors import Damaged, Unwritable, UserError
 from bench.system.files import atomic_write, new_folder, write_json, writing
@@ -121,7 +121,7 @@ class RunFolder:
             )
         del settings["schema"]
         try:
-            return RunConfig(**settings)
+            return RunConfig(**{**values_before(), **settings})
         except TypeError as error:
             raise UserError(
                 f"{path} is of another version ({error}); start the run anew"
@@ -270,27 +270,27 @@ class RunFolder:
     # --- who is at work
 
     @contextmanager
-    def lock(self, claim: str = "") -> Iterator[None]:
+    def lock(self, takeover: str = "") -> Iterator[None]:
         """Hold the run for this process. The operating system lets go of it when the process ends,
         however it ends.
 
         Args:
-            claim: a name, unlike all others. Where one is given, whoever holds the run is told to
+            takeover: a unique token. If one is given, the process that runs the run is told to
                 leave it (its heartbeat looks), and waited for.
 
         Raises:
             RunIsTaken: another process holds it, or has claimed it after this one.
         """
         lock = FileLock(self.path / "lock")
-        if claim:
-            self.write("claim", {"by": claim, "time": now()})
+        if takeover:
+            self.write("takeover", {"by": takeover, "time": now()})
         try:
             while True:
                 try:
                     lock.acquire(timeout=1)
                     break
                 except Timeout:
-                    if not claim or self.claimed_by() != claim:
+                    if not takeover or self.taken_over_by() != takeover:
                         raise RunIsTaken(f"{self.name} is being run by another process") from None
         except OSError as error:
             raise Unwritable(self.path / "lock", error) from error
@@ -299,9 +299,9 @@ class RunFolder:
         finally:
             lock.release()
 
-    def claimed_by(self) -> str:
+    def taken_over_by(self) -> str:
         """The name given to `lock` last; empty where there was none."""
-        return (self.read("claim") or {}).get("by", "")
+        return (self.read("takeover") or {}).get("by", "")
 
     def is_taken(self) -> bool:
         """Whether a process holds the lock right now. Only launchers ask: asking takes the lock for

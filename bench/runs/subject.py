@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.config.command_line import only, typed
 from bench.config.grid import choose_scale, merge, single_run
 from bench.config.resolve import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
-from bench.config.run_config import Place, RunConfig, experiment_identity, images_per_class
+from bench.config.run_config import Environment, RunConfig, experiment_identity, images_per_class
 from bench.config.values import shown
 from bench.evaluation.interpretation import REAL_IMAGES, WARNING, SubjectOptions, prepared
 from bench.runs.run_folder import RunFolder
@@ -82,7 +82,7 @@ def set_up(given: dict[str, Any]) -> Subject:
         UserError: nothing is named, or it does not fit the data, the network or the settings.
     """
     options = typed(SubjectOptions, only(given, SubjectOptions))
-    place = typed(Place, only(given, Place))
+    environment = typed(Environment, only(given, Environment))
     overrides = {key: value for key, value in only(given, RunConfig).items() if key != "scale"}
     if not options.distilled:
         raise UserError(f"name a distilled set: distilled=PATH or distilled={REAL_IMAGES}")
@@ -90,7 +90,7 @@ def set_up(given: dict[str, Any]) -> Subject:
         distilled=REAL_IMAGES, scale=options.scale
     ):
         raise UserError(f"distilled={REAL_IMAGES} takes none of the settings that read a file")
-    out = make_folder(Path(place.results_root) / "evaluations", "results folder")
+    out = make_folder(Path(environment.results_root) / "evaluations", "results folder")
 
     import torch
 
@@ -98,12 +98,12 @@ def set_up(given: dict[str, Any]) -> Subject:
     from bench.training.setup import choose_device, load_data, settle_process
 
     settle_process()
-    device = choose_device(place.device)
+    device = choose_device(environment.device)
     # By itself torch takes all cores of the machine, whatever a container leaves of them.
-    torch.set_num_threads(place.threads or min(torch.get_num_threads(), cpu_cores()))
+    torch.set_num_threads(environment.threads or min(torch.get_num_threads(), cpu_cores()))
     found = None if options.distilled == REAL_IMAGES else load(options)
     config = configuration(found, options, overrides)
-    target_set = load_data(config, place, device)
+    target_set = load_data(config, environment, device)
     print(
         f"{network_text(config)} tested on {target_set.source},"
         f" fingerprint {target_set.fingerprint}, {device}",

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.config.command_line import command, only, parse, setting, typed
-from bench.config.run_config import Place
+from bench.config.run_config import Environment
 from bench.speed.engines import TORCHOPT, can, engines, installed, precisions
 from bench.speed.measure import Measurement, Missing, measure
 from bench.speed.memory_prediction import USABLE, free_bytes, predicted_bytes, smaller_did_not_fit
@@ -42,19 +42,19 @@ class SpeedOptions:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, SpeedOptions, Work, Place)
+    given = parse(argv, SpeedOptions, Work, Environment)
     quick = QUICK if typed(SpeedOptions, only(given, SpeedOptions)).quick else {}
     settings = {**quick, **given}
     options = typed(SpeedOptions, only(settings, SpeedOptions))
     work = typed(Work, only(settings, Work))
-    place = typed(Place, only(settings, Place))
-    folder = make_folder(Path(place.results_root) / "speed", "results folder")
+    environment = typed(Environment, only(settings, Environment))
+    folder = make_folder(Path(environment.results_root) / "speed", "results folder")
     # Before torch is imported, which takes some seconds.
     if not options.redraw:
         print("looking at this machine ...", flush=True)
     if options.errors:
-        return tell_errors(place, folder)
-    report = read(folder) if options.redraw else measure_all(options, work, place, folder)
+        return tell_errors(environment, folder)
+    report = read(folder) if options.redraw else measure_all(options, work, environment, folder)
     print(table(report))
     # On demand: matplotlib takes a second to import.
     from bench.speed.picture import draw
@@ -64,13 +64,13 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def tell_errors(place: Place, folder: Path) -> int:
+def tell_errors(environment: Environment, folder: Path) -> int:
     """Print and write the errors of the precisions; the exit status."""
     print("the error of each precision against float64 ...", flush=True)
-    found = call(measure_errors, place)
+    found = call(measure_errors, environment)
     print(errors_table(found))
     content = {
-        **describe_machine(place),
+        **describe_machine(environment),
         "work": asdict(WORK),
         "errors": [asdict(e) for e in found],
     }
@@ -79,22 +79,24 @@ def tell_errors(place: Place, folder: Path) -> int:
     return 0
 
 
-def measure_all(options: SpeedOptions, work: Work, place: Place, folder: Path) -> Report:
+def measure_all(
+    options: SpeedOptions, work: Work, environment: Environment, folder: Path
+) -> Report:
     """Every engine on every piece of work; written to the folder after each."""
     from bench.speed.work import make_network
     from bench.training.setup import choose_device
 
-    device = choose_device(place.device)
+    device = choose_device(environment.device)
     if work.precision not in precisions(device.type):
         raise UserError(f"precision={work.precision} is measured on NVIDIA GPUs only")
     make_network(work)  # refuses what is impossible before anything is measured
-    report = Report(describe_machine(place), work, options.repeats, free_bytes(device.type))
+    report = Report(describe_machine(environment), work, options.repeats, free_bytes(device.type))
     if not installed(TORCHOPT):
         report.notes.append("torchopt is not installed, so not measured: pip install -e '.[peers]'")
         print(report.notes[-1])
     growth = QUICK_GROWTH if options.quick else {**GROWTH, "precision": precisions(device.type)}
     works = variations(work, growth) if options.growth else [work]
-    works = without_imitated(report, works, place)
+    works = without_imitated(report, works, environment)
     tasks = [
         (engine, piece)
         for piece in works
@@ -103,7 +105,7 @@ def measure_all(options: SpeedOptions, work: Work, place: Place, folder: Path) -
     ]
     for k, (engine, piece) in enumerate(tasks):
         print(f"[{k + 1}/{len(tasks)}] {engine}: {piece} ...", end=" ", flush=True)
-        outcome = attempt(engine, piece, options.repeats, place, report, device.type)
+        outcome = attempt(engine, piece, options.repeats, environment, report, device.type)
         if isinstance(outcome, Measurement):
             report.measurements.append(outcome)
             print(f"{outcome.median:.2f} s, {outcome.peak_bytes / 2**20:.0f} MiB", flush=True)
@@ -113,12 +115,12 @@ def measure_all(options: SpeedOptions, work: Work, place: Place, folder: Path) -
         write(folder, report)
     # Again: a machine that was busy with something else at the start would give too high a floor.
     for precision in list(report.rates):
-        update_rates(report, precision, place)
+        update_rates(report, precision, environment)
     write(folder, report)
     return report
 
 
-def without_imitated(report: Report, works: list[Work], place: Place) -> list[Work]:
+def without_imitated(report: Report, works: list[Work], environment: Environment) -> list[Work]:
     """Measure the rates of the machine in each precision; the works in those that it has units for.
     What is left out is noted.
 
@@ -127,7 +129,7 @@ def without_imitated(report: Report, works: list[Work], place: Place) -> list[Wo
     """
     left_out = []
     for precision in dict.fromkeys(["float32", *(piece.precision for piece in works)]):
-        update_rates(report, precision, place)
+        update_rates(report, precision, environment)
         rates, single = (report.rates.get(name) for name in (precision, "float32"))
         if not (rates and single and is_imitated(rates, single)):
             continue
@@ -145,11 +147,11 @@ def without_imitated(report: Report, works: list[Work], place: Place) -> list[Wo
     return [piece for piece in works if piece.precision not in left_out]
 
 
-def update_rates(report: Report, precision: str, place: Place) -> None:
+def update_rates(report: Report, precision: str, environment: Environment) -> None:
     """Measure what the machine can do, and keep the best so far."""
     print(f"rates of this machine, {precision} ...", end=" ", flush=True)
     try:
-        rates = call(measure_rates, precision, place, waiting=tell_seconds)
+        rates = call(measure_rates, precision, environment, waiting=tell_seconds)
     except (OutOfMemory, Failed) as error:  # then there is no floor to compare with
         print(f"not measured: {error or 'memory ran out'}", flush=True)
         return
@@ -163,7 +165,12 @@ def tell_seconds(seconds: float) -> None:
 
 
 def attempt(
-    engine: str, work: Work, repeats: int, place: Place, report: Report, device_type: str
+    engine: str,
+    work: Work,
+    repeats: int,
+    environment: Environment,
+    report: Report,
+    device_type: str,
 ) -> Measurement | Missing:
     """Measure in a fresh process what can be expected to fit."""
     free = free_bytes(device_type)
@@ -174,7 +181,7 @@ def attempt(
     if needed is None and smaller and smaller.needed_bytes is not None:
         return Missing(engine, work, smaller.needed_bytes, True, "less did not fit; not started")
     try:
-        return call(measure, engine, work, repeats, place, waiting=tell_seconds)
+        return call(measure, engine, work, repeats, environment, waiting=tell_seconds)
     except OutOfMemory:
         return Missing(engine, work, free, True, "tried, and killed or refused memory")
     except Failed as failure:
@@ -182,4 +189,4 @@ def attempt(
 
 
 if __name__ == "__main__":
-    command(main, USAGE, SpeedOptions, Work, Place)
+    command(main, USAGE, SpeedOptions, Work, Environment)

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.config.run_config import Place
+from bench.config.run_config import Environment
 from bench.speed.work import Work
 
 HIGHER = "higher"
@@ -39,7 +39,7 @@ def can(engine: str, precision: str) -> bool:
     return engine not in GRAPH_ENGINES or precision != "bf16"
 
 
-def build(engine: str, work: Work, place: Place, device: Any) -> Any:
+def build(engine: str, work: Work, environment: Environment, device: Any) -> Any:
     """The engine called so, for this work."""
     from bench.metagrad import make_engine
     from bench.training.setup import activation_budget, find_room_to_compile
@@ -51,6 +51,6 @@ def build(engine: str, work: Work, place: Place, device: Any) -> Any:
     if engine == HIGHER:
         return make_engine("higher", precision=work.precision)
     if engine == COMPILED:
-        find_room_to_compile(Path(place.cache_root).expanduser() / "compiling")
-    budget = 0 if engine == RECOMPUTING else activation_budget(place, device)
+        find_room_to_compile(Path(environment.cache_root).expanduser() / "compiling")
+    budget = 0 if engine == RECOMPUTING else activation_budget(environment, device)
     return make_engine("exact", budget, work.precision, compiled=engine == COMPILED)

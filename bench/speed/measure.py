@@ -4,7 +4,7 @@ import statistics
 import time
 from dataclasses import dataclass
 
-from bench.config.run_config import Place
+from bench.config.run_config import Environment
 from bench.speed.engines import build
 from bench.speed.work import Work, make_work
 from bench.system.peak_memory import PeakMemory
@@ -55,7 +55,7 @@ class Missing:
     reason: str
 
 
-def measure(engine_name: str, work: Work, repeats: int, place: Place) -> Measurement:
+def measure(engine_name: str, work: Work, repeats: int, environment: Environment) -> Measurement:
     """Run in a fresh process: sets the threads of the whole process."""
     import torch
 
@@ -64,10 +64,10 @@ def measure(engine_name: str, work: Work, repeats: int, place: Place) -> Measure
     from bench.training.setup import choose_device, settle_process
     from methods import Window
 
-    torch.set_num_threads(place.threads or default_threads())
+    torch.set_num_threads(environment.threads or default_threads())
     settle_process()
-    device = choose_device(place.device)
-    engine = build(engine_name, work, place, device)
+    device = choose_device(environment.device)
+    engine = build(engine_name, work, environment, device)
     window = Window(work.warm_up, work.inner_steps)
     problem, target = make_work(work, device, torch.float32)
     seconds = []

@@ -116,7 +116,7 @@ def draw_column(report: Report, base: Work, key: str, above: Any, below: Any) ->
 
     lines = lines_of(report, base, key)
     for k, line in enumerate(lines):
-        colour, dash, marker = LOOKS[line.engine]
+        color, dash, marker = LOOKS[line.engine]
         sizes = [size for size, _ in line.points]
         medians = [m.median for _, m in line.points]
         ranges = [
@@ -124,15 +124,15 @@ def draw_column(report: Report, base: Work, key: str, above: Any, below: Any) ->
             [max(m.seconds) - m.median for _, m in line.points],
         ]
         above.errorbar(
-            sizes, medians, yerr=ranges, color=colour, linestyle=dash, marker=marker, capsize=2
+            sizes, medians, yerr=ranges, color=color, linestyle=dash, marker=marker, capsize=2
         )
         gib = [m.peak_bytes / 2**30 for _, m in line.points]
-        below.plot(sizes, gib, color=colour, linestyle=dash, marker=marker, label=line.engine)
+        below.plot(sizes, gib, color=color, linestyle=dash, marker=marker, label=line.engine)
         if line.absent:
             below.plot(
                 [size for size, _ in line.absent],
                 [needed / 2**30 for _, needed in line.absent],
-                color=colour,
+                color=color,
                 linestyle=":",
                 marker="x",
                 markersize=6,
@@ -141,7 +141,7 @@ def draw_column(report: Report, base: Work, key: str, above: Any, below: Any) ->
             above.plot(
                 [size for size, _ in line.absent],
                 [0.96 - 0.08 * k] * len(line.absent),  # of the height: they have no time
-                color=colour,
+                color=color,
                 linestyle="none",
                 marker="x",
                 markersize=6,

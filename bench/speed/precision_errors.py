@@ -11,7 +11,7 @@ show in a minute or two what they do.
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
-from bench.config.run_config import Place
+from bench.config.run_config import Environment
 from bench.speed.work import PRECISIONS, Work, make_work
 
 WORK = Work(width=32, images=20)
@@ -42,7 +42,9 @@ class PrecisionError:
         return f"{max(self.distances):.1e} ({min(self.cosines):.3f})"
 
 
-def measure_errors(place: Place, work: Work = WORK, seeds: int = SEEDS) -> list[PrecisionError]:
+def measure_errors(
+    environment: Environment, work: Work = WORK, seeds: int = SEEDS
+) -> list[PrecisionError]:
     """Run in a fresh process: sets the threads of the whole process. Prints each as it is found."""
     import torch
 
@@ -52,8 +54,8 @@ def measure_errors(place: Place, work: Work = WORK, seeds: int = SEEDS) -> list[
     from bench.training.setup import activation_budget, choose_device
     from methods import Window
 
-    torch.set_num_threads(place.threads or default_threads())
-    device = choose_device(place.device)
+    torch.set_num_threads(environment.threads or default_threads())
+    device = choose_device(environment.device)
     optimizers = {
         "Adam, eps 1e-8 (torch)": Adam(1e-3),
         "Adam, eps 1e-8 (published)": Adam(1e-3, eps_form="published"),
@@ -67,7 +69,7 @@ def measure_errors(place: Place, work: Work = WORK, seeds: int = SEEDS) -> list[
         dtype = torch.float64 if precision == "float64" else torch.float32
         problem, target = make_work(work, device, dtype, seed)
         problem = replace(problem, optimizer=optimizers[optimizer])
-        engine = make_engine("exact", activation_budget(place, device), precision)
+        engine = make_engine("exact", activation_budget(environment, device), precision)
         imitated = precision == "bf16" and device.type == "cpu"
         with ImitatedBf16() if imitated else nullcontext():
             found = engine.meta_gradient(problem, Window(*window), *target).images

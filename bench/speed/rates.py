@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.config.run_config import Place
+from bench.config.run_config import Environment
 from bench.system.machine import free_memory
 
 MATRIX_SIZES = {"cpu": (128, 2048), "cuda": (1024, 8192)}
@@ -49,7 +49,7 @@ def is_imitated(rates: Rates, single: Rates) -> bool:
     return rates.operations < IMITATED_BELOW * single.operations
 
 
-def measure_rates(precision: str, place: Place) -> Rates:
+def measure_rates(precision: str, environment: Environment) -> Rates:
     """Run in a fresh process: sets the threads of the whole process."""
     import torch
 
@@ -57,8 +57,8 @@ def measure_rates(precision: str, place: Place) -> Rates:
     from bench.system.machine import default_threads
     from bench.training.setup import choose_device
 
-    torch.set_num_threads(place.threads or default_threads())
-    device = choose_device(place.device)
+    torch.set_num_threads(environment.threads or default_threads())
+    device = choose_device(environment.device)
     kind = "cuda" if device.type == "cuda" else "cpu"
     with hardware_precision(precision):
         operations = max(product_rates(precision, device, *MATRIX_SIZES[kind]))

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.config.run_config import Place
+from bench.config.run_config import Environment
 from bench.speed.engines import HIGHER
 from bench.speed.measure import ERROR_WINDOW, Measurement, Missing
 from bench.speed.rates import Rates
@@ -176,7 +176,7 @@ def with_work(entry: dict[str, Any], leave: str = "") -> dict[str, Any]:
     return {**kept, "work": Work(**entry["work"])}
 
 
-def describe_machine(place: Place) -> dict[str, Any]:
+def describe_machine(environment: Environment) -> dict[str, Any]:
     """What everything is measured on, and with."""
     from importlib.metadata import version
 
@@ -187,8 +187,8 @@ def describe_machine(place: Place) -> dict[str, Any]:
 
     peers = {TORCHOPT: version(TORCHOPT)} if installed(TORCHOPT) else {}
     return {
-        "hardware": versions.hardware(choose_device(place.device)),
-        "threads": place.threads or default_threads(),
+        "hardware": versions.hardware(choose_device(environment.device)),
+        "threads": environment.threads or default_threads(),
         "versions": {**versions.versions(), **peers},
         **git.commit(),
     }

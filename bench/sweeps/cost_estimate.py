@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, replace
 import torch
 
 from bench.config.resolve import on_network
-from bench.config.run_config import Place, RunConfig, images_per_class
+from bench.config.run_config import Environment, RunConfig, images_per_class
 from bench.config.storage_budget import SHAPES
 from bench.evaluation.fresh_networks import FORWARD_BATCH
 from bench.metagrad import storage_type
@@ -30,12 +30,12 @@ CUDA_CONTEXT_BYTES = 500 << 20  # what a process takes on a GPU before its first
 # as it is. Runs that differ in nothing else are measured once. What is not listed counts as a
 # difference, so that a new setting costs time and not truth.
 OF_NO_PART = (
-    *("method", "window_size", "unroll_length", "method_options", "redraw_every"),
-    *("conditioner", "clip_ratio", "clip_decay", "seed", "scale", "zca", "zca_lambda"),
-    *("boost_block", "boost_factor", "outer_steps", "outer_lr", "accuracy_every"),
+    *("method", "window_size", "unroll_length", "method_options", "window_resample_every"),
+    *("clipping", "clip_ratio", "clip_decay", "seed", "scale", "zca", "zca_lambda"),
+    *("boost_block", "boost_beta", "outer_steps", "outer_lr", "accuracy_every"),
     *("inner_lr", "inner_momentum", "inner_eps", "inner_weight_decay"),
     *("inner_decay_steps", "inner_decay_factor", "accuracy_networks", "accuracy_steps"),
-    *("evaluation_steps", "full_steps"),
+    *("evaluation_steps", "full_train_steps"),
 )
 
 
@@ -60,7 +60,7 @@ def windows(config: RunConfig, draws: int = DRAWS) -> list[Window]:
         every = max(1, config.outer_steps // draws)
         for step in range(config.outer_steps):
             if step % every == 0:
-                rng = python_random(config.seed, "window", step // config.redraw_every)
+                rng = python_random(config.seed, "window", step // config.window_resample_every)
                 drawn.append(method.next_window(step, rng))
             if stagnant:
                 method.observe(step, 1.0)
@@ -69,7 +69,7 @@ def windows(config: RunConfig, draws: int = DRAWS) -> list[Window]:
 
 def measured_parts(
     config: RunConfig,
-    place: Place,
+    environment: Environment,
     seconds: float,
     report: Callable[[str], object] = lambda part: None,
 ) -> Parts:
@@ -82,9 +82,9 @@ def measured_parts(
     Raises:
         UserError: the settings cannot be used here.
     """
-    torch.set_num_threads(place.threads or torch.get_num_threads())
+    torch.set_num_threads(environment.threads or torch.get_num_threads())
     settle_process()
-    device = choose_device(place.device)
+    device = choose_device(environment.device)
     check_device(config, device)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
     report("the network")
@@ -93,12 +93,12 @@ def measured_parts(
     own_bytes = sum(
         part.images.nbytes for part in (target_set.train, target_set.validation, target_set.test)
     )
-    parts = Measurement(config, target_set, activation_budget(place, device), seconds)
+    parts = Measurement(config, target_set, activation_budget(environment, device), seconds)
     report("outer steps")
     step, step_bytes = parts.outer_step()
     variance = variance_bytes = None
     if config.variance_every:
-        report("normalised variances")
+        report("normalized variances")
         variance, variance_bytes = parts.variance(step.warm_up)
     report("evaluations")
     networks = {config.arch: config}
@@ -221,12 +221,14 @@ def run_seconds(config: RunConfig, drawn: list[Window], parts: Parts) -> float:
         one = parts.trained[arch].seconds(config.evaluation_networks, config.evaluation_steps)
         total += times * one
     if parts.full is not None:
-        at = config.full_steps or config.evaluation_steps
+        at = config.full_train_steps or config.evaluation_steps
         total += parts.full.seconds(config.evaluation_networks, at)
     return total
 
 
-def estimate(config: RunConfig, drawn: list[Window], parts: Parts, place: Place) -> Estimate:
+def estimate(
+    config: RunConfig, drawn: list[Window], parts: Parts, environment: Environment
+) -> Estimate:
     """What the whole run takes, its windows being like those `drawn`."""
     seconds = run_seconds(config, drawn, parts)
     if not parts.sees_memory:
@@ -236,7 +238,7 @@ def estimate(config: RunConfig, drawn: list[Window], parts: Parts, place: Place)
     if parts.variance_bytes is not None:
         peak = max(peak, *map(parts.variance_bytes.at, steps))
     spare = parts.step_bytes.kept * min(max(w.size for w in drawn), parts.affordable)
-    if place.activation_memory != "auto":  # asked for, so not to spare
+    if environment.activation_memory != "auto":  # asked for, so not to spare
         peak, spare = peak + spare, 0.0
     free, shared = parts.gpu_free_bytes, 0
     if free is None and storage_type(config.precision) == torch.float32:

@@ -197,7 +197,7 @@ class Measurement:
         return min(saved, 0.0), max(taken, 0.0)
 
     def variance(self, warm_up: float) -> tuple[Linear, Linear]:
-        """Seconds and footprint of a normalised variance.
+        """Seconds and footprint of a normalized variance.
 
         Args:
             warm_up: seconds of a step of the warm-up, which is that of an outer step.
@@ -237,7 +237,7 @@ class Measurement:
         """The same on the full training set."""
         train = self.target_set.train
         labels = F.one_hot(train.labels, self.classes).to(train.images)
-        batch = min(self.config.full_batch, len(train))
+        batch = min(self.config.full_train_batch_size, len(train))
         return self._evaluation(self.config, train.images, labels, batch, share)
 
     def _evaluation(

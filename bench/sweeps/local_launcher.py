@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
-from bench.config.run_config import Place
+from bench.config.run_config import Environment
 from bench.runs.heartbeat import log_path, progress_of, record_failure
 from bench.runs.run_folder import RunFolder, now
 from bench.system.errors import INTERRUPTED, SUPERSEDED
@@ -87,18 +87,20 @@ class LocalPool:
         workers: 0 takes one worker a GPU, or what the CPU cores allow where there is none.
     """
 
-    def __init__(self, folders: list[RunFolder], place: Place, workers: int = 0) -> None:
+    def __init__(
+        self, folders: list[RunFolder], environment: Environment, workers: int = 0
+    ) -> None:
         self.waiting = deque(folders)
-        self.place = place
-        self.gpus = visible_gpus() if place.device == "auto" else []
+        self.environment = environment
+        self.gpus = visible_gpus() if environment.device == "auto" else []
         self.free_slots = list(range(workers or self._default_workers()))
         self.workers = len(self.free_slots)
         self.at_work: list[Worker] = []
 
     def _default_workers(self) -> int:
-        if self.gpus or self.place.device.startswith("cuda"):
+        if self.gpus or self.environment.device.startswith("cuda"):
             return max(1, len(self.gpus))
-        return max(1, cpu_cores() // max(1, self.place.threads))
+        return max(1, cpu_cores() // max(1, self.environment.threads))
 
     def poll(self) -> bool:
         for worker in [w for w in self.at_work if w.process.poll() is not None]:
@@ -121,19 +123,19 @@ class LocalPool:
     def _start(self, folder: RunFolder) -> None:
         slot = self.free_slots.pop(0)
         command = [sys.executable, "-m", "bench.run", f"folder={folder.path.resolve()}"]
-        environment = child_environment()
+        variables = child_environment()
         if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+            variables["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         kills_before = out_of_memory_kills()
         with writing(log_path(folder)), open(log_path(folder), "ab") as log:
             log.write(f"--- {now()}\n".encode())
             log.flush()
             process = subprocess.Popen(
-                [*command, *place_arguments(self.place)],
+                [*command, *environment_arguments(self.environment)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=variables,
                 start_new_session=True,  # Ctrl-C reaches the sweep alone, which then calls stop()
             )
         self.at_work.append(Worker(folder, process, slot, kills_before))
@@ -196,11 +198,11 @@ def child_environment(processes: int = 1) -> dict[str, str]:
     return {**os.environ, **own}
 
 
-def place_arguments(place: Place) -> list[str]:
+def environment_arguments(environment: Environment) -> list[str]:
     """A place as command-line arguments, its folders made absolute."""
     arguments = []
-    for item in fields(place):
-        value = getattr(place, item.name)
+    for item in fields(environment):
+        value = getattr(environment, item.name)
         if item.name.endswith("_root"):
             value = Path(value).expanduser().resolve()
         arguments.append(f"{item.name}={value}")

@@ -36,7 +36,7 @@ class SweepOptions:
     )
     profile: str = setting("", "slurm: name of a profile, or path of your own .yaml")
     wait: bool = setting(False, "slurm: stay and show the progress; the jobs do not need it")
-    batch: bool = setting(False, "slurm: write the batch scripts, for you to submit")
+    scripts_only: bool = setting(False, "slurm: write the batch scripts, for you to submit")
     retry: str = setting("", "only runs that are failed, oom or lost, comma-separated")
     cancel: bool = setting(False, "slurm: cancel the jobs of the grid, after asking")
     yes: bool = setting(False, "cancel without asking")

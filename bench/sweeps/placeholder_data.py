@@ -34,7 +34,7 @@ def image_shape(config: RunConfig) -> tuple[int, int, int]:
 def random_target_set(config: RunConfig, device: torch.device) -> TargetSet:
     """Random images in place of the run's target set, no more than are looked at in one piece."""
     whole, classes = sizes(config), SHAPES[config.dataset][0]
-    looked_at = [config.target_batch, config.full_batch, classes * config.ipc]
+    looked_at = [config.target_batch, config.full_train_batch_size, classes * config.ipc]
     counts = {"train": max(looked_at), "validation": FORWARD_BATCH, "test": FORWARD_BATCH}
     generator = torch_generator(0, "estimate/images")
     parts = {}

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from bench.config.run_config import Place, RunConfig, experiment_identity
+from bench.config.run_config import Environment, RunConfig, experiment_identity
 from bench.runs.run_folder import RunFolder
 from bench.sweeps.cost_model import Estimate, Failure
-from bench.sweeps.local_launcher import child_environment, place_arguments
+from bench.sweeps.local_launcher import child_environment, environment_arguments
 from bench.sweeps.status_table import duration
 from bench.system.errors import UserError
 from bench.system.machine import free_memory
@@ -83,7 +83,7 @@ def written(config: RunConfig, keys: Sequence[str]) -> str:
 
 def plan(
     to_do: Sequence[Planned],
-    place: Place,
+    environment: Environment,
     slots: int,
     *,
     gpus: int = 0,
@@ -109,7 +109,7 @@ def plan(
     experiments = dict(zip(keys, (run.config for run in to_do), strict=True))
     told = f"measuring a few steps of {count(len(experiments), 'experiment')}"
     print(f"{told}, for a minute at most ...", flush=True)
-    asking = measured(list(experiments.values()), place, load=needs_data)
+    asking = measured(list(experiments.values()), environment, load=needs_data)
     found = dict(zip(experiments, asking, strict=False))
     unknown: dict[str, list[str]] = {}  # method by cause
     for key, failure in found.items():
@@ -118,7 +118,7 @@ def plan(
             if failure.out_of_memory and check_memory:
                 raise UserError(
                     f"{method} cannot take even a few steps: memory ran out"
-                    f" ({failure.cause}); {remedies(experiments[key], place)}"
+                    f" ({failure.cause}); {remedies(experiments[key], environment)}"
                 )
             unknown.setdefault(failure.cause, []).append(method)
     for cause, methods in unknown.items():
@@ -133,13 +133,18 @@ def plan(
     if not runs:
         return slots
     if check_memory:
-        slots = fit(runs, place, slots, gpus=gpus, asked=asked)
+        slots = fit(runs, environment, slots, gpus=gpus, asked=asked)
     print(line(runs, slots), flush=True)
     return slots
 
 
 def fit(
-    runs: Sequence[tuple[Planned, Estimate]], place: Place, slots: int, *, gpus: int, asked: bool
+    runs: Sequence[tuple[Planned, Estimate]],
+    environment: Environment,
+    slots: int,
+    *,
+    gpus: int,
+    asked: bool,
 ) -> int:
     """How many runs at a time fit into memory, up to `slots`; says so where they are fewer.
 
@@ -158,7 +163,7 @@ def fit(
         raise UserError(
             f"{run.config.method} (seed {run.config.seed}) needs about"
             f" {gib(memory.need([largest], 1))} GiB of memory and {free};"
-            f" {remedies(run.config, place)}"
+            f" {remedies(run.config, environment)}"
         )
     if fitting < slots:
         needed = f"about {gib(memory.need(estimates, slots))} GiB of memory and {free}"
@@ -168,19 +173,21 @@ def fit(
     return fitting
 
 
-def remedies(config: RunConfig, place: Place) -> str:
+def remedies(config: RunConfig, environment: Environment) -> str:
     """What may help a run that does not fit, in the end of a sentence."""
     helps = []
     if config.engine == "higher":
         helps.append("engine=exact")
-    elif place.activation_memory not in ("auto", "0"):
+    elif environment.activation_memory not in ("auto", "0"):
         helps.append("activation_memory=0")
     size = "width" if config.width else "window_size"
     helps += [f"a smaller target_batch or {size}", "another device"]
     return f"try {', '.join(helps)} ({ALL_THE_SAME})"
 
 
-def measured(configs: list[RunConfig], place: Place, load: bool) -> Iterator[Estimate | Failure]:
+def measured(
+    configs: list[RunConfig], environment: Environment, load: bool
+) -> Iterator[Estimate | Failure]:
     """What `bench.estimate` finds of each configuration, in its own process. Where that takes
     long, what it does and finds is printed. Ends early where the process does.
 
@@ -190,7 +197,13 @@ def measured(configs: list[RunConfig], place: Place, load: bool) -> Iterator[Est
     Raises:
         UserError: bad data or settings: no run could succeed.
     """
-    command = [sys.executable, "-m", "bench.estimate", f"load={load}", *place_arguments(place)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.estimate",
+        f"load={load}",
+        *environment_arguments(environment),
+    ]
     begun = time.monotonic()
     with (
         tempfile.TemporaryFile("w+") as asking,

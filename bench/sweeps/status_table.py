@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 Standing = tuple[RunFolder, Progress]
 
 STATES = ("done", "running", "waiting", "stopped", "blocked", "lost", "failed", "damaged")
-COLOURS = {"done": "green", "running": "cyan", "stopped": "yellow"}
-COLOURS |= dict.fromkeys(("blocked", "lost", "failed", "damaged"), "red")
+COLORS = {"done": "green", "running": "cyan", "stopped": "yellow"}
+COLORS |= dict.fromkeys(("blocked", "lost", "failed", "damaged"), "red")
 
 ANSI = {"red": 31, "green": 32, "yellow": 33, "cyan": 36}
 COLUMNS: dict[str, Literal["left", "right"]] = {
@@ -49,7 +49,7 @@ def live_table(standing: Sequence[Standing]) -> "Table":
         shown.add_column(heading, justify=side, no_wrap=heading != "")
     for folder, progress in standing:
         texts = [Text(text) for text in cells(folder, progress)]
-        texts[STATE].style = COLOURS.get(progress.state, "")
+        texts[STATE].style = COLORS.get(progress.state, "")
         shown.add_row(*texts)
     return shown
 
@@ -65,8 +65,8 @@ def table(standing: Sequence[Standing], colored: bool = False) -> str:
     rows = []
     for folder, progress in standing:
         row = cells(folder, progress)
-        if colored and progress.state in COLOURS:
-            row[STATE] = f"\x1b[{ANSI[COLOURS[progress.state]]}m{row[STATE]}\x1b[0m"
+        if colored and progress.state in COLORS:
+            row[STATE] = f"\x1b[{ANSI[COLORS[progress.state]]}m{row[STATE]}\x1b[0m"
         rows.append(row)
     sides = [*COLUMNS.values()]
     return tabulate(rows, [*COLUMNS], "plain", disable_numparse=True, colalign=sides)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.config.values import Range, convert, shown
 from bench.data import TargetSet, load_target_set
 from bench.metagrad import compile_error, storage_type
@@ -49,7 +49,7 @@ def settle_process() -> None:
     keep_freed_memory()
 
 
-def activation_budget(place: Place, device: torch.device) -> int:
+def activation_budget(environment: Environment, device: torch.device) -> int:
     """Bytes of activations that the exact engine may keep: `place.activation_memory` in GiB, or,
     for "auto", a quarter of the memory that is free now (an allocator was seen to take nearly twice
     what it was asked for); on a CPU the share of it that this run's threads are of the cores. It
@@ -58,8 +58,8 @@ def activation_budget(place: Place, device: torch.device) -> int:
     Raises:
         UserError: neither "auto" nor a number of GiB.
     """
-    if place.activation_memory != "auto":
-        key, told = "activation_memory", place.activation_memory
+    if environment.activation_memory != "auto":
+        key, told = "activation_memory", environment.activation_memory
         try:
             return int(convert(key, told, float, Range(minimum=0)) * 2**30)
         except ValueError as error:
@@ -70,21 +70,21 @@ def activation_budget(place: Place, device: torch.device) -> int:
     return int(free_memory() * share / 4)
 
 
-def compiles(config: RunConfig, place: Place, device: torch.device) -> bool:
+def compiles(config: RunConfig, environment: Environment, device: torch.device) -> bool:
     """Whether the exact engine compiles its steps in this run, by `place.compile`. Compiled code
     rounds differently, so a run that goes on keeps to what it began with.
 
     Raises:
         UserError: it was asked to, and cannot here.
     """
-    if config.engine != "exact" or place.compile == "never":
+    if config.engine != "exact" or environment.compile == "never":
         return False
     # On a CPU it gains little over keeping activations, and takes minutes at the start.
-    if place.compile == "auto" and device.type != "cuda":
+    if environment.compile == "auto" and device.type != "cuda":
         return False
-    find_room_to_compile(Path(place.cache_root).expanduser() / "compiling")
+    find_room_to_compile(Path(environment.cache_root).expanduser() / "compiling")
     why_not = compile_error(device)
-    if why_not and place.compile == "always":
+    if why_not and environment.compile == "always":
         raise UserError(f"compile=always: torch.compile does not work here: {why_not}")
     return not why_not
 
@@ -102,12 +102,12 @@ def find_room_to_compile(folder: Path) -> None:
             tempfile.tempdir = None
 
 
-def load_data(config: RunConfig, place: Place, device: torch.device) -> TargetSet:
+def load_data(config: RunConfig, environment: Environment, device: torch.device) -> TargetSet:
     """The run's target set, on the device. Nothing is held out where the test set selects."""
     return load_target_set(
         config.dataset,
-        data_root=Path(place.data_root).expanduser(),
-        cache_root=Path(place.cache_root).expanduser(),
+        data_root=Path(environment.data_root).expanduser(),
+        cache_root=Path(environment.cache_root).expanduser(),
         zca=config.zca,
         zca_lambda=config.zca_lambda,
         validation_fraction=0.0 if config.selection == "test" else config.validation_fraction,

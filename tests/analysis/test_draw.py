@@ -68,9 +68,9 @@ VISIONS = {
 TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 
 
-def lab(colour: str, vision: str) -> "NDArray[np.float64]":
+def lab(color: str, vision: str) -> "NDArray[np.float64]":
     """CIE L*a*b* of a colour as seen with a vision."""
-    rgb = np.array(to_rgb(colour))
+    rgb = np.array(to_rgb(color))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     xyz = TO_XYZ @ np.clip(VISIONS[vision] @ linear, 0, 1) / np.array([0.9505, 1.0, 1.089])
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
@@ -83,14 +83,14 @@ def test_curves_of_a_figure_differ_in_colour_for_every_vision(
     together: list[Look], vision: str
 ) -> None:
     for one, other in combinations(together, 2):
-        distance = np.linalg.norm(lab(one.colour, vision) - lab(other.colour, vision))
+        distance = np.linalg.norm(lab(one.color, vision) - lab(other.color, vision))
         assert distance > 20, (one, other, distance)  # 2 can just be seen side by side
 
 
 @pytest.mark.parametrize("together", TOGETHER.values(), ids=TOGETHER)
 def test_curves_of_a_figure_differ_in_lightness(together: list[Look]) -> None:
     for one, other in combinations(together, 2):
-        lightness = [lab(look.colour, "normal")[0] for look in (one, other)]
+        lightness = [lab(look.color, "normal")[0] for look in (one, other)]
         assert abs(lightness[0] - lightness[1]) > 8, (one, other, lightness)
 
 
@@ -124,7 +124,7 @@ def test_a_method_keeps_its_look_and_others_get_looks_of_their_own() -> None:
     assert list(found) == ["a", "b", "c", "d"]
     assert found["b"] == METHOD_LOOKS["rat_bptt"]
     assert found["d"] == METHOD_LOOKS["t_bptt"]
-    assert len({look.colour for look in found.values()}) == 4
+    assert len({look.color for look in found.values()}) == 4
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_figure_8_calls_stabilised_bptt_what_the_paper_does_and_tells_the_settin
     results: "Maker",
 ) -> None:
     for config in results.configs("stabilization", 2):
-        level = config.clip_ratio + len(config.conditioner) + config.unroll_length
+        level = config.clip_ratio + len(config.clipping) + config.unroll_length
         results.run(config, accuracy=lambda c, step, v=level: (v + len(c.method)) / 100)
     spec = CURVES[8]
     found = found_for(spec, stored_runs(results.root))

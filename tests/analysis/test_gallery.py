@@ -128,7 +128,7 @@ def test_what_is_drawn_is_each_class_in_its_row_and_each_block_apart(results: "M
 def test_a_figure_shows_the_runs_that_the_paper_shows_in_it() -> None:
     plain = single_run("quick", {"ipc": 4})
     strong = single_run("quick", {"ipc": 4, "boost_block": 2})
-    weak = single_run("quick", {"ipc": 4, "boost_block": 2, "boost_factor": 0.1})
+    weak = single_run("quick", {"ipc": 4, "boost_block": 2, "boost_beta": 0.1})
     shown = {n: [spec(n).shows(s) for s in (plain, strong, weak)] for n in (9, 10, 11)}
     assert shown == {
         9: [True, False, False],

@@ -82,7 +82,7 @@ def test_a_run_outside_the_grid_counts_where_only_the_seed_differs(results: "Mak
 
 def test_damaged_and_foreign_folders_do_not_stand_in_the_way(results: "Maker") -> None:
     results.grid("window_ablation")
-    for name, content in (("a", "{"), ("b", '{"schema": 99}'), ("c", '{"schema": 1, "x": 2}')):
+    for name, content in (("a", "{"), ("b", '{"schema": 99}'), ("c", '{"schema": 2, "x": 2}')):
         (results.root / "runs" / name).mkdir()
         (results.root / "runs" / name / "config.json").write_text(content)
     assert len(loaded(results).runs) == 6

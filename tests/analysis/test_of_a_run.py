@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from analysis.load import Results
 
 SETTINGS = {
-    **{"method": "rat_bptt", "seed": 3, "redraw_every": 2, "outer_steps": 5},
+    **{"method": "rat_bptt", "seed": 3, "window_resample_every": 2, "outer_steps": 5},
     **{"unroll_length": 6, "window_size": 2, "width": 4, "target_batch": 16},
     **{"accuracy_every": 0, "variance_every": 0},
     **{"evaluation_networks": 1, "evaluation_steps": [1]},

@@ -12,8 +12,8 @@ from matplotlib.patches import Rectangle
 from analysis.figures.specs import FIGURES, WindowFigure
 from analysis.figures.style import RC
 from analysis.figures.windows import (
-    WARM_UP_COLOUR,
-    WINDOW_COLOUR,
+    WARM_UP_COLOR,
+    WINDOW_COLOR,
     configurations,
     draw_windows,
     window_caption,
@@ -68,12 +68,12 @@ def test_bars_are_the_windows_of_the_table() -> None:
         spans: dict[str, list[tuple[float, float]]] = {}
         for bar in axes.patches:
             assert isinstance(bar, Rectangle)
-            colour = to_hex(bar.get_facecolor())
-            spans.setdefault(colour, []).append((bar.get_x(), bar.get_x() + bar.get_width()))
+            color = to_hex(bar.get_facecolor())
+            spans.setdefault(color, []).append((bar.get_x(), bar.get_x() + bar.get_width()))
         starts = [(0, start) for start in own["start"]]
-        assert spans[WARM_UP_COLOUR.lower()] == starts
+        assert spans[WARM_UP_COLOR.lower()] == starts
         windows = list(zip(own["start"], own["stop"], strict=True))
-        assert spans[WINDOW_COLOUR.lower()] == windows
+        assert spans[WINDOW_COLOR.lower()] == windows
 
 
 def test_settings_seed_and_methods_can_be_asked_for() -> None:

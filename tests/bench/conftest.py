@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from bench.config.command_line import parse
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.data import TargetSet, load_target_set
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import set_up
@@ -39,7 +39,7 @@ def read(cache_root: Path, tmp_path: Path, tiny: list[str]) -> Read:
     def images_and_labels(name: str, *settings: str) -> tuple[Tensor, Tensor]:
         given = [f"distilled={tmp_path / name}", f"cache_root={cache_root}", *tiny, *settings]
         given.append(f"results_root={tmp_path / 'results'}")
-        subject = set_up(parse(given, SubjectOptions, RunConfig, Place))
+        subject = set_up(parse(given, SubjectOptions, RunConfig, Environment))
         assert subject.images is not None
         assert subject.labels is not None
         return subject.images, subject.labels

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.config.run_config import Place
+from bench.config.run_config import Environment
 from bench.metagrad import Adam, MetaGradient, Problem, make_derivatives, make_engine
 from bench.speed import process, rates
 from bench.speed.engines import AUTO, COMPILED, HIGHER, RECOMPUTING, TORCHOPT, can, engines
@@ -129,7 +129,7 @@ def test_the_exact_engine_does_the_operations_of_the_floor(work: Work) -> None:
         derivatives.gradient(theta, problem.images, problem.labels)
     linearization = derivatives.linearize(theta, problem.images, problem.labels)
     with FlopCounterMode(display=False) as product:
-        linearization.product(theta.unsqueeze(0))
+        linearization.hvp(theta.unsqueeze(0))
     counted = [float(counter.get_total_flops()) for counter in (training, product)]
     assert counted == [part.operations for part in cost_of_an_image(work)]
 
@@ -220,12 +220,12 @@ def test_a_copy_is_no_larger_than_what_fits_beside_other_things(
     monkeypatch.setattr(rates, "product_rates", lambda *arguments: [1.0])
     for free in (100 * GIB, 1 * GIB):
         monkeypatch.setattr(rates, "free_memory", lambda free=free: free)
-        measure_rates("float32", Place(device="cpu", threads=1))
+        measure_rates("float32", Environment(device="cpu", threads=1))
     assert copied == [256 << 20, 128 << 20]
 
 
 def test_the_rates_of_this_machine_are_those_of_a_machine() -> None:
-    found = measure_rates("float32", Place(device="cpu", threads=1))
+    found = measure_rates("float32", Environment(device="cpu", threads=1))
     assert 0 < found.operations < 1e15  # of one core
     assert 0 < found.bytes < 1e13
 
@@ -510,7 +510,7 @@ def test_the_errors_of_the_precisions_grow_from_one_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("bench.speed.precision_errors.WINDOWS", ((0, 4), (6, 10)))
-    found = measure_errors(Place(device="cpu", threads=1), SMALL, seeds=2)
+    found = measure_errors(Environment(device="cpu", threads=1), SMALL, seeds=2)
     by_precision = {
         precision: [
             max(each.distances)

@@ -340,7 +340,13 @@ def test_batch_scripts_can_be_written_where_there_is_no_slurm(
 ) -> None:
     environment["PATH"] = "/usr/bin:/bin"
     environment.pop("SLURM_CONF", None)
-    grid = ["grid=window_ablation", "seeds=1", "batch=true", "methods.rat_bptt.mem_gb=80", *tiny]
+    grid = [
+        "grid=window_ablation",
+        "seeds=1",
+        "scripts_only=true",
+        "methods.rat_bptt.mem_gb=80",
+        *tiny,
+    ]
     done = command("bench.sweep", *grid)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("sbatch ")]

@@ -20,7 +20,7 @@ from slurm.scheduler import Job, Scheduler, SchedulerSilent
 from slurm.submission_record import START, Note, Submission
 
 NAME = "grid-0123abcd"
-Place = Callable[..., RunFolder]
+Environment = Callable[..., RunFolder]
 
 
 def write_aged(run: RunFolder, name: str, content: dict[str, Any], seconds: float) -> None:
@@ -31,7 +31,7 @@ def write_aged(run: RunFolder, name: str, content: dict[str, Any], seconds: floa
 
 
 @pytest.fixture
-def submitted(tmp_path: Path) -> Place:
+def submitted(tmp_path: Path) -> Environment:
     """`submitted(beat={...}, error={...}, said="...", seconds_ago=100)`: a run with such files."""
 
     def make(
@@ -101,7 +101,11 @@ STOPPED = {"state": "stopped"}
     ],
 )
 def test_while_the_job_lives_the_scheduler_says_whether_it_waits_or_works(
-    submitted: Place, files: dict[str, Any], state: str, reason: str, expected: tuple[str, ...]
+    submitted: Environment,
+    files: dict[str, Any],
+    state: str,
+    reason: str,
+    expected: tuple[str, ...],
 ) -> None:
     assert look(submitted(**files), Job("7_1", state, reason)) == expected
 
@@ -136,7 +140,7 @@ def test_while_the_job_lives_the_scheduler_says_whether_it_waits_or_works(
     ],
 )
 def test_what_a_job_does_and_how_long_its_run_is_silent_is_told(
-    submitted: Place, files: dict[str, Any], state: str, told: str
+    submitted: Environment, files: dict[str, Any], state: str, told: str
 ) -> None:
     run = submitted(**files)
     note = Note.of(run)
@@ -156,7 +160,7 @@ def test_what_a_job_does_and_how_long_its_run_is_silent_is_told(
     ],
 )
 def test_a_silent_run_on_a_node_that_is_gone_says_so(
-    submitted: Place, node_state: str, told: str
+    submitted: Environment, node_state: str, told: str
 ) -> None:
     run = submitted(beat={"seconds_ago": 160, "node": "n2"})
     note = Note.of(run)
@@ -168,7 +172,7 @@ def test_a_silent_run_on_a_node_that_is_gone_says_so(
     assert found.note == told
 
 
-def test_clocks_that_differ_make_no_silence(submitted: Place) -> None:
+def test_clocks_that_differ_make_no_silence(submitted: Environment) -> None:
     run = submitted(beat={**ALIVE, "time": time.time() - 5000})  # its node is far behind
     note = Note.of(run)
     assert note is not None
@@ -196,7 +200,7 @@ def test_clocks_that_differ_make_no_silence(submitted: Place) -> None:
     ],
 )
 def test_after_its_end_the_cause_is_named(
-    submitted: Place, files: dict[str, Any], state: str, expected: tuple[str, ...]
+    submitted: Environment, files: dict[str, Any], state: str, expected: tuple[str, ...]
 ) -> None:
     assert look(submitted(**files), Job("7_1", state, "None")) == expected
 
@@ -217,12 +221,12 @@ def test_after_its_end_the_cause_is_named(
     ],
 )
 def test_a_job_that_the_scheduler_has_forgotten_is_judged_by_its_log_or_lost(
-    submitted: Place, files: dict[str, Any], expected: tuple[str, str]
+    submitted: Environment, files: dict[str, Any], expected: tuple[str, str]
 ) -> None:
     assert look(submitted(**files))[:2] == expected
 
 
-def test_a_line_for_a_whole_job_speaks_for_the_tasks_without_one(submitted: Place) -> None:
+def test_a_line_for_a_whole_job_speaks_for_the_tasks_without_one(submitted: Environment) -> None:
     run = submitted()
     note = Note.of(run)
     assert note is not None
@@ -231,7 +235,7 @@ def test_a_line_for_a_whole_job_speaks_for_the_tasks_without_one(submitted: Plac
     assert standing(run, note, {**whole, (NAME, 1): Job("7_1", "RUNNING", "")}, "").job == "7_1"
 
 
-def test_right_after_a_submission_an_empty_answer_means_to_wait(submitted: Place) -> None:
+def test_right_after_a_submission_an_empty_answer_means_to_wait(submitted: Environment) -> None:
     run = submitted(seconds_ago=5)
     assert look(run) == ("waiting", "", NAME)
     note = Note.of(run)
@@ -240,7 +244,7 @@ def test_right_after_a_submission_an_empty_answer_means_to_wait(submitted: Place
 
 
 def test_a_task_that_its_array_has_no_more_was_cancelled_before_it_started(
-    submitted: Place,
+    submitted: Environment,
 ) -> None:
     run = submitted(seconds_ago=5)
     note = Note.of(run)
@@ -249,18 +253,18 @@ def test_a_task_that_its_array_has_no_more_was_cancelled_before_it_started(
     assert standing(run, note, others, "").kind == "cancelled"
 
 
-def test_an_accepted_submission_is_soon_expected_in_the_answer(submitted: Place) -> None:
+def test_an_accepted_submission_is_soon_expected_in_the_answer(submitted: Environment) -> None:
     run = submitted(seconds_ago=30)
     assert look(run)[0] == "waiting"
     Submission(run.path.parent.parent / "slurm" / NAME).accept("7")
     assert look(run)[0] == "lost"
 
 
-def test_a_script_that_nobody_has_submitted_waits_without_a_job(submitted: Place) -> None:
+def test_a_script_that_nobody_has_submitted_waits_without_a_job(submitted: Environment) -> None:
     assert look(submitted(by_hand=True, seconds_ago=5)) == ("waiting", "", "")
 
 
-def test_while_the_scheduler_is_silent_nothing_is_called_lost(submitted: Place) -> None:
+def test_while_the_scheduler_is_silent_nothing_is_called_lost(submitted: Environment) -> None:
     assert look(submitted(), silent="no answer") == ("waiting", "", NAME)
 
 

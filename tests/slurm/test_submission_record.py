@@ -171,7 +171,7 @@ def test_any_folder_can_hold_results_and_what_is_printed_can_be_pasted(
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     root = '50% of "it\'s" $HOME (all)'
     own = ["grid=my grid; or 'yours'.yaml", *grid.arguments[1:], f"results_root={root}"]
-    written = grid.command("bench.sweep", *own, "profile=lab", "batch=true")
+    written = grid.command("bench.sweep", *own, "profile=lab", "scripts_only=true")
     assert written.returncode == 0, written.stderr
 
     def pasted(line: str) -> str:

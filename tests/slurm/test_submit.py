@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.config.resolve import resolve
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.runs.heartbeat import progress_of
 from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import UserError
@@ -66,8 +66,8 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
 
 def submit(runs: Runs, anew: bool = True) -> list[str]:
     root = runs[0][1].path.parent.parent
-    place = Place(results_root=str(root))
-    return submit_runs(runs, lambda _: True, "g", ASKED, place, anew=anew)
+    environment = Environment(results_root=str(root))
+    return submit_runs(runs, lambda _: True, "g", ASKED, environment, anew=anew)
 
 
 def files(folder: RunFolder) -> dict[str, bytes]:

@@ -156,7 +156,7 @@ def test_a_written_script_makes_the_same_runs_when_submitted_by_hand(
 ) -> None:
     grid = lab_grid("Slow", seeds=2)
     grid.hurry()
-    written = grid.sweep("batch=true")
+    written = grid.sweep("scripts_only=true")
     assert written.returncode == 0, written.stderr
     assert set(grid.states()) == {"waiting"}
     (line,) = [line for line in written.stdout.splitlines() if line.startswith("sbatch ")]

@@ -102,17 +102,17 @@ class InstanceNorm:
         self.eps, (self.weight, self.bias) = layer.eps, p
 
     def forward(self, x: Tensor) -> Tensor:
-        self.centred = x - per_map(mean(x))
-        variance = mean(self.centred * self.centred)
+        self.centered = x - per_map(mean(x))
+        variance = mean(self.centered * self.centered)
         # Adds zero; but a variance that overflowed gives NaN, not a map that silently vanishes.
         self.r = (variance + self.eps).rsqrt_().add_(variance, alpha=0.0)
         self.means: tuple[Tensor, Tensor] | None = None
-        return combine(self.bias.expand_as(self.r), (self.r * self.weight, self.centred))
+        return combine(self.bias.expand_as(self.r), (self.r * self.weight, self.centered))
 
     def input_gradient(self, gy: Tensor) -> Tensor:
         s0, s1 = self._means(gy)
         scale = self.weight * self.r
-        return combine(-scale * s0, (-scale * s1 * self.r, self.centred), (scale, gy))
+        return combine(-scale * s0, (-scale * s1 * self.r, self.centered), (scale, gy))
 
     def parameter_gradients(self, gy: Tensor) -> Parameters:
         s0, s1 = self._means(gy)
@@ -122,24 +122,24 @@ class InstanceNorm:
     def tangent(self, x_dot: Tensor | None, p_dot: Parameters) -> Tensor:
         weight_dot, bias_dot = (part.unsqueeze(1) for part in p_dot)  # [directions, 1, channels]
         if x_dot is None:
-            x_dot = torch.zeros_like(self.centred).expand(len(weight_dot), *self.centred.shape)
+            x_dot = torch.zeros_like(self.centered).expand(len(weight_dot), *self.centered.shape)
         self.x_dot = x_dot
         self.tangent_means: tuple[Tensor, Tensor] | None = None
-        self.p0, self.p1 = mean(x_dot), mean(x_dot * self.centred) * self.r
+        self.p0, self.p1 = mean(x_dot), mean(x_dot * self.centered) * self.r
         scale = self.weight * self.r
         # d(w·r)/dt: what multiplies the centred gradient; ṙ = -r²·p1
         self.scale_dot = weight_dot * self.r - scale * self.r * self.p1
-        return combine(bias_dot - scale * self.p0, (self.scale_dot, self.centred), (scale, x_dot))
+        return combine(bias_dot - scale * self.p0, (self.scale_dot, self.centered), (scale, x_dot))
 
     def tangent_input_gradient(self, gy: Tensor, gy_dot: Tensor) -> Tensor:
         (s0, s1), (t0, t1) = self._means(gy), self._tangent_means(gy, gy_dot)
         scale = self.weight * self.r
         bend = scale * s1 * self.r
         constant = -self.scale_dot * s0 - scale * t0 + bend * self.p0
-        centred = self.r * (bend * self.p1 - self.scale_dot * s1 - scale * t1)
+        centered = self.r * (bend * self.p1 - self.scale_dot * s1 - scale * t1)
         return combine(
             constant,
-            (centred, self.centred),
+            (centered, self.centered),
             (scale, gy_dot),
             (self.scale_dot, gy),
             (-bend, self.x_dot),
@@ -153,7 +153,7 @@ class InstanceNorm:
     def _means(self, gy: Tensor) -> tuple[Tensor, Tensor]:
         """mean(gy) and mean(gy·x̂), [batch, channels]; kept for the later steps."""
         if self.means is None:
-            self.means = mean(gy), mean(gy * self.centred) * self.r
+            self.means = mean(gy), mean(gy * self.centered) * self.r
         return self.means
 
     def _tangent_means(self, gy: Tensor, gy_dot: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,7 +163,7 @@ class InstanceNorm:
             moved = mean(gy * self.x_dot) - self.p0 * s0 - self.p1 * s1
             self.tangent_means = (
                 mean(gy_dot),
-                (mean(gy_dot * self.centred) + moved) * self.r,
+                (mean(gy_dot * self.centered) + moved) * self.r,
             )
         return self.tangent_means
 

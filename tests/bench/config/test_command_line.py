@@ -162,7 +162,7 @@ def test_whole_numbers_are_decimal_however_many_zeros_they_begin_with() -> None:
         ("inner_decay_steps=[-3]", "inner_decay_steps=-3 must be at least 1"),
         ("inner_decay_factor=nan", "inner_decay_factor=nan is not finite"),
         ("inner_classes=11", "inner_classes=11 is more than the 10 classes of cifar10"),
-        ("boost_factor=1.5", "boost_factor=1.5 must lie in [0, 1]"),
+        ("boost_beta=1.5", "boost_beta=1.5 must lie in [0, 1]"),
         ("ipc=1e3", "ipc=1e3 is not a whole number (write 1000)"),
         ("target_batch=10000000000", "target_batch=10000000000 must be at most 1000000000"),
         ("evaluation_steps=300,600", "evaluation_steps=300,600 is not a whole number"),
@@ -228,13 +228,13 @@ def test_one_value_is_a_list_of_one_on_the_command_line_and_in_files(tmp_path: P
         "figures: 5\n"
         "common: {transfer_to: vgg11, image_size: 32}\n"
         "scales: {quick: {evaluation_steps: 0300}}\n"
-        "runs: {full_steps: 7, inner_decay_steps: [010, 20]}\n"
+        "runs: {full_train_steps: 7, inner_decay_steps: [010, 20]}\n"
     )
     grid = load_grid(str(tmp_path / "mine.yaml"))
     (config,) = expand(grid, "quick", {}, seeds=1)
     assert grid.figures == [5]
     assert (config.transfer_to, config.evaluation_steps) == (["vgg11"], [300])
-    assert (config.full_steps, config.inner_decay_steps) == ([7], [10, 20])
+    assert (config.full_train_steps, config.inner_decay_steps) == ([7], [10, 20])
 
 
 def test_an_empty_value_is_an_empty_list() -> None:

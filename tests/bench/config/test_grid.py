@@ -52,7 +52,11 @@ def test_figures_2_3_and_7_at_the_paper_scale_have_the_paper_s_numbers() -> None
     configs = expand(load_grid("methods_comparison"), "paper", {}, seeds=1)
     assert [config.method for config in configs] == ["bptt", "t_bptt", "r_bptt", "rat_bptt"]
     for config in configs:
-        assert (config.unroll_length, config.window_size, config.redraw_every) == (120, 40, 25)
+        assert (config.unroll_length, config.window_size, config.window_resample_every) == (
+            120,
+            40,
+            25,
+        )
         assert config.variance_samples == 100
 
 
@@ -74,8 +78,8 @@ def test_figures_9_to_11_at_the_paper_scale_differ_in_boosting_alone() -> None:
     standard, strong, weak = expand(load_grid("boosting"), "paper", {}, seeds=1)
     assert (standard.dataset, standard.ipc, standard.boost_block) == ("cifar10", 10, 0)
     assert (standard.window_size, standard.unroll_length) == (80, 250)  # C.3
-    assert strong == replace(standard, boost_block=5, boost_factor=0.0)
-    assert weak == replace(strong, boost_factor=0.1)
+    assert strong == replace(standard, boost_block=5, boost_beta=0.0)
+    assert weak == replace(strong, boost_beta=0.1)
 
 
 def test_figure_6_at_the_paper_scale_has_the_paper_s_numbers() -> None:
@@ -92,8 +96,8 @@ def test_figure_8_at_the_paper_scale_has_the_paper_s_numbers() -> None:
     assert [config.method for config in configs] == [
         *("bptt", "bptt", "bptt", "growing_bptt", "r_bptt", "rat_bptt")
     ]
-    assert (clipped.conditioner, clipped.clip_ratio, clipped.clip_decay) == ("ema_clip", 1.05, 0.9)
-    assert unit.conditioner == "unit_norm"
+    assert (clipped.clipping, clipped.clip_ratio, clipped.clip_decay) == ("ema", 1.05, 0.9)
+    assert unit.clipping == "unit_norm"
     assert (growing.method_options["first_length"], growing.unroll_length) == (10, 180)
     assert growing.method_options["grow_steps"] == growing.outer_steps
     for config in configs:
@@ -173,7 +177,12 @@ def test_a_broken_grid_file_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_at_the_paper_s_scale_no_training_is_run_twice_for_the_sake_of_its_end() -> None:
-    ends = {"transfer_to": [], "scores": False, "full_batch": 256, "full_steps": []}
+    ends = {
+        "transfer_to": [],
+        "scores": False,
+        "full_train_batch_size": 256,
+        "full_train_steps": [],
+    }
     runs: dict[str, set[str]] = {}
     for name in grid_names():
         for config in expand(load_grid(name), "paper", {}, seeds=1):

@@ -1,16 +1,23 @@
 """Configurations: typed, checked, and the identity of a run."""
 
-from dataclasses import asdict, fields, replace
+import re
+from dataclasses import asdict, fields, make_dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from bench import data, metagrad, networks
 from bench.config import run_config as config_module
-from bench.config.command_line import help_text, parse, typed
+from bench.config.command_line import help_text, parse, setting, typed
 from bench.config.grid import single_run
 from bench.config.resolve import on_network, resolve
-from bench.config.run_config import RunConfig, experiment_identity, identity, run_name
+from bench.config.run_config import (
+    RunConfig,
+    experiment_identity,
+    identity,
+    run_name,
+    values_before,
+)
 from bench.system.errors import UserError
 
 
@@ -27,7 +34,7 @@ def other_value(config: RunConfig, key: str) -> object:
     return {**value, "extra": 1}
 
 
-@pytest.mark.parametrize("key", [item.name for item in fields(RunConfig)])
+@pytest.mark.parametrize("key", [item.name for item in fields(RunConfig) if item.name != "scale"])
 def test_every_setting_of_a_run_is_part_of_its_identity(key: str) -> None:
     config = resolve({})
     changed = replace(config, **{key: other_value(config, key)})
@@ -56,7 +63,38 @@ def test_the_method_s_own_defaults_are_part_of_the_identity() -> None:
 def test_the_identity_is_the_same_in_another_process_and_version_of_the_file() -> None:
     # A frozen value: when it changes, every result that users have is orphaned. Then raise
     # SCHEMA_VERSION on purpose, and this value with it.
-    assert run_name(resolve({"seed": 3})) == "rat_bptt-e4508acea89d"
+    assert run_name(resolve({"seed": 3})) == "rat_bptt-1271733acbb4"
+
+
+def test_a_scale_names_no_run() -> None:
+    config = resolve({"seed": 3})
+    assert identity(replace(config, scale="cpu")) == identity(config)
+
+
+def test_a_setting_that_is_added_renames_no_run_where_nothing_changes() -> None:
+    added = [("colored_noise", str, setting("pink", "of the noise", before="white"))]
+    later = make_dataclass("Later", added, bases=(RunConfig,), frozen=True)
+    config = resolve({"seed": 3})
+    unchanged, changed = (later(**vars(config), colored_noise=c) for c in ("white", "pink"))
+    assert identity(unchanged) == identity(config) != identity(changed)
+    assert experiment_identity(unchanged) == experiment_identity(config)
+    assert experiment_identity(changed) != experiment_identity(config)
+    assert values_before(later) == {"colored_noise": "white"}
+
+
+@pytest.mark.parametrize(
+    ("old", "told"),
+    [
+        ("conditioner=none", "it is called clipping now"),
+        ("clipping=ema_clip", "did you mean ema?"),
+        ("full_batch=3", "it is called full_train_batch_size now"),
+        ("bases=3", "it is called basis_images now"),
+        ("boost_factor=1", "it is called boost_beta now"),
+    ],
+)
+def test_an_old_name_is_refused_with_the_new_one(old: str, told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        parse([old], RunConfig)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +116,7 @@ def test_the_identity_is_the_same_in_another_process_and_version_of_the_file() -
         ({"inner_lr": 0}, "inner_lr=0 must be positive"),
         ({"clip_decay": 1}, "clip_decay=1 must lie in [0, 1)"),
         ({"inner_ipc": 11}, "inner_ipc=11 is more than ipc=10"),
-        ({"parameterization": "linear", "bases": 174}, "budget of 307200: that of ipc=10"),
+        ({"parameterization": "linear", "basis_images": 174}, "budget of 307200: that of ipc=10"),
         ({"parameterization": "linear", "decoded_ipc": 10**6}, "no base of 768 floats fits"),
         ({"basis_downsample": 0}, "basis_downsample=0 must be at least 1"),
         ({"parameterization": "linear", "basis_downsample": 3}, "not divide images of 32x32"),
@@ -90,12 +128,12 @@ def test_the_identity_is_the_same_in_another_process_and_version_of_the_file() -
         ({"boost_block": 3}, "ipc=10 is no multiple of boost_block=3"),
         ({"boost_block": 20}, "ipc=10 is no multiple of boost_block=20"),
         ({"boost_block": 1, "outer_steps": 9}, "too few for 10 blocks"),
-        ({"boost_block": 5, "boost_factor": 1.5}, "boost_factor=1.5 must lie in [0, 1]"),
+        ({"boost_block": 5, "boost_beta": 1.5}, "boost_beta=1.5 must lie in [0, 1]"),
         ({"variance_samples": 1}, "variance_samples=1 must be at least 2"),
         ({"variance_samples": 30, "target_batch": 20}, "target_batch=20"),
         ({"evaluation_steps": []}, "evaluation_steps"),
-        ({"full_batch": 0}, "full_batch=0 must be at least 1"),
-        ({"full_steps": [3, 0]}, "full_steps=0 must be at least 1"),
+        ({"full_train_batch_size": 0}, "full_train_batch_size=0 must be at least 1"),
+        ({"full_train_steps": [3, 0]}, "full_train_steps=0 must be at least 1"),
         ({"transfer_to": ["vgg1"]}, "transfer_to=vgg1 is not one of convnet"),
         ({"transfer_to": ["vgg1"]}, "did you mean vgg11?"),
         ({"transfer_to": ["convnet"]}, "transfer_to=convnet is arch itself"),

@@ -224,8 +224,8 @@ def test_a_grey_image_has_three_equal_channels(tmp_path: Path, name: str) -> Non
     folder, make = SETS[name]
     write_folder(tmp_path, make(), folder)
     pixels = load_raw(name, tmp_path, tmp_path / "cache").train_pixels.astype(int)
-    grey = [len(np.unique(np.diff(image, axis=2))) == 1 for image in pixels]
-    assert sum(grey) == 3
+    gray = [len(np.unique(np.diff(image, axis=2))) == 1 for image in pixels]
+    assert sum(gray) == 3
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -28,19 +28,19 @@ def correlated_pixels(n: int, shape: tuple[int, int, int] = (3, 4, 4)) -> Tensor
 def reference(train: Array, images: Array) -> tuple[Array, Array]:
     """(whitened images, eigenvalues): the definition in plain numpy, by a matrix square root."""
 
-    def normalise(x: Array) -> Array:
+    def normalize(x: Array) -> Array:
         flat = x.reshape(len(x), -1)
         flat = flat - flat.mean(axis=1, keepdims=True)
         return flat / np.sqrt((flat**2).sum(axis=1, keepdims=True))
 
-    x = normalise(train)
+    x = normalize(train)
     covariance = x.T @ x / len(x)
     eigenvalues = np.linalg.eigvalsh(covariance)
     regularised = covariance + LAMBDA * np.trace(covariance) / len(covariance) * np.eye(
         len(covariance)
     )
     u, s, vt = np.linalg.svd(regularised)  # another factorisation than the one under test
-    whitened = normalise(images) @ (u @ np.diag(s**-0.5) @ vt)
+    whitened = normalize(images) @ (u @ np.diag(s**-0.5) @ vt)
     return whitened.reshape(images.shape), eigenvalues
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.config.command_line import parse
 from bench.config.grid import single_run
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.data import TargetSet
 from bench.distillation.outer_loop import Distillation
 from bench.evaluation.fresh_networks import Evaluation, evaluate
@@ -90,12 +90,12 @@ def test_under_weak_boosting_an_earlier_block_takes_exactly_beta_times_its_updat
     config: RunConfig, digits: TargetSet
 ) -> None:
     beta = 0.25
-    config = replace(config, precision="float64", conditioner="none", boost_factor=beta)
+    config = replace(config, precision="float64", clipping="none", boost_beta=beta)
     digits = digits.to("cpu", torch.float64)
     weak = Distillation(config, digits)
     for _ in range(7):  # two earlier blocks; one of them has been updated at both rates
         weak.outer_step()
-    free = Distillation(replace(config, boost_factor=1.0), digits)
+    free = Distillation(replace(config, boost_beta=1.0), digits)
     free.load_state(deepcopy(weak.state()))
     before = parts(weak)[0].view(10, 3, 2, 64)
     weak.outer_step()
@@ -110,7 +110,7 @@ def test_under_weak_boosting_an_earlier_block_takes_exactly_beta_times_its_updat
 def test_only_what_is_updated_counts_in_the_norm_that_is_conditioned(
     config: RunConfig, digits: TargetSet, factor: float
 ) -> None:
-    distillation = Distillation(replace(config, boost_factor=factor), digits)
+    distillation = Distillation(replace(config, boost_beta=factor), digits)
     for _ in range(4):
         distillation.outer_step()
     gradient = distillation._mean_gradient(distillation._window(4))
@@ -126,7 +126,7 @@ def test_only_what_is_updated_counts_in_the_norm_that_is_conditioned(
 def test_a_boosted_set_goes_on_from_a_checkpoint_bit_for_bit(
     config: RunConfig, digits: TargetSet, factor: float, stop: int
 ) -> None:
-    config = replace(config, boost_factor=factor)
+    config = replace(config, boost_beta=factor)
     whole, first, second = (Distillation(config, digits) for _ in range(3))
     expected = [replace(whole.outer_step(), seconds=0.0) for _ in range(9)]
     for _ in range(stop):
@@ -161,10 +161,10 @@ def test_a_set_that_lacks_a_block_is_never_the_best_one(
 def test_the_accuracy_of_a_prefix_is_that_of_the_truncated_set(
     config: RunConfig, digits: TargetSet, cache_root: Path, tmp_path: Path
 ) -> None:
-    config = replace(config, boost_factor=0.5, inner_ipc=3)
+    config = replace(config, boost_beta=0.5, inner_ipc=3)
     folder = Store(tmp_path).run(config)
     folder.create(config)
-    result = execute(folder, Place(cache_root=str(cache_root), threads=1), Console(config))
+    result = execute(folder, Environment(cache_root=str(cache_root), threads=1), Console(config))
     lines = (folder.path / "measurements.jsonl").read_text().splitlines()
     measurements = map(json.loads, lines)
     ipc_by_step = {line["step"]: line["ipc"] for line in measurements if "ipc" in line}
@@ -174,7 +174,7 @@ def test_the_accuracy_of_a_prefix_is_that_of_the_truncated_set(
     prefixes = [dict(each) for each in result["prefixes"]]
     assert [each.pop("ipc") for each in prefixes] == [2, 4, 6]
     assert prefixes[-1] == result["evaluation"]
-    target_set = load_data(config, Place(cache_root=str(cache_root)), torch.device("cpu"))
+    target_set = load_data(config, Environment(cache_root=str(cache_root)), torch.device("cpu"))
     for number, count in enumerate((2, 4)):
         expected = evaluate(
             config,

@@ -110,7 +110,7 @@ def test_each_outer_step_and_each_seed_has_draws_of_its_own(
 def test_a_random_window_stays_for_redraw_every_outer_steps(
     config: RunConfig, digits: TargetSet
 ) -> None:
-    config = replace(config, unroll_length=40, redraw_every=5)
+    config = replace(config, unroll_length=40, window_resample_every=5)
     distillation = Distillation(config, digits)
     windows = [distillation._window(step) for step in range(50)]
     assert all(len(set(windows[k : k + 5])) == 1 for k in range(0, 50, 5))
@@ -203,7 +203,7 @@ def test_the_recorded_norms_are_those_of_the_gradient(config: RunConfig, digits:
 def test_under_unit_norm_the_gradient_that_is_applied_has_norm_one(
     config: RunConfig, digits: TargetSet, learn_labels: bool
 ) -> None:
-    config = replace(config, conditioner="unit_norm", learn_labels=learn_labels)
+    config = replace(config, clipping="unit_norm", learn_labels=learn_labels)
     distillation = Distillation(config, digits)
     learned = [distillation.images, distillation.labels][: 1 + learn_labels]
     for _ in range(3):
@@ -258,7 +258,7 @@ def test_a_gradient_that_is_not_finite_is_recorded_and_not_applied(
     assert math.isnan(broken.gradient_norm)
     assert torch.equal(distillation.images, images)
     assert distillation.outer_step().updated
-    assert math.isfinite(distillation.conditioner.state()["average"])
+    assert math.isfinite(distillation.clipping.state()["average"])
 
 
 def test_a_run_whose_gradients_stay_not_finite_has_diverged(

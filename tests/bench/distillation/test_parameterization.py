@@ -12,7 +12,7 @@ from torch import Tensor
 from bench.config.command_line import parse
 from bench.config.grid import single_run
 from bench.config.resolve import resolve
-from bench.config.run_config import Place, RunConfig, images_per_class
+from bench.config.run_config import Environment, RunConfig, images_per_class
 from bench.config.storage_budget import SHAPES, Budget, nominal_budget
 from bench.data import DATASETS, TargetSet, load_target_set
 from bench.distillation.outer_loop import Distillation
@@ -57,7 +57,7 @@ def linear(distillation: Distillation) -> Linear:
 def bits(distillation: Distillation) -> bytes:
     file = io.BytesIO()
     state = distillation.state()
-    torch.save([state["parameters"], state["outer_optimizer"], state["conditioner"]], file)
+    torch.save([state["parameters"], state["outer_optimizer"], state["clipping"]], file)
     return file.getvalue()
 
 
@@ -113,7 +113,7 @@ def test_the_storage_of_a_set_is_the_numbers_that_are_learned(
     budget = Budget(10, (1, 8, 8), 2, learn_labels, downsample)
     base = 64 // downsample**2
     for asked, bases in ((0, budget.most_bases(3)), (4, 4)):
-        parameters = Distillation(replace(config, bases=asked), digits).parameters
+        parameters = Distillation(replace(config, basis_images=asked), digits).parameters
         assert parameters.storage_floats == bases * base + 30 * bases + labels <= budget.floats
     pixels = Distillation(replace(config, parameterization="pixels"), digits).parameters
     assert pixels.storage_floats == budget.floats
@@ -123,11 +123,11 @@ def test_the_storage_of_a_set_is_the_numbers_that_are_learned(
     ("changed", "told"),
     [
         (
-            {"bases": 28, "basis_downsample": 2},
+            {"basis_images": 28, "basis_downsample": 2},
             "takes 1288 floats, more than the budget of 1280: that of ipc=2 for 10 classes of"
             " images of 64 floats; 27 bases of 16 floats fit",
         ),
-        ({"bases": 14, "basis_downsample": 1}, "13 bases of 64 floats fit"),
+        ({"basis_images": 14, "basis_downsample": 1}, "13 bases of 64 floats fit"),
         ({"decoded_ipc": 200}, "no base of 16 floats fits beside so many images"),
         ({"basis_downsample": 3}, "basis_downsample=3 does not divide images of 8x8"),
         ({"basis_downsample": 16}, "basis_downsample=16 does not divide images of 8x8"),
@@ -237,7 +237,7 @@ def test_the_meta_gradient_is_the_pixel_gradient_taken_through_the_map(
 def test_the_gradient_of_what_is_learned_is_conditioned_and_that_of_images_recorded_beside_it(
     config: RunConfig, digits: TargetSet
 ) -> None:
-    distillation = Distillation(replace(config, conditioner="unit_norm"), digits)
+    distillation = Distillation(replace(config, clipping="unit_norm"), digits)
     gradient = distillation._mean_gradient(distillation._window(0))
     of_images = gradient.images.flatten(1).norm(dim=1).mean().item()
     parts = [part.flatten() for _, part in distillation.parameters.gradients(0, gradient)]
@@ -288,7 +288,7 @@ class Member(Alone):
     "kind",
     [
         {"parameterization": "linear", "learn_labels": True},
-        {"parameterization": "pixels", "boost_block": 1, "boost_factor": 0.5},
+        {"parameterization": "pixels", "boost_block": 1, "boost_beta": 0.5},
     ],
     ids=["linear", "boosted"],
 )
@@ -303,7 +303,7 @@ def test_every_process_of_a_team_holds_the_bits_of_one_process(
             [member._flat_gradient(r, member._window(member.step)) for r, member in enumerate(team)]
         )
         for rank, member in enumerate(team):
-            member.team = Member(rank, gathered)
+            member.group = Member(rank, gathered)
             member.outer_step()
     assert bits(team[0]) == bits(team[1]) == bits(alone)
 
@@ -312,9 +312,12 @@ def test_a_linear_run_states_its_storage_beside_its_budget_and_stores_decoded_im
     config: RunConfig, cache_root: Path, tmp_path: Path
 ) -> None:
     config = replace(config, precision="float32")
-    folder, place = Store(tmp_path).run(config), Place(cache_root=str(cache_root), threads=1)
+    folder, environment = (
+        Store(tmp_path).run(config),
+        Environment(cache_root=str(cache_root), threads=1),
+    )
     folder.create(config)
-    result = execute(folder, place, Console(config))
+    result = execute(folder, environment, Console(config))
     stored = load_distilled_set(folder.path / "distilled.safetensors")
     assert stored.images.shape == (30, 1, 8, 8)
     assert stored.labels is not None
@@ -322,7 +325,7 @@ def test_a_linear_run_states_its_storage_beside_its_budget_and_stores_decoded_im
         assert (told["storage_floats"], told["budget_floats"]) == (27 * (16 + 30), 1280)
     evaluation = evaluate(
         config,
-        load_data(config, place, torch.device("cpu")),
+        load_data(config, environment, torch.device("cpu")),
         stored.images,
         stored.labels,
         networks=config.evaluation_networks,

@@ -22,10 +22,10 @@ from bench.config.run_config import RunConfig
 from bench.data import TargetSet, load_target_set
 from bench.distillation import process_group as replicas
 from bench.distillation.outer_loop import Distillation, draws
-from bench.distillation.process_group import Alone, ProcessGroup
+from bench.distillation.process_group import Alone, TorchProcessGroup
 from bench.distillation.rank import Seat, find_seat
 from bench.metagrad import MetaGradient
-from bench.runs.follower import muster
+from bench.runs.follower import hosts
 from bench.system.errors import UserError
 from tests.waiting import Gate
 
@@ -169,7 +169,7 @@ def test_more_replicas_leave_the_draws_of_the_first_as_they_are(config: RunConfi
     assert draws(replace(config, replicas=8), 1).seed == draws(config, 1).seed
 
 
-def test_the_normalised_variance_is_that_of_replica_0(config: RunConfig, digits: TargetSet) -> None:
+def test_the_normalized_variance_is_that_of_replica_0(config: RunConfig, digits: TargetSet) -> None:
     one, two = (Distillation(replace(config, replicas=k), digits) for k in (1, 2))
     assert one.normalized_variance() == two.normalized_variance()
 
@@ -303,7 +303,7 @@ def test_a_process_whose_others_never_come_says_how_to_do_without(
 ) -> None:
     monkeypatch.setattr(replicas, "TIME_TO_MEET", timedelta(seconds=1))
     seat = Seat(0, 2, 0, f"tcp://127.0.0.1:{free_port()}")
-    with pytest.raises(UserError, match="WORLD_SIZE=1"), seat.team("run"):
+    with pytest.raises(UserError, match="WORLD_SIZE=1"), seat.group("run"):
         pass
 
 
@@ -320,7 +320,7 @@ def test_processes_that_were_given_different_runs_refuse(
 
 
 def test_each_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    group = object.__new__(ProcessGroup)  # one that has met nobody
+    group = object.__new__(TorchProcessGroup)  # one that has met nobody
     group.local_rank = 3
     assert group.device_name("cpu") == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -342,7 +342,7 @@ def test_processes_on_unlike_devices_refuse() -> None:
             return [value, {**value, "device": "cuda:1"}]
 
     with pytest.raises(UserError, match="unlike devices: cpu, cuda:1"):
-        muster(WithGPU(), torch.device("cpu"))
+        hosts(WithGPU(), torch.device("cpu"))
 
 
 # --- which process this is

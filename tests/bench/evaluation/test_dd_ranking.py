@@ -112,7 +112,7 @@ def test_each_set_has_its_images_and_labels_and_all_begin_with_the_same_networks
 
     monkeypatch.setattr("bench.evaluation.dd_ranking.evaluate_trainees", noting)
     images, labels = distilled(digits)
-    config = replace(config, full_batch=16, full_steps=[3])
+    config = replace(config, full_train_batch_size=16, full_train_steps=[3])
     scores = score(config, digits, images, labels)
     assert list(scores.evaluations) == [FULL, OWN, RANDOM, HARD, RANDOM_HARD]
     full, own, random, hard, random_hard = (trainees for trainees, _, _ in asked)
@@ -147,7 +147,7 @@ def test_hard_labels_are_trained_once_and_give_the_accuracy_of_an_evaluation(
     images, labels = digits.train.images[chosen], torch.eye(10).repeat_interleave(2, dim=0)
     told: Counter[str] = Counter()
     scores = score(
-        replace(config, full_batch=8, full_steps=[2]),
+        replace(config, full_train_batch_size=8, full_train_steps=[2]),
         digits,
         images,
         labels,
@@ -166,7 +166,7 @@ def test_training_on_the_full_set_is_that_of_torch_s_own_adam_on_its_batches(
     config = replace(config, precision="float64", evaluation_networks=1, inner_eps_form=eps_form)
     digits = digits.to("cpu", torch.float64)
     images, labels = digits.train.images[:10], torch.eye(10, dtype=torch.float64)
-    config = replace(config, full_batch=16, full_steps=[20])
+    config = replace(config, full_train_batch_size=16, full_train_steps=[20])
     scores = score(config, digits, images, labels)
     network = make_network(config, digits).double()
     drawn = initial_parameters(network, torch_generator(config.seed, "evaluation/network", 0))
@@ -185,7 +185,9 @@ def test_training_on_the_full_set_is_that_of_torch_s_own_adam_on_its_batches(
 def test_the_full_training_set_teaches_more_than_a_part(
     config: RunConfig, digits: TargetSet
 ) -> None:
-    config = replace(config, width=16, evaluation_steps=[40], full_batch=64, full_steps=[40])
+    config = replace(
+        config, width=16, evaluation_steps=[40], full_train_batch_size=64, full_train_steps=[40]
+    )
     images, labels = distilled(digits)
     scores = score(config, digits, images, labels)
     assert scores.evaluations[FULL].test.min() > 0.7  # chance is 0.1
@@ -220,7 +222,7 @@ def test_scores_without_enough_real_images_are_refused_before_anything_is_distil
         refuse_few_real_images(replace(config, ipc=fewest + 1), digits)
     with pytest.raises(UserError, match="some class has fewer"):
         score(
-            replace(config, ipc=fewest + 1, full_steps=[1]),
+            replace(config, ipc=fewest + 1, full_train_steps=[1]),
             digits,
             digits.train.images[:1].expand(10 * (fewest + 1), -1, -1, -1),
             torch.eye(10).repeat_interleave(fewest + 1, dim=0),
@@ -265,8 +267,8 @@ def test_the_command_tells_the_protocol_and_records_every_accuracy(
         f"distilled={tmp_path / 'soft.pt'}",
         f"cache_root={cache_root}",
         f"results_root={tmp_path}",
-        "full_batch=16",
-        "full_steps=[2,5]",
+        "full_train_batch_size=16",
+        "full_train_steps=[2,5]",
     ]
     assert bench.scores.main([*tiny, *settings]) == 0
     told = capsys.readouterr().out
@@ -279,7 +281,10 @@ def test_the_command_tells_the_protocol_and_records_every_accuracy(
     record = json.loads(path.read_text())
     accuracies = record["evaluations"]
     assert accuracies[FULL]["all_steps"] == [2, 5]
-    assert (record["config"]["full_batch"], record["config"]["full_steps"]) == (16, [2, 5])
+    assert (record["config"]["full_train_batch_size"], record["config"]["full_train_steps"]) == (
+        16,
+        [2, 5],
+    )
     hlr = accuracies[FULL]["test_accuracy_mean"] - accuracies[HARD]["test_accuracy_mean"]
     ior = accuracies[OWN]["test_accuracy_mean"] - accuracies[RANDOM]["test_accuracy_mean"]
     assert record["hard_label_recovery"]["mean"] == pytest.approx(hlr, abs=1e-6)

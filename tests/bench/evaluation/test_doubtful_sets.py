@@ -123,12 +123,12 @@ REFUSED = [
         "no probabilities: label_form=logits .*; label_form=centered",
     ),
     case(
-        "normalised.npz",
+        "normalized.npz",
         lambda p, x, y: np.savez(p, x=(x - 0.3) / 0.37, y=y),
         r"energy lies where pixels have .* mean=\[...\] std=\[...\] .* space=preprocessed",
     ),
     case(
-        "normalised.npz",
+        "normalized.npz",
         lambda p, x, y: np.savez(p, x=(x - 0.3) / 0.37, y=y),
         r"their spread is .* mean=\[...\] std=\[...\] .* space=preprocessed",
         "zca=false",
@@ -270,9 +270,9 @@ def test_a_step_of_several_is_named_and_transparent_images_are_told(
     assert "inner_lr=0.2 takes it" in told
     for c in range(10):
         (tmp_path / "clear" / str(c)).mkdir(parents=True)
-        grey = Image.fromarray((x[5 * c, 0] * 255).byte().numpy())
-        grey.putalpha(Image.new("L", (8, 8), 100))
-        grey.save(tmp_path / "clear" / str(c) / "0.png")
+        gray = Image.fromarray((x[5 * c, 0] * 255).byte().numpy())
+        gray.putalpha(Image.new("L", (8, 8), 100))
+        gray.save(tmp_path / "clear" / str(c) / "0.png")
     read("clear")
     assert "holds transparent images; how transparent is left out" in capsys.readouterr().out
 
@@ -300,14 +300,14 @@ def test_flat_rows_in_colour_are_read_channels_first_unless_told_otherwise() -> 
 
 
 def test_grey_images_of_a_set_in_colour_and_an_alpha_channel_are_told() -> None:
-    grey = torch.rand(20, 1, 4, 5)
-    found = arrange(grey, (), (3, 4, 5), "auto", "FILE")
-    assert torch.equal(found.images, grey.repeat(1, 3, 1, 1))
+    gray = torch.rand(20, 1, 4, 5)
+    found = arrange(gray, (), (3, 4, 5), "auto", "FILE")
+    assert torch.equal(found.images, gray.repeat(1, 3, 1, 1))
     assert "FILE holds grey images" in found.notes[0]
-    colour = torch.rand(20, 4, 4, 5)
-    colour[:, 3] = 1
-    found = arrange(colour.permute(0, 2, 3, 1), (), (3, 4, 5), "auto", "FILE")
-    assert torch.equal(found.images, colour[:, :3])
+    color = torch.rand(20, 4, 4, 5)
+    color[:, 3] = 1
+    found = arrange(color.permute(0, 2, 3, 1), (), (3, 4, 5), "auto", "FILE")
+    assert torch.equal(found.images, color[:, :3])
     assert "alpha, is left out" in found.notes[0]
     with pytest.raises(UserError, match="no opaque alpha channel"):
         arrange(torch.rand(20, 4, 4, 5), (), (3, 4, 5), "auto", "FILE")

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from bench.config.command_line import parse
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.distilled_set import load_distilled_set
 from bench.evaluation.fresh_networks import evaluate
 from bench.evaluation.interpretation import SubjectOptions
@@ -81,7 +81,7 @@ def subject(cache_root: Path, tmp_path: Path, tiny: list[str]) -> SetUp:
     def made(name: str, *settings: str, base: list[str] = tiny) -> Subject:
         given = [f"distilled={tmp_path / name}", f"cache_root={cache_root}", *base, *settings]
         given.append(f"results_root={tmp_path / 'results'}")
-        return set_up(parse(given, SubjectOptions, RunConfig, Place))
+        return set_up(parse(given, SubjectOptions, RunConfig, Environment))
 
     return made
 
@@ -141,16 +141,16 @@ def test_a_set_among_several_and_labels_of_another_file_are_named(
 # --- spaces
 
 
-def test_normalised_and_preprocessed_images_come_to_where_the_pixels_do(
+def test_normalized_and_preprocessed_images_come_to_where_the_pixels_do(
     subject: SetUp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pixels, labels = pixels_and_labels()
     unit = pixels.float() / 255
     torch.save((unit, labels), tmp_path / "unit.pt")
-    torch.save(((unit - 0.3) / 0.2, labels), tmp_path / "normalised.pt")
+    torch.save(((unit - 0.3) / 0.2, labels), tmp_path / "normalized.pt")
     expected = tensors(subject("unit.pt"))[0]
     assert "the values lie between 0 and 1; taken as pixels" in capsys.readouterr().out
-    found = tensors(subject("normalised.pt", "mean=[0.3]", "std=[0.2]"))[0]
+    found = tensors(subject("normalized.pt", "mean=[0.3]", "std=[0.2]"))[0]
     assert torch.allclose(found, expected, atol=1e-5)
     torch.save((expected, labels), tmp_path / "whitened.pt")
     capsys.readouterr()
@@ -166,12 +166,12 @@ def test_normalised_and_preprocessed_images_come_to_where_the_pixels_do(
 def test_normalisation_is_undone_channel_by_channel() -> None:
     pixels = torch.rand(4, 3, 2, 2, dtype=torch.float64)
     mean, std = [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
-    normalised = torch.stack([(pixels[:, c] - mean[c]) / std[c] for c in range(3)], dim=1)
-    assert torch.allclose(to_pixels(normalised, "normalised", mean, std), pixels, atol=1e-12)
+    normalized = torch.stack([(pixels[:, c] - mean[c]) / std[c] for c in range(3)], dim=1)
+    assert torch.allclose(to_pixels(normalized, "normalized", mean, std), pixels, atol=1e-12)
     with pytest.raises(UserError, match="3 channels"):
-        to_pixels(normalised, "normalised", mean[:2], std)
+        to_pixels(normalized, "normalized", mean[:2], std)
     with pytest.raises(UserError, match="must be positive"):
-        to_pixels(normalised, "normalised", mean, [0.0])
+        to_pixels(normalized, "normalized", mean, [0.0])
 
 
 # --- labels
@@ -265,8 +265,8 @@ def test_what_cannot_be_read_is_refused_in_words(subject: SetUp, tmp_path: Path)
     refused("labels are for 7 classes", (unit, torch.ones(20, 7)))
     refused("holds no labels, and its 13 images", unit[:13])
     refused("neither in 0..255", (pixels.int() + 1, labels))
-    refused("space=normalised needs the mean", (unit, labels), "space=normalised")
-    refused("mean and std are of space=normalised", (unit, labels), "space=pixels", "mean=[0.1]")
+    refused("space=normalized needs the mean", (unit, labels), "space=normalized")
+    refused("mean and std are of space=normalized", (unit, labels), "space=pixels", "mean=[0.1]")
     refused("space=preprocessed: .* holds pixels", (pixels, labels), "space=preprocessed")
     refused(r"holds 1 set\(s\)", (unit, labels), "index=1")
     (tmp_path / "x.pt").write_bytes(b"PK nothing")

@@ -60,7 +60,7 @@ def build_problem(
     learn_labels: bool = False,
     network: str = "convnet",
 ) -> Problem:
-    """`batches` is a key of `BATCHES`, `network` one of `NETWORKS`; labels are not normalised."""
+    """`batches` is a key of `BATCHES`, `network` one of `NETWORKS`; labels are not normalized."""
     count = CLASSES * IPC
     generator = torch_generator(0, "distilled")
     module = NETWORKS[network]()

@@ -99,7 +99,7 @@ def test_equal_autograd(name: str, directions: int, layout: torch.memory_format)
     assert torch.equal(ours.gradient(), layered.gradient(theta, *batch)[0])
     for _ in range(2):  # a linearization can be asked more than once, with other directions
         moved = moved.flip(1)
-        for part, expected in zip(ours.product(moved), theirs.product(moved), strict=True):
+        for part, expected in zip(ours.hvp(moved), theirs.hvp(moved), strict=True):
             assert expected.norm() > 0
             assert close(part, expected)
 
@@ -122,7 +122,7 @@ def test_a_tie_in_a_max_pool_is_won_by_the_pixel_that_torch_takes(
     assert tied.double().mean() > 0.3
     batch, moved = (images, float64(4, 3, seed=3).exp()), float64(2, len(theta), seed=4)
     ours, theirs = (
-        derivatives.linearize(theta, *batch).product(moved)[1]
+        derivatives.linearize(theta, *batch).hvp(moved)[1]
         for derivatives in (LayerDerivatives(flat, layout=layout), AutogradDerivatives(flat))
     )
     assert torch.equal(ours == 0, theirs == 0)

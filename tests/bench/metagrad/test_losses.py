@@ -10,7 +10,7 @@ from bench.metagrad import OUTER_LOSSES
 
 @pytest.fixture
 def outputs() -> tuple[Tensor, Tensor]:
-    """Logits [6, 4] and labels [6, 4], not normalised."""
+    """Logits [6, 4] and labels [6, 4], not normalized."""
     generator = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(2, 6, 4, dtype=torch.float64, generator=generator)
     return 3 * logits, labels.abs()

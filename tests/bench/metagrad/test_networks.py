@@ -54,8 +54,8 @@ def test_the_layers_derivatives_equal_autograd(network: nn.Module) -> None:
         derivatives.linearize(theta, *batch) for derivatives in (layered, AutogradDerivatives(flat))
     )
     pairs = zip(
-        (ours.gradient(), *ours.product(moved)),
-        (theirs.gradient(), *theirs.product(moved)),
+        (ours.gradient(), *ours.hvp(moved)),
+        (theirs.gradient(), *theirs.hvp(moved)),
         strict=True,
     )
     for part, expected in pairs:

@@ -60,7 +60,7 @@ OTHERS: dict[str, Callable[[], nn.Module]] = {
 
 
 def drawn(one: Derivatives, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-    """θ [networks, P], images [batch, networks, C, H, W], labels that are not normalised."""
+    """θ [networks, P], images [batch, networks, C, H, W], labels that are not normalized."""
     generator = torch.Generator().manual_seed(0)
 
     def float64(*shape: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The normalised variance against numpy and against numbers worked out by hand."""
+"""The normalized variance against numpy and against numbers worked out by hand."""
 
 import math
 
@@ -10,7 +10,7 @@ from bench.metagrad import normalized_variance
 from bench.training.randomness import torch_generator
 
 
-def test_the_normalised_variance_of_known_gradients_is_the_one_worked_out_by_hand() -> None:
+def test_the_normalized_variance_of_known_gradients_is_the_one_worked_out_by_hand() -> None:
     # Means 2 and 0, unbiased variances 2 and 8: (2 + 8)/2 over 2² + 0².
     assert normalized_variance(torch.tensor([[1.0, -2.0], [3.0, 2.0]])) == pytest.approx(5 / 4)
 
@@ -20,7 +20,7 @@ def test_equal_gradients_have_no_variance() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 7), (100, 3, 2, 4, 4)])
-def test_the_normalised_variance_equals_numpys(shape: tuple[int, ...]) -> None:
+def test_the_normalized_variance_equals_numpys(shape: tuple[int, ...]) -> None:
     gradients = 0.3 + torch.randn(
         shape, dtype=torch.float64, generator=torch_generator(0, "gradients")
     )

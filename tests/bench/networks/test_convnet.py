@@ -62,23 +62,23 @@ def test_training_and_evaluation_are_the_same_and_leave_no_trace() -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_each_channel_of_each_image_is_normalised_by_itself() -> None:
+def test_each_channel_of_each_image_is_normalized_by_itself() -> None:
     network, batch = small_net(), images(3)
     scaled = batch.clone()
     scaled[1] *= 5
-    normalised: list[Tensor] = []
+    normalized: list[Tensor] = []
     norm = next(module for module in network.modules() if isinstance(module, nn.GroupNorm))
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        normalised.append(output)
+        normalized.append(output)
 
     norm.register_forward_hook(keep)
     network(batch)
     network(scaled)
     torch.testing.assert_close(
-        normalised[0].mean(dim=(2, 3)), torch.zeros(3, 4, dtype=torch.float64), rtol=0, atol=1e-12
+        normalized[0].mean(dim=(2, 3)), torch.zeros(3, 4, dtype=torch.float64), rtol=0, atol=1e-12
     )
-    assert torch.equal(normalised[0][[0, 2]], normalised[1][[0, 2]])
+    assert torch.equal(normalized[0][[0, 2]], normalized[1][[0, 2]])
 
 
 @pytest.mark.parametrize(

@@ -83,10 +83,10 @@ def test_convnet_4_for_tiny_imagenet_has_the_parameters_counted_by_hand() -> Non
 def block(p: Iterator[Tensor], x: Tensor, padding: int, biased: bool = True) -> Tensor:
     """Convolution and instance norm."""
     weight, bias = next(p), next(p) if biased else None
-    return normalised(p, F.conv2d(x, weight, bias, padding=padding))
+    return normalized(p, F.conv2d(x, weight, bias, padding=padding))
 
 
-def normalised(p: Iterator[Tensor], x: Tensor) -> Tensor:
+def normalized(p: Iterator[Tensor], x: Tensor) -> Tensor:
     return F.instance_norm(x, weight=next(p), bias=next(p))
 
 
@@ -108,10 +108,10 @@ def plain_vgg11(p: Iterator[Tensor], x: Tensor) -> Tensor:
 def plain_resnet18(p: Iterator[Tensor], x: Tensor) -> Tensor:
     x = block(p, x, 1, biased=False).relu()
     for stride in (1, 1, 2, 1, 2, 1, 2, 1):
-        inner = normalised(p, F.conv2d(x, next(p), stride=stride, padding=1)).relu()
+        inner = normalized(p, F.conv2d(x, next(p), stride=stride, padding=1)).relu()
         inner = block(p, inner, 1, biased=False)
         if stride == 2:
-            x = normalised(p, F.conv2d(x, next(p), stride=2))
+            x = normalized(p, F.conv2d(x, next(p), stride=2))
         x = (inner + x).relu()
     return F.linear(x.mean(dim=(2, 3)), next(p), next(p))
 

@@ -12,7 +12,7 @@ import bench.evaluate
 import bench.scores
 from bench.config.command_line import parse
 from bench.config.grid import single_run
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.run import Console
 from bench.runs import final_evaluation as ending
 from bench.runs.execute import Interrupted, execute
@@ -29,10 +29,10 @@ def config(tiny: list[str]) -> RunConfig:
 
 def begin(config: RunConfig, root: Path, cache_root: Path) -> Callable[[], dict[str, Any]]:
     """Makes the run, or goes on with it, and returns its result."""
-    place = Place(cache_root=str(cache_root), results_root=str(root), threads=1)
+    environment = Environment(cache_root=str(cache_root), results_root=str(root), threads=1)
     folder = Store(root).run(config)
     folder.create(config)
-    return lambda: execute(folder, place, Console(config))
+    return lambda: execute(folder, environment, Console(config))
 
 
 @pytest.fixture
@@ -136,5 +136,5 @@ def test_scores_that_cannot_be_made_are_refused_before_the_first_outer_step(
     folder = Store(tmp_path).run(config)
     folder.create(config)
     with pytest.raises(UserError, match="draws 200 random real images a class"):
-        execute(folder, Place(cache_root=str(cache_root), threads=1), Console(config))
+        execute(folder, Environment(cache_root=str(cache_root), threads=1), Console(config))
     assert folder.records("metrics") == []

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bench.config.grid import expand, load_grid
-from bench.config.run_config import Place
+from bench.config.run_config import Environment
 from bench.runs.failure import describe_error
 from bench.runs.heartbeat import Heartbeat, progress_of, record_failure
 from bench.runs.run_folder import RunFolder, Store
@@ -131,7 +131,9 @@ def test_a_submission_that_cannot_be_written_leaves_nothing_of_itself(
     runs = [(config, Store(root).run(config)) for config in configs]
     refusing(number, code)  # two configurations, submission.json, the script, two notes
     with pytest.raises(Unwritable, match=REFUSALS[code]) as refused:
-        submit.submit(runs, lambda progress: True, "grid", Profile(), Place(results_root=str(root)))
+        submit.submit(
+            runs, lambda progress: True, "grid", Profile(), Environment(results_root=str(root))
+        )
     assert str(root) in str(refused.value)
     assert "a temporary name" not in str(refused.value)
     assert [path.name for path in (root / "slurm").iterdir()] == ["lock"]

@@ -162,8 +162,8 @@ def test_a_claim_gives_way_to_a_later_one(folder: RunFolder) -> None:
     with folder.lock():
         claimant = threading.Thread(target=claim)
         claimant.start()
-        wait_until(lambda: folder.claimed_by() == "older", "the claim")
-        folder.write("claim", {"by": "newer"})
+        wait_until(lambda: folder.taken_over_by() == "older", "the claim")
+        folder.write("takeover", {"by": "newer"})
         claimant.join()
     assert len(refused) == 1
 

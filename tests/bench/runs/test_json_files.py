@@ -50,7 +50,7 @@ def write_run(root: Path, config: RunConfig, *, finished: bool) -> RunFolder:
     run.create(config, "python -m bench.sweep grid=window_ablation outer_steps=50 scale=quick")
     run.write("job", asdict(Note(NAME, 0, 0.0)))
     run.write("manifest", MANIFEST)
-    run.write("claim", {"by": "7-0-abc"})
+    run.write("takeover", {"by": "7-0-abc"})
     with Heartbeat(run, 50):
         pass
     run.write("progress", {**(run.read("progress") or {}), "job": "7_0"})
@@ -126,12 +126,12 @@ def said_by_commands(
 ) -> list[str]:
     """What status, a dry sweep and the analysis say; none of them raises."""
     monkeypatch.setattr(sweep, "plan", lambda *arguments, **how: 1)  # measures nothing
-    place = [f"results_root={root}"]
+    environment = [f"results_root={root}"]
     grid = ["grid=window_ablation", "scale=quick", "seeds=1", "outer_steps=50"]
     told = []
     capsys.readouterr()
     for main, arguments in ((status.main, []), (sweep.main, [*grid, "dry_run=true"])):
-        assert main([*arguments, *place]) == 0
+        assert main([*arguments, *environment]) == 0
         told.append(capsys.readouterr().out)
     found = load.load_results(
         load.stored_runs(root), load_grid("window_ablation"), "quick", SETTINGS, seeds=1
@@ -251,15 +251,15 @@ def test_a_changed_configuration_is_refused_everywhere_and_restored_by_the_comma
     if change == "a key deleted":
         changed = {key: value for key, value in whole.items() if key != "outer_steps"}
     path.write_text(json.dumps(changed))
-    place = f"results_root={tmp_path}"
+    environment = f"results_root={tmp_path}"
 
-    assert status.main([place]) == 0
+    assert status.main([environment]) == 0
     said = capsys.readouterr().out
     assert "3 runs: 2 done, 1 damaged" in said
     advice = said.partition("restored by: ")[2].splitlines()[0].strip()
     for main, argument in ((one_run.main, "folder"), (evaluate.main, "distilled")):
         with pytest.raises(Damaged, match=r"config\.json was changed") as refused:
-            main([f"{argument}={runs[0].path}", place])
+            main([f"{argument}={runs[0].path}", environment])
         assert advice in str(refused.value)
     stored = load.stored_runs(tmp_path)
     assert [run.folder.name for run in stored] == sorted(run.name for run in runs[1:])
@@ -267,7 +267,7 @@ def test_a_changed_configuration_is_refused_everywhere_and_restored_by_the_comma
 
     python, option, module, *arguments = shlex.split(advice)
     assert [python, option, module] == ["python", "-m", "bench.sweep"]
-    assert sweep.main([*arguments, "seeds=1", "launcher=local", place]) == 0
+    assert sweep.main([*arguments, "seeds=1", "launcher=local", environment]) == 0
     said = capsys.readouterr().out
     assert f"restored {path}" in said
     assert "nothing is left to do" in said  # the result stands; only its configuration was damaged

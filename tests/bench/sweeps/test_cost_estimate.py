@@ -20,7 +20,7 @@ from bench import estimate
 from bench.config.command_line import parse
 from bench.config.grid import single_run
 from bench.config.resolve import resolve
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.estimate import Estimator
 from bench.run import Console
 from bench.runs.execute import execute
@@ -43,15 +43,15 @@ def settings_of(tiny: list[str], **settings: Any) -> dict[str, Any]:
     return {**parse(tiny, type(resolve({}))), **settings}
 
 
-def whole_estimate(config: RunConfig, place: Place, seconds: float = ENOUGH) -> Estimate:
+def whole_estimate(config: RunConfig, here: Environment, seconds: float = ENOUGH) -> Estimate:
     """Measured in this process."""
-    parts = measured_parts(config, place, seconds)
-    return estimation.estimate(config, windows(config), parts, place)
+    parts = measured_parts(config, here, seconds)
+    return estimation.estimate(config, windows(config), parts, here)
 
 
-def ask(config: RunConfig, place: Place) -> Estimate | Failure:
+def ask(config: RunConfig, here: Environment) -> Estimate | Failure:
     """Measured in a process of its own."""
-    return Estimator([config], place, lambda doing: None).ask(config)
+    return Estimator([config], here, lambda doing: None).ask(config)
 
 
 # --- from few steps to many
@@ -94,7 +94,9 @@ def scripted(tiny: list[str], monkeypatch: pytest.MonkeyPatch, memory: str) -> E
     given = settings_of(
         tiny, method="t_bptt", window_size=50, unroll_length=70, outer_steps=10, variance_every=0
     )
-    return whole_estimate(single_run("quick", given), Place(activation_memory=memory, threads=1))
+    return whole_estimate(
+        single_run("quick", given), Environment(activation_memory=memory, threads=1)
+    )
 
 
 def test_an_outer_step_is_extrapolated_to_the_windows_of_the_run(
@@ -157,7 +159,7 @@ def test_what_takes_too_long_is_measured_with_fewer_images_and_scaled_to_their_n
     steps, images = [], []
     for seconds in (1e9, 200.0, 1.0):
         MeterOfImages.most_images = 0
-        parts = measured_parts(config, Place(threads=1), seconds)
+        parts = measured_parts(config, Environment(threads=1), seconds)
         assert parts.scaled == (seconds < 1e9)
         steps.append(parts.step.at(Steps(30, 20)))
         images.append(MeterOfImages.most_images)
@@ -176,7 +178,7 @@ def test_runs_that_differ_in_their_windows_alone_are_measured_once(
     ]
     said: list[str] = []
     monkeypatch.setattr(estimate, "LAST_SECONDS", 1e5)  # however slow the machine
-    estimator = Estimator(configs, Place(threads=1), said.append)
+    estimator = Estimator(configs, Environment(threads=1), said.append)
     found = [estimator.ask(config) for config in configs]
     assert all(isinstance(each, Estimate) for each in found)
     assert sum(line.startswith("measuring outer steps") for line in said) == 2
@@ -201,7 +203,9 @@ def test_what_has_no_turn_is_predicted_from_what_was_measured(
     large = single_run("quick", settings_of(tiny, width=64, depth=2, transfer_to=["alexnet"]))
     other_engine = single_run("quick", settings_of(tiny, engine="higher"))
     huge = single_run("quick", settings_of(tiny, width=8, window_size=10**9, unroll_length=10**9))
-    estimator = Estimator([small, large, other_engine, huge], Place(threads=1), lambda doing: None)
+    estimator = Estimator(
+        [small, large, other_engine, huge], Environment(threads=1), lambda doing: None
+    )
     first = estimator.ask(small)
     monkeypatch.setattr(estimate, "SECONDS", 0.0)  # time is over
     found = [estimator.ask(config) for config in (large, other_engine, huge)]
@@ -232,16 +236,16 @@ def test_the_estimate_of_a_real_run_is_near_its_cost(tmp_path: Path) -> None:
     settings = {"method": "rat_bptt", "outer_steps": 12, "unroll_length": 20, "target_batch": 64}
     rare = {"variance_every": 6, "accuracy_every": 6, "accuracy_networks": 2}
     config = single_run("quick", {**settings, **rare, "evaluation_networks": 2})
-    place = Place(threads=1, cache_root=str(tmp_path / "cache"), activation_memory="0")
+    here = Environment(threads=1, cache_root=str(tmp_path / "cache"), activation_memory="0")
     folder = Store(tmp_path).run(config)
     folder.create(config)
-    whole_estimate(config, place)  # makes the cache, imports, warms up
+    whole_estimate(config, here)  # makes the cache, imports, warms up
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(meter.time, "perf_counter", time.process_time)
-        estimated = whole_estimate(config, place)
+        estimated = whole_estimate(config, here)
     started = time.process_time()
-    execute(folder, place, Console(config))
+    execute(folder, here, Console(config))
     took = time.process_time() - started
     assert took / 3 < estimated.seconds < took * 3
     if estimated.peak_bytes is not None:
@@ -275,7 +279,7 @@ def test_an_experiment_that_dies_says_so_and_blames_memory_only_while_it_takes_s
     ):
         with monkeypatch.context() as patched:
             patched.setattr(estimation if where == "Measurement" else estimate, where, how)
-            found[name] = ask(config, Place(threads=1))
+            found[name] = ask(config, Environment(threads=1))
     assert all(isinstance(each, Failure) for each in found.values())
     memory = {name for name, each in found.items() if getattr(each, "out_of_memory", False)}
     assert memory == {"killed while measuring", "refused"}
@@ -301,7 +305,7 @@ def plan_with(
 ) -> int:
     """The plan of runs of which these things are known, on a machine with so much free."""
     monkeypatch.setattr(plan, "free_memory", lambda: free)
-    monkeypatch.setattr(plan, "measured", lambda configs, place, load: iter(found))
+    monkeypatch.setattr(plan, "measured", lambda configs, here, load: iter(found))
     methods = ("rat_bptt", "bptt", "t_bptt", "r_bptt")
     runs = [
         plan.Planned(
@@ -310,7 +314,7 @@ def plan_with(
         )
         for method, _ in zip(methods, found, strict=False)
     ]
-    return plan.plan(runs, Place(), slots, **options)
+    return plan.plan(runs, Environment(), slots, **options)
 
 
 def test_time_and_memory_are_told_in_one_line(

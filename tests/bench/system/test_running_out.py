@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.config.grid import single_run
-from bench.config.run_config import Place
+from bench.config.run_config import Environment
 from bench.runs.failure import describe_error
 from bench.runs.heartbeat import log_path
 from bench.runs.run_folder import Store
@@ -124,7 +124,7 @@ def test_the_pool_asks_the_system_whether_it_has_killed_for_memory(
             return self.returncode
 
     dead = Dead()
-    pool = LocalPool([folder], Place(device="cpu"), workers=1)
+    pool = LocalPool([folder], Environment(device="cpu"), workers=1)
     while pool.poll():
         pass
     assert (folder.read("error") or {})["kind"] == "out of memory"

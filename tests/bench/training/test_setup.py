@@ -11,7 +11,7 @@ import torch
 
 from bench.config.command_line import parse
 from bench.config.grid import single_run
-from bench.config.run_config import Place, RunConfig
+from bench.config.run_config import Environment, RunConfig
 from bench.run import Console
 from bench.runs.execute import execute
 from bench.runs.run_folder import Store
@@ -34,14 +34,14 @@ def config(tiny: list[str]) -> RunConfig:
 
 
 def test_the_budget_is_what_was_stated_in_gib() -> None:
-    assert activation_budget(Place(activation_memory="1.5"), CPU) == 3 << 29
-    assert activation_budget(Place(activation_memory="0"), CPU) == 0
+    assert activation_budget(Environment(activation_memory="1.5"), CPU) == 3 << 29
+    assert activation_budget(Environment(activation_memory="0"), CPU) == 0
 
 
 @pytest.mark.parametrize("stated", ["much", "-1", "nan", "inf"])
 def test_another_budget_is_refused(stated: str) -> None:
     with pytest.raises(UserError, match="activation_memory"):
-        activation_budget(Place(activation_memory=stated), CPU)
+        activation_budget(Environment(activation_memory=stated), CPU)
 
 
 def test_the_automatic_budget_is_the_share_of_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,7 @@ def test_the_automatic_budget_is_the_share_of_the_threads(monkeypatch: pytest.Mo
     for cores in (1, 4):
         monkeypatch.setattr("bench.training.setup.cpu_cores", lambda cores=cores: cores)
         monkeypatch.setattr("torch.get_num_threads", lambda: 1)
-        whole.append(activation_budget(Place(), CPU))
+        whole.append(activation_budget(Environment(), CPU))
     assert whole[0] > 0
     assert whole[1] == pytest.approx(whole[0] / 4, rel=0.2)
 
@@ -59,20 +59,20 @@ def test_runs_are_compiled_on_a_gpu_or_on_order(
 ) -> None:
     monkeypatch.setattr("bench.training.setup.compile_error", lambda device: "")
     gpu = torch.device("cuda")
-    assert compiles(config, Place(), gpu)
-    assert not compiles(config, Place(), CPU)
-    assert not compiles(config, Place(compile="never"), gpu)
-    assert compiles(config, Place(compile="always"), CPU)
-    assert not compiles(replace(config, engine="higher"), Place(compile="always"), gpu)
+    assert compiles(config, Environment(), gpu)
+    assert not compiles(config, Environment(), CPU)
+    assert not compiles(config, Environment(compile="never"), gpu)
+    assert compiles(config, Environment(compile="always"), CPU)
+    assert not compiles(replace(config, engine="higher"), Environment(compile="always"), gpu)
 
 
 def test_where_nothing_can_be_compiled_only_an_order_to_is_refused(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.training.setup.compile_error", lambda device: "no compiler")
-    assert not compiles(config, Place(), torch.device("cuda"))
+    assert not compiles(config, Environment(), torch.device("cuda"))
     with pytest.raises(UserError, match=r"compile=always.*: no compiler"):
-        compiles(config, Place(compile="always"), CPU)
+        compiles(config, Environment(compile="always"), CPU)
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_higher_is_refused_tf32_where_no_gpu_does_it(config: RunConfig) -> None:
 def test_images_too_small_for_a_network_are_refused_with_the_setting_that_helps(
     config: RunConfig, cache_root: Path, arch: str
 ) -> None:
-    place = Place(data_root=str(cache_root), cache_root=str(cache_root))
+    environment = Environment(data_root=str(cache_root), cache_root=str(cache_root))
     config = replace(config, arch=arch)
     with pytest.raises(UserError, match=rf"arch={arch} .* 8x8.*; image_size=32 enlarges them"):
-        make_network(config, load_data(config, place, CPU))
+        make_network(config, load_data(config, environment, CPU))
     config = replace(config, image_size=32)
-    target_set = load_data(config, place, CPU)
+    target_set = load_data(config, environment, CPU)
     assert target_set.image_shape == (1, 32, 32)
     make_network(config, target_set)
 
@@ -121,13 +121,13 @@ def test_images_too_small_for_a_network_are_refused_with_the_setting_that_helps(
 def test_a_run_goes_on_uncompiled_as_it_began(
     config: RunConfig, cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Place(data_root=str(cache_root), cache_root=str(cache_root), threads=1)
+    environment = Environment(data_root=str(cache_root), cache_root=str(cache_root), threads=1)
     folder = Store(tmp_path).run(config)
     folder.create(config)
-    execute(folder, place, Console(config))
+    execute(folder, environment, Console(config))
     folder.remove("result.json")
     monkeypatch.setattr("bench.training.setup.compile_error", lambda device: "")
-    execute(folder, replace(place, compile="always"), Console(config))
+    execute(folder, replace(environment, compile="always"), Console(config))
     manifest = folder.read("manifest")
     assert manifest is not None
     assert manifest["compiled"] is False

@@ -1,6 +1,6 @@
 """Conditioners: what is done to a meta-gradient before the distilled set is updated.
 
-A conditioner sees the norm of the whole meta-gradient (images and learned labels together) and
+A clipping sees the norm of the whole meta-gradient (images and learned labels together) and
 answers with the factor that the gradient is multiplied by.
 """
 
@@ -8,7 +8,7 @@ import math
 from typing import Any, Protocol
 
 
-class Conditioner(Protocol):
+class Clipping(Protocol):
     """The interface: `factor(norm)`, and a state for checkpoints."""
 
     def factor(self, norm: float) -> float:
@@ -20,7 +20,7 @@ class Conditioner(Protocol):
     def load_state(self, state: dict[str, Any]) -> None: ...
 
 
-class Unconditioned:
+class NoClipping:
     """Leaves the gradient as it is."""
 
     def factor(self, norm: float) -> float:
@@ -33,7 +33,7 @@ class Unconditioned:
         pass
 
 
-class UnitNorm(Unconditioned):
+class UnitNorm(NoClipping):
     """Scales every gradient to norm 1 (paper, C.5, "BPTT-Normalized Gradient")."""
 
     def factor(self, norm: float) -> float:
@@ -73,15 +73,15 @@ class EMAClipping:
         self.average = state["average"]
 
 
-CONDITIONERS = ("ema_clip", "unit_norm", "none")
+CLIPPINGS = ("ema", "unit_norm", "none")
 
 
-def make_conditioner(name: str, clip_ratio: float, clip_decay: float) -> Conditioner:
-    """The conditioner called `name`, one of `CONDITIONERS`."""
-    if name == "ema_clip":
+def make_clipping(name: str, clip_ratio: float, clip_decay: float) -> Clipping:
+    """The clipping called `name`, one of `CLIPPINGS`."""
+    if name == "ema":
         return EMAClipping(clip_ratio, clip_decay)
     if name == "unit_norm":
         return UnitNorm()
     if name == "none":
-        return Unconditioned()
-    raise ValueError(f"unknown conditioner {name!r}; known: {', '.join(CONDITIONERS)}")
+        return NoClipping()
+    raise ValueError(f"unknown clipping {name!r}; known: {', '.join(CLIPPINGS)}")

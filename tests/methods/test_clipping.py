@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.training.randomness import python_random
-from methods import CONDITIONERS, make_conditioner
-from methods.conditioning import EMAClipping
+from methods import CLIPPINGS, make_clipping
+from methods.clipping import EMAClipping
 
 NORMS = [10 ** python_random(0, "norm", step).uniform(-6, 6) for step in range(200)]
 
 
 @pytest.mark.parametrize(("ratio", "decay"), [(2.0, 0.9), (1.05, 0.9), (0.5, 0.0)])
 def test_clipped_norms_equal_an_independent_loop(ratio: float, decay: float) -> None:
-    conditioner = make_conditioner("ema_clip", ratio, decay)
-    clipped = [norm * conditioner.factor(norm) for norm in NORMS]
+    clipping = make_clipping("ema", ratio, decay)
+    clipped = [norm * clipping.factor(norm) for norm in NORMS]
     for last, norm in enumerate(NORMS):
         # The average in closed form: the first norm keeps the weight that is not given away.
         average = decay**last * NORMS[0] + sum(
@@ -50,24 +50,24 @@ def test_a_clipping_restored_from_json_goes_on_as_the_uninterrupted_one(interrup
 
 @pytest.mark.parametrize("norm", NORMS[:20])
 def test_unit_norm_makes_every_norm_one(norm: float) -> None:
-    assert norm * make_conditioner("unit_norm", 2.0, 0.9).factor(norm) == pytest.approx(1)
+    assert norm * make_clipping("unit_norm", 2.0, 0.9).factor(norm) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("norm", NORMS[:20])
 def test_none_leaves_the_gradient_as_it_is(norm: float) -> None:
-    assert make_conditioner("none", 2.0, 0.9).factor(norm) == 1.0
+    assert make_clipping("none", 2.0, 0.9).factor(norm) == 1.0
 
 
 ANY_NORM = st.sampled_from([0.0, math.nan, math.inf]) | st.floats(1e-300, 1e300)
 
 
-@pytest.mark.parametrize("name", CONDITIONERS)
+@pytest.mark.parametrize("name", CLIPPINGS)
 @given(norms=st.lists(ANY_NORM, max_size=20))
 def test_the_factor_is_finite_and_positive_whatever_the_norms(
     name: str, norms: list[float]
 ) -> None:
-    conditioner = make_conditioner(name, 2.0, 0.9)
-    factors = [conditioner.factor(norm) for norm in norms]
+    clipping = make_clipping(name, 2.0, 0.9)
+    factors = [clipping.factor(norm) for norm in norms]
     assert all(math.isfinite(factor) and factor > 0 for factor in factors)
 
 
@@ -80,9 +80,9 @@ def test_clipping_settings_outside_their_range_are_refused_by_name(
     ratio: float, decay: float, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        make_conditioner("ema_clip", ratio, decay)
+        make_clipping("ema", ratio, decay)
 
 
 def test_an_unknown_conditioner_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="ema_clip, unit_norm, none"):
-        make_conditioner("clip", 2.0, 0.9)
+    with pytest.raises(ValueError, match="ema, unit_norm, none"):
+        make_clipping("clip", 2.0, 0.9)
