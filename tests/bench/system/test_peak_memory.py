@@ -1,6 +1,6 @@
 """The peak memory of a piece of work, where the kernel keeps the record and where it does not."""
 
-import os
+import mmap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +18,11 @@ MIB = 1 << 20
 def taken(hold: Callable[[], object] = lambda: None) -> PeakMemory:
     """The memory of a block that takes 64 MiB for as long as `hold` lasts."""
     with PeakMemory(CPU) as measured:
-        block = bytearray(64 * MIB)
-        block[:: os.sysconf("SC_PAGE_SIZE")] = bytes(len(block[:: os.sysconf("SC_PAGE_SIZE")]))
+        block = mmap.mmap(-1, 64 * MIB)  # not from what this process may keep of freed memory
+        for page in range(0, 64 * MIB, mmap.PAGESIZE):
+            block[page] = 1
         hold()
-        del block
+        block.close()
     return measured
 
 
