@@ -1,9 +1,9 @@
-# The set-up and the two things a newcomer wants to see. Everything else is `python -m ...`.
+# Set-up, demo, tests, lint. Every other command is `python -m ...`; see README.md.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Tests at a time; each computes with one thread.
+# Tests that run at the same time; each computes with one thread.
 WORKERS ?= 2
 STAMP := $(VENV)/.installed
 
@@ -13,10 +13,10 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: Python 3.11 or newer is needed; PYTHON=/path/to/python3.12 make ... names one" >&2; exit 2; }
+	  { echo "error: Python 3.11 or newer is needed; select one with: make PYTHON=/path/to/python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	@echo "installing into $(VENV); PyTorch is large, this takes some minutes"
+	@echo "installing into $(VENV); PyTorch is large, so this takes some minutes"
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
