@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config.command_line import command, keys_of, only, parse, setting, typed
 from bench.config.grid import choose_scale, single_run
-from bench.config.resolve import check
 from bench.config.run_config import Environment, RunConfig, identity
 from bench.distillation.process_group import ProcessGroup, ProcessGroupBroken
 from bench.distillation.rank import find_seat
@@ -53,7 +52,6 @@ def main(argv: list[str]) -> int:
             raise UserError("folder=... brings its own configuration; give no other run settings")
         folder = RunFolder(Path(options.folder).resolve())
         config = folder.config()
-        check(config)
         told = []
     else:
         scale, why = choose_scale(options.scale)

@@ -8,6 +8,7 @@ from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import Subject, set_up
 from bench.sweeps.status_table import accuracy_text
+from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
 from bench.system.errors import UserError
 from bench.system.text import count
 
@@ -71,8 +72,6 @@ def protocol_text(subject: Subject) -> str:
 
 def print_scores(scores: "Scores") -> None:
     """The table of accuracies, and the scores."""
-    from bench.evaluation.dd_ranking import FULL, HARD, OWN, RANDOM, RANDOM_HARD
-
     print("test accuracy in per cent (mean ± standard deviation over n networks, the same initial")
     print("networks in every row), at the number of steps selected for it")
     soft = scores.evaluations[HARD] is not scores.evaluations[OWN]

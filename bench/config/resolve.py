@@ -1,17 +1,13 @@
 """From settings to a complete configuration, or a line that says why there is none."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from bench.config.command_line import typed, unknown_key
-from bench.config.run_config import (
-    SIZED_ARCHITECTURES,
-    SMALLEST_SIDES,
-    RunConfig,
-    images_per_class,
-)
-from bench.config.storage_budget import SHAPES, nominal_budget
+from bench.config.run_config import RunConfig, images_per_class
+from bench.config.storage_budget import nominal_budget
 from bench.config.values import convert, plain
+from bench.system.choices import SHAPES, SIZED_ARCHITECTURES, SMALLEST_SIDES
 from bench.system.errors import UserError
 from methods import make_method, method_defaults, method_kinds
 
@@ -68,13 +64,10 @@ def own_options(config: RunConfig, defaults: dict[str, Any]) -> dict[str, Any]:
 
 
 def on_network(config: RunConfig, arch: str) -> RunConfig:
-    """The setting in which the distilled set of `config` is tested on another network: the same in
-    all that an evaluation uses, width and depth too where both networks have them.
-
-    Raises:
-        UserError: the network needs a size, and `config` has none.
-    """
-    return resolve({**asdict(config), "arch": arch, **NOT_OF_AN_EVALUATION})
+    """The configuration that tests the distilled set of `config` on one of its `transfer_to`: the
+    same as `bench.evaluate distilled=RUN arch=...` resolves to."""
+    sized = {} if arch in SIZED_ARCHITECTURES else {"width": 0, "depth": 0}
+    return replace(config, arch=arch, **sized, **NOT_OF_AN_EVALUATION)
 
 
 def refuse_size_of_one_size(config: RunConfig, given: dict[str, Any]) -> None:
@@ -132,7 +125,7 @@ def check(config: RunConfig) -> None:
 
 def _check_distilled_set(config: RunConfig) -> None:
     linear = config.parameterization == "linear"
-    if config.inner_classes > (classes := SHAPES[config.dataset][0]):
+    if config.inner_classes > (classes := SHAPES[config.dataset].classes):
         raise UserError(
             f"inner_classes={config.inner_classes} is more than the {classes} classes of"
             f" {config.dataset}"
@@ -173,7 +166,7 @@ def _check_distilled_set(config: RunConfig) -> None:
 
 def _check_transfers(config: RunConfig) -> None:
     """Now, not after hours of training: whether the other networks can be made."""
-    side = config.image_size or SHAPES[config.dataset][2]
+    side = config.image_size or SHAPES[config.dataset].side
     for arch in config.transfer_to:
         told = f"transfer_to={arch}"
         if arch == config.arch:

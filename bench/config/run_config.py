@@ -17,22 +17,18 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from bench.config.command_line import setting
+from bench.system.choices import (
+    ARCHITECTURES,
+    AUGMENTATIONS,
+    ENGINES,
+    EPS_FORMS,
+    OUTER_LOSSES,
+    PRECISIONS,
+    SHAPES,
+)
 from methods import CLIPPINGS
 
 SCHEMA_VERSION = 2
-
-# What other rooms offer, named here because this room lies below them; a test compares.
-AUGMENTATIONS = ("none", "flip", "rotate", "flip_or_rotate")
-DATASETS = ("digits", "cifar10", "cifar100", "cub200", "tiny_imagenet")
-SIZED_ARCHITECTURES = ("convnet", "wide_convnet")
-ARCHITECTURES = (*SIZED_ARCHITECTURES, "alexnet", "alexnet_avgpool", "vgg11", "resnet18")
-ENGINES = ("exact", "higher")
-EPS_FORMS = ("torch", "higher", "published")
-OUTER_LOSSES = ("cross_entropy", "mse")
-PRECISIONS = ("float32", "tf32", "bf16", "float64")
-
-# The smallest height and width that a network of one size takes; a test compares.
-SMALLEST_SIDES = {"alexnet": 8, "alexnet_avgpool": 8, "vgg11": 32, "resnet18": 9}
 
 DECODED_IMAGES = 10  # for each image of the budget, where a run does not say how many
 
@@ -75,7 +71,7 @@ class RunConfig:
     )
 
     # --- the target set and the distilled set
-    dataset: str = setting("cifar10", "target set", DATASETS)
+    dataset: str = setting("cifar10", "target set", tuple(SHAPES))
     validation_fraction: float = setting(
         0.1, "part of the training set held out for selection", minimum=0, below=1
     )

@@ -10,14 +10,7 @@ an image's place says its class.
 from dataclasses import dataclass
 from math import prod
 
-# (classes, channels, height = width); a test compares them with the data.
-SHAPES = {
-    "digits": (10, 1, 8),
-    "cifar10": (10, 3, 32),
-    "cifar100": (100, 3, 32),
-    "cub200": (200, 3, 32),
-    "tiny_imagenet": (200, 3, 64),
-}
+from bench.system.choices import SHAPES
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,10 @@
 """Target sets: found, decoded, whitened, cached, and augmented on the device."""
 
-from bench.data.augment import CHOICES as AUGMENTATIONS
 from bench.data.sources import DATASETS, RawImages, download, find_source, load_raw, not_found
 from bench.data.target_set import Split, TargetSet, load_target_set
 from bench.data.whitening import Whitening
 
 __all__ = [
-    "AUGMENTATIONS",
     "DATASETS",
     "RawImages",
     "Split",

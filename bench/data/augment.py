@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.system.choices import AUGMENTATIONS
 from bench.system.errors import UserError
 
-CHOICES = ("none", "flip", "rotate", "flip_or_rotate")
 MAX_ANGLE = math.radians(15)
 _FLIP_PROBABILITY = 0.5
 
@@ -58,16 +58,17 @@ def draw(kind: str, batch_size: int, generator: torch.Generator) -> Augmentation
     """Draw an augmentation for a batch.
 
     Args:
-        kind: one of `CHOICES`: "flip" mirrors each image with probability 1/2, "rotate" turns each
-            by an angle uniform in ±15°, "flip_or_rotate" does one of the two to the whole batch.
+        kind: one of `AUGMENTATIONS`: "flip" mirrors each image with probability 1/2, "rotate" turns
+            each by an angle uniform in ±15°, "flip_or_rotate" does one of the two to the whole
+            batch.
         batch_size: B.
         generator: on the CPU; every kind and type of image sees the same numbers from one state.
 
     Raises:
         UserError: `kind` is not known.
     """
-    if kind not in CHOICES:
-        raise UserError(f"unknown augmentation {kind}: choose one of {', '.join(CHOICES)}")
+    if kind not in AUGMENTATIONS:
+        raise UserError(f"unknown augmentation {kind}: choose one of {', '.join(AUGMENTATIONS)}")
     if kind == "flip_or_rotate":
         coin = torch.rand((), generator=generator, dtype=torch.float64).item()
         kind = "flip" if coin < 0.5 else "rotate"

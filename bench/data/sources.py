@@ -18,6 +18,7 @@ from bench.data.finding import Packaging, Wanted, find, others_like
 from bench.data.official import CifarBatches, Cub200, TinyImageNet, as_bird, as_tiny_image
 from bench.data.order import balanced_order, fingerprint
 from bench.data.readers import BundledDigits, Reader, torchvision_dataset
+from bench.system.choices import SHAPES
 from bench.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ class Dataset:
 
     Attributes:
         sizes: train and test images of the whole set; a copy with other numbers is labelled so.
-        classes: their number.
         names: of folders and archives that may hold it, besides its own.
         bundled: a reader that needs no files under the data root.
         packaging: the form in which its authors publish it.
@@ -43,7 +43,6 @@ class Dataset:
     """
 
     sizes: tuple[int, int]
-    classes: int
     names: tuple[str, ...] = ()
     bundled: Reader | None = None
     packaging: Packaging | None = None
@@ -54,12 +53,12 @@ class Dataset:
     resplit_copies: bool = False
 
 
-# A new data set in class folders or an archive of them needs an entry here and nothing else.
+# A new data set in class folders, or an archive of them, needs an entry here and its shape in
+# `choices.SHAPES`.
 DATASETS: dict[str, Dataset] = {
-    "digits": Dataset(sizes=(1_297, 500), classes=10, bundled=BundledDigits()),
+    "digits": Dataset(sizes=(1_297, 500), bundled=BundledDigits()),
     "cifar10": Dataset(
         sizes=(50_000, 10_000),
-        classes=10,
         names=("cifar-10-python",),
         torchvision="CIFAR10",
         packaging=Packaging(
@@ -70,7 +69,6 @@ DATASETS: dict[str, Dataset] = {
     ),
     "cifar100": Dataset(
         sizes=(50_000, 10_000),
-        classes=100,
         torchvision="CIFAR100",
         packaging=Packaging(
             "cifar-100-python",
@@ -83,7 +81,6 @@ DATASETS: dict[str, Dataset] = {
     ),
     "cub200": Dataset(
         sizes=(5_994, 5_794),
-        classes=200,
         packaging=Packaging("CUB_200_2011", Cub200.tables, Cub200, images="images"),
         archive="CUB_200_2011.tgz",
         address="https://www.vision.caltech.edu/datasets/cub_200_2011/",
@@ -91,7 +88,6 @@ DATASETS: dict[str, Dataset] = {
     ),
     "tiny_imagenet": Dataset(
         sizes=(100_000, 10_000),
-        classes=200,
         names=("tiny-imagenet",),
         packaging=Packaging(
             "tiny-imagenet-200",
@@ -178,7 +174,7 @@ def _wanted(name: str) -> Wanted:
         (*published, name, *dataset.names),
         dataset.packaging,
         partial(ClassFolders, decode=dataset.decode_one),
-        dataset.classes,
+        SHAPES[name].classes,
     )
 
 

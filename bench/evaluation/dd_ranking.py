@@ -34,17 +34,12 @@ from torch import Tensor
 from bench.config.run_config import RunConfig, images_per_class
 from bench.data import TargetSet
 from bench.evaluation.fresh_networks import Evaluation, Trainee, evaluate_trainees
+from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
 from bench.system.errors import UserError
 from bench.training.batches import images_of_each_class
 from bench.training.randomness import torch_generator
 
 PURPOSE = "evaluation"  # the networks of `bench.evaluate`
-
-FULL = "full training set, hard labels"
-OWN = "distilled set, its own labels"
-HARD = "distilled set, hard labels"
-RANDOM = "random real images, the same labels"
-RANDOM_HARD = "random real images, hard labels"
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import data, metagrad, networks
-from bench.config import run_config as config_module
+from bench import networks
 from bench.config.command_line import help_text, parse, setting, typed
 from bench.config.grid import single_run
 from bench.config.resolve import on_network, resolve
@@ -18,6 +17,7 @@ from bench.config.run_config import (
     run_name,
     values_before,
 )
+from bench.system.choices import ARCHITECTURES, SIZED_ARCHITECTURES, SMALLEST_SIDES
 from bench.system.errors import UserError
 
 
@@ -40,17 +40,6 @@ def test_every_setting_of_a_run_is_part_of_its_identity(key: str) -> None:
     changed = replace(config, **{key: other_value(config, key)})
     assert identity(changed) != identity(config)
     assert (experiment_identity(changed) == experiment_identity(config)) == (key == "seed")
-
-
-def test_the_choices_are_what_the_other_rooms_offer() -> None:
-    assert tuple(data.DATASETS) == config_module.DATASETS
-    assert config_module.AUGMENTATIONS == data.AUGMENTATIONS
-    assert config_module.ARCHITECTURES == networks.ARCHITECTURES
-    assert config_module.SIZED_ARCHITECTURES == networks.SIZED_ARCHITECTURES
-    assert config_module.ENGINES == metagrad.ENGINES
-    assert config_module.EPS_FORMS == metagrad.EPS_FORMS
-    assert tuple(metagrad.OUTER_LOSSES) == config_module.OUTER_LOSSES
-    assert config_module.PRECISIONS == metagrad.PRECISIONS
 
 
 def test_the_method_s_own_defaults_are_part_of_the_identity() -> None:
@@ -172,7 +161,7 @@ def test_a_size_asked_for_by_name_is_refused_where_the_network_has_none(key: str
     assert single_run("quick", {"arch": "wide_convnet", key: 2}).width > 0
 
 
-@pytest.mark.parametrize("arch", networks.ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_a_network_is_refused_for_images_that_it_cannot_hold_and_for_no_larger_ones(
     arch: str,
 ) -> None:
@@ -194,7 +183,7 @@ def test_a_network_is_refused_for_images_that_it_cannot_hold_and_for_no_larger_o
             return False
         return True
 
-    least = 4 if arch in networks.SIZED_ARCHITECTURES else config_module.SMALLEST_SIDES[arch]
+    least = 4 if arch in SIZED_ARCHITECTURES else SMALLEST_SIDES[arch]
     for side in (least - 1, least):
         assert accepted(side) == builds(side) == (side == least)
 

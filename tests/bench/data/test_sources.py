@@ -20,6 +20,7 @@ from PIL import Image
 
 from bench.data import DATASETS, cache, download, find_source, load_raw, load_target_set
 from bench.data.readers import torchvision_dataset
+from bench.system import choices
 from bench.system.errors import UserError
 
 CLASSES = ("apple", "bear", "crab")
@@ -431,6 +432,11 @@ def test_no_network_is_one_line_with_a_way_out(
 @pytest.fixture(scope="session")
 def real_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("real_cache")
+
+
+@pytest.mark.parametrize("name", choices.SHAPES)
+def test_every_data_set_that_a_run_may_name_is_known_here(name: str, tmp_path: Path) -> None:
+    assert (find_source(name, tmp_path) is not None) == (name == "digits")
 
 
 @pytest.mark.real_data
