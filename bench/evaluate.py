@@ -6,8 +6,7 @@ from bench.config.command_line import command, parse
 from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import set_up
-from bench.sweeps.status_table import accuracy_text
-from bench.system.text import count
+from bench.system.text import accuracy_text, count, percent
 
 if TYPE_CHECKING:
     from bench.evaluation.fresh_networks import Evaluation
@@ -57,10 +56,10 @@ def print_table(evaluation: "Evaluation", summary: dict[str, Any]) -> None:
     n = summary["n"]
     print(f"{'steps':>8} {'validation':>16} {'test':>16}   (mean ± standard deviation, n={n})")
     for column, steps in enumerate(evaluation.steps):
-        cells = []
-        for values in (evaluation.validation[:, column], evaluation.test[:, column]):
-            spread = f" ± {100 * values.std().item():.1f}" if n > 1 else ""
-            cells.append(f"{100 * values.mean().item():.1f}{spread}")
+        cells = [
+            percent(values.mean().item(), values.std().item() if n > 1 else None)
+            for values in (evaluation.validation[:, column], evaluation.test[:, column])
+        ]
         chosen = f"   <- selected by {summary['selection']}" if steps == summary["steps"] else ""
         print(f"{steps:>8} {cells[0]:>16} {cells[1]:>16}{chosen}")
     print(f"test accuracy {accuracy_text(summary)}")

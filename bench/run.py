@@ -14,7 +14,7 @@ from bench.distillation.process_group import ProcessGroup, ProcessGroupBroken
 from bench.distillation.rank import find_seat
 from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import INTERRUPTED, SUPERSEDED, UserError
-from bench.system.text import count
+from bench.system.text import count, percent
 
 if TYPE_CHECKING:
     import torch
@@ -134,9 +134,8 @@ def final_line(result: dict[str, Any]) -> str:
     evaluation = result["evaluation"]
     spread = evaluation["test_accuracy_std"]
     return (
-        f"test accuracy {100 * evaluation['test_accuracy_mean']:.1f}%"
-        + (f" ± {100 * spread:.1f}" if spread is not None else "")
-        + f" (mean{' ± standard deviation' if spread is not None else ''} over n={evaluation['n']}"
+        f"test accuracy {percent(evaluation['test_accuracy_mean'], spread)} %"
+        f" (mean{' ± standard deviation' if spread is not None else ''} over n={evaluation['n']}"
         f" fresh network{'s' if evaluation['n'] > 1 else ''}, {count(evaluation['steps'], 'step')},"
         f" selected by {evaluation['selection']};"
         f" {result['data']['source']}, fingerprint {result['data']['fingerprint']})"

@@ -7,10 +7,9 @@ from bench.config.command_line import command, parse
 from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import Subject, set_up
-from bench.sweeps.status_table import accuracy_text
 from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
 from bench.system.errors import UserError
-from bench.system.text import count
+from bench.system.text import accuracy_text, count
 
 if TYPE_CHECKING:
     from bench.evaluation.dd_ranking import Difference, Scores

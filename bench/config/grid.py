@@ -23,7 +23,6 @@ from bench.config.command_line import (
     converted,
     is_file,
     read_yaml,
-    typed,
     unknown_key,
     yaml_names,
     yaml_path,
@@ -115,12 +114,13 @@ def _at_scales(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def expand(
-    grid: Grid, scale: str, overrides: dict[str, Any], seeds: int | None = None, first_seed: int = 0
+    grid: Grid, scale: str, overrides: dict[str, Any], seeds: int | None = None
 ) -> list[RunConfig]:
     """All runs of a grid at one scale, seeds innermost; two entries never become the same run.
 
     Args:
-        overrides: settings from the command line; they win over the grid's.
+        overrides: settings from the command line, converted; they win over the grid's. Their
+            `seed` is the first seed.
         seeds: how many; by default what the grid says.
 
     Raises:
@@ -133,7 +133,7 @@ def expand(
         own = {key: value for key, value in entry.items() if key != "scales"}
         at_scale = (entry.get("scales") or {}).get(scale) or {}
         config = resolve(merge(*shared, own, at_scale, overrides, {"scale": scale}))
-        configs += [replace(config, seed=first_seed + k) for k in range(count)]
+        configs += [replace(config, seed=config.seed + k) for k in range(count)]
     distinct = {str(config): config for config in configs}
     return list(distinct.values())
 
@@ -156,9 +156,7 @@ def requested(
     Raises:
         UserError: as `expand`; or a method that the grid has not.
     """
-    first_seed = typed(RunConfig, {"seed": given.get("seed", 0)}).seed
-    overrides = {key: value for key, value in given.items() if key not in ("scale", "seed")}
-    configs = expand(grid, scale, overrides, seeds or None, first_seed)
+    configs = expand(grid, scale, given, seeds or None)
     known = list(dict.fromkeys(config.method for config in configs))
     if unknown := [name for name in methods if name not in known]:
         raise UserError(f"only={unknown[0]}: this grid has {', '.join(known)}")
