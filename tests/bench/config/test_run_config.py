@@ -114,8 +114,8 @@ def test_an_old_name_is_refused_with_the_new_one(old: str, told: str) -> None:
         ({"parameterization": "linear", "init": "real"}, "init=noise"),
         ({"parameterization": "linear", "inner_ipc": 101}, "more than decoded_ipc=100"),
         ({"parameterization": "linear", "boost_block": 5}, "boost_block"),
-        ({"boost_block": 3}, "ipc=10 is no multiple of boost_block=3"),
-        ({"boost_block": 20}, "ipc=10 is no multiple of boost_block=20"),
+        ({"boost_block": 3}, "ipc=10 is not a multiple of boost_block=3"),
+        ({"boost_block": 20}, "ipc=10 is not a multiple of boost_block=20"),
         ({"boost_block": 1, "outer_steps": 9}, "too few for 10 blocks"),
         ({"boost_block": 5, "boost_beta": 1.5}, "boost_beta=1.5 must lie in [0, 1]"),
         ({"variance_samples": 1}, "variance_samples=1 must be at least 2"),
@@ -125,12 +125,12 @@ def test_an_old_name_is_refused_with_the_new_one(old: str, told: str) -> None:
         ({"full_train_steps": [3, 0]}, "full_train_steps=0 must be at least 1"),
         ({"transfer_to": ["vgg1"]}, "transfer_to=vgg1 is not one of convnet"),
         ({"transfer_to": ["vgg1"]}, "did you mean vgg11?"),
-        ({"transfer_to": ["convnet"]}, "transfer_to=convnet is arch itself"),
-        ({"transfer_to": ["vgg11", "vgg11"]}, "transfer_to=vgg11 is named more than once"),
+        ({"transfer_to": ["convnet"]}, "transfer_to=convnet is the same as arch"),
+        ({"transfer_to": ["vgg11", "vgg11"]}, "transfer_to=vgg11 is given more than once"),
         ({"arch": "vgg11", "transfer_to": ["convnet"]}, "arch=vgg11 has none"),
         (
             {"dataset": "digits", "depth": 2, "transfer_to": ["wide_convnet", "vgg11"]},
-            "transfer_to=vgg11 takes images of 32x32 at least, and digits has 8x8 here",
+            "transfer_to=vgg11 needs images of at least 32x32, and those of digits have 8x8",
         ),
         ({"validation_fraction": 0}, "selection=test"),
         ({"outer_steps": None}, "outer_steps=None"),
@@ -155,7 +155,9 @@ def test_a_network_of_one_size_has_one_identity_whatever_a_scale_says_of_others(
 
 @pytest.mark.parametrize("key", ["width", "depth"])
 def test_a_size_asked_for_by_name_is_refused_where_the_network_has_none(key: str) -> None:
-    with pytest.raises(UserError, match=f"{key}=2: arch=vgg11 is of one size; {key} is for conv"):
+    with pytest.raises(
+        UserError, match=f"{key}=2: arch=vgg11 has only one size; {key} is for conv"
+    ):
         single_run("quick", {"arch": "vgg11", key: 2})
     assert single_run("quick", {"arch": "vgg11"}).depth == 0
     assert single_run("quick", {"arch": "wide_convnet", key: 2}).width > 0
