@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 USAGE = """
 python -m bench.evaluate distilled=PATH [key=value ...]   train fresh networks on a distilled set
-python -m bench.evaluate distilled=real_images            the same with random real images
+python -m bench.evaluate distilled=real_images            the same on random real images
 """
 
 
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
 
 
 def protocol(config: RunConfig) -> dict[str, Any]:
-    """The final evaluation of a run, told as it goes: the same networks as there."""
+    """Arguments of an evaluation with the same networks as a run's final one; prints progress."""
 
     def report(trained: int) -> None:
         print(f"trained {trained} of {count(config.evaluation_networks, 'network')}", flush=True)
@@ -52,7 +52,7 @@ def protocol(config: RunConfig) -> dict[str, Any]:
 
 
 def print_table(evaluation: "Evaluation", summary: dict[str, Any]) -> None:
-    """Accuracies at every number of steps, and which of them counts."""
+    """Print the accuracies at every number of steps, and the selected one."""
     n = summary["n"]
     print(f"{'steps':>8} {'validation':>16} {'test':>16}   (mean ± standard deviation, n={n})")
     for column, steps in enumerate(evaluation.steps):

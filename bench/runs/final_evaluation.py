@@ -159,7 +159,7 @@ class FinalEvaluation:
             classes=classes_by_place(final.labels),
             report=lambda name, trained: self.report(f" {name}", trained),
             check=self.check,
-            kept=self._kept,
+            cached=self._kept,
         ).figures()
 
     def _evaluate(self, config: RunConfig, images: Tensor, labels: Tensor, what: str) -> Evaluation:
