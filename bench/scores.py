@@ -88,9 +88,7 @@ def print_scores(scores: "Scores") -> None:
     if soft:
         print("  hard labels: 1 for the image's class, else 0. The same labels: a random image has")
         print("  those of a distilled image of its class (DD-Ranking uses a teacher). The class of")
-        print(
-            "  a distilled image is given by its place in a set of ours, else by its largest label"
-        )
+        print("  a distilled image is given by its place in a set of ours, else its largest label")
     for name, difference, better in (
         ("HLR, full - distilled, hard labels", scores.hard_label_recovery, "lower"),
         ("IOR, distilled - random, same labels", scores.improvement_over_random, "higher"),

@@ -218,7 +218,7 @@ def test_scores_without_enough_real_images_are_refused_before_anything_is_distil
 ) -> None:
     fewest = int(digits.train.labels.bincount().min())
     refuse_few_real_images(replace(config, ipc=fewest), digits)
-    with pytest.raises(UserError, match=f"draws {fewest + 1} random real images a class"):
+    with pytest.raises(UserError, match=f"needs {fewest + 1} random real images per class"):
         refuse_few_real_images(replace(config, ipc=fewest + 1), digits)
     with pytest.raises(UserError, match="some class has fewer"):
         score(
