@@ -55,7 +55,7 @@ Report = Callable[[str], object]
 
 @dataclass(frozen=True)
 class EstimateOptions:
-    """What this command is asked to do."""
+    """Options of this command."""
 
     load: bool = setting(False, "load the data first, decode and whiten it where that is new")
 

@@ -30,7 +30,7 @@ torchrun --nproc-per-node=4 -m bench.run replicas=4 [key=value ...]     its repl
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What this command is asked to do."""
+    """Options of this command."""
 
     scale: str = setting("auto", "auto, quick, cpu or paper: the settings to start from")
     folder: str = setting("", "an existing run folder to bring to its end, instead of settings")

@@ -1,4 +1,8 @@
-"""Target sets: found, decoded, whitened, cached, and augmented on the device."""
+"""Target sets: find, decode, whiten, cache and augment images.
+
+`sources` (with `finding`, `archives`, `readers`, `official`, `class_folders`) reads raw images,
+`target_set` (with `whitening`, `cache`, `order`) prepares them, `augment` augments batches.
+"""
 
 from bench.data.sources import DATASETS, RawImages, download, find_source, load_raw, not_found
 from bench.data.target_set import Split, TargetSet, load_target_set

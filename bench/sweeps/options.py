@@ -18,7 +18,7 @@ RETRIES: dict[str, Callable[[Progress], bool]] = {
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """What this command is asked to do."""
+    """Options of this command."""
 
     grid: str = setting("", "name of a grid, or path of your own .yaml")
     scale: str = setting("auto", "auto, quick, cpu or paper")
@@ -57,7 +57,7 @@ def chosen_launcher(options: SweepOptions, asked_of_slurm: dict[str, object]) ->
     Raises:
         UserError: something is asked that only SLURM can do, but the launcher is another.
     """
-    own = [key for key in ("profile", "wait", "batch", "cancel") if getattr(options, key)]
+    own = [key for key in ("profile", "wait", "scripts_only", "cancel") if getattr(options, key)]
     own += list(asked_of_slurm)
     if options.workers and (own or options.launcher == "slurm"):
         raise UserError("workers= is for this machine; SLURM has parallel= for it")

@@ -310,5 +310,5 @@ def test_scores_selected_on_the_test_set_are_labelled(capsys: pytest.CaptureFixt
 
 def test_what_has_no_scores_is_refused(cache_root: Path, tmp_path: Path, tiny: list[str]) -> None:
     settings = [*tiny, f"cache_root={cache_root}", f"results_root={tmp_path}"]
-    with pytest.raises(UserError, match="random real images are among"):
+    with pytest.raises(UserError, match="random real images are what"):
         bench.scores.main([*settings, "distilled=real_images"])

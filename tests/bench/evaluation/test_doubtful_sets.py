@@ -31,7 +31,7 @@ REFUSED = [
     case(
         "ten.npz",
         lambda p, x, y: np.savez(p, images=np.repeat(x, 2, axis=0).reshape(10, 10, 1, 8, 8)),
-        "order=class_major where the first axis is, order=ipc_major where the second is",
+        "order=class_major if the first axis is, order=ipc_major if the second is",
     ),
     case(
         "neither.npz",
@@ -51,7 +51,7 @@ REFUSED = [
     case(
         "unnamed.npz",
         lambda p, x, y: np.savez(p, images=x, classes=y, weights=y),
-        "name them, labels_key=classes \\(or another of classes, weights\\)",
+        "give labels_key=classes \\(or another of classes, weights\\)",
     ),
     case(
         "pictures.npz",
@@ -125,7 +125,7 @@ REFUSED = [
     case(
         "normalized.npz",
         lambda p, x, y: np.savez(p, x=(x - 0.3) / 0.37, y=y),
-        r"energy lies where pixels have .* mean=\[...\] std=\[...\] .* space=preprocessed",
+        r"energy is where pixels have .* mean=\[...\] std=\[...\] .* space=preprocessed",
     ),
     case(
         "normalized.npz",
@@ -138,7 +138,7 @@ REFUSED = [
         lambda p, x, y: np.savez(p, x=np.random.default_rng(0).normal(0, 0.01, x.shape), y=y),
         r"their spread is 0.01, .* space=preprocessed",
     ),
-    case("between.npz", lambda p, x, y: np.savez(p, x=9 * x, y=y), "name the space="),
+    case("between.npz", lambda p, x, y: np.savez(p, x=9 * x, y=y), "give space="),
     case(
         "below.npz",
         lambda p, x, y: np.savez(p, x=(x * 9).astype("i8") - 1, y=y),
@@ -152,7 +152,7 @@ REFUSED = [
     case(
         "past.npz",
         lambda p, x, y: np.savez(p, x=(x * 320).astype("u2"), y=y),
-        "space=pixels255 cannot be",
+        "space=pixels255 is invalid",
         "space=pixels255",
     ),
 ]
@@ -274,7 +274,7 @@ def test_a_step_of_several_is_named_and_transparent_images_are_told(
         gray.putalpha(Image.new("L", (8, 8), 100))
         gray.save(tmp_path / "clear" / str(c) / "0.png")
     read("clear")
-    assert "holds transparent images; how transparent is left out" in capsys.readouterr().out
+    assert "holds transparent images; their transparency is ignored" in capsys.readouterr().out
 
 
 # --- images in color
@@ -299,7 +299,7 @@ def test_flat_rows_in_colour_are_read_channels_first_unless_told_otherwise() -> 
         arrange(torch.rand(20, 3, 3, 3), (), (3, 3, 3), "auto", "FILE")
 
 
-def test_grey_images_of_a_set_in_colour_and_an_alpha_channel_are_told() -> None:
+def test_grey_images_of_a_set_in_color_and_an_alpha_channel_are_told() -> None:
     gray = torch.rand(20, 1, 4, 5)
     found = arrange(gray, (), (3, 4, 5), "auto", "FILE")
     assert torch.equal(found.images, gray.repeat(1, 3, 1, 1))
@@ -308,7 +308,7 @@ def test_grey_images_of_a_set_in_colour_and_an_alpha_channel_are_told() -> None:
     color[:, 3] = 1
     found = arrange(color.permute(0, 2, 3, 1), (), (3, 4, 5), "auto", "FILE")
     assert torch.equal(found.images, color[:, :3])
-    assert "alpha, is left out" in found.notes[0]
+    assert "alpha, is ignored" in found.notes[0]
     with pytest.raises(UserError, match="no opaque alpha channel"):
         arrange(torch.rand(20, 4, 4, 5), (), (3, 4, 5), "auto", "FILE")
 

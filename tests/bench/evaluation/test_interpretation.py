@@ -264,7 +264,7 @@ def test_what_cannot_be_read_is_refused_in_words(subject: SetUp, tmp_path: Path)
     refused("are not the indices of 10 classes", (unit, labels + 0.5))
     refused("labels are for 7 classes", (unit, torch.ones(20, 7)))
     refused("holds no labels, and its 13 images", unit[:13])
-    refused("neither in 0..255", (pixels.int() + 1, labels))
+    refused("neither within 0..255", (pixels.int() + 1, labels))
     refused("space=normalized needs the mean", (unit, labels), "space=normalized")
     refused("mean and std are for space=normalized", (unit, labels), "space=pixels", "mean=[0.1]")
     refused("space=preprocessed: .* holds pixels", (pixels, labels), "space=preprocessed")
@@ -292,7 +292,7 @@ def test_a_missing_h5py_is_named_with_its_remedy(
 
     monkeypatch.setattr(builtins, "__import__", no_h5py)
     with pytest.raises(
-        UserError, match=r"^\S*set.h5: h5py is needed to read it: pip install .*formats"
+        UserError, match=r"^\S*set.h5: reading it needs h5py: pip install .*formats"
     ):
         load_distilled_set(tmp_path / "set.h5")
 

@@ -187,7 +187,7 @@ READ = [
         "bf16.pt",
         lambda p, x, y: torch.save({"images": torch.tensor(x).bfloat16(), "labels": y}, p),
     ),
-    case("minus.npz", lambda p, x, y: np.savez(p, x=x * 2 - 1, y=y), "pixels brought to -1..1"),
+    case("minus.npz", lambda p, x, y: np.savez(p, x=x * 2 - 1, y=y), "pixels scaled to -1..1"),
     case("said.npz", lambda p, x, y: np.savez(p, x=x * 2 - 1, y=y), "", "mean=[0.5]", "std=[0.5]"),
     case("over.npz", lambda p, x, y: np.savez(p, x=x * 1.02 - 0.01, y=y), "were not clipped"),
     case("over255.npz", lambda p, x, y: np.savez(p, x=x * 260 - 2, y=y), "pixels in 0..255"),
@@ -216,10 +216,12 @@ READ = [
     # Image files.
     case("L", lambda p, x, y: pngs(p, x, y, Image.fromarray)),
     case(
-        "RGB", lambda p, x, y: pngs(p, x, y, lambda a: Image.fromarray(a).convert("RGB")), "as red"
+        "RGB",
+        lambda p, x, y: pngs(p, x, y, lambda a: Image.fromarray(a).convert("RGB")),
+        "as equal red",
     ),
     case("LA", lambda p, x, y: pngs(p, x, y, lambda a: Image.fromarray(a).convert("LA"))),
-    case("P", lambda p, x, y: pngs(p, x, y, palette), "as red, green and blue"),
+    case("P", lambda p, x, y: pngs(p, x, y, palette), "as equal red, green and blue"),
     case("16", lambda p, x, y: pngs(p, x, y, lambda a: Image.fromarray(a.astype("u2") * 257))),
 ]
 
