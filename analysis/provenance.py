@@ -8,8 +8,7 @@ from typing import Any
 from analysis.labels import flat_settings
 from analysis.load import FinishedRun, Results
 from bench.config.run_config import RunConfig
-from bench.sweeps.status_table import duration
-from bench.system.text import count
+from bench.system.text import count, duration
 
 
 @dataclass(frozen=True)

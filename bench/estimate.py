@@ -26,7 +26,6 @@ import psutil
 import torch
 
 from bench.config.command_line import command, only, parse, setting, typed
-from bench.config.resolve import resolve
 from bench.config.run_config import Environment, RunConfig
 from bench.data import find_source, not_found
 from bench.sweeps.cost_estimate import (
@@ -56,7 +55,7 @@ Report = Callable[[str], object]
 
 @dataclass(frozen=True)
 class EstimateOptions:
-    """What this command is asked to do."""
+    """Options of this command."""
 
     load: bool = setting(False, "load the data first, decode and whiten it where that is new")
 
@@ -200,7 +199,7 @@ def main(argv: list[str]) -> int:
     given = parse(argv, EstimateOptions, Environment)
     options = typed(EstimateOptions, only(given, EstimateOptions))
     environment = typed(Environment, only(given, Environment))
-    configs = [resolve(content) for content in json.load(sys.stdin)]
+    configs = [RunConfig(**content) for content in json.load(sys.stdin)]
 
     def tell(content: dict[str, Any]) -> None:
         print(json.dumps(content), file=answers, flush=True)

@@ -6,15 +6,14 @@ from bench.config.command_line import command, parse
 from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import set_up
-from bench.sweeps.status_table import accuracy_text
-from bench.system.text import count
+from bench.system.text import accuracy_text, count, percent
 
 if TYPE_CHECKING:
     from bench.evaluation.fresh_networks import Evaluation
 
 USAGE = """
 python -m bench.evaluate distilled=PATH [key=value ...]   train fresh networks on a distilled set
-python -m bench.evaluate distilled=real_images            the same with random real images
+python -m bench.evaluate distilled=real_images            the same on random real images
 """
 
 
@@ -39,7 +38,7 @@ def main(argv: list[str]) -> int:
 
 
 def protocol(config: RunConfig) -> dict[str, Any]:
-    """The final evaluation of a run, told as it goes: the same networks as there."""
+    """Arguments of an evaluation with the same networks as a run's final one; prints progress."""
 
     def report(trained: int) -> None:
         print(f"trained {trained} of {count(config.evaluation_networks, 'network')}", flush=True)
@@ -53,14 +52,14 @@ def protocol(config: RunConfig) -> dict[str, Any]:
 
 
 def print_table(evaluation: "Evaluation", summary: dict[str, Any]) -> None:
-    """Accuracies at every number of steps, and which of them counts."""
+    """Print the accuracies at every number of steps, and the selected one."""
     n = summary["n"]
     print(f"{'steps':>8} {'validation':>16} {'test':>16}   (mean ± standard deviation, n={n})")
     for column, steps in enumerate(evaluation.steps):
-        cells = []
-        for values in (evaluation.validation[:, column], evaluation.test[:, column]):
-            spread = f" ± {100 * values.std().item():.1f}" if n > 1 else ""
-            cells.append(f"{100 * values.mean().item():.1f}{spread}")
+        cells = [
+            percent(values.mean().item(), values.std().item() if n > 1 else None)
+            for values in (evaluation.validation[:, column], evaluation.test[:, column])
+        ]
         chosen = f"   <- selected by {summary['selection']}" if steps == summary["steps"] else ""
         print(f"{steps:>8} {cells[0]:>16} {cells[1]:>16}{chosen}")
     print(f"test accuracy {accuracy_text(summary)}")

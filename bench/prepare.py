@@ -1,35 +1,35 @@
-"""`python -m bench.prepare dataset=cifar10`: fetch, check, whiten and cache a data set.
+"""`python -m bench.prepare dataset=cifar10`: download, verify, whiten and cache a data set.
 
-For machines whose compute nodes have no network: run it once where there is one.
+Run it once on a machine with internet access; compute nodes often have none.
 """
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config.command_line import command, only, parse, setting, typed
+from bench.config.command_line import command, only, parse, setting
 from bench.config.grid import single_run
 from bench.config.run_config import Environment, RunConfig
 from bench.system.files import make_folder
 
 USAGE = """
-python -m bench.prepare dataset=NAME [data_root=PATH]    fetch what is missing, whiten, cache
+python -m bench.prepare dataset=NAME [data_root=PATH]    download if missing, whiten, cache
 """
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What this command is asked to do."""
+    """Options of this command."""
 
-    download: bool = setting(True, "download what is not under data_root")
+    download: bool = setting(True, "download the data set if it is not under data_root")
 
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
     given = parse(argv, PrepareOptions, RunConfig, Environment)
-    options = typed(PrepareOptions, only(given, PrepareOptions))
-    environment = typed(Environment, only(given, Environment))
-    config = single_run("paper", {k: v for k, v in only(given, RunConfig).items() if k != "scale"})
+    options = PrepareOptions(**only(given, PrepareOptions))
+    environment = Environment(**only(given, Environment))
+    config = single_run("paper", only(given, RunConfig))
 
     import torch
 
@@ -38,12 +38,12 @@ def main(argv: list[str]) -> int:
 
     data_root = Path(environment.data_root).expanduser()
     missing = find_source(config.dataset, data_root) is None
-    # What torchvision does not have is refused below, with what to fetch by hand.
+    # If torchvision cannot download it, `load_data` fails with where to download it by hand.
     if options.download and missing and DATASETS[config.dataset].torchvision:
         print(f"downloading {config.dataset} to {data_root} ...", flush=True)
         download(config.dataset, make_folder(data_root, "data folder"))
     started = time.perf_counter()
-    print("decoding and whitening, or reading what is cached ...", flush=True)
+    print("decoding and whitening, or reading the cache ...", flush=True)
     target_set = load_data(config, environment, torch.device("cpu"))
     print(
         f"{target_set.source}: {len(target_set.train)} train, {len(target_set.validation)}"

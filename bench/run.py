@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config.command_line import command, keys_of, only, parse, setting, typed
 from bench.config.grid import choose_scale, single_run
-from bench.config.resolve import check
 from bench.config.run_config import Environment, RunConfig, identity
 from bench.distillation.process_group import ProcessGroup, ProcessGroupBroken
 from bench.distillation.rank import find_seat
 from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import INTERRUPTED, SUPERSEDED, UserError
-from bench.system.text import count
+from bench.system.text import count, percent
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +30,7 @@ torchrun --nproc-per-node=4 -m bench.run replicas=4 [key=value ...]     its repl
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What this command is asked to do."""
+    """Options of this command."""
 
     scale: str = setting("auto", "auto, quick, cpu or paper: the settings to start from")
     folder: str = setting("", "an existing run folder to bring to its end, instead of settings")
@@ -53,7 +52,6 @@ def main(argv: list[str]) -> int:
             raise UserError("folder=... brings its own configuration; give no other run settings")
         folder = RunFolder(Path(options.folder).resolve())
         config = folder.config()
-        check(config)
         told = []
     else:
         scale, why = choose_scale(options.scale)
@@ -136,9 +134,8 @@ def final_line(result: dict[str, Any]) -> str:
     evaluation = result["evaluation"]
     spread = evaluation["test_accuracy_std"]
     return (
-        f"test accuracy {100 * evaluation['test_accuracy_mean']:.1f}%"
-        + (f" ± {100 * spread:.1f}" if spread is not None else "")
-        + f" (mean{' ± standard deviation' if spread is not None else ''} over n={evaluation['n']}"
+        f"test accuracy {percent(evaluation['test_accuracy_mean'], spread)} %"
+        f" (mean{' ± standard deviation' if spread is not None else ''} over n={evaluation['n']}"
         f" fresh network{'s' if evaluation['n'] > 1 else ''}, {count(evaluation['steps'], 'step')},"
         f" selected by {evaluation['selection']};"
         f" {result['data']['source']}, fingerprint {result['data']['fingerprint']})"

@@ -1,5 +1,5 @@
-"""`python -m bench.scores distilled=PATH`: a distilled set beside random real images and the full
-training set, and the scores of DD-Ranking that follow."""
+"""`python -m bench.scores distilled=PATH`: a distilled set compared with random real images and the
+full training set, and the scores of DD-Ranking."""
 
 from typing import TYPE_CHECKING
 
@@ -7,9 +7,9 @@ from bench.config.command_line import command, parse
 from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import Subject, set_up
-from bench.sweeps.status_table import accuracy_text
+from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
 from bench.system.errors import UserError
-from bench.system.text import count
+from bench.system.text import accuracy_text, count
 
 if TYPE_CHECKING:
     from bench.evaluation.dd_ranking import Difference, Scores
@@ -23,7 +23,9 @@ def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
     subject = set_up(parse(argv, SubjectOptions, RunConfig, Environment))
     if subject.images is None or subject.labels is None:
-        raise UserError("scores are of a distilled set; random real images are among what it meets")
+        raise UserError(
+            "scores need a distilled set; random real images are what it is compared with"
+        )
     if subject.classes is None:
         largest = subject.labels == subject.labels.amax(dim=1, keepdim=True)
         if ties := int((largest.sum(dim=1) > 1).sum()):
@@ -55,13 +57,13 @@ def main(argv: list[str]) -> int:
 
 
 def protocol_text(subject: Subject) -> str:
-    """What "the same protocol" means, in one line."""
+    """The protocol of all evaluations, in one line."""
     config, images = subject.config, len(subject.target_set.train)
     size = min(config.full_train_batch_size, images)
     most = max(config.full_train_steps or config.evaluation_steps)
     held_out = len(subject.target_set.validation)
     return (
-        f"all with {config.inner_optimizer}, lr {config.inner_lr:g}, augmentation"
+        f"training: {config.inner_optimizer}, lr {config.inner_lr:g}, augmentation"
         f" {config.augment_evaluation}; distilled and random images for up to"
         f" {max(config.evaluation_steps)} steps; the full training set ({images} images,"
         f" {held_out} more held out) for up to {most} steps of {size}"
@@ -70,40 +72,36 @@ def protocol_text(subject: Subject) -> str:
 
 
 def print_scores(scores: "Scores") -> None:
-    """The table of accuracies, and the scores."""
-    from bench.evaluation.dd_ranking import FULL, HARD, OWN, RANDOM, RANDOM_HARD
-
+    """Print the accuracies and the scores."""
     print("test accuracy in per cent (mean ± standard deviation over n networks, the same initial")
-    print("networks in every row), at the number of steps selected for it")
+    print("networks in every row), at the selected number of steps")
     soft = scores.evaluations[HARD] is not scores.evaluations[OWN]
     for name in (FULL, OWN, HARD, RANDOM, RANDOM_HARD) if soft else (FULL, HARD, RANDOM_HARD):
         summary = scores.evaluations[name].summary(scores.selection)
         print(f"  {name:<37} {accuracy_text(summary):<28} {summary['steps']:>6} steps")
     full = scores.evaluations[FULL]
     if full.steps[full.selected(scores.selection)] == full.steps[-1]:
-        print("  the full training set was best at its last step count and may not be trained out;")
-        print("  full_train_steps=[...] trains it for longer")
+        print(
+            "  the full training set is best at its last step count and may need longer training:"
+        )
+        print("  full_train_steps=[...]")
     if soft:
-        print(
-            "  hard: 1 for the image's class, else 0; the same: a random image has the labels of a"
-        )
-        print(
-            "  distilled image of its class (DD-Ranking asks a teacher). A distilled image's class"
-        )
-        print("  is its place in a set of ours, its largest label in one made elsewhere")
+        print("  hard labels: 1 for the image's class, else 0. The same labels: a random image has")
+        print("  those of a distilled image of its class (DD-Ranking uses a teacher). The class of")
+        print("  a distilled image is given by its place in a set of ours, else its largest label")
     for name, difference, better in (
         ("HLR, full - distilled, hard labels", scores.hard_label_recovery, "lower"),
         ("IOR, distilled - random, same labels", scores.improvement_over_random, "higher"),
     ):
-        told = difference_text(difference, scores.selection)
-        print(f"  {name:<37} {told:<28} {better} is better")
+        text = difference_text(difference, scores.selection)
+        print(f"  {name:<37} {text:<28} {better} is better")
     label = " (selected by TEST)" if scores.selection == "test" else ""
     print(f"  {'DD-Ranking score, w = 0.5':<37} {scores.score():.3f}{label}")
 
 
 def difference_text(difference: "Difference", selection: str) -> str:
-    """Mean, standard deviation over networks, and n, in per cent points, labelled as accuracies
-    are."""
+    """Mean, standard deviation over networks and n, in percentage points, with the label of the
+    selection."""
     summary = {
         "test_accuracy_mean": difference.mean,
         "test_accuracy_std": difference.std,

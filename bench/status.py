@@ -26,7 +26,7 @@ WATCH_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class StatusOptions:
-    """What this command is asked to do."""
+    """Options of this command."""
 
     grid: str = setting("", "the runs of one grid; without it, all runs under results_root")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the grid")

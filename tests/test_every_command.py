@@ -82,11 +82,15 @@ def compute(*_: Any, **__: Any) -> Any:
     raise Reached
 
 
-def asked(environment: int) -> Callable[..., Any]:
-    """For what looks through results: the runs that are asked for, and no further."""
+def resolving(position: int) -> Callable[..., Any]:
+    """In place of a function that reads results: resolve the runs of its request and stop.
+
+    Args:
+        position: of the request among the arguments.
+    """
 
     def resolve_and_stop(*arguments: Any) -> Any:
-        request = arguments[environment]
+        request = arguments[position]
         requested(load_grid("window_ablation"), request.scale, request.overrides)
         raise Reached
 
@@ -111,9 +115,9 @@ def main(
     monkeypatch.setattr("bench.speed.__main__.measure_all", compute)
     monkeypatch.setattr("tests.slurm.lab.lab.Lab.start", compute)
     monkeypatch.setattr("analysis.figures.page.save", compute)
-    monkeypatch.setattr("analysis.tables.cells.table", asked(1))
-    monkeypatch.setattr("analysis.verdicts.judge.outcomes", asked(1))
-    monkeypatch.setattr("analysis.report_page.contents.report", asked(0))
+    monkeypatch.setattr("analysis.tables.cells.table", resolving(1))
+    monkeypatch.setattr("analysis.verdicts.judge.outcomes", resolving(1))
+    monkeypatch.setattr("analysis.report_page.contents.report", resolving(0))
     monkeypatch.setattr(bench.evaluation.fresh_networks, "evaluate", compute)
     monkeypatch.setattr(bench.evaluation.fresh_networks, "evaluate_real_images", compute)
     monkeypatch.setattr(bench.evaluation.dd_ranking, "score", compute)

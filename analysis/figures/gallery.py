@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from analysis.figures.captions import headline, origin, selection_text
 from analysis.figures.specs import ImageFigure
 from analysis.load import FinishedRun, Results
+from bench.system.choices import PICTURE_COLUMNS, PICTURE_GAP
 from bench.system.errors import UserError
 from bench.system.text import count
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-# How `bench.runs.image_grid` lays distilled.png out; it imports torch, and a test compares.
-GAP = 2
-COLUMNS_AT_ONE_A_CLASS = 10
 MOST_CLASSES = 20  # that are drawn: a page is not longer
 ROW_INCHES = 0.32  # at most
 WHITE = 255
@@ -70,7 +68,7 @@ def gallery_of(run: FinishedRun) -> Gallery:
     """
     labels, classes = _labels(run)
     count = len(labels) // len(classes)  # images a class; they lie class by class
-    found = tiles(_sheet(run), len(labels), count if count > 1 else COLUMNS_AT_ONE_A_CLASS)
+    found = tiles(_sheet(run), len(labels), count if count > 1 else PICTURE_COLUMNS)
     return Gallery(
         run,
         classes,
@@ -88,18 +86,19 @@ def tiles(sheet: "NDArray[np.uint8]", count: int, columns: int) -> "NDArray[np.u
     """
     rows = -(-count // columns)
     (height, height_over), (width, width_over) = (
-        divmod(size - GAP, number)
+        divmod(size - PICTURE_GAP, number)
         for size, number in zip(sheet.shape[:2], (rows, columns), strict=True)
     )
-    if height_over or width_over or min(height, width) <= GAP:
+    if height_over or width_over or min(height, width) <= PICTURE_GAP:
         raise UserError(
             f"a picture of {sheet.shape[:2]} pixels does not hold {rows}x{columns} images"
         )
     return np.stack(
         [
-            sheet[top : top + height - GAP, left : left + width - GAP]
+            sheet[top : top + height - PICTURE_GAP, left : left + width - PICTURE_GAP]
             for top, left in (
-                (GAP + k // columns * height, GAP + k % columns * width) for k in range(count)
+                (PICTURE_GAP + k // columns * height, PICTURE_GAP + k % columns * width)
+                for k in range(count)
             )
         ]
     )

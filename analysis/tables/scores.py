@@ -16,6 +16,7 @@ from analysis.grid_entries import Entry, GridRuns, grid_runs
 from analysis.load import FinishedRun, StoredRun
 from analysis.provenance import data_text, selection_text
 from analysis.tables.render import MISSING, column_name, latex_table
+from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
 from bench.system.files import write_texts
 from bench.system.text import count
 
@@ -45,13 +46,12 @@ def _accuracy(of: str) -> Callable[[Figures], float]:
     return lambda figures: 100 * figures["evaluations"][of]["test_accuracy_mean"]
 
 
-# The names are those of `bench/evaluation/dd_ranking.py`, which needs torch; a test compares.
 MEASURES = (
-    Measure("Distilled", "distilled", _accuracy("distilled set, its own labels")),
-    Measure("Distilled, hard labels", "distilled_hard", _accuracy("distilled set, hard labels")),
-    Measure("Random, same labels", "random", _accuracy("random real images, the same labels")),
-    Measure("Random, hard labels", "random_hard", _accuracy("random real images, hard labels")),
-    Measure("Full training set", "full", _accuracy("full training set, hard labels")),
+    Measure("Distilled", "distilled", _accuracy(OWN)),
+    Measure("Distilled, hard labels", "distilled_hard", _accuracy(HARD)),
+    Measure("Random, same labels", "random", _accuracy(RANDOM)),
+    Measure("Random, hard labels", "random_hard", _accuracy(RANDOM_HARD)),
+    Measure("Full training set", "full", _accuracy(FULL)),
     Measure("HLR", "hlr", lambda figures: 100 * figures["hard_label_recovery"]["mean"]),
     Measure("IOR", "ior", lambda figures: 100 * figures["improvement_over_random"]["mean"]),
     Measure("Score", "score", lambda figures: figures["dd_ranking_score"]["score"], ".3f"),

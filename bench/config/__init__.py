@@ -1,1 +1,1 @@
-"""What is asked for: settings, grids and their checks. Nothing here imports torch."""
+"""Settings, scales and grids: read, converted, checked. Nothing here imports torch."""

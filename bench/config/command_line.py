@@ -1,4 +1,4 @@
-"""`key=value` on the command line: from text to typed dataclasses, with help and clear refusals."""
+"""`key=value` on the command line: text becomes typed dataclasses; `--help`; one-line errors."""
 
 import difflib
 import os
@@ -16,7 +16,7 @@ from bench.system.errors import INTERRUPTED, UserError, as_unwritable
 
 Schema = TypeVar("Schema")
 
-# What settings and values were called before schema 2: refused, with the name that they have now.
+# Names of settings and values before schema 2. The error for an old name gives the new one.
 RENAMED = {
     "conditioner": "clipping",
     "full_batch": "full_train_batch_size",
@@ -42,15 +42,15 @@ def setting(
     below: float | None = None,
     before: Any = MISSING,
 ) -> Any:
-    """A dataclass field with its help text and what it may be.
+    """A dataclass field with its help text and its valid values.
 
     Args:
-        choices: the texts that it may be; of a list, each of its texts.
-        minimum, above, maximum, below: the range of a number, or of each number of a list, with or
-            without the end itself. Every number states where its range begins; it ends at 10**9
-            unless it says otherwise, and no number may be infinite or NaN.
-        before: the value that reproduces what was done before the setting existed. A setting of a
-            run that is added later must name it: at this value it stays out of the run's hash.
+        choices: valid texts; for a list, valid members.
+        minimum, above, maximum, below: the range of a number or of each number in a list, with
+            (minimum, maximum) or without (above, below) the end itself. Every numeric setting
+            states its lower end; the upper end is 10**9 by default. Numbers are always finite.
+        before: the value that reproduces what was done before the setting existed. A run setting
+            that is added later must have it: at this value it stays out of the run's hash.
     """
     low = minimum if above is None else above
     high = maximum if below is None else below
@@ -64,12 +64,12 @@ def setting(
 
 
 def keys_of(*schemas: type) -> list[str]:
-    """All keys of some dataclasses."""
+    """The keys of some dataclasses."""
     return [item.name for schema in schemas for item in fields(schema)]
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """The line that refuses a key and names the nearest valid one."""
+    """The error for an unknown key, which names the nearest valid one."""
     known = list(known)
     if (new := RENAMED.get(key)) in known:
         return f"unknown key {key!r}: it is called {new} now"
@@ -81,7 +81,7 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
 
 
 def typed(schema: type[Schema], values: dict[str, Any]) -> Schema:
-    """`schema(**values)` with every value converted to its field's type, or refused.
+    """`schema(**values)` with every value converted to its field's type.
 
     Raises:
         UserError: as `converted`.
@@ -90,21 +90,20 @@ def typed(schema: type[Schema], values: dict[str, Any]) -> Schema:
 
 
 def converted(schema: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Some of a schema's settings, each as a value of its field's type; what is converted already
-    stays as it is.
+    """Some settings of a schema, each converted to its field's type; converted values stay as they
+    are.
 
     Raises:
-        UserError: an unknown key, a value of another type, one that is not among the choices or
-            out of its range.
+        UserError: an unknown key, a value of another type, not among the choices or out of range.
     """
-    own = {item.name: item for item in fields(schema)}
+    known = {item.name: item for item in fields(schema)}
     result = {}
     for key, value in values.items():
-        if key not in own:
-            raise UserError(unknown_key(key, own))
-        metadata = own[key].metadata
+        if key not in known:
+            raise UserError(unknown_key(key, known))
+        metadata = known[key].metadata
         try:
-            result[key] = convert(key, value, own[key].type, metadata["range"])
+            result[key] = convert(key, value, known[key].type, metadata["range"])
         except ValueError as error:
             raise UserError(str(error)) from error
         if choices := metadata["choices"]:
@@ -122,40 +121,38 @@ def _refuse_other(key: str, value: str | list[str], choices: tuple[str, ...]) ->
 
 
 def parse(argv: Sequence[str], *schemas: type) -> dict[str, Any]:
-    """The settings given on the command line, converted: `["ipc=1", "sbatch.exclude=node7"]` ->
-    `{"ipc": 1, "sbatch": {"exclude": "node7"}}`. Of a key that several schemas have, the first
-    one's type counts. Options of a method stay as they were typed: only it knows their types.
+    """The settings on the command line, converted: `["ipc=1", "sbatch.exclude=node7"]` ->
+    `{"ipc": 1, "sbatch": {"exclude": "node7"}}`. If several schemas have a key, the first one
+    decides its type. Options of a method stay text: only the method knows their types.
 
     Raises:
-        UserError: an argument that is no key=value, a key that no schema has, or as `converted`.
+        UserError: an argument that is not key=value, a key that no schema has, or as `converted`.
     """
     given: dict[str, Any] = {}
     for argument in argv:
         name, separator, value = argument.partition("=")
         if not separator or not name:
-            raise UserError(
-                f"{shown(argument)!r} is not of the form key=value (--help lists the keys)"
-            )
+            raise UserError(f"{shown(argument)!r} is not key=value (--help lists the keys)")
         key, dot, inner = name.partition(".")
         schema = next((one for one in schemas if key in keys_of(one)), None)
         if schema is None:
             raise UserError(unknown_key(key, keys_of(*schemas)))
         if not dot:
-            found = converted(schema, {key: value})[key]
+            setting_value = converted(schema, {key: value})[key]
         else:
-            # methods.package.module:Class.mem_gb: what stands between the outer dots is one name.
+            # In methods.package.module:Class.mem_gb the text between the outer dots is one name.
             outer, _, last = inner.rpartition(".")
             whole = {outer: {last: value}} if outer else {last: value}
             try:
-                found = converted(schema, {key: whole})[key]
+                setting_value = converted(schema, {key: whole})[key]
             except UserError:
                 raise UserError(f"{shown(argument)}: {key} has no such parts") from None
-        given[key] = merged(given.get(key), found)
+        given[key] = merged(given.get(key), setting_value)
     return given
 
 
 def merged(earlier: Any, later: Any) -> Any:
-    """Mappings part by part; of all else the later."""
+    """The later value; two mappings are merged key by key."""
     if not isinstance(earlier, dict) or not isinstance(later, dict):
         return later
     return {**earlier, **{key: merged(earlier.get(key), value) for key, value in later.items()}}
@@ -172,10 +169,13 @@ def yaml_names(folder: Path) -> list[str]:
 
 
 def yaml_path(name: str, folder: Path, what: str) -> Path:
-    """Where `name` lies: in the project's `folder`, or at the user's own path.
+    """The file called `name` in the project's `folder`, or a path of the user.
+
+    Args:
+        what: the kind of file for the error message, e.g. "grid".
 
     Raises:
-        UserError: it is not there; `what` says what it is, e.g. "grid".
+        UserError: there is no such file.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not is_file(path):
@@ -187,7 +187,7 @@ def yaml_path(name: str, folder: Path, what: str) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that is too long for a file is none."""
+    """Whether there is such a file; False for a name that is too long for a file."""
     try:
         return path.is_file()
     except OSError:
@@ -195,10 +195,10 @@ def is_file(path: Path) -> bool:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file, every one as it stands there: to be `converted`.
+    """The settings in a YAML file as text, for `converted`.
 
     Raises:
-        UserError: it cannot be read, or holds something else.
+        UserError: the file cannot be read or is not a mapping.
     """
     try:
         content = read(path.read_text())
@@ -215,7 +215,7 @@ def words(text: str) -> list[str]:
 
 
 def help_text(usage: str, *schemas: type) -> str:
-    """What `--help` prints: the usage, then every key with its default, meaning and choices."""
+    """The text of `--help`: the usage, then every key with its default, meaning and choices."""
     lines = [usage.strip(), ""]
     for schema in schemas:
         lines.append(f"{(schema.__doc__ or schema.__name__).strip().splitlines()[0]}")
@@ -223,15 +223,15 @@ def help_text(usage: str, *schemas: type) -> str:
             default = item.default if item.default is not MISSING else item.default_factory()  # pyright: ignore[reportCallIssue]
             allowed = " | ".join(item.metadata["choices"]) or str(item.metadata["range"])
             listed = f" ({allowed})" if allowed else ""
-            shown = f"{item.name}={str(default).replace(' ', '')}"
-            lines.append(f"  {shown:<36} {item.metadata['help']}{listed}")
+            text = f"{item.name}={str(default).replace(' ', '')}"
+            lines.append(f"  {text:<36} {item.metadata['help']}{listed}")
         lines.append("")
     return "\n".join(lines)
 
 
 def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoReturn:
-    """Run a command's `main(argv)` as a process: help, one-line errors with exit status 2, Ctrl-C
-    with exit status 130."""
+    """Run a command's `main(argv)` and exit the process. `--help` prints the help, a `UserError`
+    one line with exit status 2; Ctrl-C exits with status 130."""
     argv = sys.argv[1:]
     try:
         if {"--help", "-h", "help"} & set(argv):
@@ -247,19 +247,19 @@ def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoR
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output (head, less) went away: not an error of ours.
+        # The reader of our output (head, less) has exited, which is no error.
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
         if (unwritable := as_unwritable(error)) is None:
             raise
-        if error.filename is None:  # what is printed goes to a full disk: let nobody flush it again
+        if error.filename is None:  # output goes to a full disk: a later flush would fail again
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         refuse(unwritable)
 
 
 def refuse(error: UserError) -> NoReturn:
-    """End this process with one line that says why."""
-    with suppress(OSError):  # it goes to a full disk too
+    """Exit with status 2 and the error in one line."""
+    with suppress(OSError):  # standard error may go to a full disk too
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     sys.exit(2)

@@ -1,17 +1,6 @@
-"""Named grids: lists of runs that feed a figure or a table, and the scales they exist at.
+"""Grids, which are named lists of runs, and the scales that runs start from.
 
-A grid is `bench/grids/NAME.yaml`:
-
-    about: one line
-    figures: [5]
-    seeds: {quick: 2, cpu: 3, paper: 3}     # how many, unless seeds=... says otherwise
-    common: {ipc: 10}                        # settings of all its runs
-    scales:                                  # settings at one scale, over `common`
-      quick: {ipc: 1}
-    runs:                                    # one entry a run, times the seeds; `scales` may stand
-      - {method: rat_bptt}                   # in an entry too, over all of the above
-
-A scale is `bench/scales/NAME.yaml`: settings that every grid and every single run starts from.
+`README.md` in this folder describes the format of the files in `bench/grids` and `bench/scales`.
 """
 
 from collections.abc import Sequence
@@ -23,7 +12,6 @@ from bench.config.command_line import (
     converted,
     is_file,
     read_yaml,
-    typed,
     unknown_key,
     yaml_names,
     yaml_path,
@@ -38,7 +26,7 @@ GRIDS = Path(__file__).parents[1] / "grids"
 SCALES = GRIDS.parent / "scales"
 
 
-# What may stand in a grid's file. Settings are converted as those of a run.
+# The parts of a grid's file and their types. Settings are converted as those of a run.
 PARTS: dict[str, Any] = {
     "about": str,
     "figures": list[int],
@@ -51,7 +39,7 @@ PARTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid as its file states it."""
+    """The content of a grid's file."""
 
     name: str
     about: str
@@ -63,15 +51,15 @@ class Grid:
 
 
 def grid_names() -> list[str]:
-    """The grids that come with the project."""
+    """The names of the grids in `bench/grids`."""
     return yaml_names(GRIDS)
 
 
 def load_grid(name: str) -> Grid:
-    """A grid by its name, or from a file of your own by its path.
+    """Read a grid by its name, or by the path of a .yaml file.
 
     Raises:
-        UserError: there is no such grid, or its file is not as described above.
+        UserError: there is no such grid, or its file is invalid.
     """
     path = yaml_path(name, GRIDS, "grid")
     content = read_yaml(path)
@@ -86,15 +74,15 @@ def load_grid(name: str) -> Grid:
 
 
 def _part(key: str, value: Any) -> Any:
-    """A part of a grid's file, with values of the right types."""
+    """One part of a grid's file, converted."""
     if key not in PARTS:
         raise UserError(unknown_key(key, PARTS))
-    found = convert(key, value, PARTS[key], Range(minimum=1))
+    part = convert(key, value, PARTS[key], Range(minimum=1))
     if key == "common":
-        return converted(RunConfig, found)
+        return converted(RunConfig, part)
     if key in ("scales", "seeds"):
-        return _at_scales(found)
-    return [_entry(run) for run in found] if key == "runs" else found
+        return _at_scales(part)
+    return [_entry(run) for run in part] if key == "runs" else part
 
 
 def _entry(run: Any) -> dict[str, Any]:
@@ -103,37 +91,39 @@ def _entry(run: Any) -> dict[str, Any]:
     return {**converted(RunConfig, settings), **scales}
 
 
-def _at_scales(found: dict[str, Any]) -> dict[str, Any]:
-    """What stands under the name of a scale: a number of seeds, or settings."""
-    for name in found:
+def _at_scales(by_scale: dict[str, Any]) -> dict[str, Any]:
+    """A number of seeds, or settings, for each scale."""
+    for name in by_scale:
         if name not in yaml_names(SCALES):
             raise UserError(unknown_key(name, yaml_names(SCALES)))
     return {
-        name: own if isinstance(own, int) else converted(RunConfig, entries(name, own))
-        for name, own in found.items()
+        name: value if isinstance(value, int) else converted(RunConfig, entries(name, value))
+        for name, value in by_scale.items()
     }
 
 
 def expand(
-    grid: Grid, scale: str, overrides: dict[str, Any], seeds: int | None = None, first_seed: int = 0
+    grid: Grid, scale: str, overrides: dict[str, Any], seeds: int | None = None
 ) -> list[RunConfig]:
-    """All runs of a grid at one scale, seeds innermost; two entries never become the same run.
+    """The runs of a grid at one scale, seeds innermost. Entries that resolve to the same run give
+    one run.
 
     Args:
-        overrides: settings from the command line; they win over the grid's.
-        seeds: how many; by default what the grid says.
+        overrides: settings from the command line, converted; they win over the grid's. Their
+            `seed` is the first seed.
+        seeds: number of seeds; by default the grid's.
 
     Raises:
-        UserError: a setting that no run has, of the wrong type, or impossible.
+        UserError: an invalid combination of settings.
     """
     count = grid.seeds.get(scale, 1) if seeds is None else seeds
     shared = [scale_settings(scale), grid.common, grid.scales.get(scale) or {}]
     configs: list[RunConfig] = []
     for entry in grid.runs:
-        own = {key: value for key, value in entry.items() if key != "scales"}
+        settings = {key: value for key, value in entry.items() if key != "scales"}
         at_scale = (entry.get("scales") or {}).get(scale) or {}
-        config = resolve(merge(*shared, own, at_scale, overrides, {"scale": scale}))
-        configs += [replace(config, seed=first_seed + k) for k in range(count)]
+        config = resolve(merge(*shared, settings, at_scale, overrides, {"scale": scale}))
+        configs += [replace(config, seed=config.seed + k) for k in range(count)]
     distinct = {str(config): config for config in configs}
     return list(distinct.values())
 
@@ -146,30 +136,28 @@ def requested(
     seeds: int = 0,
     methods: Sequence[str] = (),
 ) -> list[RunConfig]:
-    """The runs of a grid that a command line asks for.
+    """The runs of a grid that a command line selects.
 
     Args:
-        given: run settings from the command line; `seed` is the first seed.
-        seeds: how many; 0: as many as the grid states.
-        methods: only these; by default all.
+        given: as `overrides` of `expand`.
+        seeds: number of seeds; 0: the grid's.
+        methods: only runs of these methods; by default all.
 
     Raises:
-        UserError: as `expand`; or a method that the grid has not.
+        UserError: as `expand`; or a method that the grid does not have.
     """
-    first_seed = typed(RunConfig, {"seed": given.get("seed", 0)}).seed
-    overrides = {key: value for key, value in given.items() if key not in ("scale", "seed")}
-    configs = expand(grid, scale, overrides, seeds or None, first_seed)
+    configs = expand(grid, scale, given, seeds or None)
     known = list(dict.fromkeys(config.method for config in configs))
     if unknown := [name for name in methods if name not in known]:
-        raise UserError(f"only={unknown[0]}: this grid has {', '.join(known)}")
+        raise UserError(f"only={unknown[0]}: the methods of this grid are {', '.join(known)}")
     return [config for config in configs if not methods or config.method in methods]
 
 
 def single_run(scale: str, overrides: dict[str, Any]) -> RunConfig:
-    """The configuration of one run outside any grid.
+    """The configuration of one run outside any grid. `overrides` are converted settings.
 
     Raises:
-        UserError: a setting that no run has, of the wrong type, or impossible.
+        UserError: an invalid combination of settings.
     """
     config = resolve(merge(scale_settings(scale), overrides, {"scale": scale}))
     refuse_size_of_one_size(config, overrides)
@@ -177,8 +165,8 @@ def single_run(scale: str, overrides: dict[str, Any]) -> RunConfig:
 
 
 def merge(*layers: dict[str, Any]) -> dict[str, Any]:
-    """Later layers win; `method_options` are merged key by key, and start afresh where a layer
-    names another method, whose options are others."""
+    """Settings of all layers; later layers win. `method_options` are merged key by key, but
+    dropped where a layer names another method, which has other options."""
     result: dict[str, Any] = {}
     for layer in layers:
         options = result.get("method_options") or {}
@@ -190,7 +178,7 @@ def merge(*layers: dict[str, Any]) -> dict[str, Any]:
 
 
 def scale_settings(scale: str) -> dict[str, Any]:
-    """The settings of a scale.
+    """The settings in the file of a scale.
 
     Raises:
         UserError: there is no such scale.
@@ -201,11 +189,11 @@ def scale_settings(scale: str) -> dict[str, Any]:
     return converted(RunConfig, read_yaml(path))
 
 
-def choose_scale(asked: str) -> tuple[str, str]:
-    """(scale, why): `auto` takes `paper` where there is a GPU or a SLURM cluster, else `quick`."""
-    if asked != "auto":
-        scale_settings(asked)
-        return asked, "asked for"
+def choose_scale(scale: str) -> tuple[str, str]:
+    """(scale, reason); `auto` is `paper` where there is a GPU or a SLURM cluster, else `quick`."""
+    if scale != "auto":
+        scale_settings(scale)
+        return scale, "as given"
     if slurm_is_set_up():
         return "paper", "there is a SLURM cluster"
     if visible_gpus():

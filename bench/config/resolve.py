@@ -1,104 +1,99 @@
-"""From settings to a complete configuration, or a line that says why there is none."""
+"""Settings become a complete, valid configuration, or a `UserError` says why they cannot."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from bench.config.command_line import typed, unknown_key
-from bench.config.run_config import (
-    SIZED_ARCHITECTURES,
-    SMALLEST_SIDES,
-    RunConfig,
-    images_per_class,
-)
-from bench.config.storage_budget import SHAPES, nominal_budget
+from bench.config.run_config import RunConfig, images_per_class
+from bench.config.storage_budget import nominal_budget
 from bench.config.values import convert, plain
+from bench.system.choices import SHAPES, SIZED_ARCHITECTURES, SMALLEST_SIDES
 from bench.system.errors import UserError
 from methods import make_method, method_defaults, method_kinds
 
-# What a run does at its end besides; one evaluation does neither.
+# Further evaluations at the end of a run; a single evaluation does neither.
 NOT_OF_AN_EVALUATION: dict[str, Any] = {"transfer_to": [], "scores": False}
 
 
 def resolve(settings: dict[str, Any]) -> RunConfig:
-    """The complete configuration that `settings` describe: typed, checked, with the method's own
-    options filled in, so that a change of a default changes the identity. A network of one size has
-    width 0 and depth 0, whatever a scale or a grid states for the others.
+    """The complete configuration of some settings. The defaults of the method's options are filled
+    in, so that a change of a default changes the run's identity. A network that has one size gets
+    width 0 and depth 0, whatever scale and grid say.
+
+    This is done once, where settings come in: folders and files keep the resolved configuration.
 
     Raises:
-        UserError: a value of the wrong type or an impossible combination.
+        UserError: a value of the wrong type or an invalid combination.
     """
     config = typed(RunConfig, settings)
     try:
         options = method_defaults(config.method)
     except ValueError as error:
         raise UserError(str(error)) from error
-    config = replace(config, method_options={**options, **own_options(config, options)})
+    config = replace(config, method_options={**options, **converted_options(config, options)})
     if config.arch not in SIZED_ARCHITECTURES:
         config = replace(config, width=0, depth=0)
     check(config)
     return config
 
 
-def own_options(config: RunConfig, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The options that `config` states of its method, with the types that its constructor names.
+def converted_options(config: RunConfig, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The options of the method in `config`, converted to the types in the method's constructor.
 
     Args:
         defaults: all options of the method.
 
     Raises:
-        UserError: one that the method does not have, or a value of another type.
+        UserError: an option that the method does not have, or a value of another type.
     """
     kinds = method_kinds(config.method)
-    own = {}
+    options = {}
     for key, value in config.method_options.items():
         name = f"method_options.{key}"
         if key not in defaults:
             raise UserError(unknown_key(name, [f"method_options.{each}" for each in defaults]))
-        if value == defaults[key]:  # also one that no text can say, such as infinity
-            own[key] = value
+        if value == defaults[key]:  # such as infinity, which no text converts to
+            options[key] = value
             continue
         kind = kinds[key]
         try:
-            found = convert(name, plain(value) if kind is Any else value, kind)
+            option = convert(name, plain(value) if kind is Any else value, kind)
         except ValueError as error:
             raise UserError(str(error)) from error
-        # 2 and 2.0 have other identities, and runs with either are stored.
-        own[key] = plain(value) if kind is float and type(plain(value)) is int else found
-    return own
+        # 2 and 2.0 give different hashes, and there are stored runs of both.
+        options[key] = plain(value) if kind is float and type(plain(value)) is int else option
+    return options
 
 
 def on_network(config: RunConfig, arch: str) -> RunConfig:
-    """The setting in which the distilled set of `config` is tested on another network: the same in
-    all that an evaluation uses, width and depth too where both networks have them.
-
-    Raises:
-        UserError: the network needs a size, and `config` has none.
-    """
-    return resolve({**asdict(config), "arch": arch, **NOT_OF_AN_EVALUATION})
+    """The configuration that tests the distilled set of `config` on one of its `transfer_to`: the
+    same as `bench.evaluate distilled=RUN arch=...` resolves to."""
+    sized = {} if arch in SIZED_ARCHITECTURES else {"width": 0, "depth": 0}
+    return replace(config, arch=arch, **sized, **NOT_OF_AN_EVALUATION)
 
 
 def refuse_size_of_one_size(config: RunConfig, given: dict[str, Any]) -> None:
-    """Refuse a width or depth that somebody asked for and the network does not have.
+    """Reject a width or depth that the user gave for a network of one size.
 
     Args:
-        given: what was asked for by name, such as on a command line for one run.
+        given: settings of the user for this one run, as opposed to those of a scale or a grid.
 
     Raises:
-        UserError: says which networks have it.
+        UserError: names the networks that have a width and a depth.
     """
     for key in ("width", "depth"):
         if config.arch not in SIZED_ARCHITECTURES and given.get(key, 0) != 0:
             raise UserError(
-                f"{key}={given[key]}: arch={config.arch} is of one size; {key} is for"
+                f"{key}={given[key]}: arch={config.arch} has only one size; {key} is for"
                 f" {' and '.join(SIZED_ARCHITECTURES)}"
             )
 
 
 def check(config: RunConfig) -> None:
-    """Refuse what cannot be run.
+    """Reject invalid combinations of settings.
 
     Raises:
-        UserError: says which settings do not go together.
+        UserError: names the settings.
     """
     try:
         make_method(config.method, config.unroll_length, config.window_size, config.method_options)
@@ -109,10 +104,10 @@ def check(config: RunConfig) -> None:
     if config.variance_every and config.variance_samples > config.target_batch:
         raise UserError(
             f"variance_samples={config.variance_samples} is more than"
-            f" target_batch={config.target_batch}, from which they are taken"
+            f" target_batch={config.target_batch}, which they are taken from"
         )
     if config.engine == "higher" and config.precision == "bf16":
-        raise UserError("engine=higher has no precision=bf16: choose float32 or tf32")
+        raise UserError("engine=higher does not support precision=bf16: use float32 or tf32")
     if config.arch in SIZED_ARCHITECTURES:
         for key in ("width", "depth"):
             if getattr(config, key) < 1:
@@ -132,7 +127,7 @@ def check(config: RunConfig) -> None:
 
 def _check_distilled_set(config: RunConfig) -> None:
     linear = config.parameterization == "linear"
-    if config.inner_classes > (classes := SHAPES[config.dataset][0]):
+    if config.inner_classes > (classes := SHAPES[config.dataset].classes):
         raise UserError(
             f"inner_classes={config.inner_classes} is more than the {classes} classes of"
             f" {config.dataset}"
@@ -154,16 +149,18 @@ def _check_distilled_set(config: RunConfig) -> None:
             raise UserError(str(error)) from error
         if config.init != "noise":
             raise UserError(
-                f"init={config.init} says where images begin; with parameterization=linear they"
-                " are not what is learned, and init=noise is all there is"
+                f"init={config.init}: parameterization=linear learns no single images and supports"
+                " init=noise only"
             )
     if config.boost_block:
         if linear:
             raise UserError(
-                "boost_block adds images, which parameterization=linear does not learn one by one"
+                "boost_block adds single images, and parameterization=linear does not learn any"
             )
         if config.ipc % config.boost_block:
-            raise UserError(f"ipc={config.ipc} is no multiple of boost_block={config.boost_block}")
+            raise UserError(
+                f"ipc={config.ipc} is not a multiple of boost_block={config.boost_block}"
+            )
         if config.outer_steps < (blocks := config.ipc // config.boost_block):
             raise UserError(
                 f"outer_steps={config.outer_steps} are too few for {blocks} blocks"
@@ -172,20 +169,20 @@ def _check_distilled_set(config: RunConfig) -> None:
 
 
 def _check_transfers(config: RunConfig) -> None:
-    """Now, not after hours of training: whether the other networks can be made."""
-    side = config.image_size or SHAPES[config.dataset][2]
+    """Whether the networks of `transfer_to` can be built; otherwise this shows hours later."""
+    side = config.image_size or SHAPES[config.dataset].side
     for arch in config.transfer_to:
-        told = f"transfer_to={arch}"
+        name = f"transfer_to={arch}"
         if arch == config.arch:
-            raise UserError(f"{told} is arch itself, which the set is tested on in any case")
+            raise UserError(f"{name} is the same as arch, on which the set is always tested")
         if config.transfer_to.count(arch) > 1:
-            raise UserError(f"{told} is named more than once")
+            raise UserError(f"{name} is given more than once")
         sized = arch in SIZED_ARCHITECTURES
         if sized and config.arch not in SIZED_ARCHITECTURES:
-            raise UserError(f"{told} needs a width and a depth, and arch={config.arch} has none")
+            raise UserError(f"{name} needs a width and a depth, and arch={config.arch} has none")
         least = 2**config.depth if sized else SMALLEST_SIDES[arch]
         if side < least:
             raise UserError(
-                f"{told} takes images of {least}x{least} at least, and {config.dataset} has"
-                f" {side}x{side} here; image_size={max(least, 32)} enlarges them"
+                f"{name} needs images of at least {least}x{least}, and those of {config.dataset}"
+                f" have {side}x{side}; image_size={max(least, 32)} enlarges them"
             )

@@ -1,10 +1,10 @@
-"""The whole configuration of a run: typed, with defaults and help texts, and its identity.
+"""The settings of a run, with defaults and help texts, and the hash that identifies the run.
 
-Frozen dataclasses, one for each question:
+There are three kinds of settings, each a frozen dataclass:
 
-- `RunConfig`: WHAT is computed. Everything in it can change a result; its hash names the run.
-- `Place`: WHERE data and results lie and on what the run computes. Not part of the identity.
-- `SweepOptions` in `bench.sweep` and the like: what one command is asked to do.
+- `RunConfig`: WHAT is computed. Every setting in it can change a result; their hash names the run.
+- `Environment`: WHERE data and results are, and which device computes. Not part of the identity.
+- `SweepOptions` in `bench.sweeps.options` and the like: the options of one command.
 
 Values are resolved in layers, each over the one before: the defaults below, the scale
 (`bench/scales/*.yaml`), the grid, the run's entry in the grid, the command line.
@@ -17,29 +17,25 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from bench.config.command_line import setting
+from bench.system.choices import (
+    ARCHITECTURES,
+    AUGMENTATIONS,
+    ENGINES,
+    EPS_FORMS,
+    OUTER_LOSSES,
+    PRECISIONS,
+    SHAPES,
+)
 from methods import CLIPPINGS
 
 SCHEMA_VERSION = 2
 
-# What other rooms offer, named here because this room lies below them; a test compares.
-AUGMENTATIONS = ("none", "flip", "rotate", "flip_or_rotate")
-DATASETS = ("digits", "cifar10", "cifar100", "cub200", "tiny_imagenet")
-SIZED_ARCHITECTURES = ("convnet", "wide_convnet")
-ARCHITECTURES = (*SIZED_ARCHITECTURES, "alexnet", "alexnet_avgpool", "vgg11", "resnet18")
-ENGINES = ("exact", "higher")
-EPS_FORMS = ("torch", "higher", "published")
-OUTER_LOSSES = ("cross_entropy", "mse")
-PRECISIONS = ("float32", "tf32", "bf16", "float64")
-
-# The smallest height and width that a network of one size takes; a test compares.
-SMALLEST_SIDES = {"alexnet": 8, "alexnet_avgpool": 8, "vgg11": 32, "resnet18": 9}
-
-DECODED_IMAGES = 10  # for each image of the budget, where a run does not say how many
+DECODED_IMAGES = 10  # for each image of the budget, by default
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that can change a run's result. Defaults are the paper's for CIFAR-10, IPC 10."""
+    """Settings of a run. The defaults are the paper's for CIFAR-10, IPC 10."""
 
     # --- what is compared
     method: str = setting(
@@ -47,101 +43,91 @@ class RunConfig:
         "where the window lies: bptt, t_bptt, r_bptt, rat_bptt, early_rat_bptt, forward_window,"
         " backward_window, growing_bptt, or your own as package.module:Class",
     )
-    window_size: int = setting(80, "inner steps that the gradient flows through", minimum=1)
+    window_size: int = setting(
+        80, "inner steps in the window, through which the gradient flows", minimum=1
+    )
     unroll_length: int = setting(
-        250, "longest trajectory, in inner steps (the paper's N)", minimum=1
+        250, "length of the longest trajectory, in inner steps (the paper's N)", minimum=1
     )
     method_options: dict[str, Any] = setting(
-        {}, "options of the method beyond these, e.g. method_options.patience=2000"
+        {}, "further options of the method, e.g. method_options.patience=2000"
     )
     window_resample_every: int = setting(
-        1, "outer steps that share one draw of a random window", minimum=1
+        1, "outer steps before a random window is sampled again", minimum=1
     )
-    clipping: str = setting("ema", "what is done to a meta-gradient before the update", CLIPPINGS)
+    clipping: str = setting("ema", "how the meta-gradient is clipped before the update", CLIPPINGS)
     clip_ratio: float = setting(
-        2.0, "ema: largest norm, as a multiple of the average norm", above=0
+        2.0, "ema: largest allowed norm, as a multiple of the average norm", above=0
     )
     clip_decay: float = setting(
         0.9, "ema: decay of the moving average of the norm", minimum=0, below=1
     )
     seed: int = setting(
         0,
-        "of every random draw; methods with equal seeds see equal draws",
+        "seed of all random numbers; methods with the same seed see the same networks and batches",
         minimum=0,
         maximum=2**63 - 1,
     )
-    scale: str = setting(
-        "paper", "how much of the paper's setting is used", ("quick", "cpu", "paper")
-    )
+    scale: str = setting("paper", "scale that the settings come from", ("quick", "cpu", "paper"))
 
     # --- the target set and the distilled set
-    dataset: str = setting("cifar10", "target set", DATASETS)
+    dataset: str = setting("cifar10", "target set", tuple(SHAPES))
     validation_fraction: float = setting(
-        0.1, "part of the training set held out for selection", minimum=0, below=1
+        0.1, "fraction of the training set held out for selection", minimum=0, below=1
     )
     image_size: int = setting(
         0,
-        "height and width that images are resized to before whitening; 0: as they are",
+        "height and width that images are resized to before whitening; 0: no resizing",
         minimum=0,
         maximum=4096,
     )
-    zca: bool = setting(True, "whiten the images with regularised ZCA (C.1)")
-    zca_lambda: float = setting(0.1, "regularisation of ZCA, in mean eigenvalues", above=0)
+    zca: bool = setting(True, "whiten the images with regularized ZCA (C.1)")
+    zca_lambda: float = setting(0.1, "regularization of ZCA, in mean eigenvalues", above=0)
     ipc: int = setting(
-        10, "distilled images per class; linear: those whose storage is the budget", minimum=1
+        10, "distilled images per class; linear: their storage is the budget", minimum=1
     )
     init: str = setting(
         "noise",
         "initial distilled images: standard normal noise, or real training images of each class;"
-        " either way scaled to norm 1",
+        " both are scaled to norm 1",
         ("noise", "real"),
     )
-    learn_labels: bool = setting(False, "optimise the labels too")
+    learn_labels: bool = setting(False, "optimize the labels too")
     parameterization: str = setting(
         "pixels",
         "what is learned: the pixels of each image, or basis images that all classes share and"
-        " the coefficients that combine them linearly",
+        " the coefficients of their linear combinations",
         ("pixels", "linear"),
     )
     basis_images: int = setting(
-        0, "linear: basis images; 0: as many as the budget holds", minimum=0
+        0, "linear: number of basis images; 0: as many as the budget allows", minimum=0
     )
     basis_downsample: int = setting(
         2,
-        "linear: bases have 1/this of the images' height and width, and what they combine to is"
-        " enlarged bilinearly; 1: as large as the images",
+        "linear: the images' height and width divided by those of a basis image; combined images"
+        " are upsampled bilinearly; 1: no upsampling",
         minimum=1,
     )
     decoded_ipc: int = setting(
-        0,
-        f"linear: images per class that they are combined to; 0: {DECODED_IMAGES} times ipc",
-        minimum=0,
+        0, f"linear: combined images per class; 0: {DECODED_IMAGES} times ipc", minimum=0
     )
     boost_block: int = setting(
-        0, "images per class that are added at a time (Boost-DD); 0: all at once", minimum=0
+        0, "Boost-DD: images per class in a block; 0: no boosting", minimum=0
     )
     boost_beta: float = setting(
         0.0,
-        "boosting: of the updates of earlier blocks; 0: frozen (strong), above: weak",
+        "Boost-DD: factor on the updates of earlier blocks; 0: frozen (strong), above 0: weak",
         minimum=0,
         maximum=1,
     )
     target_batch: int = setting(
-        5000, "target images per outer step; at most the training set", minimum=1
+        5000, "target images per outer step, at most the whole training set", minimum=1
     )
-    augment_target: str = setting(
-        "flip_or_rotate",
-        "augmentation of target batches",
-        AUGMENTATIONS,
-    )
-    augment_inner: str = setting(
-        "flip_or_rotate",
-        "augmentation of inner batches",
-        AUGMENTATIONS,
-    )
+    augment_target: str = setting("flip_or_rotate", "augmentation of target batches", AUGMENTATIONS)
+    augment_inner: str = setting("flip_or_rotate", "augmentation of inner batches", AUGMENTATIONS)
     augment_evaluation: str = setting(
         "flip_or_rotate",
-        "augmentation when fresh networks are trained to evaluate",
+        "augmentation when fresh networks are trained for an evaluation",
         AUGMENTATIONS,
     )
 
@@ -149,49 +135,51 @@ class RunConfig:
     arch: str = setting("convnet", "network trained on the distilled set", ARCHITECTURES)
     width: int = setting(
         128,
-        "convnet: channels of each block; wide_convnet: of the first, doubled in each after it;"
-        " the others have none, and 0 here",
+        "convnet: channels of each block; wide_convnet: channels of the first block, doubled in"
+        " each later one; other networks have one size, and 0 here",
         minimum=0,
     )
     depth: int = setting(
-        3, "convnet, wide_convnet: blocks; the others have none, and 0 here", minimum=0, maximum=16
+        3, "convnet, wide_convnet: blocks; other networks have 0 here", minimum=0, maximum=16
     )
-    inner_optimizer: str = setting("adam", "inner optimiser", ("adam", "sgd"))
-    inner_lr: float = setting(0.001, "learning rate of the inner optimiser", above=0)
+    inner_optimizer: str = setting("adam", "inner optimizer", ("adam", "sgd"))
+    inner_lr: float = setting(0.001, "learning rate of the inner optimizer", above=0)
     inner_momentum: float = setting(0.0, "sgd: heavy-ball momentum", minimum=0, below=1)
     inner_eps: float = setting(1e-8, "adam: epsilon", above=0)
     inner_eps_form: str = setting(
         "torch",
-        "adam: epsilon after (torch) or before (higher, torch <= 1.2) the bias correction, or as in"
-        " the paper's code: before it inside the window, after it in the warm-up and in evaluation"
-        " (published)",
+        "adam: whether epsilon is added after the bias correction (torch), before it (higher,"
+        " torch <= 1.2), or as in the paper's code: before it inside the window, after it in"
+        " warm-up and evaluation (published)",
         EPS_FORMS,
     )
-    inner_weight_decay: float = setting(0.0, "L2 weight decay of the inner optimiser", minimum=0)
+    inner_weight_decay: float = setting(0.0, "L2 weight decay of the inner optimizer", minimum=0)
     inner_decay_steps: list[int] = setting(
         [], "inner steps at which the learning rate decays", minimum=1
     )
-    inner_decay_factor: float = setting(0.2, "factor of each decay", minimum=0, maximum=1)
-    inner_classes: int = setting(
-        0, "classes in an inner batch, drawn anew each step; 0: all", minimum=0
+    inner_decay_factor: float = setting(
+        0.2, "factor of each learning rate decay", minimum=0, maximum=1
     )
-    inner_ipc: int = setting(0, "distilled images of each of them; 0: all", minimum=0)
+    inner_classes: int = setting(
+        0, "classes in an inner batch, sampled again for each step; 0: all", minimum=0
+    )
+    inner_ipc: int = setting(0, "distilled images per class in an inner batch; 0: all", minimum=0)
 
     # --- the outer loop
     engine: str = setting("exact", "how meta-gradients are computed", ENGINES)
     precision: str = setting(
         "float32",
-        "numbers in which meta-gradients are computed; tf32 and bf16 round the inputs of"
-        " convolutions and linear layers",
+        "floating point format of the meta-gradient; tf32 and bf16 round the inputs of"
+        " convolutions and linear layers only",
         PRECISIONS,
     )
     outer_loss: str = setting(
         "cross_entropy",
-        "loss of the target batch; mse: of the logits, to the one-hot labels. The inner loss is the"
-        " cross-entropy always",
+        "loss of the target batch; mse: between logits and one-hot labels. The inner loss is always"
+        " the cross-entropy",
         OUTER_LOSSES,
     )
-    outer_steps: int = setting(20000, "updates of the distilled set", minimum=1)
+    outer_steps: int = setting(20000, "number of updates of the distilled set", minimum=1)
     outer_lr: float = setting(0.001, "learning rate of the outer Adam", above=0)
     replicas: int = setting(
         1,
@@ -202,110 +190,114 @@ class RunConfig:
 
     # --- what is measured
     variance_every: int = setting(
-        100, "outer steps between normalized variances (C.4); 0: never", minimum=0
+        100, "outer steps between measurements of the variance (C.4); 0: never", minimum=0
     )
     variance_samples: int = setting(
-        100, "single-sample losses behind each of them; at least 2 where any are", minimum=1
+        100, "single-sample gradients in a measurement of the variance; at least 2", minimum=1
     )
     accuracy_every: int = setting(
-        500, "outer steps between accuracies of fresh networks; 0: never", minimum=0
+        500, "outer steps between measurements of the accuracy; 0: never", minimum=0
     )
-    accuracy_networks: int = setting(3, "fresh networks behind each of them", minimum=1)
-    accuracy_steps: int = setting(300, "steps they are trained for", minimum=1)
+    accuracy_networks: int = setting(
+        3, "fresh networks in a measurement of the accuracy", minimum=1
+    )
+    accuracy_steps: int = setting(300, "training steps of each of these networks", minimum=1)
     evaluation_networks: int = setting(10, "fresh networks in the final evaluation", minimum=1)
     evaluation_steps: list[int] = setting(
         [300, 600, 1000, 3000],
-        "steps at which they are measured; the best is selected",
+        "training steps at which these networks are measured; the best is selected",
         minimum=1,
     )
     selection: str = setting(
         "validation",
-        "what chooses checkpoint and step count; test is the published protocol, not a fair number",
+        "set that selects the checkpoint and the step count; test is the published protocol, which"
+        " overestimates the accuracy",
         ("validation", "test"),
     )
     transfer_to: list[str] = setting(
         [],
-        "other networks that the final distilled set is tested on as well; the sized ones with this"
+        "other networks to test the final distilled set on; convnet and wide_convnet with the same"
         " width and depth",
         ARCHITECTURES,
     )
     scores: bool = setting(
         False,
-        "at the end, compare with random real images and the full training set: HLR, IOR"
-        " (bench/evaluation/dd_ranking.py)",
+        "compare the final set with random real images and the full training set: HLR, IOR"
+        " (bench/evaluation/README.md)",
     )
     full_train_batch_size: int = setting(
-        256, "scores: images in a batch of the full training set", minimum=1
+        256, "scores: batch size on the full training set", minimum=1
     )
     full_train_steps: list[int] = setting(
         [],
-        "scores: steps at which networks trained on the full training set are measured, the best is"
-        " selected; []: those of evaluation_steps",
+        "scores: training steps at which networks on the full training set are measured, the best"
+        " is selected; []: as evaluation_steps",
         minimum=1,
     )
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Where things lie and what computes. Part of no run's identity."""
+    """Folders and devices. They are not part of a run's identity."""
 
     data_root: str = setting(
-        os.environ.get("BENCH_DATA_ROOT", "data"), "folder of the image data ($BENCH_DATA_ROOT)"
+        os.environ.get("BENCH_DATA_ROOT", "data"), "folder of the data sets ($BENCH_DATA_ROOT)"
     )
     cache_root: str = setting(
         os.environ.get("BENCH_CACHE_ROOT", "~/.cache/window-bench"),
-        "folder of decoded and whitened images ($BENCH_CACHE_ROOT)",
+        "cache folder of decoded and whitened images ($BENCH_CACHE_ROOT)",
     )
     results_root: str = setting("results", "folder of the results")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")
     threads: int = setting(
         0,
-        "CPU threads of a run; 0: all (or $OMP_NUM_THREADS) for one run, one for each of a sweep",
+        "CPU threads per run; 0: all cores (or $OMP_NUM_THREADS) for a single run, one thread per"
+        " run of a sweep",
         minimum=0,
         maximum=4096,
     )
     activation_memory: str = setting(
         "auto",
-        "GiB of activations that the exact engine keeps for its backward pass; 0: computes all"
-        " again; auto: a quarter of what is free, or the share of this run's threads",
+        "GiB of activations that the exact engine keeps for its backward pass; 0: recomputes all;"
+        " auto: a quarter of the free memory, on a CPU times this run's share of the cores",
     )
     compile: str = setting(
         "auto",
-        "compile the steps of the exact engine, for minutes at the start: always, never, or auto:"
-        " on a GPU where torch.compile works; activations are then always computed again",
+        "compile the steps of the exact engine, which takes minutes at the start; auto: on a GPU"
+        " where torch.compile works; compiled steps always recompute activations",
         ("auto", "always", "never"),
     )
-    checkpoint_seconds: float = setting(60.0, "longest time between two checkpoints", minimum=0)
+    checkpoint_seconds: float = setting(60.0, "most seconds between two checkpoints", minimum=0)
 
 
 def images_per_class(config: RunConfig) -> int:
-    """Images of each class in the distilled set: `ipc`, or what bases are combined to."""
+    """Images per class in the distilled set: `ipc`, or the combined images of a linear set."""
     if config.parameterization == "linear":
         return config.decoded_ipc or DECODED_IMAGES * config.ipc
     return config.ipc
 
 
 def values_before(schema: type = RunConfig) -> dict[str, Any]:
-    """Of each setting added since schema 2, the value that reproduces what was done before it."""
-    found = {item.name: item.metadata.get("before", MISSING) for item in fields(schema)}
-    return {key: value for key, value in found.items() if value is not MISSING}
+    """Settings added since schema 2, with the values that reproduce what was done before them."""
+    values = {item.name: item.metadata.get("before", MISSING) for item in fields(schema)}
+    return {key: value for key, value in values.items() if value is not MISSING}
 
 
 def _identifying(settings: dict[str, Any], schema: type = RunConfig) -> dict[str, Any]:
-    """The settings that a run's hash is over: all but `scale`, which names where values came from
-    and changes no computation, and but those added since schema 2 that are at the value which
-    reproduces what was done before. So a setting that is added renames no run."""
+    """The settings that are hashed. Left out are `scale`, which changes no computation, and each
+    setting added since schema 2 that has its value of `values_before`: a new setting must not
+    rename runs that it does not change."""
     before = {"scale": settings.get("scale"), **values_before(schema)}
     return {k: v for k, v in settings.items() if k not in before or v != before[k]}
 
 
 def identity(config: RunConfig) -> str:
-    """The hash that names a run: over its full resolved configuration and the schema version."""
+    """The hash that names a run, of its full resolved configuration and the schema version."""
     return _digest({"schema": SCHEMA_VERSION, **_identifying(vars(config), type(config))})
 
 
 def experiment_identity(config: RunConfig) -> str:
-    """The same without the seed: what the seeds of one experiment have in common."""
+    """The hash without the seed: equal for all seeds of an experiment."""
     settings = {**_identifying(vars(config), type(config)), "seed": None}
     return _digest({"schema": SCHEMA_VERSION, **settings})
 
@@ -320,6 +312,6 @@ def run_name(config: RunConfig) -> str:
 
 
 def written_name(settings: dict[str, Any]) -> str:
-    """The same for a configuration as it stands in a file, its schema version included."""
+    """The same name, of a configuration as it is written in a file, with its schema version."""
     method = str(settings.get("method", "")).rpartition(":")[2]
     return f"{method}-{_digest(_identifying(settings))}"

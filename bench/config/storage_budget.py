@@ -1,35 +1,27 @@
-"""What a distilled set may take to store, in floats, and how a linear one spends that.
+"""The storage budget of a distilled set, in floats, and how a linear set uses it.
 
-An IPC is a budget: the images of a plain distilled set, and its labels where they are learned. A
-linear distilled set (`bench.distillation.parameterization`) has to do with as many floats for its
-bases, in the size that they are stored in, its coefficients and, where they are learned, its
-labels: labels count on both sides or on neither. Labels that are not learned cost nothing, because
-an image's place says its class.
+The budget at an IPC is the storage of a plain distilled set: its images, and its labels if they are
+learned. A linear distilled set (`bench.distillation.parameterization`) must fit its basis images
+(at their stored size), its coefficients and, if learned, its labels into the same number of floats.
+Labels that are not learned take no storage, because images are ordered by class.
 """
 
 from dataclasses import dataclass
 from math import prod
 
-# (classes, channels, height = width); a test compares them with the data.
-SHAPES = {
-    "digits": (10, 1, 8),
-    "cifar10": (10, 3, 32),
-    "cifar100": (100, 3, 32),
-    "cub200": (200, 3, 32),
-    "tiny_imagenet": (200, 3, 64),
-}
+from bench.system.choices import SHAPES
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The floats of a plain distilled set.
+    """The storage of a plain distilled set, which a linear one must not exceed.
 
     Attributes:
-        classes: of the target set.
+        classes: number of classes of the target set.
         image_shape: (C, H, W).
         ipc: images per class.
-        learn_labels: whether labels are learned, and so have to be stored.
-        basis_downsample: a base of a linear set has 1/this of the images' height and width.
+        learn_labels: whether labels are learned and therefore stored.
+        basis_downsample: height and width of an image divided by those of a basis image.
     """
 
     classes: int
@@ -40,12 +32,12 @@ class Budget:
 
     @property
     def floats(self) -> int:
-        """What may be spent."""
+        """The floats that may be stored."""
         return self.classes * self.ipc * prod(self.image_shape) + self._labels(self.ipc)
 
     @property
     def base_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of a base as it is stored.
+        """(C, H, W) of a stored basis image.
 
         Raises:
             ValueError: `basis_downsample` does not divide the images, or leaves a single pixel.
@@ -58,29 +50,29 @@ class Budget:
         if height * width == 1:
             raise ValueError(
                 f"basis_downsample={self.basis_downsample} leaves bases of a single pixel for"
-                f" {size}: what they combine to has no contrast"
+                f" {size}: the combined images would have no contrast"
             )
         return channels, height, width
 
     def linear(self, bases: int, decoded_ipc: int) -> int:
-        """What a linear set of `bases` basis images spends that are combined to `decoded_ipc`
-        images per class, each with a coefficient for every base."""
+        """The floats of a linear set with `bases` basis images and `decoded_ipc` combined images
+        per class, each with a coefficient for every basis image."""
         coefficients = self.classes * decoded_ipc * bases
         return bases * prod(self.base_shape) + coefficients + self._labels(decoded_ipc)
 
     def most_bases(self, decoded_ipc: int) -> int:
-        """The largest number of bases that the budget holds; below 1 where it holds none."""
+        """The largest number of basis images that fit into the budget; below 1 if none does."""
         each = prod(self.base_shape) + self.classes * decoded_ipc
         return (self.floats - self._labels(decoded_ipc)) // each
 
-    def bases(self, asked: int, decoded_ipc: int) -> int:
-        """The number of bases: `asked`, or as many as the budget holds where that is 0.
+    def bases(self, basis_images: int, decoded_ipc: int) -> int:
+        """The number of basis images: `basis_images`, or if that is 0 as many as fit.
 
         Raises:
-            ValueError: they, or even a single one, take more than the budget; or as `base_shape`.
+            ValueError: they, or even a single one, exceed the budget; or as `base_shape`.
         """
         most = self.most_bases(decoded_ipc)
-        bases = asked or max(most, 1)
+        bases = basis_images or max(most, 1)
         if bases > most:
             raise ValueError(
                 f"parameterization=linear with basis_images={bases} and decoded_ipc={decoded_ipc}"
@@ -101,7 +93,7 @@ class Budget:
 def nominal_budget(
     dataset: str, image_size: int, ipc: int, learn_labels: bool, basis_downsample: int
 ) -> Budget:
-    """The budget on a data set, before any file is read; `image_size` 0: as its images are."""
+    """The budget on a data set of `choices.SHAPES`, before any file is read."""
     classes, channels, native = SHAPES[dataset]
     side = image_size or native
     return Budget(classes, (channels, side, side), ipc, learn_labels, basis_downsample)

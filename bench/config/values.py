@@ -1,7 +1,7 @@
-"""One value of one setting: from what was typed to a value of the setting's type, in its range.
+"""Conversion of one value: from the text that was typed to the setting's type, within its range.
 
-Text is taken as typed: `0123`, `on`, `1e3` and `null` are texts like any other where a text is
-wanted. Whole numbers are decimal (010 is ten). One value where a list is wanted is a list of one.
+A text setting takes the text as typed, also `0123`, `on`, `1e3` and `null`. Whole numbers are
+decimal (010 is ten). For a list setting, a single value is a list of one.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
-LARGEST = 10**9  # no number of any setting means more, unless its range says so
+LARGEST = 10**9  # of any number, unless its range has another end
 
 WHOLE = re.compile(r"[-+]?[0-9]{1,40}")
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -25,11 +25,11 @@ LONGEST_SHOWN = 80
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting may have; of a list, each of its numbers. All are finite.
+    """The valid numbers of a setting; for a list, of each member. All are finite.
 
     Attributes:
-        minimum, maximum: the ends, where they are stated.
-        open_below, open_above: the end itself is left out.
+        minimum, maximum: the ends; None: -10**9 and 10**9.
+        open_below, open_above: whether the end itself is excluded.
     """
 
     minimum: float | None = None
@@ -48,7 +48,7 @@ class Range:
         return "positive" if self.minimum == 0 else f"above {self.minimum}"
 
     def refusal(self, number: float) -> str:
-        """Why a number is not in the range, to follow the number; empty where it is."""
+        """Why a number is out of range, worded to follow the number; empty if it is in range."""
         low = -LARGEST if self.minimum is None else self.minimum
         high = LARGEST if self.maximum is None else self.maximum
         below = number <= low if self.open_below else number < low
@@ -64,16 +64,16 @@ ANY_NUMBER = Range()
 
 
 def convert(key: str, value: Any, kind: Any, allowed: Range = ANY_NUMBER) -> Any:
-    """`value` as a `kind`: str, int, float, bool, list[...] or dict[str, ...] of them, or Any,
-    which is left as it is.
+    """`value` converted to `kind`: str, int, float, bool, or list[...] or dict[str, ...] of them;
+    Any leaves it unchanged.
 
     Args:
-        key: names the setting in a refusal.
-        value: text as it was typed, or a value that has its type already.
-        allowed: where numbers have to lie.
+        key: the setting's name, for errors.
+        value: text as it was typed, or a value that already has the type.
+        allowed: the range of numbers.
 
     Raises:
-        ValueError: it is none, or out of range; a line that begins with the key.
+        ValueError: of another type or out of range; one line that begins with the key.
     """
     if kind is Any:
         return value
@@ -96,7 +96,7 @@ def convert(key: str, value: Any, kind: Any, allowed: Range = ANY_NUMBER) -> Any
 
 
 def plain(value: Any) -> Any:
-    """What a value without a declared type most likely is: a number, true or false, or text."""
+    """A value whose type is not declared: a number, true or false if it looks like one, or text."""
     if isinstance(value, list):
         return [plain(one) for one in value]
     if not isinstance(value, str):
@@ -109,10 +109,10 @@ def plain(value: Any) -> Any:
 
 
 def members(key: str, value: Any) -> list[Any]:
-    """The parts of a list: those within brackets, or the value itself as the only one.
+    """The members of a list: those within brackets, or the value itself as the only one.
 
     Raises:
-        ValueError: the brackets do not close.
+        ValueError: the closing bracket is missing.
     """
     if isinstance(value, list | tuple):
         return list(value)
@@ -123,24 +123,24 @@ def members(key: str, value: Any) -> list[Any]:
 
 
 def entries(key: str, value: Any) -> dict[Any, Any]:
-    """The entries of a mapping, or of a text like {name: value}.
+    """The entries of a mapping, or of a text such as {name: value}.
 
     Raises:
-        ValueError: it is no mapping.
+        ValueError: it is not a mapping.
     """
     content = flow(key, value) if isinstance(value, str) and value.startswith("{") else value
     if not isinstance(content, dict):
         if content == "":
             return {}
-        raise ValueError(f"{key}={shown(value)}: give its settings, as {{name: value}}")
+        raise ValueError(f"{key}={shown(value)} is not a mapping such as {{name: value}}")
     return content
 
 
 def flow(key: str, text: str) -> Any:
-    """A list or mapping written in one line.
+    """A list or mapping in YAML's one-line notation.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: it cannot be parsed.
     """
     try:
         return read(text)
@@ -150,23 +150,23 @@ def flow(key: str, text: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """The value in an error of one line."""
-    told = str(value)
-    return told if len(told) <= LONGEST_SHOWN else f"{told[:LONGEST_SHOWN]}..."
+    """The value as text, shortened for a one-line error."""
+    text = str(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("is not a text")
     if "\0" in value or not _encodes(value):
-        raise ValueError("has characters that no text may have")
+        raise ValueError("has characters that are not allowed in text")
     return value
 
 
 def _encodes(value: str) -> bool:
     try:
         value.encode()
-    except UnicodeEncodeError:  # bytes of the command line that are no UTF-8
+    except UnicodeEncodeError:  # bytes of the command line that are not UTF-8
         return False
     return True
 
@@ -213,7 +213,7 @@ CONVERSIONS = {str: _text, int: _whole, float: _number, bool: _switch}
 
 
 class _AsTyped(yaml.SafeLoader):
-    """YAML whose scalars are all text, as they stand there; `<<` merges."""
+    """A YAML loader that leaves all scalars as text and supports `<<`."""
 
     yaml_implicit_resolvers = {"<": [("tag:yaml.org,2002:merge", re.compile("^<<$"))]}  # noqa: RUF012
     yaml_constructors = {  # noqa: RUF012
@@ -229,16 +229,16 @@ class _AsTyped(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and names.count(key.value) > 1:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value} stands there twice", key.start_mark
+                    None, None, f"{key.value} is given twice", key.start_mark
                 )
         return node
 
 
 def read(text: str) -> Any:
-    """The content of a YAML text, every scalar as it stands there.
+    """The content of a YAML text, with all scalars as text.
 
     Raises:
-        yaml.YAMLError: it is no YAML, has a key twice, or a tag.
+        yaml.YAMLError: it is not YAML, has a key twice, or has a tag.
     """
     try:
         return yaml.load(text, Loader=_AsTyped)

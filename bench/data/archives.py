@@ -1,4 +1,4 @@
-"""The files of a packaging, read alike from a folder, a zip or a tar."""
+"""One interface to the files of a data set in a folder, a zip or a tar."""
 
 import bz2
 import gzip
@@ -21,41 +21,41 @@ ENDINGS = (".zip", *TAR_ENDINGS)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file is what systems leave behind: .DS_Store, ._x, a folder __MACOSX."""
+    """Whether a file is hidden or made by macOS: .DS_Store, ._x, in a folder __MACOSX."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 class Files(Protocol):
-    """Files by their names below the packaging's own folder, with `/` between the parts. Hidden
-    ones are passed over.
+    """Files by their path below the data set's folder, with `/` between the parts. Hidden files
+    are skipped.
 
     Attributes:
         path: of the folder or the archive.
-        prefix: of the packaging's folder within an archive: empty, or ending in `/`.
+        prefix: of the data set's folder within an archive: empty, or ending in `/`.
     """
 
     path: Path
     prefix: str
 
     def names(self) -> Iterator[str]:
-        """All of them, of an archive in its own order."""
+        """The names of all files; for an archive in its order."""
         ...
 
     def read(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        """Names and contents of some, in the order in which they are read fastest.
+        """Names and contents of some files, in the order that is fastest to read.
 
         Raises:
-            UserError: naming a file that is not there, or the archive that cannot be read.
+            UserError: names a file that is missing, or an archive that cannot be read.
         """
         ...
 
     def content_hash(self, wanted: Callable[[str], bool]) -> str:
-        """Hex SHA-256 of the wanted files or more, without decompressing them."""
+        """Hex SHA-256 that changes if a wanted file does; nothing is decompressed for it."""
         ...
 
 
 def place_of(files: Files) -> str:
-    """Where files lie, for messages."""
+    """The folder of the files, for messages."""
     return f"{files.path}, {files.prefix}" if files.prefix else str(files.path)
 
 
@@ -86,13 +86,13 @@ class FolderFiles:
 
 
 class ZipFiles:
-    """A zip that holds the folder."""
+    """A zip with the data set's folder in it."""
 
     def __init__(self, path: Path, prefix: str = "") -> None:
         self.path, self.prefix = path, prefix
 
     def below(self, prefix: str) -> Self:
-        """The same archive, of which another folder is meant."""
+        """The same archive with another folder of the data set."""
         return type(self)(self.path, prefix)
 
     def names(self) -> Iterator[str]:
@@ -115,7 +115,7 @@ class ZipFiles:
                 yield name, content
 
     def content_hash(self, wanted: Callable[[str], bool]) -> str:
-        # The central directory holds the size and CRC-32 of every member: a changed one shows.
+        # The central directory has the size and CRC-32 of every member, which detects a change.
         digest = hashlib.sha256()
         with self._open() as archive:
             for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
@@ -132,14 +132,14 @@ class ZipFiles:
 
 
 class TarFiles:
-    """A tar, compressed or not, that holds the folder. It is read from front to back, and, where
-    contents are wanted, always to the end: only there stands the checksum of all that was read."""
+    """A tar, compressed or not, with the data set's folder in it. It is read from front to back
+    and, for contents, always to the end, where the checksum of the compressed file is."""
 
     def __init__(self, path: Path, prefix: str = "") -> None:
         self.path, self.prefix = path, prefix
 
     def below(self, prefix: str) -> Self:
-        """The same archive, of which another folder is meant."""
+        """The same archive with another folder of the data set."""
         return type(self)(self.path, prefix)
 
     def names(self) -> Iterator[str]:
@@ -159,7 +159,7 @@ class TarFiles:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _walk(self, wanted: set[str]) -> Iterator[tuple[str, bytes | None]]:
-        """The files of the folder in the order of the archive, with the contents of the wanted."""
+        """Names of files in the order of the archive, with the contents of the wanted ones."""
         try:
             with (
                 self._decompressed() as stream,
@@ -189,10 +189,10 @@ class TarFiles:
 
 
 def missing(path: Path, name: str) -> UserError:
-    """What is said of a file that an archive does not hold."""
+    """The error for a file that an archive does not hold."""
     return UserError(f"{path}: {name} is missing")
 
 
 def not_whole(path: Path, kind: str, error: Exception) -> UserError:
-    """What is said of an archive that cannot be read."""
-    return UserError(f"{path} is not a whole {kind} ({error}); fetch it again")
+    """The error for an archive that cannot be read."""
+    return UserError(f"{path} is not a complete {kind} ({error}); download it again")

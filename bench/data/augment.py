@@ -1,7 +1,7 @@
 """Random flips and rotations of batches, on the device, differentiable with respect to the images.
 
-Drawing is apart from applying: draws are made on the CPU, and a draw can be applied again when a
-step is recomputed. What the paper's published code does is "flip_or_rotate".
+Drawing and applying are separate: draws are made on the CPU, and a draw can be applied again when a
+step is recomputed. The paper's published code does "flip_or_rotate".
 """
 
 import math
@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.system.choices import AUGMENTATIONS
 from bench.system.errors import UserError
 
-CHOICES = ("none", "flip", "rotate", "flip_or_rotate")
 MAX_ANGLE = math.radians(15)
 _FLIP_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class AugmentationDraw:
-    """What happens to each image of a batch.
+    """The augmentation of each image of a batch.
 
     Attributes:
         flip: bool `[B]`, whether to mirror left and right; None for no flips.
@@ -36,7 +36,7 @@ class AugmentationDraw:
 
 
 def move(draws: list[AugmentationDraw], device: torch.device | str) -> list[AugmentationDraw]:
-    """The draws of batches of one size on `device`, in one transfer of each kind."""
+    """Draws for batches of one size, moved to `device` in one transfer for each kind."""
     flips = iter(moved_together([draw.flip for draw in draws], device))
     angles = iter(moved_together([draw.angles for draw in draws], device))
     return [
@@ -49,7 +49,7 @@ def move(draws: list[AugmentationDraw], device: torch.device | str) -> list[Augm
 
 
 def moved_together(parts: list[Tensor | None], device: torch.device | str) -> tuple[Tensor, ...]:
-    """Those that there are, all of one shape, by way of one tensor."""
+    """The tensors among `parts`, all of one shape, moved as one stacked tensor."""
     present = [part for part in parts if part is not None]
     return torch.stack(present).to(device).unbind() if present else ()
 
@@ -58,22 +58,23 @@ def draw(kind: str, batch_size: int, generator: torch.Generator) -> Augmentation
     """Draw an augmentation for a batch.
 
     Args:
-        kind: one of `CHOICES`: "flip" mirrors each image with probability 1/2, "rotate" turns each
-            by an angle uniform in ±15°, "flip_or_rotate" does one of the two to the whole batch.
+        kind: one of `AUGMENTATIONS`: "flip" mirrors each image with probability 1/2, "rotate" turns
+            each by an angle uniform in ±15°, "flip_or_rotate" does one of the two to the whole
+            batch.
         batch_size: B.
-        generator: on the CPU; every kind and type of image sees the same numbers from one state.
+        generator: on the CPU; from one state, every kind and type of image gets the same numbers.
 
     Raises:
-        UserError: `kind` is not known.
+        UserError: an unknown `kind`.
     """
-    if kind not in CHOICES:
-        raise UserError(f"unknown augmentation {kind}: choose one of {', '.join(CHOICES)}")
+    if kind not in AUGMENTATIONS:
+        raise UserError(f"unknown augmentation {kind}: choose one of {', '.join(AUGMENTATIONS)}")
     if kind == "flip_or_rotate":
         coin = torch.rand((), generator=generator, dtype=torch.float64).item()
         kind = "flip" if coin < 0.5 else "rotate"
     if kind == "none":
         return AugmentationDraw()
-    # The type is named, so that the numbers do not depend on torch's default type.
+    # An explicit type, so that the numbers do not depend on torch's default.
     unit = torch.rand(batch_size, generator=generator, dtype=torch.float64)
     if kind == "flip":
         return AugmentationDraw(flip=unit < _FLIP_PROBABILITY)
@@ -90,7 +91,7 @@ def apply(images: Tensor, draw: AugmentationDraw) -> Tensor:
 
 
 def _rotate(images: Tensor, angles: Tensor) -> Tensor:
-    """Rotate each image about its centre, bilinear, zeros from outside."""
+    """Rotate each image about its center, bilinearly, with zeros outside."""
     height, width = images.shape[2:]
     cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
     # Where each output pixel comes from, in coordinates that run from -1 to 1 along each side.

@@ -1,4 +1,4 @@
-"""Tensors cached on disk, checked whenever they are read: undamaged, or built anew.
+"""Tensors cached on disk with a checksum; a damaged cache file is rebuilt.
 
 The files are memory-mapped, so that several processes on one machine share one copy in memory.
 """
@@ -22,18 +22,17 @@ from bench.system.files import atomic_write, make_folder
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """Named tensors with some JSON-able facts about them."""
+    """Named tensors with facts about them, which JSON can hold."""
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 def load_or_build(path: Path, build: Callable[[], Stored]) -> Stored:
-    """The content of the cache file `path`; if it is missing or damaged it is built and written.
+    """The content of the cache file `path`, built and written if it is missing or damaged.
 
-    Processes that ask at the same time wait for the first of them to build. A cache that is
-    complete needs no write permission. `path` must name its content: nothing here notices that
-    `build` would return something else today.
+    Concurrent processes wait for the first to build it. A complete cache needs no write permission.
+    `path` must identify the content: a change of `build` is not detected.
 
     Raises:
         UserError: the folder cannot be written, or what was written does not read back.
@@ -43,13 +42,13 @@ def load_or_build(path: Path, build: Callable[[], Stored]) -> Stored:
         return stored
     folder = make_folder(path.parent, "cache folder")
     with FileLock(path.with_name(path.name + ".lock")):
-        stored = load(path)  # another process may have built it while this one waited
+        stored = load(path)  # another process may have built it meanwhile
         if stored is not None:
             return stored
         content = build()
         try:
             for orphan in folder.glob(f".{path.name}.*"):
-                orphan.unlink()  # of a writer that was killed: the lock says that none is alive
+                orphan.unlink()  # of a killed writer: the lock excludes a living one
             save(path, content)
         except (OSError, SafetensorError) as error:
             raise UserError(f"cannot write into the cache folder {folder}: {error}") from error

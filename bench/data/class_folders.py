@@ -20,10 +20,10 @@ _MODES = ("L", "RGB", "RGBA", "P")  # Pillow's names of the 8-bit pixel formats
 
 
 class ClassFolders:
-    """Image files `{train,test}/<class>/<file>`; of an archive nothing is extracted.
+    """Reads image files `{train,test}/<class>/<file>`, also in an archive, without extracting it.
 
     Args:
-        decode: one image as `[H, W, C]`, for data sets whose images are not taken as they are.
+        decode: one image as `[H, W, C]`, for data sets whose images are converted.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ClassFolders:
 
 
 def _stacked(images: list[NDArray[np.uint8]], channels: int) -> NDArray[np.uint8]:
-    """[n, H, W, C]; where some are in colour, a grey one has three equal channels."""
+    """[n, H, W, C]; if some images are in color, gray ones get three equal channels."""
     return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
 
 
@@ -80,7 +80,7 @@ class _Member(NamedTuple):
 
 
 def member_of(name: str) -> _Member | None:
-    """What the place of a file says of it; None where it is no image in a class folder."""
+    """Split and class of a file, by its path; None if it is not an image in a class folder."""
     parts = name.split("/")
     if len(parts) != 3 or parts[0] not in SPLITS or is_hidden(name):
         return None
@@ -89,13 +89,13 @@ def member_of(name: str) -> _Member | None:
 
 
 def select_members(names: Iterable[str]) -> dict[str, _Member]:
-    """The images among files; anything else (lists, read-me files) is passed over."""
-    found = {name: member_of(name) for name in sorted(names)}
-    return {name: member for name, member in found.items() if member is not None}
+    """The images among files; anything else (lists, read-me files) is skipped."""
+    members = {name: member_of(name) for name in sorted(names)}
+    return {name: member for name, member in members.items() if member is not None}
 
 
 def classes_of(members: Iterable[_Member], where: str) -> list[str]:
-    """The classes, sorted.
+    """The names of the classes, sorted.
 
     Raises:
         UserError: a split has no images, or lacks a class that the other has.
@@ -112,7 +112,7 @@ def classes_of(members: Iterable[_Member], where: str) -> list[str]:
 
 
 def decode_image(path: str, where: str, read: Callable[[str], bytes]) -> NDArray[np.uint8]:
-    """One image as `[H, W, C]`: one channel for grey files, else red, green, blue."""
+    """One image as `[H, W, C]`: one channel for gray files, else red, green, blue."""
     from PIL import Image
 
     with (
@@ -120,5 +120,5 @@ def decode_image(path: str, where: str, read: Callable[[str], bytes]) -> NDArray
         Image.open(io.BytesIO(read(path))) as image,
     ):
         if image.mode not in _MODES:
-            raise ValueError(f"its pixel format {image.mode} is not 8-bit grey or colour")
+            raise ValueError(f"its pixel format {image.mode} is not 8-bit gray or color")
         return np.atleast_3d(np.asarray(image if image.mode == "L" else image.convert("RGB")))

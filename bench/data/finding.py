@@ -1,8 +1,8 @@
-"""Where a copy of a data set lies, and in which form.
+"""Find a copy of a data set, and recognize its form.
 
-Looked at are folders and archives in the data root that bear one of the set's names, the same
-within such a folder (unpacking makes one folder too many), and the data root itself. What is there
-is known by what it holds: the files that its authors' packaging has, or class folders.
+Searched are folders and archives in the data root that have one of the set's names, the same within
+such a folder (unpacking often nests folders), and the data root itself. A form is recognized by its
+content: the files of the authors' packaging, or class folders.
 """
 
 import re
@@ -15,7 +15,7 @@ from bench.data.class_folders import IMAGE_SUFFIXES, SPLITS
 from bench.data.readers import Reader
 from bench.system.errors import UserError
 
-# The end of an image's path in class folders; what stands before it is the folder of the set.
+# The end of an image's path in class folders; before it comes the folder of the data set.
 IN_CLASS_FOLDER = re.compile(
     rf"(?:{'|'.join(SPLITS)})/[^/]+/[^/]+(?i:{'|'.join(map(re.escape, IMAGE_SUFFIXES))})"
 )
@@ -27,9 +27,9 @@ class Packaging:
 
     Attributes:
         folder: its name.
-        markers: files of which it has at least one, below that folder.
+        markers: files below that folder; it has at least one of them.
         reader: of its files.
-        images: a folder by which it is known too, where its name says what it is.
+        images: a folder that identifies it as well, if its name matches.
     """
 
     folder: str
@@ -40,11 +40,11 @@ class Packaging:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is looked for.
+    """The data set to find.
 
     Attributes:
         name: of the data set, for messages.
-        names: of folders and archives that may hold it, the preferred first.
+        names: of folders and archives that may hold it, preferred ones first.
         packaging: its authors' form, if there is one.
         class_folders: the reader of images in class folders.
         classes: their number.
@@ -58,22 +58,22 @@ class Wanted:
 
 
 def plain(name: str) -> str:
-    """A name without what people write in many ways: `CIFAR-10` and `cifar10` are one."""
+    """A name in lower case without punctuation: `CIFAR-10` and `cifar10` are the same."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def stem(path: Path) -> str:
-    """The name of a folder, or that of an archive without its ending."""
+    """The name of a folder, or of an archive without its ending."""
     name = path.resolve().name
     ending = next((e for e in reversed(ENDINGS) if name.lower().endswith(e)), "")
     return name[: len(name) - len(ending)]
 
 
 def find(data_root: Path, wanted: Wanted) -> Reader | None:
-    """The first copy that is found: folders before archives, the authors' form before others.
+    """The first copy: folders before archives, the authors' form before others; None if none.
 
     Raises:
-        UserError: what bears the name of the data set is damaged, or something else.
+        UserError: a file with the name of the data set is damaged or holds something else.
     """
     if data_root.is_file():
         return in_archive(data_root, wanted)
@@ -85,20 +85,20 @@ def find(data_root: Path, wanted: Wanted) -> Reader | None:
         for folder in [*folders, data_root]:
             if reader := form(folder, wanted, folder in folders):
                 return reader
-    found = (in_archive(entry, wanted) for entry in entries if entry.is_file())
-    return next((reader for reader in found if reader), None)
+    readers = (in_archive(entry, wanted) for entry in entries if entry.is_file())
+    return next((reader for reader in readers if reader), None)
 
 
 def named_entries(folder: Path, wanted: Wanted) -> list[Path]:
-    """The folders and archives in a folder that bear one of the names, in the order of these."""
+    """The folders and archives in a folder that have one of the names, in the order of these."""
     ranks = {plain(name): rank for rank, name in reversed(list(enumerate(wanted.names)))}
     try:
         entries = sorted(folder.iterdir())
     except OSError:
         return []
     usable = [e for e in entries if e.is_dir() or e.name.lower().endswith(ENDINGS)]
-    found = [entry for entry in usable if plain(stem(entry)) in ranks]
-    return sorted(found, key=lambda entry: ranks[plain(stem(entry))])
+    named = [entry for entry in usable if plain(stem(entry)) in ranks]
+    return sorted(named, key=lambda entry: ranks[plain(stem(entry))])
 
 
 def packaging_in(folder: Path, wanted: Wanted, named: bool) -> Reader | None:
@@ -113,7 +113,7 @@ def packaging_in(folder: Path, wanted: Wanted, named: bool) -> Reader | None:
 
 
 def class_folders_in(folder: Path, wanted: Wanted, named: bool) -> Reader | None:
-    """Class folders, unpacked. A folder that does not bear the name has to have as many classes."""
+    """Class folders, unpacked. A folder with another name must have the right number of classes."""
     splits = [folder / split for split in SPLITS if (folder / split).is_dir()]
     if not splits:
         return None
@@ -124,15 +124,15 @@ def class_folders_in(folder: Path, wanted: Wanted, named: bool) -> Reader | None
 
 
 def bears_name(name: str, wanted: Wanted) -> bool:
-    """Whether one of the names stands in this one: `CIFAR-10-images-master`, not `cifar100`."""
+    """Whether this name contains one of the set's: `CIFAR-10-images-master`, not `cifar100`."""
     return any(re.search(rf"{plain(known)}(?![0-9])", plain(name)) for known in wanted.names)
 
 
 def in_archive(path: Path, wanted: Wanted) -> Reader | None:
-    """The copy that an archive holds; None where the file is no archive.
+    """The copy in an archive; None if the file is not an archive.
 
     Raises:
-        UserError: it is damaged, or what it holds is not the data set.
+        UserError: it is damaged, or holds something else.
     """
     if not path.name.lower().endswith(ENDINGS):
         return None
@@ -151,18 +151,18 @@ def in_archive(path: Path, wanted: Wanted) -> Reader | None:
         if named or len(classes[prefix]) == wanted.classes:
             return wanted.class_folders(archive.below(prefix))
     if classes:
-        prefix, found = next(iter(classes.items()))
+        prefix, names = next(iter(classes.items()))
         raise UserError(
-            f"{path} has class folders in {prefix or 'its top folder'}, {len(found)} of them, not"
-            f" the {wanted.classes} of {wanted.name}; if it is a part of {wanted.name}, call their"
-            f" folder {wanted.name}/"
+            f"{path} has class folders in {prefix or 'its top folder'}, {len(names)} of them, not"
+            f" the {wanted.classes} of {wanted.name}; if it is a part of {wanted.name}, rename"
+            f" their folder to {wanted.name}/"
         )
     forms = ["train/<class>/", *([wanted.packaging.folder + "/"] if wanted.packaging else [])]
     raise UserError(f"{path}: there are no images in {' nor in '.join(forms)}")
 
 
 def prefix_of_packaging(name: str, form: Packaging | None) -> str | None:
-    """The folder of the authors' form within an archive, from the name of one of its files."""
+    """The folder of the authors' form within an archive, by the name of one of its files."""
     if form is None:
         return None
     for marker in form.markers:
@@ -178,6 +178,6 @@ def prefix_of_packaging(name: str, form: Packaging | None) -> str | None:
 
 
 def others_like(data_root: Path, wanted: Wanted) -> list[str]:
-    """What lies in the data root and sounds like the data set, but is in no form that is read."""
+    """Entries of the data root with a similar name, in a form that is not supported."""
     entries = sorted(data_root.iterdir()) if data_root.is_dir() else []
     return [entry.name for entry in entries if bears_name(entry.name, wanted)]

@@ -1,7 +1,7 @@
-"""CIFAR, CUB-200-2011 and Tiny-ImageNet as their authors publish them, packed or unpacked.
+"""Readers of CIFAR, CUB-200-2011 and Tiny-ImageNet as their authors publish them.
 
-The images of the last two are JPEG files. Two versions of the JPEG library may decode one of them
-into pixels that differ by 1 in 255, and then the fingerprints differ too.
+The images of the last two are JPEG files. Two versions of the JPEG library may decode them to
+pixels that differ by 1 in 255; then the fingerprints differ too.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ Members = dict[str, tuple[str, int]]  # an image's file name -> (train or test, 
 
 
 class CifarBatches:
-    """The pickled batches of the CIFAR authors, for Python.
+    """The pickled batches of the CIFAR authors.
 
     Args:
-        class_name: of the class in `torchvision.datasets` that knows the files and their sums.
+        class_name: of the class in `torchvision.datasets` that has the files' names and checksums.
     """
 
     def __init__(self, files: Files, class_name: str) -> None:
@@ -49,15 +49,15 @@ class CifarBatches:
         contents: dict[str, Any] = {}
         try:
             for name, content in self.files.read(sums):
-                # Unpickling runs what stands there: only what is known to the byte is unpickled.
+                # Unpickling can run code: only the published bytes are unpickled.
                 if hashlib.md5(content).hexdigest() != sums[name]:
                     raise UserError(f"{name} is not the published file")
                 contents[name] = pickle.loads(content, encoding="latin1")
         except UserError as error:
-            told = str(error).removeprefix(f"{self.files.path}: ")
+            reason = str(error).removeprefix(f"{self.files.path}: ")
             raise UserError(
-                f"the files in {self.files.path} are damaged or incomplete ({told}); "
-                "delete it and fetch it again"
+                f"the files in {self.files.path} are damaged or incomplete ({reason}); "
+                "delete it and download it again"
             ) from error
         classes = tuple(contents[meta["filename"]][meta["key"]])
         (train_pixels, train_labels), (test_pixels, test_labels) = (
@@ -76,10 +76,9 @@ class CifarBatches:
 class Cub200:
     """Caltech-UCSD Birds-200-2011, with the split of its own `train_test_split.txt`.
 
-    Its photographs have many sizes and shapes; the paper says 32x32 and no more. Here each is
-    resized as a whole, without regard to its bounding box and without keeping its proportions,
-    bilinearly with antialiasing (what torchvision's `Resize((32, 32))` does). A grey photograph
-    becomes three equal channels.
+    Its photographs have many sizes and shapes; the paper only says 32x32. Here the whole photograph
+    is resized, ignoring its bounding box and proportions, bilinearly with antialiasing (as
+    torchvision's `Resize((32, 32))` does). A gray photograph gets three equal channels.
     """
 
     tables = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
@@ -109,7 +108,7 @@ class Cub200:
         return decode_members(self.files, members, tuple(class_names.values()), resized, CUB_SIZE)
 
     def _tables(self) -> list[dict[str, str]]:
-        """The annotations, each as its first column -> the second."""
+        """The annotation files, each as a mapping of its first column to its second."""
         texts = dict(self.files.read(self.tables))
         return [columns(self.files, name, texts[name]) for name in self.tables]
 
@@ -120,12 +119,12 @@ class Cub200:
 
 
 class TinyImageNet:
-    """Tiny-ImageNet: 200 classes of ImageNet, 64x64. Its `val` images are the test set, as is
-    usual: its own test images are published without labels. Grey images become three equal
-    channels. Classes go by their WordNet numbers.
+    """Tiny-ImageNet: 200 classes of ImageNet, 64x64. As usual, its `val` images are the test set,
+    because its test images are published without labels. Gray images get three equal channels.
+    Classes are named by their WordNet numbers.
 
-    Many have sorted the `val` images into class folders, with or without a folder `images` in each.
-    Then these name the classes, and the annotations may be gone.
+    In many copies the `val` images are sorted into class folders, with or without a folder `images`
+    in each. Then the folders give the classes, and the annotations may be missing.
     """
 
     tables = ("wnids.txt", "val/val_annotations.txt")
@@ -171,9 +170,8 @@ class TinyImageNet:
         )
 
     def _val(self, images: list[str]) -> tuple[dict[str, tuple[str, str]], set[str]]:
-        """The `val` images that lie in class folders, by file name: (path, class); and the file
-        names of those that lie in `val/images`. What was copied instead of moved is left out of
-        the first."""
+        """The `val` images in class folders, by file name: (path, class); and the file names of
+        those in `val/images`. An image in both places is only among the latter."""
         parts = [name.split("/") for name in images if name.startswith("val/")]
         flat = {path[-1] for path in parts if path[1] == "images"}
         in_classes: dict[str, tuple[str, str]] = {}
@@ -182,8 +180,8 @@ class TinyImageNet:
                 continue
             if path[-1] in in_classes:
                 raise UserError(
-                    f"{self.files.path}: {'/'.join(path)} and {in_classes[path[-1]][0]} bear one"
-                    " name: no image of val does"
+                    f"{self.files.path}: {'/'.join(path)} and {in_classes[path[-1]][0]} have the"
+                    " same name, which images of val never have"
                 )
             in_classes[path[-1]] = "/".join(path), path[1]
         return in_classes, flat
@@ -200,10 +198,10 @@ def is_image(name: str) -> bool:
 
 
 def columns(files: Files, name: str, text: bytes) -> dict[str, str]:
-    """The first column of an annotation file -> the second.
+    """An annotation file as a mapping of its first column to its second.
 
     Raises:
-        UserError: naming a line that has none, or repeats another.
+        UserError: names a line that has no second column or repeats another.
     """
     table: dict[str, str] = {}
     for number, line in enumerate(text.decode(errors="replace").splitlines(), start=1):
@@ -221,17 +219,17 @@ def decode_members(
     fitted: "Callable[[Image, int], Image]",
     size: int,
 ) -> Decoded:
-    """Read all images.
+    """Read and decode all images.
 
     Args:
-        fitted: brings an image to `size`, or raises ValueError.
+        fitted: returns an image of height and width `size`, or raises ValueError.
 
     Raises:
-        UserError: naming what is missing or cannot be read.
+        UserError: names what is missing or cannot be read.
     """
     from PIL import Image
 
-    # Filled in place: Tiny-ImageNet is 1.4 GB, which a list of images would take twice.
+    # Filled in place: a list of images would double the 1.4 GB of Tiny-ImageNet.
     order = {split: [n for n, (s, _) in members.items() if s == split] for split in SPLITS}
     pixels: dict[str, NDArray[np.uint8]] = {}
     for split, names in order.items():
@@ -252,24 +250,24 @@ def decode_members(
 
 
 def resized(image: "Image", size: int) -> "Image":
-    """The whole image, bilinearly; Pillow always antialiases."""
+    """The whole image, resized bilinearly; Pillow always antialiases."""
     from PIL.Image import Resampling
 
     return image.resize((size, size), Resampling.BILINEAR)
 
 
 def of_its_own_size(image: "Image", size: int) -> "Image":
-    """The image, which has the size already."""
+    """The image, if it has the right size."""
     if image.size != (size, size):
         raise ValueError(f"its size is {image.width}x{image.height}, not {size}x{size}")
     return image
 
 
 def as_bird(image: "Image") -> NDArray[np.uint8]:
-    """What becomes of a photograph of CUB, wherever it lies."""
+    """A photograph of CUB in class folders, as `[H, W, C]`."""
     return np.asarray(resized(image.convert("RGB"), CUB_SIZE))
 
 
 def as_tiny_image(image: "Image") -> NDArray[np.uint8]:
-    """What becomes of an image of Tiny-ImageNet, wherever it lies."""
+    """An image of Tiny-ImageNet in class folders, as `[H, W, C]`."""
     return np.asarray(of_its_own_size(image.convert("RGB"), TINY_IMAGENET_SIZE))

@@ -1,12 +1,11 @@
-"""One order of the images of a data set, whatever packaging they came in, and its fingerprint.
+"""A canonical order of the images of a data set, for copies in any form, and the fingerprint.
 
-Archives list the same images in different orders (by class, shuffled in batches, by file name).
-Here every copy is brought into one order, so that the same images give the same tensors, the same
-random batches and the same fingerprint.
+Archives list the same images in different orders (by class, shuffled in batches, by file name). In
+the canonical order the same images give the same tensors, random batches and fingerprint.
 
-The order also mixes the classes evenly: any leading or trailing part of it holds every class in
-proportion, to within one image. So a held-out part is a slice: it is a view of the same memory, it
-depends on no random number generator, and a smaller one lies within a larger one.
+The order also mixes the classes evenly: any leading or trailing part of it has every class in
+proportion, to within one image. So a held-out part is a slice: a view of the same memory that needs
+no random numbers, and a smaller one is part of a larger one.
 """
 
 import hashlib
@@ -21,8 +20,8 @@ _FINGERPRINT_VERSION = 1
 def balanced_order(pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Indices that put images into the canonical order.
 
-    Within a class the images follow their SHA-256 digests, which is a fixed permutation that knows
-    nothing of what they show; the classes are then interleaved in proportion to their sizes.
+    Within a class, images are sorted by their SHA-256 digests, a fixed permutation independent of
+    what they show; the classes are then interleaved in proportion to their sizes.
 
     Args:
         pixels: `[n, H, W, C]`.
@@ -37,7 +36,7 @@ def balanced_order(pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDAr
     for label in np.unique(labels):
         members = by_digest[labels[by_digest] == label]
         position[members] = (np.arange(len(members)) + 0.5) / len(members)
-    # The digest decides nothing here except between images of one class, which it already ordered.
+    # Ties are between classes only: within a class the digests have decided.
     return np.lexsort((labels, position)).astype(np.int64)
 
 

@@ -1,6 +1,6 @@
-"""Readers of raw images. Each stands for one copy, knows its content's hash and how to decode it.
+"""The interface of readers of raw images, and the reader of the bundled digits.
 
-This file holds the interface and the bundled set; `official.py` and `class_folders.py` hold others.
+Other readers are in `official.py` and `class_folders.py`.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ DIGITS_TEST_IMAGES = 500
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Images as they lie in one packaging: pixels uint8 `[n, H, W, C]`, labels int64 `[n]`."""
+    """Images in the order of their files: pixels uint8 `[n, H, W, C]`, labels int64 `[n]`."""
 
     train_pixels: NDArray[np.uint8]
     train_labels: NDArray[np.int64]
@@ -39,28 +39,28 @@ class Reader(Protocol):
 
     @property
     def description(self) -> str:
-        """What this copy is, in a few words that stand beside results made from it."""
+        """What this copy is, in a few words that are shown beside its results."""
         ...
 
     def content_hash(self) -> str:
-        """Hex SHA-256 of what `decode` would read; cheap beside decoding."""
+        """Hex SHA-256 of what `decode` would read; fast compared with decoding."""
         ...
 
     def decode(self) -> Decoded:
-        """Read everything. Raises UserError naming the file that cannot be read."""
+        """Read everything. Raises `UserError`, which names a file that cannot be read."""
         ...
 
 
 class BundledDigits:
     """The 1797 real 8x8 digits that come with scikit-learn.
 
-    They have no official split: the last 500 of the canonical order are the test images.
+    They have no official split; the last 500 in the canonical order are the test images.
     """
 
     description = "scikit-learn digits, resplit"
 
     def content_hash(self) -> str:
-        # Importing scikit-learn takes seconds, so its data file is found without importing it.
+        # Importing scikit-learn takes seconds, so its data file is located without the import.
         package = importlib.util.find_spec("sklearn")
         for folder in (package and package.submodule_search_locations) or ():
             file = Path(folder, "datasets", "data", "digits.csv.gz")
@@ -92,20 +92,20 @@ def torchvision_dataset(class_name: str) -> Any:
     """
     try:  # a build for another torch fails with RuntimeError (operator ... does not exist)
         with warnings.catch_warnings():
-            # Importing it sets off torch's own deprecations, which no user here can act on.
+            # Importing it causes deprecation warnings of torch, which no user can resolve.
             warnings.simplefilter("ignore")
             from torchvision import datasets
     except (ImportError, RuntimeError, OSError) as error:
         raise UserError(
-            f"torchvision cannot be imported ({error}): install the version that belongs to the "
-            "installed torch, or provide the images as a zip of class folders"
+            f"torchvision cannot be imported ({error}): install the version for the installed "
+            "torch, or provide the images as a zip of class folders"
         ) from error
     return getattr(datasets, class_name)
 
 
 @contextmanager
 def image_errors_named(where: object, name: str) -> Iterator[None]:
-    """Whatever reading an image fails with becomes a UserError that names it."""
+    """Turn any error of reading an image into a `UserError` that names the image."""
     from PIL import Image
 
     damaged = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, zlib.error)

@@ -1,4 +1,4 @@
-"""Raw images of the known data sets: found where they lie, decoded once, cached, fingerprinted."""
+"""The known data sets, and their raw images: found, decoded once, cached, fingerprinted."""
 
 import difflib
 import shlex
@@ -18,6 +18,7 @@ from bench.data.finding import Packaging, Wanted, find, others_like
 from bench.data.official import CifarBatches, Cub200, TinyImageNet, as_bird, as_tiny_image
 from bench.data.order import balanced_order, fingerprint
 from bench.data.readers import BundledDigits, Reader, torchvision_dataset
+from bench.system.choices import SHAPES
 from bench.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,22 +29,20 @@ _CACHE_VERSION = 1  # of the decoding, the order and the layout of the cached fi
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of a data set before any file is read.
+    """Facts about a data set, independent of any file.
 
     Attributes:
-        sizes: train and test images of the whole set; a copy with other numbers is labelled so.
-        classes: their number.
-        names: of folders and archives that may hold it, besides its own.
+        sizes: train and test images of the whole set; the source of a copy states other numbers.
+        names: further names of folders and archives that may hold it.
         bundled: a reader that needs no files under the data root.
         packaging: the form in which its authors publish it.
-        torchvision: the class in `torchvision.datasets` that fetches this form.
-        archive, address: of what is to be fetched by hand, where torchvision fetches nothing.
-        decode_one: what becomes of an image in class folders; by default nothing.
-        resplit_copies: copies in class folders are not known to have the official split.
+        torchvision: the class in `torchvision.datasets` that downloads this form.
+        archive, address: for a download by hand, if torchvision has none.
+        decode_one: converts an image in class folders; by default images are unchanged.
+        resplit_copies: whether copies in class folders may have another split.
     """
 
     sizes: tuple[int, int]
-    classes: int
     names: tuple[str, ...] = ()
     bundled: Reader | None = None
     packaging: Packaging | None = None
@@ -54,12 +53,12 @@ class Dataset:
     resplit_copies: bool = False
 
 
-# A new data set in class folders or an archive of them needs an entry here and nothing else.
+# A new data set in class folders, or an archive of them, needs an entry here and its shape in
+# `choices.SHAPES`.
 DATASETS: dict[str, Dataset] = {
-    "digits": Dataset(sizes=(1_297, 500), classes=10, bundled=BundledDigits()),
+    "digits": Dataset(sizes=(1_297, 500), bundled=BundledDigits()),
     "cifar10": Dataset(
         sizes=(50_000, 10_000),
-        classes=10,
         names=("cifar-10-python",),
         torchvision="CIFAR10",
         packaging=Packaging(
@@ -70,20 +69,18 @@ DATASETS: dict[str, Dataset] = {
     ),
     "cifar100": Dataset(
         sizes=(50_000, 10_000),
-        classes=100,
         torchvision="CIFAR100",
         packaging=Packaging(
             "cifar-100-python",
             ("meta", "train", "test"),
             partial(CifarBatches, class_name="CIFAR100"),
         ),
-        # Copies as image files go back to collections whose images are all original but whose
-        # train and test parts were merged and drawn anew, so their numbers must say so.
+        # Copies as image files derive from collections with all original images, but with train
+        # and test parts merged and split again, so results must say so.
         resplit_copies=True,
     ),
     "cub200": Dataset(
         sizes=(5_994, 5_794),
-        classes=200,
         packaging=Packaging("CUB_200_2011", Cub200.tables, Cub200, images="images"),
         archive="CUB_200_2011.tgz",
         address="https://www.vision.caltech.edu/datasets/cub_200_2011/",
@@ -91,7 +88,6 @@ DATASETS: dict[str, Dataset] = {
     ),
     "tiny_imagenet": Dataset(
         sizes=(100_000, 10_000),
-        classes=200,
         names=("tiny-imagenet",),
         packaging=Packaging(
             "tiny-imagenet-200",
@@ -114,9 +110,9 @@ class RawImages:
         train_pixels, test_pixels: uint8 `[n, H, W, C]`, values 0..255.
         train_labels, test_labels: int64 `[n]`, indices into `classes`.
         classes: names, sorted.
-        source: which copy this is, to stand beside every result made from it.
+        source: which copy this is, shown beside every result.
         fingerprint: 16 hex digits over pixels, labels, class names and split; the same for the
-            same images in any packaging.
+            same images in any form.
     """
 
     train_pixels: NDArray[np.uint8]
@@ -129,11 +125,11 @@ class RawImages:
 
 
 def load_raw(name: str, data_root: Path, cache_root: Path) -> RawImages:
-    """The images of data set `name`, from the cache if this very content was decoded before.
+    """The images of data set `name`, from the cache if the same content was decoded before.
 
     Args:
         name: a key of `DATASETS`.
-        data_root: folder searched for copies; not looked at for bundled data.
+        data_root: folder to search for copies; ignored for bundled data.
         cache_root: folder for decoded arrays (as large as the uncompressed images).
 
     Raises:
@@ -158,13 +154,12 @@ def load_raw(name: str, data_root: Path, cache_root: Path) -> RawImages:
 
 
 def find_source(name: str, data_root: Path) -> Reader | None:
-    """The first copy of `name` that lies under `data_root`; None if there is none.
+    """The first copy of `name` under `data_root`; None if there is none.
 
-    Tried in this order: the form that its authors publish and torchvision fetches, class folders,
-    archives of either; `finding.py` says where.
+    Tried in this order: the form of its authors, class folders, archives of either (`finding.py`).
 
     Raises:
-        UserError: `name` is not a known data set, or what bears its name is something else.
+        UserError: an unknown data set, or a file with its name holds something else.
     """
     bundled = _dataset(name).bundled
     return bundled if bundled is not None else find(data_root, _wanted(name))
@@ -178,18 +173,18 @@ def _wanted(name: str) -> Wanted:
         (*published, name, *dataset.names),
         dataset.packaging,
         partial(ClassFolders, decode=dataset.decode_one),
-        dataset.classes,
+        SHAPES[name].classes,
     )
 
 
 def download(name: str, data_root: Path) -> None:
-    """Fetch `name` into `data_root` in torchvision's form; nothing to do for bundled data.
+    """Download `name` into `data_root` through torchvision; does nothing for bundled data.
 
-    torchvision checks hashes of what it fetched, here and again whenever it is loaded, so an
+    torchvision checks the hashes after the download and whenever the data are loaded, so an
     interrupted download is never used.
 
     Raises:
-        UserError: unknown name, no place to fetch it from, no network, no space.
+        UserError: an unknown data set, one that torchvision does not have, no network, no space.
     """
     dataset = _dataset(name)
     if dataset.bundled is not None:
@@ -203,8 +198,8 @@ def download(name: str, data_root: Path) -> None:
     except (OSError, RuntimeError, EOFError) as error:  # URLError is an OSError
         reason = getattr(error, "reason", None) or error
         raise UserError(
-            f"{name} could not be fetched into {data_root}: {reason}; where there is no network, "
-            f"copy {name}.zip (class folders) or torchvision's folder there"
+            f"{name} could not be downloaded to {data_root}: {reason}; without a network, copy "
+            f"{name}.zip (class folders) or torchvision's folder there"
         ) from error
 
 
@@ -246,7 +241,7 @@ def _source(name: str, reader: Reader, train_count: int, test_count: int) -> str
 
 
 def not_found(name: str, data_root: Path) -> str:
-    """What is said where there is no copy of a data set."""
+    """The error if there is no copy of a data set, with how to get one."""
     dataset, wanted = _dataset(name), _wanted(name)
     forms = [f"{name}/{{train,test}}/<class>/", f"{name}.zip"]
     fetch = "put one there"
@@ -254,26 +249,26 @@ def not_found(name: str, data_root: Path) -> str:
         forms.insert(0, f"{dataset.packaging.folder}/")
     if dataset.torchvision:
         words = ["python", "-m", "bench.prepare", f"dataset={name}", f"data_root={data_root}"]
-        fetch = f"fetch it with `{shlex.join(words)}`"
+        fetch = f"download it with `{shlex.join(words)}`"
     elif dataset.archive:
         forms.insert(1, dataset.archive)
-        fetch = f"fetch {dataset.archive} from {dataset.address} and put it there"
+        fetch = f"download {dataset.archive} from {dataset.address} and put it there"
     looked_for = f"looked for {', '.join(forms)}"
     if not data_root.exists():
-        problem = f"the data folder {data_root}, wanted for {name}, does not exist"
+        problem = f"the data folder {data_root} for {name} does not exist"
     elif data_root.is_file():
-        problem = f"data_root={data_root} is a file that {name} is not read from ({looked_for})"
+        problem = f"data_root={data_root} is a file that does not hold {name} ({looked_for})"
     else:
         problem = f"there is no {name} in the data folder {data_root} ({looked_for})"
         if like := others_like(data_root, wanted):
-            problem += f"; {like[0]} is there, in none of these forms"
+            problem += f"; {like[0]} is there, but has none of these forms"
         elif other := _other_set(name, data_root):
-            problem += f"; what lies there is {other}"
-    return f"{problem}: {fetch}, or name another folder by data_root=... or BENCH_DATA_ROOT"
+            problem += f"; it holds {other}"
+    return f"{problem}: {fetch}, or give another folder with data_root=... or BENCH_DATA_ROOT"
 
 
 def _other_set(name: str, data_root: Path) -> str:
-    """The data set that the data root is itself, if it is another one."""
+    """The name of another data set whose own folder the data root is; empty if there is none."""
     for other, dataset in DATASETS.items():
         form = dataset.packaging
         if other != name and form and any((data_root / part).is_file() for part in form.markers):

@@ -33,16 +33,16 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class TargetSet:
-    """A real data set, ready for distilling and evaluating.
+    """A real data set, ready for distillation and evaluation.
 
     Attributes:
         name: key of `bench.data.sources.DATASETS`.
-        source: which copy of the data this is; belongs beside every number made from it.
+        source: which copy of the data this is, shown beside every result.
         fingerprint: 16 hex digits over the raw images, labels, class names and official split.
         classes: names; labels are indices into it.
-        train, validation: the official training set, divided; the second may be empty.
+        train, validation: the two parts of the official training set; validation may be empty.
         test: the official test set.
-        whitening: how the images were whitened; draws them again.
+        whitening: how the images were whitened; converts them back to pixels.
     """
 
     name: str
@@ -86,25 +86,25 @@ def load_target_set(
     validation_fraction: float = 0.1,
     image_size: int = 0,
 ) -> TargetSet:
-    """Load, whiten and split a data set; decoding and whitening happen once and are cached.
+    """Load, whiten and split a data set; decoded and whitened images are cached.
 
-    The images are memory-mapped: processes on one machine that load the same set share its memory.
-    The validation part is the same in every run, holds the classes in proportion, and a smaller one
-    lies within a larger one. The whitening is measured on the whole official training set, images
-    only, so that it does not depend on `validation_fraction`.
+    The images are memory-mapped: processes on one machine share the memory of a data set. The
+    validation part is the same in every run, has the classes in proportion, and a smaller one is
+    part of a larger one. The whitening is fitted to the whole official training set (images only),
+    so that it does not depend on `validation_fraction`.
 
     Args:
         name: a key of `bench.data.sources.DATASETS`.
-        data_root: folder that holds copies of the data sets.
-        cache_root: folder for decoded and whitened images (5 bytes a value).
-        zca: regularised ZCA; False leaves it at the per-image normalisation.
-        zca_lambda: λ, as a part of the mean eigenvalue.
-        validation_fraction: part of the training set to hold out, in [0, 1).
-        image_size: height and width that the images are resized to before they are whitened
-            (`source` then says so); 0 leaves them as they are.
+        data_root: folder of the data sets.
+        cache_root: folder for decoded and whitened images (5 bytes per value).
+        zca: regularized ZCA; False: only the per-image normalization.
+        zca_lambda: λ, as a multiple of the mean eigenvalue.
+        validation_fraction: fraction of the training set to hold out, in [0, 1).
+        image_size: height and width that images are resized to before whitening, noted in `source`;
+            0: no resizing.
 
     Raises:
-        UserError: unknown name, no or damaged data, settings that make no sense, no place to cache.
+        UserError: unknown name, missing or damaged data, invalid settings, unwritable cache.
     """
     if not 0 <= validation_fraction < 1:
         raise UserError(f"validation_fraction={validation_fraction} must be in [0, 1)")
@@ -119,8 +119,8 @@ def load_target_set(
         lambda: _whiten(raw, size=size, zca=zca, zca_lambda=zca_lambda),
     )
     images, labels = stored.tensors["train"], torch.from_numpy(raw.train_labels)
-    kept = len(labels) - round(validation_fraction * len(labels))
-    if len(labels[:kept].unique()) < len(raw.classes):
+    train_size = len(labels) - round(validation_fraction * len(labels))
+    if len(labels[:train_size].unique()) < len(raw.classes):
         raise UserError(
             f"validation_fraction={validation_fraction} leaves some class of {name} without a "
             "training image"
@@ -130,9 +130,9 @@ def load_target_set(
         source=source,
         fingerprint=raw.fingerprint,
         classes=raw.classes,
-        # Any tail of the canonical order is balanced (bench/data/order.py), and a slice is a view.
-        train=Split(images[:kept], labels[:kept]),
-        validation=Split(images[kept:], labels[kept:]),
+        # Any tail of the canonical order is balanced (`order.py`), and a slice is a view.
+        train=Split(images[:train_size], labels[:train_size]),
+        validation=Split(images[train_size:], labels[train_size:]),
         test=Split(stored.tensors["test"], torch.from_numpy(raw.test_labels)),
         whitening=Whitening.from_state(stored.tensors),
     )
@@ -151,7 +151,7 @@ def _whiten(raw: RawImages, *, size: int, zca: bool, zca_lambda: float) -> Store
 
 
 def resize(pixels: Tensor, size: int) -> Tensor:
-    """Bilinear, over wider triangles where images get smaller, so that nothing is skipped.
+    """Resize bilinearly with antialiasing.
 
     Args:
         pixels: uint8 [n, C, H, W].

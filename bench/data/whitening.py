@@ -1,4 +1,4 @@
-"""Regularised ZCA whitening of images, and the way back to pixels for drawing them."""
+"""Regularized ZCA whitening of images, and its inverse, which draws them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _CHUNK = 5_000  # images; bounds the memory of float64 copies
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """Per-image normalisation, followed by regularised ZCA if there are `eigenvectors`.
+    """Per-image normalization, followed by regularized ZCA if there are `eigenvectors`.
 
     Each image x with D = C*H*W values in [0, 1] becomes (x - mean(x)) / ||x - mean(x)||, train and
     test images alike. With C = XᵀX/n over the n normalized training images (not centred) and
@@ -26,9 +26,9 @@ class Whitening:
     Attributes:
         image_shape: (C, H, W).
         mean, norm: averages over the training images of the per-image mean and L2 norm; drawing
-            uses them in place of an image's own, which the normalisation discards.
-        eigenvectors: V, float32 `[D, D]`, one a column; None for the normalisation alone.
-        gains: float32 `[D]`; None likewise.
+            uses them in place of an image's own, which the normalization discards.
+        eigenvectors: V, float32 `[D, D]`, in columns; None without ZCA.
+        gains: float32 `[D]`; None without ZCA.
     """
 
     image_shape: tuple[int, int, int]
@@ -39,12 +39,12 @@ class Whitening:
 
     @classmethod
     def fit(cls, pixels: Tensor, *, zca: bool, zca_lambda: float) -> Self:
-        """Measure the training images.
+        """Fit the whitening to the training images.
 
         Args:
             pixels: `[n, C, H, W]`, uint8 in 0..255 or floats in [0, 1].
-            zca: False leaves it at the per-image normalisation.
-            zca_lambda: λ > 0, as a part of the mean eigenvalue.
+            zca: False: only the per-image normalization.
+            zca_lambda: λ > 0, as a multiple of the mean eigenvalue.
 
         Raises:
             UserError: λ is not positive, or no image has any contrast.
@@ -52,8 +52,8 @@ class Whitening:
         if zca and not zca_lambda > 0:
             raise UserError(f"zca_lambda={zca_lambda} must be positive: C is always singular")
         dimension = pixels[0].numel()
-        # float64: an error of 1e-7 of the largest eigenvalue would reach λ mean(E). Without ZCA
-        # nothing of this size is needed: 1.2 GB at 64x64x3.
+        # float64, because float32's error of 1e-7 of the largest eigenvalue would reach λ mean(E).
+        # Not allocated without ZCA: 1.2 GB at 64x64x3.
         gram = torch.zeros(dimension, dimension, dtype=torch.float64) if zca else None
         mean_sum = norm_sum = 0.0
         for _, images, means, norms in _normalized_chunks(pixels):
@@ -62,7 +62,7 @@ class Whitening:
             if gram is not None:
                 gram += images.T @ images
         if norm_sum == 0:
-            raise UserError("every training image is of one even colour: nothing can be whitened")
+            raise UserError("no training image has any contrast: whitening is impossible")
         n = len(pixels)
         channels, height, width = pixels.shape[1:]
         shape = (channels, height, width)
@@ -94,15 +94,15 @@ class Whitening:
         return out
 
     def to_pixels(self, images: Tensor) -> Tensor:
-        """Undo the whitening for drawing.
+        """Invert the whitening, to draw images.
 
         Args:
             images: floats `[n, C, H, W]`, whitened.
 
         Returns:
-            `[n, C, H, W]` of the same type, clipped to [0, 1]. The whitening of a real image undone
-            has mean 0 and norm 1; distilled images are scaled to norm 1 too, then all get the
-            average brightness and contrast of the training images.
+            `[n, C, H, W]` of the same type, clipped to [0, 1]. Inverting the whitening of a real
+            image gives mean 0 and norm 1. Distilled images are scaled to norm 1 too; then all get
+            the average brightness and contrast of the training images.
         """
         flat = images.flatten(1)  # [n, D]
         if self.eigenvectors is not None and self.gains is not None:
@@ -112,21 +112,21 @@ class Whitening:
         return (flat * self.norm + self.mean).clamp(0, 1).view(images.shape)
 
     def state(self) -> dict[str, Tensor]:
-        """All of it as tensors, for a safetensors file; with ZCA 4 D² bytes (38 MB at 32x32x3)."""
+        """The attributes as tensors, for safetensors; with ZCA 4 D² bytes (38 MB at 32x32x3)."""
         tensors = {
             "image_shape": torch.tensor(self.image_shape),
             "mean": torch.tensor(self.mean, dtype=torch.float64),
             "norm": torch.tensor(self.norm, dtype=torch.float64),
         }
         if self.eigenvectors is not None and self.gains is not None:
-            # eigh returns column-major matrices, which safetensors refuses
+            # eigh returns column-major matrices, which safetensors does not support
             tensors["eigenvectors"] = self.eigenvectors.contiguous()
             tensors["gains"] = self.gains
         return tensors
 
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor]) -> Self:
-        """The inverse of `state`; other entries of `tensors` are passed over."""
+        """The inverse of `state`; other entries of `tensors` are ignored."""
         channels, height, width = tensors["image_shape"].tolist()
         return cls(
             (channels, height, width),
@@ -147,7 +147,7 @@ def _normalized_chunks(pixels: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, 
         means = images.mean(dim=1)
         images = images - means[:, None]
         norms = images.norm(dim=1)
-        # An even image has no direction; what its subtraction leaves is rounding, not contrast.
+        # An image without contrast has no direction; the rest of its subtraction is rounding.
         norms = torch.where(norms > 1e-9, norms, 0.0)
         safe = torch.where(norms > 0, norms, torch.inf)
         yield rows, images / safe[:, None], means, norms

@@ -1,7 +1,7 @@
 """The scores of DD-Ranking: how much of a distilled set's accuracy is due to its images.
 
-Soft labels and augmentation raise the accuracy of any images, random ones too, so an accuracy alone
-does not say what the distilled images hold. Z. Li et al., "DD-Ranking: Rethinking the Evaluation of
+Soft labels and augmentation raise the accuracy of any images, also of random ones, so an accuracy
+alone does not measure the distilled images. Z. Li et al., "DD-Ranking: Rethinking the Evaluation of
 Dataset Distillation" (2025, arXiv:2505.13300) compare two differences of test accuracies:
 
     HLR = acc(full training set, hard labels) - acc(distilled set, hard labels)
@@ -9,16 +9,16 @@ Dataset Distillation" (2025, arXiv:2505.13300) compare two differences of test a
 
     α = w IOR - (1 - w) HLR,    score = (exp(α) - exp(-1)) / (exp(1) - exp(-1)),    w = 1/2,
 
-with accuracies in [0, 1], so that the score is in [0, 1] too. HLR (hard-label recovery) is the
-better the lower, IOR (improvement over random) the better the higher.
+with accuracies in [0, 1], so that the score is in [0, 1] too. A lower HLR (hard-label recovery) and
+a higher IOR (improvement over random) are better.
 
-What is done differently here. (1) The number of training steps is chosen for each of the accuracies
-on the validation part; the published code takes the best test accuracy, also over five learning
-rates. Here one configuration holds for all. (2) The published code has a teacher network label the
-random images. A distilled set comes without its teacher: a random image of a class here gets the
-labels of a distilled image of that class, which is the image's place in a set of ours and its
-largest label in one made elsewhere. (3) The accuracies of network k are paired: they begin
-with the same parameters.
+Differences to the published code. (1) The number of training steps of each accuracy is selected on
+the validation part, with one configuration for all; the published code takes the best test
+accuracy, also over five learning rates. (2) In the published code a teacher network labels the
+random images. A distilled set comes without its teacher, so a random image gets the labels of a
+distilled image of its class. The class of a distilled image is given by its place in a set of ours,
+by its largest label in one made elsewhere. (3) The accuracies of network k are paired: its initial
+parameters are the same on every training set.
 """
 
 import math
@@ -33,18 +33,16 @@ from torch import Tensor
 
 from bench.config.run_config import RunConfig, images_per_class
 from bench.data import TargetSet
-from bench.evaluation.fresh_networks import Evaluation, Trainee, evaluate_trainees
+from bench.evaluation.fresh_networks import (
+    Evaluation,
+    Trainee,
+    evaluate_trainees,
+    random_real_images,
+)
+from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
 from bench.system.errors import UserError
-from bench.training.batches import images_of_each_class
-from bench.training.randomness import torch_generator
 
 PURPOSE = "evaluation"  # the networks of `bench.evaluate`
-
-FULL = "full training set, hard labels"
-OWN = "distilled set, its own labels"
-HARD = "distilled set, hard labels"
-RANDOM = "random real images, the same labels"
-RANDOM_HARD = "random real images, hard labels"
 
 
 @dataclass(frozen=True)
@@ -69,19 +67,19 @@ class Difference:
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracies by what the networks were trained on, and what follows from them."""
+    """Evaluations by training set, and the scores that follow from them."""
 
     evaluations: dict[str, Evaluation]
     selection: str
 
     @property
     def hard_label_recovery(self) -> Difference:
-        """HLR: what the distilled images lack, with hard labels. The lower the better."""
+        """HLR: accuracy on the full set minus accuracy on the distilled set; lower is better."""
         return self._difference(FULL, HARD)
 
     @property
     def improvement_over_random(self) -> Difference:
-        """IOR: what the distilled images have over random ones. The higher the better."""
+        """IOR: accuracy on the distilled set minus accuracy on random images; higher is better."""
         return self._difference(OWN, RANDOM)
 
     def score(self, weight: float = 0.5) -> float:
@@ -125,7 +123,7 @@ def combined(hlr: float, ior: float, weight: float = 0.5) -> float:
     [-1, 1]: 0 at the worst, 1 at the best, (1 - 1/e) / (e - 1/e) = 0.27 where both are 0.
 
     Args:
-        weight: w, of the improvement over random; 1 - w is that of the recovery.
+        weight: w, of the improvement over random; the weight of the recovery is 1 - w.
     """
     alpha = weight * ior - (1 - weight) * hlr
     return (math.exp(alpha) - math.exp(-1)) / (math.exp(1) - math.exp(-1))
@@ -140,42 +138,42 @@ def score(
     classes: Tensor | None = None,
     report: Callable[[str, int], None] = lambda name, trained: None,
     check: Callable[[], None] = lambda: None,
-    kept: Callable[[str, Callable[[], Evaluation]], Evaluation] = lambda name, make: make(),
+    cached: Callable[[str, Callable[[], Evaluation]], Evaluation] = lambda name, make: make(),
 ) -> Scores:
     """Train `evaluation_networks` networks on each of the sets that the scores compare.
 
-    Network, optimiser, learning rate and augmentation are those of `config` for all; the batches
-    are too, except on the full training set: there `full_train_batch_size` images, shuffled
-    anew in each epoch, for `full_train_steps`. Where the labels are hard already, nothing is
-    trained twice.
+    Network, optimizer, learning rate, augmentation and batches are those of `config`. Only on the
+    full training set, batches have `full_train_batch_size` images, shuffled in each epoch, for
+    `full_train_steps`. If the labels are hard already, nothing is trained twice.
 
     Args:
         images: [n, C, H, W], preprocessed like `target_set`.
         labels: [n, classes].
         classes: of each image [n]; by default that of its largest label.
-        report: called with what is trained on, and with how many networks are trained.
-        check: called after every training step; what it raises ends the scores.
-        kept: given the name of an evaluation and what makes it, returns it; to hand out those that
-            were made before.
+        report: called with the name of the training set and the number of networks trained.
+        check: called after every training step; its exceptions end the scores.
+        cached: called with the name of an evaluation and the function that computes it; returns a
+            stored evaluation or the computed one.
 
     Raises:
         UserError: some class has fewer training images than distilled ones.
     """
     if classes is None:
         classes = labels.argmax(dim=1)
-    # Class by class, so that random images lie like them.
+    # Class by class, which is the order of the random images.
     order = classes.argsort(stable=True)
     ours = (images, labels) if _in_order(order) else (images[order], labels[order])
     train, hard = target_set.train, F.one_hot(classes[order], labels.shape[1]).to(labels)
     full = (train.images, F.one_hot(train.labels, labels.shape[1]).to(labels))
     keys = range(config.evaluation_networks)
-    real = [_random_images(config, target_set, hard, k) for k in keys]
+    counts = hard.sum(dim=0).long().tolist()
+    real = [random_real_images(config, target_set, counts, k) for k in keys]
 
     def trained(
         name: str, sets: list[tuple[Tensor, Tensor]], steps: list[int], size: int = 0
     ) -> Evaluation:
         trainees = [Trainee(*one, (k,), size) for k, one in enumerate(sets)]
-        return kept(
+        return cached(
             name,
             lambda: evaluate_trainees(
                 config, target_set, trainees, steps, PURPOSE, partial(report, name), check
@@ -186,44 +184,32 @@ def score(
         config.evaluation_steps,
         config.full_train_steps or config.evaluation_steps,
     )
-    found = {
-        FULL: trained(FULL, [full for _ in keys], full_train_steps, config.full_train_batch_size)
+    scored = {
+        FULL: trained(FULL, [full for _ in keys], full_train_steps, config.full_train_batch_size),
+        OWN: trained(OWN, [ours for _ in keys], steps),
+        RANDOM: trained(RANDOM, [(images, ours[1]) for images in real], steps),
     }
-    found[OWN] = trained(OWN, [ours for _ in keys], steps)
-    found[RANDOM] = trained(RANDOM, [(drawn, ours[1]) for drawn in real], steps)
     if torch.equal(hard, ours[1]):
-        found |= {HARD: found[OWN], RANDOM_HARD: found[RANDOM]}
+        scored |= {HARD: scored[OWN], RANDOM_HARD: scored[RANDOM]}
     else:
-        found[HARD] = trained(HARD, [(ours[0], hard) for _ in keys], steps)
-        found[RANDOM_HARD] = trained(RANDOM_HARD, [(drawn, hard) for drawn in real], steps)
-    return Scores(found, config.selection)
+        scored[HARD] = trained(HARD, [(ours[0], hard) for _ in keys], steps)
+        scored[RANDOM_HARD] = trained(RANDOM_HARD, [(images, hard) for images in real], steps)
+    return Scores(scored, config.selection)
 
 
 def refuse_few_real_images(config: RunConfig, target_set: TargetSet) -> None:
-    """Refuse, before a set is distilled, scores that its random real images cannot be drawn for.
+    """Reject `scores=true`, before a set is distilled, if there are too few real images.
 
     Raises:
-        UserError: some class has fewer training images than there will be distilled ones.
+        UserError: some class has fewer training images than distilled ones.
     """
     counts = target_set.train.labels.bincount(minlength=len(target_set.classes))
     if (fewest := int(counts.min())) < (wanted := images_per_class(config)):
         raise UserError(
-            f"scores=true draws {wanted} random real images a class, as many as are distilled, and"
-            f" some class of {target_set.name} has {fewest} to train on"
+            f"scores=true needs {wanted} random real images per class, as many as are distilled,"
+            f" and some class of {target_set.name} has {fewest} training images"
         )
 
 
 def _in_order(order: Tensor) -> bool:
     return bool((order[1:] > order[:-1]).all())
-
-
-def _random_images(config: RunConfig, target_set: TargetSet, hard: Tensor, k: int) -> Tensor:
-    """Training images for network k [n, C, H, W], class by class, as many of each class as `hard`
-    has labels of it."""
-    counts = hard.sum(dim=0).long().tolist()
-    most = max(counts)
-    generator = torch_generator(config.seed, "real_images", k)
-    train = target_set.train
-    drawn = images_of_each_class(train, len(counts), most, generator).split(most)
-    chosen = torch.cat([part[:count] for part, count in zip(drawn, counts, strict=True)])
-    return train.images[chosen.to(train.labels.device)]

@@ -1,4 +1,8 @@
-"""A distilled set as a file: ours (safetensors, stating its preprocessing), and others'."""
+"""A distilled set and its file: which entries are the images and the labels.
+
+Our own files are safetensors that state their preprocessing; files made elsewhere may be anything
+that `formats.py` reads.
+"""
 
 import json
 from dataclasses import dataclass, field
@@ -33,18 +37,18 @@ class DistilledSet:
     """Distilled images and labels.
 
     Attributes:
-        images: [n, C, H, W], preprocessed like the target set; in pixels [0, 1] where the file says
-            so (`metadata["space"] == "pixels"`). Of a file made elsewhere as it lies there: of any
-            type, and in a layout that `bench.evaluation.layout` brings to this one.
-        labels: [n, classes] probabilities; in files made elsewhere also other forms of soft labels,
-            or class indices, of any shape that fits the images, or None where the file has none.
-        metadata: what the file says of itself: dataset, its fingerprint, the preprocessing (from
-            which the whitening can be made again out of that data), the run's configuration. Of a
-            folder, the names of its `class_folders`; of a file with an entry for each class, the
-            names of its `class_entries`. Both are what labels [n] are indices of.
-        lengths: of images that were a list of stacks, the length of each.
-        unsure: the entries that may be the labels, where none has a name that says so.
-        notes: what was assumed in reading it, in words for the user.
+        images: [n, C, H, W], preprocessed like the target set, or pixels in [0, 1] if
+            `metadata["space"] == "pixels"`. In a file made elsewhere: unchanged, of any type, and
+            in a layout that `bench.evaluation.layout` brings to this one.
+        labels: [n, classes] probabilities. In a file made elsewhere also other forms of soft
+            labels, or class indices, of any shape that fits the images; None if there are none.
+        metadata: what the file states: dataset, its fingerprint, the preprocessing (enough to
+            repeat the whitening), the run's configuration. Of a folder, the names of its
+            `class_folders`; of a file with an entry per class, the names of its `class_entries`.
+            Labels [n] are indices into either.
+        lengths: if the images were a list of stacks, the length of each.
+        unsure: entries that may be the labels, if none has a name that says so.
+        notes: what was assumed in reading the file, for the user.
     """
 
     images: Tensor
@@ -53,6 +57,11 @@ class DistilledSet:
     lengths: tuple[int, ...] = ()
     unsure: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether a run of this project wrote the file."""
+        return "config" in self.metadata
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, atomically."""
@@ -77,17 +86,16 @@ def load_distilled_set(
 ) -> DistilledSet:
     """Read a distilled set made here or elsewhere, from any format of `bench.evaluation.formats`.
 
-    Images and labels are looked for under the names in use (images, x, data, ...; labels, y, ...),
-    or are the first two arrays of a file without names, or the images lie under a name for each
-    class.
+    Images and labels are found by common names (images, x, data, ...; labels, y, ...), or are the
+    first two arrays of a file without names, or the file has an entry of images per class.
 
     Args:
-        index: which set, of a file that holds several; -1: the first.
+        index: which set of a file with several; -1: the first.
         labels: another file that holds the labels.
-        images_key, labels_key: the names of the two, where the file has other ones.
+        images_key, labels_key: the names of images and labels, if the file has other ones.
 
     Raises:
-        UserError: the file is missing, damaged, or it is not clear which part of it is what.
+        UserError: the file is missing or damaged, or it is not clear which entry is which.
     """
     content = read_content(path, index)
     notes = list(content.notes)
@@ -100,54 +108,54 @@ def load_distilled_set(
     if images_name is None:
         raise _no_tensor(content, IMAGE_NAMES, path, "images")
     images = content.tensors[images_name]
-    found = content.tensors[labels_name] if labels_name else None
+    label_tensor = content.tensors[labels_name] if labels_name else None
     unsure: tuple[str, ...] = ()
     if labels is not None:
-        if found is not None:
+        if label_tensor is not None:
             notes.append(f"labels from {labels.name}, not those in {path.name}")
-        found = _labels_alone(labels, labels_key)
-        for key in ("class_folders", "class_entries"):  # these labels number classes
+        label_tensor = _labels_alone(labels, labels_key)
+        for key in ("class_folders", "class_entries"):  # the labels in the file are class indices
             metadata.pop(key, None)
-    elif found is None:
+    elif label_tensor is None:
         _refuse_aside(content, LABEL_NAMES, path, "labels")
         unsure = _perhaps_labels(content, images_name)
     for name, tensor in content.tensors.items():
         if name.rpartition("/")[2].lower() in RATE_NAMES and tensor.numel() == 1:
             notes += [note for note in rate_note([tensor.item()], path.name) if note not in notes]
     lengths = content.lengths.get(images_name, ())
-    return DistilledSet(images, found, metadata, lengths, unsure, tuple(notes))
+    return DistilledSet(images, label_tensor, metadata, lengths, unsure, tuple(notes))
 
 
 def _find(
     content: Content, names: tuple[str, ...], path: Path, key: str, setting: str
 ) -> str | None:
-    """The name of the tensor that goes by one of `names`, also within something else, or by the
-    user's `key`; None where there is none."""
+    """The name of the tensor called `key` by the user, or with one of `names`, which may be nested;
+    None if there is none."""
     if key:
         if key in content.tensors:
             return key
         if setting == "labels_key" and len(content.tensors) == 1:
-            return None  # of the labels' own file
+            return None  # in a file of labels alone
         raise UserError(f"{setting}={key}: {path} holds {_listed(content)}")
     least = 1 if setting == "labels_key" else 2
-    found = [
+    matches = [
         name
         for name, tensor in content.tensors.items()
         if name.rpartition("/")[2].lower() in names and tensor.dim() >= least
     ]
-    if len(found) > 1:
+    if len(matches) > 1:
         raise UserError(
-            f"{path} holds {' and '.join(found)}, and each of them could be the {names[0]}: name"
-            f" the right one, {setting}={found[0]}"
+            f"{path} holds {' and '.join(matches)}, and each of them could be the {names[0]}: name"
+            f" the right one, {setting}={matches[0]}"
         )
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
 def _without_names(
     content: Content, labels_name: str | None
 ) -> tuple[Content, str | None, str | None]:
-    """Images, and labels where there are any, of a file whose names do not say which is which:
-    numbered arrays, as `numpy.savez(path, images, labels)` writes them, or one for each class."""
+    """Content, images and labels (if any) of a file whose names do not identify them: numbered
+    arrays, as `numpy.savez(path, images, labels)` writes, or one array per class."""
     first, second = (content.tensors.get(f"arr_{k}") for k in (0, 1))
     if first is not None and (second is None or is_set(first, second)):
         return content, "arr_0", labels_name or ("arr_1" if second is not None else None)
@@ -166,7 +174,7 @@ def _without_names(
 
 
 def _labels_alone(path: Path, key: str) -> Tensor:
-    """The labels of a file that may hold nothing else."""
+    """The labels in a file that may hold nothing else."""
     content = read_content(path)
     if content.bare:
         return content.tensors["images"]
@@ -179,7 +187,7 @@ def _labels_alone(path: Path, key: str) -> Tensor:
 
 
 def _perhaps_labels(content: Content, images_name: str) -> tuple[str, ...]:
-    """The names of what has as many rows as there are images, or stacks of images."""
+    """The names of entries with as many rows as there are images or stacks of images."""
     images = content.tensors[images_name]
     lengths = {len(images), images.shape[:2].numel(), len(content.lengths.get(images_name, ()))}
     return tuple(
@@ -190,11 +198,11 @@ def _perhaps_labels(content: Content, images_name: str) -> tuple[str, ...]:
 
 
 def _refuse_aside(content: Content, names: tuple[str, ...], path: Path, what: str) -> None:
-    """Refuse images or labels that are no numbers."""
+    """Reject images or labels that are not numbers."""
     for name, kind in content.aside.items():
         if name.rpartition("/")[2].lower() in names:
             remedy = "; labels=PATH names another file of them" if what == "labels" else ""
-            raise UserError(f"{path}: its {what}, {name}, are {kind}, no numbers{remedy}")
+            raise UserError(f"{path}: its {what}, {name}, are {kind}, not numbers{remedy}")
 
 
 def _no_tensor(content: Content, names: tuple[str, ...], path: Path, what: str) -> UserError:
@@ -206,7 +214,7 @@ def _no_tensor(content: Content, names: tuple[str, ...], path: Path, what: str) 
 
 
 def _listed(content: Content) -> str:
-    """The names of what is there, not more than fit a line or two."""
+    """The names of the tensors, at most twelve."""
     names = sorted(content.tensors, key=natural)
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return (", ".join(names[:12]) or "nothing that is a number") + more
+    return (", ".join(names[:12]) or "no numbers") + more

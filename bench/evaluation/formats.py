@@ -1,7 +1,7 @@
-"""What a file or folder made elsewhere holds: tensors under names, whatever the format.
+"""Read a file or folder of any supported format into named tensors.
 
-Nothing is decided here about what the numbers mean; that is `distilled_set.py`, `layout.py` and
-`pixel_ranges.py`.
+What the numbers mean is decided elsewhere: `distilled_set.py` finds images and labels,
+`interpretation.py` interprets them.
 """
 
 import argparse
@@ -21,18 +21,18 @@ from bench.evaluation.structures import Content, as_tensor, content_of
 from bench.system.errors import UserError
 
 INSTALL_H5PY = "pip install -e '.[formats]'"
-OBJECTS = "Python objects, which are not run here"
+OBJECTS = "Python objects, which are not loaded"
 
 
 def read_content(path: Path, index: int = -1) -> Content:
     """Read a .safetensors, .npz, .npy, .pt, .pth, .h5 or .hdf5 file, or a folder of class folders.
 
     Args:
-        index: which set, of a file that holds several (a list of pairs of images and labels); -1:
-            the first.
+        index: which set of a file with several (a list of pairs of images and labels); -1: the
+            first.
 
     Raises:
-        UserError: nothing there, damaged, of another format, no such index, or h5py is missing.
+        UserError: missing, damaged, of another format, no such index, or h5py is not installed.
     """
     if path.is_dir():
         content = read_folder(path)
@@ -43,9 +43,9 @@ def read_content(path: Path, index: int = -1) -> Content:
             content = reader(path, index)
         except UserError:
             raise
-        except Exception as error:  # each format has its own ways to say that it cannot be read
-            told = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"the distilled set {path} is damaged: {told}") from error
+        except Exception as error:  # every format raises other errors for a damaged file
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"the distilled set {path} is damaged: {reason}") from error
     else:
         raise UserError(
             f"{path}: a distilled set is a file of {', '.join(READERS)}, or a folder of class"
@@ -75,14 +75,14 @@ def _read_npy(path: Path, index: int) -> Content:
     array = _unless_objects(lambda: np.load(path, allow_pickle=False))
     if (tensor := as_tensor(array)) is None:
         raise UserError(
-            f"{path} holds {_kind(array)}, no array of numbers: save the images alone,"
+            f"{path} holds {_kind(array)}, not an array of numbers: save the images alone,"
             " np.save(path, images), or np.savez(path, images=..., labels=...)"
         )
     return Content({"images": tensor}, bare=True)
 
 
 def _unless_objects(load: Callable[[], Any]) -> Any:
-    """An array; None where it is of Python objects."""
+    """The array that `load` returns; None if it holds Python objects."""
     try:
         return load()
     except ValueError as error:
@@ -92,15 +92,15 @@ def _unless_objects(load: Callable[[], Any]) -> Any:
 
 
 def _kind(array: Any) -> str:
-    """What an array without numbers is."""
+    """What an array without numbers holds."""
     return "text" if array is not None and array.dtype.kind in "SUT" else OBJECTS
 
 
 def _named(arrays: dict[str, Any]) -> Content:
-    """Arrays by name; what is not numbers is left aside."""
-    found = {name: as_tensor(array) for name, array in arrays.items()}
-    tensors = {name: tensor for name, tensor in found.items() if tensor is not None}
-    aside = {name: _kind(arrays[name]) for name, tensor in found.items() if tensor is None}
+    """Arrays by name; those without numbers are set aside."""
+    converted = {name: as_tensor(array) for name, array in arrays.items()}
+    tensors = {name: tensor for name, tensor in converted.items() if tensor is not None}
+    aside = {name: _kind(arrays[name]) for name, tensor in converted.items() if tensor is None}
     return Content(tensors, aside)
 
 
@@ -108,7 +108,7 @@ def _read_h5(path: Path, index: int) -> Content:
     try:
         import h5py  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise UserError(f"{path}: h5py is needed to read it: {INSTALL_H5PY}") from error
+        raise UserError(f"{path}: reading it needs h5py: {INSTALL_H5PY}") from error
     arrays: dict[str, Any] = {}
 
     def note(name: str, item: Any) -> None:
@@ -122,9 +122,8 @@ def _read_h5(path: Path, index: int) -> Content:
 
 
 def _read_torch(path: Path, index: int) -> Content:
-    """What `torch.save` wrote, read without running any code in it (`weights_only=True`); numpy
-    arrays and numbers, and parsed arguments, which the field's files hold beside tensors, are plain
-    data too."""
+    """Read a file of `torch.save` without running its code (`weights_only=True`). Besides tensors,
+    numpy arrays, numbers and parsed arguments are allowed, which published files hold."""
     names = ("?", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)))
     kinds = [type(np.dtype(name)) for name in (*names, "f2", "f4", "f8", "g", "U1", "S1")]
     core: Any = np._core.multiarray  # pyright: ignore[reportAttributeAccessIssue]
@@ -137,12 +136,12 @@ def _read_torch(path: Path, index: int) -> Content:
         with torch.serialization.safe_globals([*plain, *old_names]):
             held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        told = ("Unsupported global", "Unsupported class", "unrecognized function")
-        if any(words in str(error) for words in told):
+        objects = ("Unsupported global", "Unsupported class", "unrecognized function")
+        if any(words in str(error) for words in objects):
             named = re.search(r"GLOBAL ([\w.]+)", str(error))
             which = f" ({named[1]})" if named else ""
             raise UserError(
-                f"{path} holds Python objects beside tensors{which}, and they are not run here:"
+                f"{path} holds Python objects besides tensors{which}, which are not loaded:"
                 ' save the images and labels alone, torch.save({"images": ..., "labels": ...},'
                 " path)"
             ) from error

@@ -1,7 +1,7 @@
 """Train fresh networks on a distilled set and measure their accuracy.
 
-Small networks are trained at once, side by side; large ones one after the other. Each has initial
-parameters, batches and augmentation of its own, the same ones either way.
+Small networks are trained together, large ones one after the other. Each network's initial
+parameters, batches and augmentation are the same either way.
 """
 
 from collections.abc import Callable, Iterator
@@ -46,8 +46,8 @@ class Evaluation:
         return int(judged.mean(dim=0).argmax())
 
     def summary(self, selection: str) -> dict[str, Any]:
-        """Plain numbers for records: mean, standard deviation (over networks, unbiased) and n of
-        the accuracies at the selected step count, and every single accuracy behind them."""
+        """Plain numbers for records: mean, standard deviation (over networks, unbiased) and n at
+        the selected step count, and all accuracies."""
         chosen = self.selected(selection)
         n = len(self.test)
         summary: dict[str, Any] = {"selection": selection, "steps": self.steps[chosen], "n": n}
@@ -82,10 +82,10 @@ def evaluate(
     Args:
         images: [classes*ipc, C, H, W], preprocessed like `target_set`.
         labels: [classes*ipc, classes].
-        purpose, indices: names of the random draws, so that different evaluations see different
-            networks and the same evaluation of two methods sees the same.
-        report: called with the number of networks trained so far, whenever it has changed.
-        check: called after every training step; what it raises ends the evaluation.
+        purpose, indices: names of the random draws: different evaluations have different networks,
+            and the same evaluation of two methods has the same networks.
+        report: called with the number of networks trained so far, when it changes.
+        check: called after every training step; its exceptions end the evaluation.
     """
     trainees = [Trainee(images, labels, (*indices, k)) for k in range(networks)]
     return evaluate_trainees(config, target_set, trainees, steps, purpose, report, check)
@@ -101,27 +101,36 @@ def evaluate_real_images(
     report: Callable[[int], None] = lambda trained: None,
     check: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """The same with `ipc` random training images a class, drawn anew for each network: what a
-    distilled set has to beat.
+    """The same with `ipc` random training images per class, others for each network: the baseline
+    of a distilled set.
 
     Raises:
         UserError: some class has fewer than `ipc` training images.
     """
+    classes = len(target_set.classes)
+    labels = F.one_hot(torch.arange(classes).repeat_interleave(config.ipc), classes)
     trainees = [
         # The second index is that of the one network trained on these images.
-        Trainee(*_real_images(config, target_set, k), (k, 0))
+        Trainee(images, labels.to(images), (k, 0))
         for k in range(networks)
+        for images in [random_real_images(config, target_set, [config.ipc] * classes, k)]
     ]
     return evaluate_trainees(config, target_set, trainees, steps, purpose, report, check)
 
 
-def _real_images(config: RunConfig, target_set: TargetSet, k: int) -> tuple[Tensor, Tensor]:
-    """`ipc` training images a class, and their labels, drawn for network `k`."""
-    train, classes = target_set.train, len(target_set.classes)
+def random_real_images(
+    config: RunConfig, target_set: TargetSet, counts: list[int], k: int
+) -> Tensor:
+    """Random training images for network `k` [n, C, H, W], class by class, `counts` of each class.
+
+    Raises:
+        UserError: some class has fewer training images than the largest of `counts`.
+    """
+    train, most = target_set.train, max(counts)
     generator = torch_generator(config.seed, "real_images", k)
-    chosen = images_of_each_class(train, classes, config.ipc, generator).to(train.labels.device)
-    images = train.images[chosen]
-    return images, F.one_hot(train.labels[chosen], classes).to(images)
+    by_class = images_of_each_class(train, len(counts), most, generator).split(most)
+    chosen = torch.cat([part[:count] for part, count in zip(by_class, counts, strict=True)])
+    return train.images[chosen.to(train.labels.device)]
 
 
 # --- training
@@ -129,11 +138,11 @@ def _real_images(config: RunConfig, target_set: TargetSet, k: int) -> tuple[Tens
 
 @dataclass(frozen=True)
 class Trainee:
-    """A network to be trained: on which set, and the indices that name its draws.
+    """A network to train: its training set, and the indices of its random draws.
 
     Attributes:
-        batch_size: how many images, shuffled anew each epoch, are in a batch; 0: the batches of
-            inner training on a distilled set, which lies class by class.
+        batch_size: of batches shuffled in each epoch; 0: the batches of inner training on a
+            distilled set, which is ordered by class.
     """
 
     images: Tensor
@@ -151,9 +160,9 @@ def evaluate_trainees(
     report: Callable[[int], None] = lambda trained: None,
     check: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Train and measure, a group of networks after the other. Their sets are of one size.
+    """Train and measure one group of networks after the other. Their training sets have one size.
 
-    Networks of equal purpose and key begin with the same parameters, whatever they are trained on.
+    Networks with the same purpose and key start with the same parameters, on any training set.
     """
     steps = sorted(steps)
     network = make_network(config, target_set)
@@ -183,7 +192,7 @@ def _train(
     purpose: str,
     check: Callable[[], None],
 ) -> Iterator[Tensor]:
-    """Train a group of fresh networks at once; yield their θ [k, P] at each number of steps."""
+    """Train a group of fresh networks together; yield their θ [k, P] at each number of steps."""
     theta = torch.stack(
         [_initial_theta(config, network, loss, trainee, purpose) for trainee in group]
     )
@@ -192,14 +201,14 @@ def _train(
     optimizer = make_inner_optimizer(config)
     state = optimizer.initial_state(theta)
     for t in range(steps[-1]):
-        drawn = [
+        inner_batches = [
             batch(t, trainee.images, trainee.labels)
             for batch, trainee in zip(batches, group, strict=True)
         ]
         if len(group) == 1:
-            gradient = loss.gradient(theta[0], *drawn[0])[0][None]
+            gradient = loss.gradient(theta[0], *inner_batches[0])[0][None]
         else:
-            images, labels = (torch.stack(part, dim=1) for part in zip(*drawn, strict=True))
+            images, labels = (torch.stack(part, dim=1) for part in zip(*inner_batches, strict=True))
             gradient = stacked.gradient(theta, images, labels) / len(images)
         theta, state = optimizer.step(theta, gradient, state, t)
         check()
@@ -210,11 +219,11 @@ def _train(
 def _initial_theta(
     config: RunConfig, network: nn.Module, loss: MeanLoss, trainee: Trainee, purpose: str
 ) -> Tensor:
-    """[P]"""
+    """The initial parameters [P] of a network."""
     generator = torch_generator(config.seed, f"{purpose}/network", *trainee.key)
-    drawn = initial_parameters(network, generator)
+    parameters = initial_parameters(network, generator)
     return loss.derivatives.flatten(
-        {name: value.to(trainee.images) for name, value in drawn.items()}
+        {name: value.to(trainee.images) for name, value in parameters.items()}
     )
 
 
@@ -231,7 +240,7 @@ def _batches(
 def _networks_at_once(
     config: RunConfig, network: nn.Module, loss: MeanLoss, trainee: Trainee, purpose: str
 ) -> int:
-    """How many networks like this one are trained at once."""
+    """How many networks like this one are trained together."""
     theta = _initial_theta(config, network, loss, trainee, purpose)
     batch = _batches(config, trainee, purpose, 0)(0, trainee.images, trainee.labels)
     return networks_at_once(network, loss.derivatives, theta, *batch)
@@ -239,7 +248,7 @@ def _networks_at_once(
 
 @torch.no_grad()
 def accuracy(loss: MeanLoss, theta: Tensor, split: Split) -> float:
-    """Fraction of a split that the network classifies rightly; NaN for an empty split."""
+    """Fraction of a split that the network classifies correctly; NaN for an empty split."""
     if len(split.labels) == 0:
         return float("nan")
     right = sum(

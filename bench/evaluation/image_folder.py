@@ -1,4 +1,4 @@
-"""A distilled set as a folder of class folders of image files."""
+"""Read a distilled set from a folder of class folders of image files."""
 
 import re
 from pathlib import Path
@@ -22,11 +22,11 @@ _COLOR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
 
 
 def read_folder(folder: Path) -> Content:
-    """Image files in `<folder>/<class>/`; labels number the class folders in their order, in which
-    numbers count as numbers: class 2 before class 10.
+    """Read the image files in `<folder>/<class>/`. Labels are indices of the class folders, which
+    are sorted with numbers as numbers: class 2 before class 10.
 
     Raises:
-        UserError: there are none, one cannot be read, or they differ in height and width.
+        UserError: there are no images, one cannot be read, or they differ in height and width.
     """
     files = sorted(
         (
@@ -55,7 +55,7 @@ def read_folder(folder: Path) -> Content:
         images.append(image)
     labels = torch.tensor([names.index(file.parent.name) for file in files])
     pixels = torch.from_numpy(_stacked(images)).permute(0, 3, 1, 2)  # [n, C, H, W]
-    notes = (f"{folder.name} holds transparent images; how transparent is left out",)
+    notes = (f"{folder.name} holds transparent images; their transparency is ignored",)
     return Content(
         {"images": pixels, "labels": labels},
         metadata={"class_folders": names},
@@ -64,8 +64,8 @@ def read_folder(folder: Path) -> Content:
 
 
 def _decoded(file: Path, where: str, seen: set[str]) -> Picture:
-    """One image as `[H, W, C]`: one channel for grey files, else red, green, blue; 16 bits where
-    the file has them. "transparent" is added to `seen` where some of it is."""
+    """One image as `[H, W, C]`: one channel for gray files, else red, green, blue; with 16 bits if
+    the file has them. "transparent" is added to `seen` if a part of it is."""
     from PIL import Image
 
     with image_errors_named(where, file.name), Image.open(file) as image:
@@ -77,12 +77,12 @@ def _decoded(file: Path, where: str, seen: set[str]) -> Picture:
                 raise ValueError("it has more than 16 bits")
             return values.astype(np.uint16)
         if image.mode not in (*_GRAY, *_COLOR):
-            raise ValueError(f"its pixel format {image.mode} is neither grey nor red, green, blue")
+            raise ValueError(f"its pixel format {image.mode} is neither gray nor red, green, blue")
         return np.atleast_3d(np.asarray(image.convert("L" if image.mode in _GRAY else "RGB")))
 
 
 def _stacked(images: list[Picture]) -> "NDArray[Any]":
-    """[n, H, W, C], of the most channels and bits that an image has."""
+    """[n, H, W, C], with the most channels and bits that any image has."""
     channels = max(image.shape[2] for image in images)
     deep = any(image.dtype == np.uint16 for image in images)
     alike = [

@@ -1,5 +1,9 @@
-"""How a distilled set is read: its images brought to where those of the target set are, its labels
-to probabilities; every assumption is told, and what cannot be assumed is refused."""
+"""From what a file holds to a set that can be evaluated: images preprocessed like the target set,
+labels as probabilities.
+
+What a file does not specify is assumed and noted with the setting that overrides the assumption; if
+there is no safe assumption, a `UserError` names the setting.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,102 +26,103 @@ WARNING = "warning: "
 
 @dataclass(frozen=True)
 class SubjectOptions:
-    """What is evaluated."""
+    """The distilled set to evaluate, and how to read its file."""
 
     distilled: str = setting(
         "",
         "a run folder, a .safetensors, .npz, .npy, .pt, .pth, .h5 or .hdf5 file, a folder of class"
-        f" folders of PNGs, or {REAL_IMAGES}: ipc of them a class",
+        f" folders of images, or {REAL_IMAGES}: ipc random training images per class",
     )
-    labels: str = setting("", "a file of the labels, where they lie in one of their own")
-    images_key: str = setting("", "the name under which a file holds the images; '': what it shows")
-    labels_key: str = setting("", "the name under which a file holds the labels; '': what it shows")
+    labels: str = setting("", "file of the labels, if it is not the file of the images")
+    images_key: str = setting("", "name of the images in the file; '': found by common names")
+    labels_key: str = setting("", "name of the labels in the file; '': found by common names")
     index: int = setting(
         -1,
-        "which set, of a file that holds several, from 0; -1: the first, or all steps of a training"
-        " in several steps",
+        "which set of a file with several, from 0; -1: the first, or all steps of a set that is"
+        " trained on in several steps",
         minimum=-1,
     )
     layout: str = setting(
         "auto",
-        "order of an image: channels, height, width or height, width, channels; auto: what its"
-        " shape shows, and of flat rows chw",
+        "axes of an image: channels, height, width or height, width, channels; auto: by its shape,"
+        " and chw for flat rows",
         ("auto", "chw", "hwc"),
     )
     order: str = setting(
         "auto",
-        "order of images without labels: class by class, or one of each class in turn; auto: what"
-        " the shape shows, and of one row of images class_major",
+        "order of images without labels: class by class, or one image of each class in turn; auto:"
+        " by the shape, and class_major for a single axis of images",
         ("auto", "class_major", "ipc_major"),
     )
     space: str = setting(
         "auto",
-        "what the images in the file are: whitened like the target set, pixels in [0, 1] or in"
-        " 0..255, or pixels normalized by mean and std; auto: what the file says, else what the"
-        " values show, and it is told",
+        "values of the images: preprocessed (whitened like the target set), pixels in [0, 1] or in"
+        " 0..255, or pixels normalized by mean and std; auto: as the file states, else by the"
+        " values, with a note",
         ("auto", "preprocessed", "pixels", "pixels255", "normalized"),
     )
     mean: list[float] = setting(
         [],
-        "space=normalized: [mean of each channel], or one for all, pixels in [0, 1]",
+        "space=normalized: means of the channels, or one for all, of pixels in [0, 1]",
         minimum=0,
         maximum=1,
     )
     std: list[float] = setting(
         [],
-        "space=normalized: [standard deviation of each channel], or one for all",
+        "space=normalized: standard deviations of the channels, or one for all",
         above=0,
         maximum=1,
     )
     label_form: str = setting(
         "auto",
-        "labels in the file: class indices from 0 or 1, or soft labels: probabilities, logits, of"
-        " which the softmax is taken, or centered, probabilities less 1/classes; auto: what they"
-        " show, and it is told",
+        "labels in the file: class indices from 0 or 1, or soft labels: probabilities, logits"
+        " (softmax is applied) or centered (probabilities minus 1/classes); auto: by the values,"
+        " with a note",
         ("auto", "from_0", "from_1", "probabilities", "logits", "centered"),
     )
-    scale: str = setting(
-        "auto", "auto, quick, cpu or paper, where the file states no configuration"
-    )
+    scale: str = setting("auto", "auto, quick, cpu or paper: used if the file has no configuration")
 
 
 def prepared(
-    found: "DistilledSet",
+    distilled: "DistilledSet",
     config: RunConfig,
     options: SubjectOptions,
     target_set: "TargetSet",
     stated_ipc: int = 0,
 ) -> tuple["Tensor", "Tensor", str, tuple[str, ...]]:
     """The images, preprocessed like the target set, their labels as probabilities, a description,
-    and what was assumed.
+    and notes on what was assumed.
 
     Args:
-        stated_ipc: images of each class, as the user or the file states it; 0: neither does.
+        stated_ipc: images per class as the user or the file states it; 0: not stated.
 
     Raises:
-        UserError: the set does not fit the target set, or it is not clear how it is to be read.
+        UserError: the set does not fit the target set, or it is not clear how to read it.
     """
     import torch
 
-    from bench.evaluation.label_forms import counts_said
+    from bench.evaluation.label_forms import count_warnings
     from bench.evaluation.layout import arrange
 
-    notes = list(found.notes)
-    is_ours = "config" in found.metadata
+    notes = list(distilled.notes)
     arranged = arrange(
-        found.images, found.lengths, target_set.image_shape, options.layout, options.distilled
+        distilled.images,
+        distilled.lengths,
+        target_set.image_shape,
+        options.layout,
+        options.distilled,
     )
     notes += arranged.notes
-    labels, of_labels = probabilities(found, arranged, options, target_set)
-    images, space = preprocessed(arranged.images, found, config, options, target_set, notes)
-    notes += () if is_ours else of_labels
-    stated = found.metadata.get("fingerprint")
+    labels, label_notes = probabilities(distilled, arranged, options, target_set)
+    images, space = preprocessed(arranged.images, distilled, config, options, target_set, notes)
+    notes += () if distilled.is_ours else label_notes
+    stated = distilled.metadata.get("fingerprint")
     if stated and stated != target_set.fingerprint:
         notes.append(f"distilled from other data ({stated}) than it is tested on")
-    if not is_ours:  # in any order, of any number a class
+    if not distilled.is_ours:  # in any order, with any number of images per class
         order = torch.argsort(labels.argmax(dim=1), stable=True)
         images, labels = images[order], labels[order]
-        notes += map(warning, counts_said(labels, target_set.classes, stated_ipc))
+        notes += map(warning, count_warnings(labels, target_set.classes, stated_ipc))
         refuse_uneven(config, labels)
     elif stated_ipc and len(labels) != stated_ipc * len(target_set.classes):
         expected = stated_ipc * len(target_set.classes)
@@ -128,47 +133,47 @@ def prepared(
 
 
 def warning(text: str) -> str:
-    """A note of what is likely to be wrong."""
+    """A note on what is probably wrong."""
     return f"{WARNING}{text}"
 
 
 def preprocessed(
     images: "Tensor",
-    found: "DistilledSet",
+    distilled: "DistilledSet",
     config: RunConfig,
     options: SubjectOptions,
     target_set: "TargetSet",
     notes: list[str],
 ) -> tuple["Tensor", str]:
-    """The images [n, C, H, W], preprocessed like the target set, and the space that they came in;
-    what was assumed is added to `notes`."""
+    """The images [n, C, H, W], preprocessed like the target set, and the file's space.
+    Assumptions are added to `notes`."""
     from bench.evaluation import pixel_ranges
 
-    asked = options.space
+    requested = options.space
     if options.mean or options.std:
-        if asked not in ("auto", "normalized"):
-            raise UserError(f"mean and std are of space=normalized, not of space={asked}")
-        asked = "normalized"
-    stated = found.metadata.get("space")
+        if requested not in ("auto", "normalized"):
+            raise UserError(f"mean and std are for space=normalized, not for space={requested}")
+        requested = "normalized"
+    stated = distilled.metadata.get("space")
     file, mean, std = options.distilled, options.mean, options.std
-    if not images.is_floating_point() and asked != "normalized":
-        images, more = pixel_ranges.whole_numbers(images, file, asked)
+    if not images.is_floating_point() and requested != "normalized":
+        images, more = pixel_ranges.whole_numbers(images, file, requested)
         notes += more
         stated = "pixels"
     images = images.float().contiguous()
     if not images.isfinite().all():
         raise UserError(f"{file}: some values of the images are not finite")
     if stated == "pixels":
-        if asked not in ("auto", "pixels", "pixels255"):
-            raise UserError(f"space={asked}: {file} holds pixels")
+        if requested not in ("auto", "pixels", "pixels255"):
+            raise UserError(f"space={requested}: {file} holds pixels")
         space = "pixels"
-    elif stated and asked not in ("auto", stated):
-        raise UserError(f"space={asked}: {file} says of itself space={stated}")
-    elif stated or asked != "auto":
-        space = stated or asked
+    elif stated and requested not in ("auto", stated):
+        raise UserError(f"space={requested}: {file} states space={stated}")
+    elif stated or requested != "auto":
+        space = stated or requested
     else:
         space, why = pixel_ranges.assume_space(images, target_set)
-        notes.append(f"{file} does not say what its images are; {why}")
+        notes.append(f"{file} does not state the space of its images; {why}")
         if space == "minus_one_to_one":
             space, (mean, std) = "normalized", pixel_ranges.MINUS_ONE_TO_ONE
     if space != "preprocessed":
@@ -177,63 +182,66 @@ def preprocessed(
             notes.append(warning(f"the images are unlikely to be space={space}: only {doubt}"))
         return target_set.whitening.apply(pixels), space
     for key in ("zca", "zca_lambda"):
-        once, now = found.metadata.get(key), getattr(config, key)
-        if once is not None and once != now and (key == "zca" or config.zca):
+        stated, current = distilled.metadata.get(key), getattr(config, key)
+        if stated is not None and stated != current and (key == "zca" or config.zca):
             raise UserError(
-                f"{key}={now}: the images in {file} were whitened with {key}={once}, which cannot"
-                " be undone without loss"
+                f"{key}={current}: the images in {file} were whitened with {key}={stated}, which"
+                " cannot be undone without loss"
             )
-    if "config" not in found.metadata and (
-        doubt := pixel_ranges.doubt_whitened(images, target_set)
-    ):
+    if not distilled.is_ours and (doubt := pixel_ranges.doubt_whitened(images, target_set)):
         notes.append(
             warning(
                 f"the images are unlikely to be whitened as those of {target_set.name} are here:"
-                f" {doubt}. What another whitening did cannot be undone; pixels that were"
-                " normalized are read with space=normalized mean=[...] std=[...]"
+                f" {doubt}. Another whitening cannot be undone; pixels that were normalized are"
+                " read with space=normalized mean=[...] std=[...]"
             )
         )
     return images, space
 
 
 def probabilities(
-    found: "DistilledSet", arranged: "Arranged", options: SubjectOptions, target_set: "TargetSet"
+    distilled: "DistilledSet",
+    arranged: "Arranged",
+    options: SubjectOptions,
+    target_set: "TargetSet",
 ) -> tuple["Tensor", tuple[str, ...]]:
-    """The labels [n, classes], none negative, and what was assumed."""
+    """The labels [n, classes], none negative, and notes on what was assumed."""
     from bench.evaluation.label_forms import as_probabilities, part_classes
     from bench.evaluation.layout import labels_by_place, labels_of_stacks
 
-    file, classes, labels = options.distilled, target_set.classes, found.labels
+    file, classes, labels = options.distilled, target_set.classes, distilled.labels
     if labels is None:
-        if found.unsure and options.order == "auto":
+        if distilled.unsure and options.order == "auto":
             raise UserError(
-                f"{file} does not say which are its labels: name them, labels_key={found.unsure[0]}"
-                f" (or another of {', '.join(found.unsure)}), labels=PATH where they lie in another"
-                " file, or order=class_major where there are none"
+                f"{file} does not state which entry is its labels: give"
+                f" labels_key={distilled.unsure[0]} (or another of {', '.join(distilled.unsure)}),"
+                " labels=PATH if they are in another file, or order=class_major if there are none"
             )
         labels, notes = labels_by_place(arranged, len(classes), options.order, file)
         return as_probabilities(labels, len(classes), "from_0", file)[0], notes
     if options.order != "auto":
-        raise UserError(f"order={options.order} is of images without labels; {file} has labels")
+        raise UserError(f"order={options.order} is for images without labels; {file} has labels")
     labels = labels_of_stacks(labels, arranged, file)
     for key, what in (("class_folders", "class folders"), ("class_entries", "entries")):
-        if labels.dim() == 1 and (names := found.metadata.get(key)):
-            of_parts, notes = part_classes(names, what, classes, target_set.name)
-            labels = of_parts[labels]
+        if labels.dim() == 1 and (names := distilled.metadata.get(key)):
+            indices, notes = part_classes(names, what, classes, target_set.name)
+            labels = indices[labels]
             return as_probabilities(labels, len(classes), "from_0", file)[0], notes
     return as_probabilities(labels, len(classes), options.label_form, file)
 
 
 def refuse_uneven(config: RunConfig, labels: "Tensor") -> None:
-    """Refuse batches class by class where the classes, by their largest label [n, classes], have
-    different numbers of images.
+    """Reject settings that sample batches by class if classes have different numbers of images.
+
+    Args:
+        labels: [n, classes]; the largest label is an image's class.
 
     Raises:
-        UserError: says how many.
+        UserError: states the numbers.
     """
     counts = labels.argmax(dim=1).bincount(minlength=labels.shape[1])
     if (config.inner_classes or config.inner_ipc) and len(counts.unique()) > 1:
         raise UserError(
-            "inner_classes and inner_ipc draw batches class by class, but the classes have"
+            "inner_classes and inner_ipc sample batches by class, but the classes have"
             f" {counts.min()} to {counts.max()} distilled images"
         )

@@ -1,4 +1,4 @@
-"""What the labels of a distilled set made elsewhere are, and the way to probabilities."""
+"""The form of the labels in a file made elsewhere, and their conversion to probabilities."""
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +14,16 @@ _ROUNDING = 1e-3
 def as_probabilities(
     labels: Tensor, classes: int, form: str, file: str
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels [n, classes], none negative, and what was assumed.
+    """Labels [n, classes], none negative, and notes on what was assumed.
 
     Args:
         labels: class indices [n], or soft labels [n, classes].
-        form: from_0 or from_1, of indices; probabilities, logits, or centered, which are
-            probabilities less 1/classes (FRePO, RFAD, RCIG), of soft labels; auto: what they show.
-        file: the name for messages.
+        form: for indices from_0 or from_1; for soft labels probabilities, logits, or centered,
+            which are probabilities minus 1/classes (FRePO, RFAD, RCIG); auto: by the values.
+        file: its name, for messages.
 
     Raises:
-        UserError: they are not for this number of classes, or of this form, or not surely.
+        UserError: they do not fit the number of classes or the form, or the form is not clear.
     """
     if not labels.double().isfinite().all():
         raise UserError(f"some labels in {file} are not finite")
@@ -48,7 +48,7 @@ def _of_indices(
     notes: tuple[str, ...] = ()
     first = 1 if form == "from_1" else 0
     if form == "auto" and low == 1 and high == classes:
-        first, notes = 1, (f"the labels in {file} go from 1 to {classes}; taken as counted from 1",)
+        first, notes = 1, (f"the labels in {file} go from 1 to {classes}; read as counted from 1",)
     if (labels != labels.long()).any() or low < first or high >= classes + first:
         raise UserError(
             f"labels from {labels.min():g} to {labels.max():g} are not the indices of {classes}"
@@ -56,9 +56,7 @@ def _of_indices(
             " from"
         )
     if form == "auto" and low == 1 and not first:
-        notes = (
-            f"no label in {file} is 0; taken as counted from 0 (otherwise: label_form=from_1)",
-        )
+        notes = (f"no label in {file} is 0; read as counted from 0 (otherwise: label_form=from_1)",)
     return F.one_hot(labels.long() - first, classes).float(), notes
 
 
@@ -74,12 +72,12 @@ def _of_soft(labels: Tensor, classes: int, form: str, file: str) -> tuple[Tensor
         notes = []
         if form == "auto":
             notes.append(
-                f"the labels in {file} sum to 0, down to {low:.3g}; taken as probabilities less"
+                f"the labels in {file} sum to 0, down to {low:.3g}; read as probabilities minus"
                 f" 1/{classes} (otherwise: label_form=logits)"
             )
         if raised.min() < -_ROUNDING:
             part = 100 * (raised < 0).float().mean().item()
-            notes.append(f"{part:.1f} % of the labels are below -1/{classes}; taken as of 0")
+            notes.append(f"{part:.1f} % of the labels are below -1/{classes}; set to 0")
         return raised.clamp(min=0), tuple(notes)
     if low < 0:
         raise UserError(_negative(labels, file))
@@ -92,27 +90,27 @@ def _of_soft(labels: Tensor, classes: int, form: str, file: str) -> tuple[Tensor
 
 
 def _negative(labels: Tensor, file: str) -> str:
-    """Labels that are negative are centered, or logits: which is likelier comes first."""
+    """The error for negative labels: centered or logits, the more likely form first."""
     sums, high = labels.sum(dim=1), labels.max()
-    centered = "label_form=centered adds 1/classes back, where that was taken off (FRePO, RCIG)"
-    logits = "label_form=logits takes their softmax, where they are logits"
+    centered = "label_form=centered adds 1/classes back, if that was subtracted (FRePO, RCIG)"
+    logits = "label_form=logits applies the softmax, if they are logits"
     is_centered = sums.abs().mean() < 0.5 and high < 2
     first, second = (centered, logits) if is_centered else (logits, centered)
-    return f"labels down to {labels.min():.3g} in {file} are no probabilities: {first}; {second}"
+    return f"labels down to {labels.min():.3g} in {file} are not probabilities: {first}; {second}"
 
 
 def part_classes(
     names: list[str], what: str, classes: tuple[str, ...], target: str
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """The class index of each part of a set that goes by a name: the names are those of the
-    classes, or numbers from 0, or one for each class in the classes' order; and what was assumed.
+    """The class index of each named part of a set, and notes on what was assumed. The names are
+    those of the classes, or numbers, or there is one per class in the order of the classes.
 
     Args:
-        what: the parts, in words: "class folders".
+        what: what the parts are, for messages: "class folders".
         target: the name of the target set.
 
     Raises:
-        UserError: they are none of these.
+        UserError: the names are none of these.
     """
     if set(names) <= set(classes):
         return torch.tensor([classes.index(name) for name in names]), ()
@@ -124,11 +122,11 @@ def part_classes(
                 f"the {what} {names[0]} to {names[-1]} do not number the {len(classes)} classes"
                 " from 0, nor from 1; labels=PATH names a file of labels"
             )
-        note = f"the {what} are numbers; taken as the indices of the classes, from {first}"
+        note = f"the {what} are numbers; read as the indices of the classes, from {first}"
         return torch.tensor(index) - first, (f"{note} (otherwise: labels=PATH)",)
     if len(names) == len(classes):
         note = (
-            f"the {what} are not named after the classes of {target}; taken in their order:"
+            f"the {what} are not named after the classes of {target}; used in their order:"
             f" {names[0]} as {classes[0]}, ..., {names[-1]} as {classes[-1]}"
             " (otherwise: labels=PATH)"
         )
@@ -139,30 +137,30 @@ def part_classes(
     )
 
 
-def counts_said(labels: Tensor, names: tuple[str, ...], ipc: int) -> list[str]:
-    """What is to be said of how many images the classes have, by their largest label.
+def count_warnings(labels: Tensor, names: tuple[str, ...], ipc: int) -> list[str]:
+    """Warnings on the numbers of images per class.
 
     Args:
-        labels: [n, classes].
+        labels: [n, classes]; the largest label is an image's class.
         names: of the classes.
-        ipc: images of each class, as the user states it; 0: not stated.
+        ipc: images per class as the user states it; 0: not stated.
     """
     counts = labels.argmax(dim=1).bincount(minlength=len(names))
-    said = []
+    warnings = []
     if len(empty := (counts == 0).nonzero().flatten().tolist()):
         listed = ", ".join(names[c] for c in empty[:10])
         more = f" and {len(empty) - 10} more" if len(empty) > 10 else ""
-        said.append(
+        warnings.append(
             f"{len(empty)} of {len(names)} classes without an image whose largest label is theirs:"
             f" {listed}{more}"
         )
     filled = counts[counts > 0]
     if filled.min() < filled.max():
-        said.append(f"the classes have {filled.min()} to {filled.max()} images each")
+        warnings.append(f"the classes have {filled.min()} to {filled.max()} images each")
     if ipc and filled.max() > ipc:
         beyond = int((counts - ipc).clamp(min=0).sum())
-        said.append(
+        warnings.append(
             f"{beyond} of {count(len(labels), 'image')} are beyond ipc={ipc}; all are used"
             f" (ipc={int(filled.max())} would fit)"
         )
-    return said
+    return warnings

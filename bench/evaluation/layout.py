@@ -1,7 +1,7 @@
-"""The order in which a distilled set made elsewhere lies in its file, and the way to [n, C, H, W].
+"""The order of axes and images in a file made elsewhere, and the conversion to [n, C, H, W].
 
-Channels may come first or last, images may be flat rows, and the images of a class may have an axis
-of their own. What the shapes leave open is refused with the setting that decides it.
+Channels may come first or last, images may be flat rows, and there may be an axis for the images of
+a class. If the shapes leave the order open, the error names the setting that decides it.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Arranged:
 
     Attributes:
         images: [n, C, H, W].
-        lengths: of the stacks that they came in, a stack for each class or one image of each class
-            in each; empty where they came in one.
-        is_list: the stacks were a list, not an axis.
-        notes: what was assumed.
+        lengths: of the stacks in the file, one stack per class or stacks of one image per class;
+            empty if the images were not in stacks.
+        is_list: whether the stacks were a list, not an axis.
+        notes: what was assumed, for the user.
     """
 
     images: Tensor
@@ -42,18 +42,18 @@ def arrange(
 
     Args:
         images: as in the file, [n, ...] or [k, m, ...] with images in any layout.
-        lengths: of a list of stacks that was put together, the length of each.
+        lengths: for concatenated stacks, the length of each.
         shape: (C, H, W) of the target set.
-        layout: chw or hwc, of flat rows and of images whose shape fits both; auto: what fits.
-        file: the name for messages.
+        layout: chw or hwc, for flat rows and images whose shape fits both; auto: by the shape.
+        file: its name, for messages.
 
     Raises:
-        UserError: no layout gives images of this shape, or more than one does.
+        UserError: no layout gives images of this shape, or several do.
     """
     channels, height, width = shape
     notes = []
     fitting = _fitting(images, shape, layout)
-    # [n, 3, H, W] is in colour where it fits as one axis before an image, not stacks of three.
+    # [n, 3, H, W] is n color images if they fit, not n stacks of three gray images.
     nearest = [one for one in fitting if one[0] == fitting[0][0]]
     chosen = [one for one in nearest if one[2] == channels] or nearest
     if len(chosen) > 1 and len({one[1] for one in chosen}) > 1:
@@ -62,13 +62,13 @@ def arrange(
             " or layout=hwc"
         )
     if not chosen:
-        told = f" with layout={layout}" if layout != "auto" else ""
+        given = f" with layout={layout}" if layout != "auto" else ""
         raise UserError(
             f"{file}: images {list(images.shape)} are not {_text(shape)}, as those of the target"
-            f" set are, in any layout{told}; name the dataset=... and image_size=... that they were"
+            f" set, in any layout{given}; name the dataset=... and image_size=... that they were"
             " distilled at"
         )
-    lead, order, found = chosen[0]
+    lead, order, file_channels = chosen[0]
     if not lengths and lead == 2:
         lengths, is_list = (images.shape[1],) * images.shape[0], False
     else:
@@ -76,14 +76,14 @@ def arrange(
     if order == "flat":
         if channels > 1 and layout == "auto":
             notes.append(
-                f"{file} holds rows of {images.shape[-1]} numbers; taken as channels, then height,"
+                f"{file} holds rows of {images.shape[-1]} numbers; read as channels, then height,"
                 " then width (otherwise: layout=hwc)"
             )
         order = "hwc" if layout == "hwc" else "chw"
     if order == "hwc":
-        flat = images.reshape(-1, height, width, found).permute(0, 3, 1, 2)
+        flat = images.reshape(-1, height, width, file_channels).permute(0, 3, 1, 2)
     else:
-        flat = images.reshape(-1, found, height, width)
+        flat = images.reshape(-1, file_channels, height, width)
     flat, more = _recolored(flat, channels, file)
     return Arranged(flat, lengths, is_list, (*notes, *more))
 
@@ -91,16 +91,16 @@ def arrange(
 def _fitting(
     images: Tensor, shape: tuple[int, int, int], layout: str
 ) -> list[tuple[int, str, int]]:
-    """(axes before an image, order, channels) of each layout that fits, one axis before two."""
+    """(axes before an image, order, channels) of each fitting layout, those with one axis first."""
     channels, height, width = shape
     fitting: list[tuple[int, str, int]] = []
     for lead in (1, 2):
         rest = tuple(images.shape[lead:])
-        for found in dict.fromkeys((channels, 1, 3, 4)):
-            if rest == (found, height, width) and layout != "hwc":
-                fitting.append((lead, "chw", found))
-            if rest == (height, width, found) and layout != "chw":
-                fitting.append((lead, "hwc", found))
+        for number in dict.fromkeys((channels, 1, 3, 4)):
+            if rest == (number, height, width) and layout != "hwc":
+                fitting.append((lead, "chw", number))
+            if rest == (height, width, number) and layout != "chw":
+                fitting.append((lead, "hwc", number))
         if rest == (height, width) and (channels == 1 or lead == 1):
             fitting.append((lead, "chw", 1))
         if rest == (channels * height * width,):
@@ -109,36 +109,36 @@ def _fitting(
 
 
 def _recolored(images: Tensor, channels: int, file: str) -> tuple[Tensor, tuple[str, ...]]:
-    """Images with as many channels as the target set's have.
+    """Images with the target set's number of channels, and notes on what was done.
 
     Raises:
-        UserError: they would lose something that they show.
+        UserError: the images would lose information.
     """
-    found = images.shape[1]
-    if found == channels:
+    file_channels = images.shape[1]
+    if file_channels == channels:
         return images, ()
     notes: tuple[str, ...] = ()
-    if found == 4:
+    if file_channels == 4:
         if not (images[:, 3] == images[0, 3, 0, 0]).all():
             raise UserError(
-                f"{file}: the fourth channel of the images is not everywhere alike, so it is no"
-                f" opaque alpha channel; save them with {channels}"
+                f"{file}: the fourth channel of the images varies, so it is not an opaque alpha"
+                f" channel; save the images with {channels}"
             )
-        images, notes = images[:, :3], (f"{file}: the fourth channel, alpha, is left out",)
+        images, notes = images[:, :3], (f"{file}: the fourth channel, alpha, is ignored",)
     if channels == 3 and images.shape[1] == 1:
         return images.expand(-1, 3, -1, -1), (
             *notes,
-            f"{file} holds grey images; each of red, green and blue is taken as the same",
+            f"{file} holds gray images; red, green and blue are set to the same values",
         )
     if channels == 1 and images.shape[1] == 3:
         if not _are_alike(images, 1):
             raise UserError(
-                f"{file} holds images in colour, and those of the target set are grey; name the"
+                f"{file} holds color images, and those of the target set are gray; name the"
                 " dataset=... that they were distilled from"
             )
         return images[:, :1], (
             *notes,
-            f"{file} holds grey images as red, green and blue; one is taken, as they are the same",
+            f"{file} holds gray images as equal red, green and blue; one of them is used",
         )
     return images, notes
 
@@ -150,10 +150,10 @@ def _are_alike(images: Tensor, axis: int) -> bool:
 
 
 def labels_of_stacks(labels: Tensor, arranged: Arranged, file: str) -> Tensor:
-    """Labels [n] or [n, classes] of arranged images: one for each, or one for each stack.
+    """Labels [n] or [n, classes] of arranged images, from labels of images or of stacks.
 
     Raises:
-        UserError: they are not as many, or of another rank.
+        UserError: the number of labels or their rank is wrong.
     """
     n, lengths = len(arranged.images), arranged.lengths
     shape = list(labels.shape)
@@ -173,10 +173,10 @@ def labels_of_stacks(labels: Tensor, arranged: Arranged, file: str) -> Tensor:
 def labels_by_place(
     arranged: Arranged, classes: int, order: str, file: str
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels [n] of images without any, from where they lie; and what was assumed.
+    """Labels [n] of images without labels, from their order, and notes on what was assumed.
 
     Raises:
-        UserError: they do not lie class by class, or not surely.
+        UserError: the images are not in the order of the classes, or that is not clear.
     """
     n, lengths = len(arranged.images), arranged.lengths
     numbers = torch.arange(classes)
@@ -184,41 +184,41 @@ def labels_by_place(
         ipc, rest = divmod(n, classes)
         if rest:
             raise UserError(
-                f"{file} holds no labels, and its {n} images are not as many of each of {classes}"
-                " classes; labels=PATH names a file of them"
+                f"{file} holds no labels, and its {n} images are not equally many for each of"
+                f" {classes} classes; labels=PATH names a file of them"
             )
         if order == "ipc_major":
             return numbers.repeat(ipc), ()
         ways = "order=ipc_major, or labels=PATH" if ipc > 1 else "labels=PATH"
         note = (
-            f"{file} holds no labels; taken as class by class, {count(ipc, 'image')} each"
+            f"{file} holds no labels; read as class by class, {count(ipc, 'image')} each"
             f" (otherwise: {ways})"
         )
         return numbers.repeat_interleave(ipc), (note,) if order == "auto" else ()
     by_class = len(lengths) == classes
     by_image = set(lengths) == {classes}
-    told = f"{len(lengths)} stacks of {_span(lengths)} images"
+    stacks = f"{len(lengths)} stacks of {_span(lengths)} images"
     if (order == "class_major" and not by_class) or (order == "ipc_major" and not by_image):
-        raise UserError(f"order={order}: {file} holds {told}, and there are {classes} classes")
+        raise UserError(f"order={order}: {file} holds {stacks}, and there are {classes} classes")
     if not by_class and not by_image:
         raise UserError(
-            f"{file} holds no labels, and {told}: neither is the number of classes, {classes};"
+            f"{file} holds no labels, and {stacks}: neither is the number of classes, {classes};"
             " labels=PATH names a file of them"
         )
     if order == "auto" and by_class and by_image:
         if not arranged.is_list:
             raise UserError(
-                f"{file} holds no labels, and {told}: either may be the classes; order=class_major"
-                " where the first axis is, order=ipc_major where the second is"
+                f"{file} holds no labels, and {stacks}: either may be the classes;"
+                " order=class_major if the first axis is, order=ipc_major if the second is"
             )
         note = (
-            f"{file} holds no labels; taken as a stack for each class (otherwise: order=ipc_major)"
+            f"{file} holds no labels; read as a stack for each class (otherwise: order=ipc_major)"
         )
         return numbers.repeat_interleave(classes), (note,)
     if order == "ipc_major" or not by_class:
-        note = f"{file} holds no labels; taken as stacks of one image of each class"
+        note = f"{file} holds no labels; read as stacks of one image of each class"
         return numbers.repeat(len(lengths)), (f"{note} (otherwise: labels=PATH)",)
-    note = f"{file} holds no labels; taken as a stack for each class (otherwise: labels=PATH)"
+    note = f"{file} holds no labels; read as a stack for each class (otherwise: labels=PATH)"
     return numbers.repeat_interleave(torch.tensor(lengths)), (note,)
 
 

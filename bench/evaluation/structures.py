@@ -1,4 +1,4 @@
-"""Tensors out of plain Python data: numbers, lists, pairs of images and labels, dictionaries."""
+"""Find the tensors in plain Python data: lists, pairs of images and labels, dictionaries."""
 
 from dataclasses import dataclass, field
 from itertools import chain
@@ -13,18 +13,17 @@ from bench.system.text import count
 
 @dataclass(frozen=True)
 class Content:
-    """What was found in one file or folder.
+    """The content of one file or folder.
 
     Attributes:
-        tensors: by name, of any shape and type; what lies within something else has both names,
-            `outer/inner`.
-        aside: by name, what holds no numbers, and what it is instead.
-        lengths: of a tensor that was a list of stacks of images or labels, put together, the length
-            of each, by name.
+        tensors: by name, of any shape and type; a nested one is called `outer/inner`.
+        aside: by name, the kind of each entry without numbers.
+        lengths: by name, for a tensor that was a list of stacks of images or labels, the length of
+            each stack.
         bare: the file holds one tensor, list or array without a name, here called "images".
-        sets: how many sets of images and labels the file holds; the tensors are those of one.
-        metadata: what a file of ours says of itself; of a folder the names of its `class_folders`.
-        notes: what had to be assumed while reading, in words for the user.
+        sets: number of sets of images and labels in the file; the tensors are those of one.
+        metadata: what one of our files states; of a folder, the names of its `class_folders`.
+        notes: what was assumed in reading, for the user.
     """
 
     tensors: dict[str, Tensor]
@@ -37,7 +36,7 @@ class Content:
 
 
 def as_tensor(value: Any) -> Tensor | None:
-    """Numbers as a tensor: a tensor, an array, a number, or lists of numbers; else None."""
+    """A tensor, array, number or list of numbers as a tensor; None for anything else."""
     if isinstance(value, Tensor):
         value = value.detach()
         value = value.dequantize() if value.is_quantized else value
@@ -54,7 +53,7 @@ def as_tensor(value: Any) -> Tensor | None:
 
 
 def _of_array(array: "np.ndarray[Any, Any]") -> Tensor | None:
-    """A copy, in this machine's byte order; None where there are no real numbers."""
+    """A copy in this machine's byte order; None if it does not hold real numbers."""
     if array.dtype.kind not in "biuf":
         return None
     wide = array.dtype.kind == "f" and array.dtype.itemsize > 8  # long double
@@ -69,15 +68,16 @@ def _innermost_is_number(value: Any) -> bool:
 
 
 def content_of(held: Any, name: str, index: int) -> Content | None:
-    """What a file's Python data hold.
+    """The tensors in a file's Python data.
 
     Args:
-        held: as it was loaded.
-        name: of the file, for notes.
-        index: which of several sets; -1 the first, or all steps of a training in several steps.
+        held: the loaded object.
+        name: the file's name, for notes.
+        index: which of several sets; -1: the first, or all steps of a set that is trained on in
+            several steps.
 
     Returns:
-        None where there are no numbers in a layout that is known.
+        None if there are no numbers in a known structure.
     """
     if (tensor := as_tensor(held)) is not None:
         return Content({"images": tensor}, bare=True) if tensor.dim() else None
@@ -89,7 +89,7 @@ def content_of(held: Any, name: str, index: int) -> Content | None:
 
 
 def _of_dictionary(held: dict[Any, Any], name: str, index: int) -> Content:
-    """The parts under their names, those of a part under both names."""
+    """The parts by name, nested ones by both names."""
     tensors, aside, lengths = {}, {}, {}
     sets, notes = 1, []
     for key, value in held.items():
@@ -100,7 +100,7 @@ def _of_dictionary(held: dict[Any, Any], name: str, index: int) -> Content:
         else:
             named = {inner: str(key) if part.bare else f"{key}/{inner}" for inner in part.tensors}
             tensors |= {named[inner]: tensor for inner, tensor in part.tensors.items()}
-            lengths |= {named[inner]: found for inner, found in part.lengths.items()}
+            lengths |= {named[inner]: stacks for inner, stacks in part.lengths.items()}
             aside |= {f"{key}/{inner}": what for inner, what in part.aside.items()}
             sets = max(sets, part.sets)
             notes += part.notes
@@ -108,7 +108,7 @@ def _of_dictionary(held: dict[Any, Any], name: str, index: int) -> Content:
 
 
 def _kind(value: Any) -> str:
-    """What holds no numbers, in a word."""
+    """The kind of an entry without numbers."""
     while isinstance(value, list | tuple) and len(value):
         value = value[0]
     is_text = isinstance(value, str) or (isinstance(value, np.ndarray) and value.dtype.kind in "SU")
@@ -120,8 +120,8 @@ def _of_list(held: list[Any], name: str, index: int) -> Content | None:
     if (one := _of_set(held)) is not None:
         return Content(one, notes=_of_rates([one], name))
     if all(isinstance(part, dict) for part in held):
-        found = [content_of(part, name, index) for part in held]
-        chosen = found[min(max(index, 0), len(held) - 1)]
+        contents = [content_of(part, name, index) for part in held]
+        chosen = contents[min(max(index, 0), len(held) - 1)]
         notes = _which(len(held), name, index)
         return chosen and Content(
             chosen.tensors, chosen.aside, chosen.lengths, sets=len(held), notes=notes + chosen.notes
@@ -140,8 +140,8 @@ def _of_list(held: list[Any], name: str, index: int) -> Content | None:
 
 
 def _of_set(held: Any) -> dict[str, Tensor] | None:
-    """Images, labels and perhaps a learning rate, (x, y) or (x, y, lr), in either order of x and y;
-    None where it is none."""
+    """A set (x, y) or (x, y, lr) of images, labels and a learning rate, x and y in either order;
+    None if it is none."""
     if not isinstance(held, list | tuple) or len(held) not in (2, 3):
         return None
     parts = [_joined(part) for part in held]
@@ -158,7 +158,7 @@ def _of_set(held: Any) -> dict[str, Tensor] | None:
 
 
 def _of_samples(held: list[Any]) -> dict[str, Tensor] | None:
-    """A list of single images, each with its class: [(x, y), ...]; None where it is none."""
+    """A list of single images, each with its class: [(x, y), ...]; None if it is none."""
     if not all(isinstance(part, list | tuple) and len(part) == 2 for part in held):
         return None
     images, labels = (_joined([part[k] for part in held]) for k in (0, 1))
@@ -168,18 +168,18 @@ def _of_samples(held: list[Any]) -> dict[str, Tensor] | None:
 
 
 def _joined(value: Any) -> Tensor | None:
-    """A tensor, also of a list of tensors of one shape."""
+    """A tensor; tensors of one shape in a list are stacked."""
     if (tensor := as_tensor(value)) is not None or not isinstance(value, list | tuple):
         return tensor
     parts = [as_tensor(part) for part in value]
-    found = [part for part in parts if part is not None]
-    if not found or len(found) < len(parts) or len({part.shape for part in found}) > 1:
+    tensors = [part for part in parts if part is not None]
+    if not tensors or len(tensors) < len(parts) or len({part.shape for part in tensors}) > 1:
         return None
-    return torch.stack(found)
+    return torch.stack(tensors)
 
 
 def is_set(x: Tensor, y: Tensor) -> bool:
-    """By their shapes; two stacks of images are none."""
+    """Whether x can be images and y their labels, by their shapes."""
     if x.dim() >= 4 and 1 <= y.dim() <= 2:
         return True
     if x.dim() not in (2, 3) or y.dim() not in (1, 2) or len(x) != len(y):
@@ -188,7 +188,7 @@ def is_set(x: Tensor, y: Tensor) -> bool:
 
 
 def _of_stacks(held: list[Any]) -> Content | None:
-    """A list of images or labels: single ones, or a stack for each class."""
+    """A list of images or labels: single ones, or a stack per class."""
     parts = [part for part in map(as_tensor, held) if part is not None]
     if len(parts) < len(held) or len({part.dim() for part in parts}) > 1:
         return None
@@ -202,8 +202,8 @@ def _of_stacks(held: list[Any]) -> Content | None:
 
 
 def _of_steps(steps: list[dict[str, Tensor]], name: str) -> Content | None:
-    """The images of a training in several steps, each with a learning rate of its own (Wang et al.,
-    2018), as one set; those of a later epoch, which are the same, once."""
+    """A set that is trained on in several steps, each with its own images and learning rate (Wang
+    et al., 2018), as one set. Images that later epochs repeat count once."""
     chosen: list[dict[str, Tensor]] = []
     for step in steps:
         if not any(torch.equal(step["images"], one["images"]) for one in chosen):
@@ -214,7 +214,7 @@ def _of_steps(steps: list[dict[str, Tensor]], name: str) -> Content | None:
     tensors = {key: torch.cat([one[key] for one in chosen]) for key in ("images", "labels")}
     note = (
         f"{name} holds {count(len(steps), 'training step')}, each of images, labels and a learning"
-        f" rate; taken together as one set of {count(len(tensors['images']), 'image')} (otherwise:"
+        f" rate; combined into one set of {count(len(tensors['images']), 'image')} (otherwise:"
         " index=0 for the first step alone)"
     )
     return Content(tensors, sets=len(steps), notes=(note, *_of_rates(steps, name)))
@@ -223,20 +223,20 @@ def _of_steps(steps: list[dict[str, Tensor]], name: str) -> Content | None:
 def _which(sets: int, name: str, index: int) -> tuple[str, ...]:
     if sets == 1:
         return ()
-    other = "another is named by index=1, ..." if index < 0 else "as asked for"
-    return (f"{name} holds {sets} sets; taken is index={max(index, 0)} ({other})",)
+    other = "otherwise: index=1, ..." if index < 0 else "as given"
+    return (f"{name} holds {sets} sets; used is index={max(index, 0)} ({other})",)
 
 
 def _of_rates(sets: list[dict[str, Tensor]], name: str) -> tuple[str, ...]:
-    """What is said of learning rates in a file."""
+    """The note on learning rates in a file, if there are any."""
     rates = [one["learning_rate"].flatten().tolist() for one in sets if "learning_rate" in one]
-    found = list(chain.from_iterable(rates))
-    return rate_note(found, name) if found else ()
+    values = list(chain.from_iterable(rates))
+    return rate_note(values, name) if values else ()
 
 
 def rate_note(rates: list[float], name: str) -> tuple[str, ...]:
-    """That learning rates in a file are not used, and how they would be."""
+    """The note that learning rates in a file are not used, with the setting that uses them."""
     low, high = min(rates), max(rates)
-    told = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
-    ways = f"inner_lr={low:.3g} takes it" if low == high else "inner_lr=... takes one"
-    return (f"{name} holds a learning rate ({told}), which is not used ({ways})",)
+    span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+    ways = f"inner_lr={low:.3g} uses it" if low == high else "inner_lr=... uses one"
+    return (f"{name} holds a learning rate ({span}), which is not used ({ways})",)

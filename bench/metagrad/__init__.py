@@ -5,11 +5,12 @@ from bench.metagrad.compiled import compile_error
 from bench.metagrad.derivatives import Derivatives
 from bench.metagrad.exact import ExactEngine
 from bench.metagrad.mean_loss import MeanLoss
-from bench.metagrad.optimizers import EPS_FORMS, SGD, Adam, InnerOptimizer
-from bench.metagrad.precision import PRECISIONS, storage_type
+from bench.metagrad.optimizers import SGD, Adam, InnerOptimizer
+from bench.metagrad.precision import storage_type
 from bench.metagrad.problem import OUTER_LOSSES, Engine, MetaGradient, Problem, cross_entropies
 from bench.metagrad.stacked import networks_at_once, stacked_derivatives
 from bench.metagrad.variance import normalized_variance
+from bench.system.choices import ENGINES, EPS_FORMS, PRECISIONS
 
 __all__ = [
     "ENGINES",
@@ -33,8 +34,6 @@ __all__ = [
     "stacked_derivatives",
     "storage_type",
 ]
-
-ENGINES = ("exact", "higher")
 
 
 def make_engine(

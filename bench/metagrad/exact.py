@@ -46,7 +46,7 @@ class ExactEngine:
         images_at_once: largest part of a batch that is worked on at one time; 0: as suits the
             device. Sums over other parts round differently.
         sample_chunk: how many single-sample cotangents `sample_gradients` carries at once.
-        precision: one of `precision.PRECISIONS`.
+        precision: one of `choices.PRECISIONS`.
         compiled: run the steps as compiled functions (`compiled.py`); activations are then
             always computed again.
     """

@@ -23,7 +23,7 @@ class HigherEngine:
     """Meta-gradients by `higher.innerloop_ctx` and one backward pass through its record.
 
     Args:
-        precision: one of `precision.PRECISIONS` but bf16; tf32 is the hardware's, on a GPU only.
+        precision: one of `choices.PRECISIONS` but bf16; tf32 is the hardware's, on a GPU only.
 
     Raises:
         ValueError: bf16; or, when a meta-gradient is asked for, tf32 on a CPU.

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.system.choices import EPS_FORMS
+
 State = tuple[Tensor, ...]
 # Plain numbers; tensors without dimensions where the code is compiled.
 Coefficients = tuple[float | Tensor, ...]
@@ -124,9 +126,6 @@ class SGD(InnerOptimizer):
             grad_bar,
             (self.momentum * grad_bar,),
         )
-
-
-EPS_FORMS = ("torch", "higher", "published")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from bench.metagrad.rules import Cast
 
-PRECISIONS = ("float32", "tf32", "bf16", "float64")
 REDUCED = ("tf32", "bf16")
 
 

@@ -7,10 +7,10 @@ from bench.networks.convnet import ConvNet
 from bench.networks.initialize import initial_parameters
 from bench.networks.resnet import ResNet18
 from bench.networks.vgg import VGG11
+from bench.system.choices import ARCHITECTURES
 
 __all__ = [
     "ARCHITECTURES",
-    "SIZED_ARCHITECTURES",
     "VGG11",
     "AlexNet",
     "ConvNet",
@@ -18,10 +18,6 @@ __all__ = [
     "build_network",
     "initial_parameters",
 ]
-
-# Those that have a width and a depth; the others are of one size.
-SIZED_ARCHITECTURES = ("convnet", "wide_convnet")
-ARCHITECTURES = (*SIZED_ARCHITECTURES, "alexnet", "alexnet_avgpool", "vgg11", "resnet18")
 
 
 def build_network(

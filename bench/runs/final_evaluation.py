@@ -18,12 +18,13 @@ from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.distillation.boosting import prefix
 from bench.distillation.parameterization import budget
-from bench.evaluation.dd_ranking import OWN, PURPOSE, score
+from bench.evaluation.dd_ranking import PURPOSE, score
 from bench.evaluation.distilled_set import DistilledSet
 from bench.evaluation.fresh_networks import Evaluation, evaluate
 from bench.runs.image_grid import save_picture
 from bench.runs.run_folder import RunFolder
 from bench.system import text
+from bench.system.choices import OWN, PICTURE_COLUMNS
 from bench.training.batches import classes_by_place
 
 KEPT = "evaluations"  # .json in the run's folder, until its result is there
@@ -108,9 +109,9 @@ class FinalEvaluation:
         distilled.save(self.folder.path / "distilled.safetensors")
 
     def _draw(self) -> None:
-        """One class a row, or 10 images where there is one of each."""
+        """One class a row, or `PICTURE_COLUMNS` images where there is one of each."""
         per_class = len(self.final.images) // len(self.target_set.classes)
-        columns = per_class if per_class > 1 else 10
+        columns = per_class if per_class > 1 else PICTURE_COLUMNS
         picture = self.folder.path / "distilled.png"
         save_picture(picture, self.final.images, self.target_set.whitening, columns)
 
@@ -158,7 +159,7 @@ class FinalEvaluation:
             classes=classes_by_place(final.labels),
             report=lambda name, trained: self.report(f" {name}", trained),
             check=self.check,
-            kept=self._kept,
+            cached=self._kept,
         ).figures()
 
     def _evaluate(self, config: RunConfig, images: Tensor, labels: Tensor, what: str) -> Evaluation:

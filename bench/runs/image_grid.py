@@ -7,10 +7,10 @@ from PIL import Image
 from torch import Tensor
 
 from bench.data import Whitening
+from bench.system.choices import PICTURE_GAP as GAP
 from bench.system.files import atomic_write
 
 SMALLEST_SIDE = 64  # pixels an image is enlarged to at least: 8x8 digits would be specks
-GAP = 2
 
 
 def save_picture(path: Path, images: Tensor, whitening: Whitening, columns: int) -> None:

@@ -1,5 +1,5 @@
-"""What `bench.evaluate` and `bench.scores` are asked about: a distilled set, ours or others', and
-the setting to evaluate it in."""
+"""The distilled set that `bench.evaluate` and `bench.scores` evaluate, and the configuration they
+evaluate it with."""
 
 import hashlib
 import re
@@ -7,10 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.config.command_line import only, typed
+from bench.config.command_line import only
 from bench.config.grid import choose_scale, merge, single_run
 from bench.config.resolve import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
-from bench.config.run_config import Environment, RunConfig, experiment_identity, images_per_class
+from bench.config.run_config import (
+    Environment,
+    RunConfig,
+    experiment_identity,
+    images_per_class,
+    values_before,
+)
 from bench.config.values import shown
 from bench.evaluation.interpretation import REAL_IMAGES, WARNING, SubjectOptions, prepared
 from bench.runs.run_folder import RunFolder
@@ -27,13 +33,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """Everything that an evaluation needs.
+    """A distilled set with all that an evaluation needs.
 
     Attributes:
-        images: [n, C, H, W], preprocessed like `target_set`; of real images None, as the labels.
-        labels: [n, classes], not negative.
-        classes: of each image [n], in a set of ours, which lies class by class; else None.
+        images: [n, C, H, W], preprocessed like `target_set`; None for random real images.
+        labels: [n, classes], not negative; None for random real images.
+        classes: of each image [n] in a set of ours, which is ordered by class; else None.
         what: a description, such as "10 distilled images (pixels)".
+        notes: what was assumed.
     """
 
     options: SubjectOptions
@@ -47,8 +54,11 @@ class Subject:
     notes: tuple[str, ...]
 
     def record(self, kind: str, content: dict[str, Any]) -> Path:
-        """Write a JSON file of this evaluation, under a name that its settings give it; `kind` is
-        part of it, such as "-scores"."""
+        """Write a JSON file of this evaluation and return its path.
+
+        Args:
+            kind: part of the file's name, such as "-scores"; the rest follows from the settings.
+        """
         from bench.system import git, versions
 
         record = {
@@ -73,23 +83,23 @@ class Subject:
 
 
 def set_up(given: dict[str, Any]) -> Subject:
-    """Find the subject of a command line, told in printed lines as far as anything is assumed.
+    """Load what a command line names, and print what was assumed.
 
     Args:
-        given: as `command_line.parse` returns it; keys of other schemas are passed over.
+        given: as `command_line.parse` returns it; keys of other schemas are ignored.
 
     Raises:
-        UserError: nothing is named, or it does not fit the data, the network or the settings.
+        UserError: no set is named, or it does not fit the data, the network or the settings.
     """
-    options = typed(SubjectOptions, only(given, SubjectOptions))
-    environment = typed(Environment, only(given, Environment))
+    options = SubjectOptions(**only(given, SubjectOptions))
+    environment = Environment(**only(given, Environment))
     overrides = {key: value for key, value in only(given, RunConfig).items() if key != "scale"}
     if not options.distilled:
         raise UserError(f"name a distilled set: distilled=PATH or distilled={REAL_IMAGES}")
     if options.distilled == REAL_IMAGES and options != SubjectOptions(
         distilled=REAL_IMAGES, scale=options.scale
     ):
-        raise UserError(f"distilled={REAL_IMAGES} takes none of the settings that read a file")
+        raise UserError(f"distilled={REAL_IMAGES} allows no settings for reading a file")
     out = make_folder(Path(environment.results_root) / "evaluations", "results folder")
 
     import torch
@@ -99,29 +109,29 @@ def set_up(given: dict[str, Any]) -> Subject:
 
     settle_process()
     device = choose_device(environment.device)
-    # By itself torch takes all cores of the machine, whatever a container leaves of them.
+    # By default torch uses all cores of the machine, even if a container allows fewer.
     torch.set_num_threads(environment.threads or min(torch.get_num_threads(), cpu_cores()))
-    found = None if options.distilled == REAL_IMAGES else load(options)
-    config = configuration(found, options, overrides)
+    distilled = None if options.distilled == REAL_IMAGES else load(options)
+    config = configuration(distilled, options, overrides)
     target_set = load_data(config, environment, device)
     print(
         f"{network_text(config)} tested on {target_set.source},"
         f" fingerprint {target_set.fingerprint}, {device}",
         flush=True,
     )
-    if found is None:
-        what, notes = f"{config.ipc} random real images a class", ()
+    if distilled is None:
+        what, notes = f"{config.ipc} random real images per class", ()
         return Subject(options, config, target_set, out, None, None, None, what, notes)
-    stated_ipc = images_per_class(config) if "ipc" in overrides or "config" in found.metadata else 0
-    images, labels, what, notes = prepared(found, config, options, target_set, stated_ipc)
+    stated_ipc = images_per_class(config) if "ipc" in overrides or distilled.is_ours else 0
+    images, labels, what, notes = prepared(distilled, config, options, target_set, stated_ipc)
     for note in notes:
         print(note if note.startswith(WARNING) else f"note: {note}", flush=True)
-    classes = classes_by_place(labels) if "config" in found.metadata else None
+    classes = classes_by_place(labels) if distilled.is_ours else None
     return Subject(options, config, target_set, out, images, labels, classes, what, notes)
 
 
 def load(options: SubjectOptions) -> "DistilledSet":
-    """The distilled set that is named, which may be a run folder."""
+    """The distilled set in a file or a run folder."""
     from bench.evaluation.distilled_set import load_distilled_set
 
     for key, named in (("distilled", options.distilled), ("labels", options.labels)):
@@ -130,7 +140,7 @@ def load(options: SubjectOptions) -> "DistilledSet":
     path = Path(options.distilled)
     run = RunFolder((path.parent if path.name == "distilled.safetensors" else path).resolve())
     if re.fullmatch(r".+-[0-9a-f]{12}", run.name) and (run.path / "config.json").exists():
-        run.config()  # refuses one that was changed: the set is not what its folder's name says
+        run.config()  # raises if it was changed: then the set is not what the folder's name says
     path = RunFolder(path).shown.path
     if (path / "distilled.safetensors").exists():
         path = path / "distilled.safetensors"
@@ -145,15 +155,14 @@ def load(options: SubjectOptions) -> "DistilledSet":
 
 
 def configuration(
-    found: "DistilledSet | None", options: SubjectOptions, overrides: dict[str, Any]
+    distilled: "DistilledSet | None", options: SubjectOptions, overrides: dict[str, Any]
 ) -> RunConfig:
-    """The setting to evaluate in: what the file states of itself, else the scale; the command line
-    over both. Only the parts that an evaluation uses matter."""
-    stated = found.metadata.get("config") if found else None
-    if stated:
-        # A file of another version may state settings that are no more; what is left is filled in.
-        own = {**only(stated, RunConfig), **NOT_OF_AN_EVALUATION}
-        config = resolve(merge(own, overrides))
+    """The configuration to evaluate with: the file's, else that of the scale, with the settings of
+    the command line over it. Only the settings of an evaluation matter."""
+    if distilled is not None and distilled.is_ours:
+        # A file of another version may have fewer settings, or some that no longer exist.
+        stated = {**values_before(), **only(distilled.metadata["config"], RunConfig)}
+        config = resolve(merge({**stated, **NOT_OF_AN_EVALUATION}, overrides))
         refuse_size_of_one_size(config, overrides)
         return config
     scale, why = choose_scale(options.scale)
@@ -162,6 +171,6 @@ def configuration(
 
 
 def network_text(config: RunConfig) -> str:
-    """Which network, and of what size where that can be chosen."""
+    """The network, with its size if that is a setting."""
     size = f" (width {config.width}, depth {config.depth})" if config.depth else ""
     return f"{config.arch}{size}"

@@ -26,7 +26,7 @@ QUICK = {"width": 32, "images": 20, "window": 10, "repeats": 3}
 
 @dataclass(frozen=True)
 class SpeedOptions:
-    """What this command is asked to do."""
+    """Options of this command."""
 
     quick: bool = setting(False, "a smaller network, fewer steps: under two minutes on two cores")
     growth: bool = setting(

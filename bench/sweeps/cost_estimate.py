@@ -11,7 +11,6 @@ import torch
 
 from bench.config.resolve import on_network
 from bench.config.run_config import Environment, RunConfig, images_per_class
-from bench.config.storage_budget import SHAPES
 from bench.evaluation.fresh_networks import FORWARD_BATCH
 from bench.metagrad import storage_type
 from bench.metagrad.flat import map_bytes, multiply_adds
@@ -19,6 +18,7 @@ from bench.networks import build_network
 from bench.sweeps.cost_measurement import IMAGE_COPIES, Measurement
 from bench.sweeps.cost_model import Estimate, Linear, Parts, Steps, Trained
 from bench.sweeps.placeholder_data import data_bytes, image_shape, random_target_set
+from bench.system.choices import SHAPES
 from bench.training.randomness import python_random
 from bench.training.setup import activation_budget, check_device, choose_device, settle_process
 from methods import Window, make_method

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from bench.runs.heartbeat import Progress
 from bench.runs.run_folder import RunFolder
-from bench.sweeps.status_table import Standing, console, duration, live_table, summary
+from bench.sweeps.status_table import Standing, console, live_table, summary
+from bench.system.text import duration
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -18,7 +18,7 @@ RETRIES: dict[str, Callable[[Progress], bool]] = {
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """What this command is asked to do."""
+    """Options of this command."""
 
     grid: str = setting("", "name of a grid, or path of your own .yaml")
     scale: str = setting("auto", "auto, quick, cpu or paper")

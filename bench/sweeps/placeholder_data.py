@@ -3,10 +3,10 @@
 import torch
 
 from bench.config.run_config import RunConfig
-from bench.config.storage_budget import SHAPES
 from bench.data import DATASETS, Split, TargetSet, Whitening
 from bench.evaluation.fresh_networks import FORWARD_BATCH
 from bench.metagrad import storage_type
+from bench.system.choices import SHAPES
 from bench.training.randomness import torch_generator
 
 

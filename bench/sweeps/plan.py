@@ -15,10 +15,9 @@ from bench.config.run_config import Environment, RunConfig, experiment_identity
 from bench.runs.run_folder import RunFolder
 from bench.sweeps.cost_model import Estimate, Failure
 from bench.sweeps.local_launcher import child_environment, environment_arguments
-from bench.sweeps.status_table import duration
 from bench.system.errors import UserError
 from bench.system.machine import free_memory
-from bench.system.text import count
+from bench.system.text import count, duration
 
 QUIET_SECONDS = 8.0  # measuring may take so long before it tells of each experiment
 SHOWN_AFTER_SECONDS = 3.0  # what goes on for so long is named

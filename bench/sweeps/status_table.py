@@ -1,11 +1,11 @@
 """Runs as a table, and the small pieces of text that commands print of them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from bench.runs.heartbeat import Progress
 from bench.runs.run_folder import RunFolder
-from bench.system.text import count
+from bench.system.text import accuracy_text, count, duration
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -97,27 +97,6 @@ def accuracy(progress: Progress) -> str:
     if progress.evaluation is None:
         return ""
     return accuracy_text(progress.evaluation) + (" before" if progress.previous else "")
-
-
-def accuracy_text(evaluation: dict[str, Any]) -> str:
-    """Mean, standard deviation and n of an evaluation's test accuracy, in per cent."""
-    mean, spread = evaluation["test_accuracy_mean"], evaluation.get("test_accuracy_std")
-    spread_text = f" ± {100 * spread:.1f}" if spread is not None else ""
-    label = ", selected by TEST" if evaluation["selection"] == "test" else ""
-    return f"{100 * mean:.1f}{spread_text} (n={evaluation['n']}{label})"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 12 min, 3 h 20 min, 2 d 4 h."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} d {hours % 24} h"
 
 
 def console():

@@ -1,9 +1,9 @@
-"""What Linux's control groups leave a process: the limits of its container or batch job.
+"""Limits of memory and processor time that a container or batch job sets, from Linux's cgroups.
 
-The one reader of them. Version 1, version 2 and both at once, in a container as on the host: inside
-a container the group's own folder may be missing, and its limits then stand at the root. Limits
-hold for all groups below, so each group from the process's own up to the root is looked at.
-Where there are no control groups, or a file cannot be read or understood, there is no limit.
+Supported are version 1, version 2 and both at once, on a host and inside a container, where the
+folder of the process's group may be missing and its limits are at the root. A limit applies to all
+groups below it, so every group from the process's to the root is read. Without cgroups, or if a
+file cannot be read or parsed, there is no limit.
 """
 
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ ROOT = Path("/sys/fs/cgroup")
 
 
 def memory_limit(membership: Path = MEMBERSHIP, root: Path = ROOT) -> int | None:
-    """The smallest memory limit, in bytes; None where there is none."""
+    """The smallest memory limit in bytes; None without a limit."""
     return min((limit for limit, _ in _memory(membership, root)), default=None)
 
 
 def memory_left(membership: Path = MEMBERSHIP, root: Path = ROOT) -> int | None:
-    """Bytes that are left of the memory limits; None where there are none. Page cache counts as
-    left: the system takes it back when memory is wanted."""
+    """Bytes left below the memory limits; None without a limit. Page cache counts as free, because
+    the system reclaims it when memory is needed."""
     return min((max(0, limit - used) for limit, used in _memory(membership, root)), default=None)
 
 
 def cpu_quota(membership: Path = MEMBERSHIP, root: Path = ROOT) -> float | None:
-    """The processors' time that may be used, in processors (`docker run --cpus=1.5`: 1.5); None
-    where it is not limited."""
+    """The limit of processor time, in processors (1.5 for `docker run --cpus=1.5`); None without a
+    limit."""
     quotas = []
     for version, folder in _groups("cpu", membership, root):
         if version == 2:
@@ -39,18 +39,18 @@ def cpu_quota(membership: Path = MEMBERSHIP, root: Path = ROOT) -> float | None:
 
 
 def out_of_memory_kills(membership: Path = MEMBERSHIP, root: Path = ROOT) -> int:
-    """How many processes of this one's own group the system has killed so far for their memory; 0
-    where it does not count them."""
+    """How many processes of this process's group the system has killed so far for lack of memory; 0
+    where the system does not count them."""
     names = {1: "memory.oom_control", 2: "memory.events"}
-    own = _own("memory", membership, root)
-    return sum(_facts(folder / names[version]).get("oom_kill", 0) for version, folder in own)
+    groups = _groups_of_process("memory", membership, root)
+    return sum(_facts(folder / names[version]).get("oom_kill", 0) for version, folder in groups)
 
 
 def _memory(membership: Path, root: Path) -> Iterator[tuple[int, int]]:
     """(limit, bytes in use without the page cache) of each group that has a limit."""
     for version, folder in _groups("memory", membership, root):
         if version == 2:
-            # Above `high` nothing is killed, but all comes to a halt.
+            # Above `high` nothing is killed, but processes are throttled almost to a halt.
             limits, usage, prefix = ("memory.max", "memory.high"), "memory.current", ""
         else:
             limits, usage = ("memory.limit_in_bytes",), "memory.usage_in_bytes"
@@ -64,23 +64,23 @@ def _memory(membership: Path, root: Path) -> Iterator[tuple[int, int]]:
 
 
 def _groups(controller: str, membership: Path, root: Path) -> Iterator[tuple[int, Path]]:
-    """(version, folder) of each group of this process, its own first."""
-    for version, own in _own(controller, membership, root):
+    """(version, folder) of each group that holds this process, the innermost first."""
+    for version, innermost in _groups_of_process(controller, membership, root):
         top = _top(version, controller, root)
-        above = [folder for folder in own.parents if folder.is_relative_to(top)]
-        yield from ((version, folder) for folder in [own, *above])
+        above = [folder for folder in innermost.parents if folder.is_relative_to(top)]
+        yield from ((version, folder) for folder in [innermost, *above])
 
 
-def _own(controller: str, membership: Path, root: Path) -> Iterator[tuple[int, Path]]:
-    """(version, folder) of the groups that this process itself is in, or of the nearest groups
-    above them that can be seen from here."""
+def _groups_of_process(controller: str, membership: Path, root: Path) -> Iterator[tuple[int, Path]]:
+    """(version, folder) of the innermost groups of this process, or of the nearest groups above
+    them that are visible from here."""
     for line in (_text(membership) or "0::/").splitlines():
         controllers, _, group = line.partition(":")[2].partition(":")
         if controllers and controller not in controllers.split(","):
             continue
         version = 1 if controllers else 2
         top = _top(version, controller, root)
-        outside = group.startswith("/..")  # of what a container may see
+        outside = group.startswith("/..")  # of what is visible in a container
         folder = top if outside else top / group.lstrip("/")
         while folder != top and not folder.is_dir():
             folder = folder.parent
@@ -88,7 +88,7 @@ def _own(controller: str, membership: Path, root: Path) -> Iterator[tuple[int, P
 
 
 def _top(version: int, controller: str, root: Path) -> Path:
-    """Where the groups begin. Beside version 1, version 2 lies in a folder of its own."""
+    """The folder of the root group. If version 1 is there too, version 2 has a separate folder."""
     if version == 1:
         return root / controller  # a link, where controllers share a folder
     unified = root / "unified"
@@ -96,7 +96,7 @@ def _top(version: int, controller: str, root: Path) -> Path:
 
 
 def _text(path: Path) -> str:
-    """The file's text; empty where it cannot be read."""
+    """The file's text; empty if it cannot be read."""
     try:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError):

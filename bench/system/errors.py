@@ -1,36 +1,36 @@
-"""How commands end: the exceptions that are the user's to mend, and what exit statuses mean.
+"""Exceptions that the user can resolve, and the exit statuses of commands.
 
-Status 0: done; 1: a run failed; 2: a `UserError`, shown as one line without traceback.
+Status 0: done; 1: a run failed; 2: a `UserError`, printed as one line without traceback.
 """
 
 import errno
 import os
 
-INTERRUPTED = 130  # as shells say it of Ctrl-C; the same command goes on from there
-SUPERSEDED = 3  # another process has claimed the run and goes on with it
+INTERRUPTED = 130  # the shells' status for Ctrl-C; the same command resumes the work
+SUPERSEDED = 3  # another process has taken the run over
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# What a disk, a quota or a permission can do to any write.
+# Errors of any write that come from a disk, a quota or a permission.
 OF_THE_DISK = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 
 
 class UserError(Exception):
-    """Something the user asked for cannot be done; the message says what and how to mend it."""
+    """A request that cannot be fulfilled; the message says why and how to resolve it."""
 
 
 class Damaged(UserError):
-    """A file does not hold what it must; the message names it and says what to do."""
+    """A file has invalid content; the message names it and says what to do."""
 
 
 class Unwritable(UserError):
     """A file or folder cannot be written.
 
     Args:
-        what: its path, and what it is for where that helps.
-        error: what the system says.
+        what: its path, with its purpose where that helps.
+        error: the system's error.
 
     Attributes:
-        full: whether the disk, or somebody's share of it, is full.
+        full: whether the disk is full, or the user's quota used up.
     """
 
     def __init__(self, what: object, error: OSError) -> None:
@@ -41,10 +41,10 @@ class Unwritable(UserError):
 
 
 def as_unwritable(error: BaseException) -> Unwritable | None:
-    """What an error says of a disk, a quota or a permission; None where it is another one."""
+    """The error as `Unwritable` if it comes from a disk, a quota or a permission, else None."""
     if isinstance(error, Unwritable):
         return error
     if isinstance(error, OSError) and error.errno in OF_THE_DISK:
-        # Without a name it is a stream: what this process prints.
+        # Without a file name it is this process's output stream.
         return Unwritable(error.filename or "the output", error)
     return None

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: every write that others may read goes through here."""
+"""Reading and writing of files. Writes are atomic: a reader never sees a part of a file."""
 
 import errno
 import json
@@ -14,12 +14,12 @@ from typing import Any
 
 from bench.system.errors import Damaged, Unwritable
 
-LEAST_FREE_BYTES = 64 << 10  # with less than that a file system is as good as full
+LEAST_FREE_BYTES = 64 << 10  # with less free space a file system counts as full
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What the system refuses within is told in one line that names `path`.
+    """Turn write errors inside the `with` block into one-line errors that name `path`.
 
     Raises:
         Unwritable: in place of an `OSError`, or of what a library written in Rust makes of one.
@@ -29,8 +29,8 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise Unwritable(path, error) from error
     except Exception as error:
-        if found := re.search(r"\(os error (\d+)\)", str(error)):
-            raise Unwritable(path, OSError(int(found.group(1)), "")) from error
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise Unwritable(path, OSError(int(number[1]), "")) from error
         raise
 
 
@@ -41,7 +41,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     A reader sees the old file or the new one, never a part. On failure nothing is left behind.
 
     Raises:
-        Unwritable: the disk is full, say, or the folder belongs to somebody else.
+        Unwritable: for example, the disk is full or the folder belongs to another user.
     """
     with writing(path), _temporary(path) as temporary:
         yield temporary
@@ -65,18 +65,18 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically. NaN and infinities are written as Python's `json`
-    does: a diverged loss must stay visible."""
+    """Write `value` as indented JSON, atomically. NaN and infinities are kept, as Python's `json`
+    writes them, so that a diverged loss stays visible."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n")
 
 
 def overwrite_json(path: Path, value: Any) -> None:
-    """Write `value` over the JSON file at `path`, in place: where the disk is full this needs no
-    more of it, as long as both are short. A reader may see some of each for an instant.
+    """Overwrite the JSON file at `path` in place, which works on a full disk if both contents are
+    short. For an instant, a reader may see a mixture of both.
 
     Raises:
-        OSError: it is not there, or cannot be written this way either.
+        OSError: there is no such file, or it cannot be written either.
     """
     text = (json.dumps(value, indent=2) + "\n").encode()
     with open(path, "r+b") as file:
@@ -90,10 +90,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path | str) -> Any | None:
-    """The content of a JSON file, or None where there is none.
+    """The content of a JSON file, or None if there is no such file.
 
     Raises:
-        Damaged: the file is there but cannot be read, or is not JSON.
+        Damaged: the file cannot be read or is not JSON.
     """
     try:
         return json.loads(_read_bytes(path))
@@ -101,9 +101,9 @@ def read_json(path: Path | str) -> Any | None:
         return None
     except OSError as error:
         raise Damaged(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number without an end
-        told = str(error) if os.path.getsize(path) else "it is empty"
-        raise Damaged(f"{path} is damaged ({told})") from error
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, an endless number
+        reason = str(error) if os.path.getsize(path) else "it is empty"
+        raise Damaged(f"{path} is damaged ({reason})") from error
 
 
 def _read_bytes(path: Path | str) -> bytes:
@@ -113,12 +113,12 @@ def _read_bytes(path: Path | str) -> bytes:
                 return file.read()
         except OSError as error:
             if error.errno != errno.ESTALE or is_last:
-                raise  # else it was replaced on the file server between two of our questions
+                raise  # else it was replaced on the file server while it was being opened
     raise AssertionError
 
 
 def end_of_log(path: Path, most_bytes: int = 100_000) -> list[str]:
-    """The lines at the end of a log; none where it cannot be read."""
+    """The lines at the end of a log; none if it cannot be read."""
     try:
         with open(path, "rb") as log:
             log.seek(max(0, os.fstat(log.fileno()).st_size - most_bytes))
@@ -128,7 +128,7 @@ def end_of_log(path: Path, most_bytes: int = 100_000) -> list[str]:
 
 
 def exists(path: Path) -> bool:
-    """Whether something is there; under a name that is too long for a file there is nothing."""
+    """Whether the path exists; False for a name that is too long for a file."""
     try:
         return path.exists()
     except OSError:
@@ -136,10 +136,13 @@ def exists(path: Path) -> bool:
 
 
 def make_folder(path: Path, what: str) -> Path:
-    """Create `path` and make sure that it can be written. What cannot be is not left half made.
+    """Create the folder `path` and check that it is writable; if not, remove what was created.
+
+    Args:
+        what: its purpose for the error message, e.g. "results folder".
 
     Raises:
-        Unwritable: it cannot be made or written; `what` names its purpose, e.g. "results folder".
+        Unwritable: it cannot be created or written.
     """
     with new_folder(path, what):
         return path
@@ -147,8 +150,7 @@ def make_folder(path: Path, what: str) -> Path:
 
 @contextmanager
 def new_folder(path: Path, what: str) -> Iterator[Path]:
-    """The same; where the `with` block fails, folders that were made for it and are empty are
-    removed again."""
+    """The same; if the `with` block fails, created folders that are empty are removed again."""
     missing = [folder for folder in (path, *path.parents) if not exists(folder)]
     try:
         try:
@@ -166,9 +168,8 @@ def new_folder(path: Path, what: str) -> Iterator[Path]:
 
 
 def time_there(folder: Path) -> float:
-    """The time by the clock that stamps the files in `folder`: on a network file system the
-    server's, from which this machine's may differ. Where `folder` cannot be written, this
-    machine's."""
+    """The time of the clock that stamps files in `folder`: on a network file system the server's,
+    which may differ from this machine's. If `folder` is not writable, this machine's time."""
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
             return os.fstat(probe.fileno()).st_mtime
@@ -177,7 +178,7 @@ def time_there(folder: Path) -> float:
 
 
 def is_full(folder: Path) -> bool:
-    """Whether nothing more can be written where `folder` lies; False where that is not known."""
+    """Whether the file system of `folder` is full; False if that is unknown."""
     try:
         files = os.statvfs(folder)
         return (
@@ -188,7 +189,7 @@ def is_full(folder: Path) -> bool:
 
 
 def write_texts(texts: dict[str, str], stem: Path) -> list[Path]:
-    """Write each text to `stem` with its ending."""
+    """Write each text to a file: `stem` with the ending that is the text's key."""
     paths = []
     for ending, text in texts.items():
         path = stem.with_name(f"{stem.name}.{ending}")

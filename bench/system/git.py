@@ -1,4 +1,4 @@
-"""The source tree that is running: where it lies, its commit, what was changed since. No torch."""
+"""The running source tree: its folder, its commit, and uncommitted changes. No torch."""
 
 import subprocess
 from pathlib import Path
@@ -16,7 +16,7 @@ def commit() -> dict[str, Any]:
 
 
 def uncommitted_diff() -> str:
-    """`git diff HEAD` of the source tree; empty where there is nothing to show."""
+    """`git diff HEAD` of the source tree; empty if nothing was changed."""
     return _git("diff", "HEAD") or ""
 
 

@@ -1,4 +1,4 @@
-"""What this machine has, found out without torch."""
+"""GPUs, cores, memory and SLURM of this machine, without torch."""
 
 import ctypes
 import os
@@ -10,22 +10,23 @@ from pathlib import Path
 import psutil
 
 from bench.system.cgroups import cpu_quota, memory_left, memory_limit
-from bench.system.cgroups import out_of_memory_kills as out_of_memory_kills  # for others, from here
+from bench.system.cgroups import out_of_memory_kills as out_of_memory_kills  # re-exported
 
-# Where SLURM's commands look: a site's own file, or what a configless cluster has sent.
+# Where SLURM's commands look for their configuration: the site's file, or what a configless
+# cluster has sent.
 SLURM_CONFIGURATIONS = tuple(
     Path(folder, "slurm.conf") for folder in ("/etc/slurm", "/etc/slurm-llnl", "/run/slurm/conf")
 )
-GPU_NAMES = ("GPU-", "MIG-")  # how names of GPUs and of parts of them begin, beside numbers
+GPU_NAMES = ("GPU-", "MIG-")  # prefixes of the names of GPUs and their parts, besides numbers
 NVIDIA_SECONDS = 60.0  # nvidia-smi answers in a few, unless its driver hangs
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES may be set to for one GPU each; empty where there is none."""
+    """A value of CUDA_VISIBLE_DEVICES for each visible GPU."""
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         parts = [part.strip() for part in named.split(",")]
-        # CUDA itself reads up to the first name that is none (`-1` hides all that follow).
+        # CUDA stops reading at the first invalid name (`-1` hides all that follow).
         return list(takewhile(lambda part: part[:1].isdigit() or part[:4] in GPU_NAMES, parts))
     if not shutil.which("nvidia-smi"):
         return []
@@ -40,15 +41,15 @@ def visible_gpus() -> list[str]:
 
 
 def slurm_is_set_up() -> bool:
-    """Whether jobs can be sent to a SLURM cluster from here: its commands are installed, and some
-    configuration tells them which cluster. (The commands alone come with a package.)"""
+    """Whether jobs can be submitted to a SLURM cluster from here: its commands are installed and
+    configured. (A package may install the commands without a cluster.)"""
     configured = "SLURM_CONF" in os.environ or any(path.exists() for path in SLURM_CONFIGURATIONS)
     return shutil.which("sbatch") is not None and configured
 
 
 def slurm_job() -> str:
-    """The SLURM job that this process is part of, as squeue writes it (`12`, `12_3` in an array);
-    empty outside of one."""
+    """The SLURM job of this process as squeue writes it (`12`, `12_3` in an array); empty outside
+    of a job."""
     array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
     if array and task:
         return f"{array}_{task}"
@@ -56,15 +57,14 @@ def slurm_job() -> str:
 
 
 def slurm_node() -> str:
-    """The node of a SLURM cluster that this process is on, by the cluster's name for it; empty
-    outside of a job."""
+    """The cluster's name of the node that this process runs on; empty outside of a job."""
     return os.environ.get("SLURMD_NODENAME", "")
 
 
 def cpu_cores() -> int:
-    """The cores that this process may use: fewer than the machine has inside a batch job or a
-    container. Of a quota in parts of a core (`docker run --cpus=1.5`) the part is left alone:
-    threads that wait for each other take longer when one of them has to pause."""
+    """The cores that this process may use, which may be fewer than the machine has in a batch job
+    or container. A fractional quota (`docker run --cpus=1.5`) is rounded down: threads that wait
+    for each other are slower when one of them is throttled."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         cores = len(os.sched_getaffinity(0))
     else:
@@ -74,37 +74,36 @@ def cpu_cores() -> int:
 
 
 def default_threads() -> int:
-    """The threads to compute with where nobody says how many: a core each, or fewer where
-    OMP_NUM_THREADS asks for fewer, as on a machine that is shared. (torchrun sets it to 1 without
-    being asked; there it says nothing.)"""
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if not asked.isdigit() or "TORCHELASTIC_RUN_ID" in os.environ:
+    """The default number of threads: one per core, or OMP_NUM_THREADS if that is fewer, as on a
+    shared machine. (torchrun sets OMP_NUM_THREADS to 1 by itself; then it is ignored.)"""
+    omp_threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if not omp_threads.isdigit() or "TORCHELASTIC_RUN_ID" in os.environ:
         return cpu_cores()
-    return max(1, min(cpu_cores(), int(asked)))
+    return max(1, min(cpu_cores(), int(omp_threads)))
 
 
 def keep_freed_memory() -> None:
-    """Tell the C library not to give memory back that this process has freed: it will soon want it
-    again. Where every page has to be had anew, and zeroed, steps of some 10 MB of maps take a third
-    longer. Only glibc has these settings; elsewhere nothing is done."""
+    """Tell the C library to keep memory that this process frees, because it soon needs it again. If
+    the system has to provide and zero every page again, steps with some 10 MB of maps take a third
+    longer. Only glibc has these settings; elsewhere this does nothing."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
         return
-    mallopt(M_MMAP_THRESHOLD, 32 << 20)  # glibc's largest; above it memory is mapped each time
+    mallopt(M_MMAP_THRESHOLD, 32 << 20)  # glibc's largest; larger blocks are mapped each time
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(M_TOP_PAD, 256 << 20)
 
 
 def free_memory() -> int:
-    """Bytes that new processes can take: what the machine can give, or what a batch job or
-    container has left of its limit."""
+    """Free bytes for new processes: of the machine, or below the limit of a batch job or container
+    if that is less."""
     left = memory_left()
     return _available() if left is None else min(_available(), left)
 
 
 def total_memory() -> int:
-    """Bytes of memory that there are: of the machine, or of a batch job's or container's limit."""
+    """Bytes of memory: of the machine, or the limit of a batch job or container if that is less."""
     limit = memory_limit()
     return _installed() if limit is None else min(_installed(), limit)
 

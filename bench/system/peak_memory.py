@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes, and how it is seen that there was not enough."""
+"""Peak memory of a piece of work, and the detector of errors that mean out of memory."""
 
 import os
 import re
@@ -14,9 +14,8 @@ CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
 SAMPLE_SECONDS = 0.005
 
-# What is said where memory runs out: by torch and CUDA, the C++ and C libraries, Python, numpy,
-# the kernel and SLURM. (A library that wants too much static storage says so too, and means another
-# thing.)
+# Messages of torch and CUDA, the C++ and C libraries, Python, numpy, the kernel and SLURM when
+# memory runs out. (A library that finds no static TLS says so too, which is another problem.)
 RAN_OUT = re.compile(
     r"out.of.memory|not enough memory|MemoryError|bad_alloc|ENOMEM|DefaultCPUAllocator"
     r"|(can't|cannot|could ?n[o']t|unable to|failed to) allocate"
@@ -26,31 +25,31 @@ RAN_OUT = re.compile(
 )
 
 
-def ran_out(told: BaseException | str) -> bool:
-    """Whether an error, or what a process has printed, says that memory ran out."""
-    if isinstance(told, str):
-        return RAN_OUT.search(told) is not None
-    if isinstance(told, MemoryError) or ran_out(f"{type(told).__name__}: {told}"):
+def ran_out(error: BaseException | str) -> bool:
+    """Whether an error, or a process's output, says that memory ran out."""
+    if isinstance(error, str):
+        return RAN_OUT.search(error) is not None
+    if isinstance(error, MemoryError) or ran_out(f"{type(error).__name__}: {error}"):
         return True
-    return told.__cause__ is not None and ran_out(told.__cause__)
+    return error.__cause__ is not None and ran_out(error.__cause__)
 
 
 def is_measurable(device: Any) -> bool:
-    """Whether `PeakMemory` is exact here: on a GPU, and where Linux keeps the record of it."""
+    """Whether `PeakMemory` is exact: on a GPU, or where Linux records the peak."""
     return device.type == "cuda" or os.access(CLEAR_REFS, os.W_OK)
 
 
 class PeakMemory:
-    """The most memory taken inside a `with`: resident memory of the process, or on a GPU.
+    """The peak memory inside a `with` block: resident memory of the process, or GPU memory.
 
-    On a CPU the kernel keeps the record; where it cannot be asked to (not Linux, or a container
-    that does not let us), a thread looks every few milliseconds, and may miss a short peak.
+    On a CPU the kernel records the peak. Where it cannot (not Linux, or a container that forbids
+    it), a thread samples every few milliseconds and may miss a short peak.
 
     Attributes:
-        peak_bytes: beyond what was held before; on a GPU, of tensors.
-        footprint_bytes: with all that was held before. On a CPU without mapped files, which belong
-            to no process alone, where the system tells them apart; on a GPU with what the allocator
-            holds beside the tensors.
+        peak_bytes: above the memory before the block; on a GPU, of tensors.
+        footprint_bytes: including the memory before the block. On a CPU without mapped files, which
+            processes share, if the system tells them apart; on a GPU with all that the allocator
+            reserves.
     """
 
     def __init__(self, device: Any) -> None:
@@ -87,10 +86,10 @@ class PeakMemory:
 
 
 class _Sampler:
-    """The largest resident memory of this process, looked at again and again by a thread.
+    """A thread that samples the resident memory of this process.
 
     Attributes:
-        peak: bytes, so far.
+        peak: the largest sample so far, in bytes.
     """
 
     def __init__(self) -> None:
@@ -101,7 +100,7 @@ class _Sampler:
         self._thread.start()
 
     def look(self) -> None:
-        """Now."""
+        """Take a sample."""
         self.peak = max(self.peak, _resident())
 
     def _look_again(self) -> None:
@@ -109,7 +108,7 @@ class _Sampler:
             self.look()
 
     def stop(self) -> int:
-        """The peak, a last look included."""
+        """End the thread and return the peak, with a last sample."""
         self._ended.set()
         self._thread.join()
         self.look()
@@ -117,8 +116,7 @@ class _Sampler:
 
 
 def _resident() -> int:
-    """Bytes of this process's resident memory; where the system does not tell (no /proc), the most
-    that they ever were."""
+    """Bytes of this process's resident memory; without /proc, the largest they ever were."""
     try:
         return psutil.Process().memory_info().rss
     except (psutil.Error, OSError):
@@ -126,16 +124,16 @@ def _resident() -> int:
 
 
 def peak_resident_bytes() -> int:
-    """The most resident memory that this process ever had."""
+    """The largest resident memory of this process so far, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _status(key: str) -> int:
-    """Bytes, by a line of /proc/self/status.
+    """Bytes in the line `key` of /proc/self/status.
 
     Raises:
-        OSError, KeyError: there is none.
+        OSError, KeyError: there is no such file or line.
     """
     for line in STATUS.read_text().splitlines():
         name, _, value = line.partition(":")

@@ -1,7 +1,50 @@
-"""Small pieces of text that all commands print."""
+"""Small pieces of text that all commands print: numbers of things, durations, mean ± std."""
+
+import math
+from typing import Any
 
 
 def count(number: int, noun: str) -> str:
     """`1 run`, `3 runs`, `2 classes`."""
     ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
     return f"{number:,} {noun}{ending}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 45 s, 12 min, 3 h 20 min, 2 d 4 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def mean_std(mean: float, std: float | None, form: str = ".1f") -> str:
+    """`53.0 ± 0.8`; the mean alone where there is no standard deviation (None or NaN).
+
+    Args:
+        form: the format specification of both numbers.
+    """
+    spread = "" if std is None or math.isnan(std) else f" ± {std:{form}}"
+    return f"{mean:{form}}{spread}"
+
+
+def percent(mean: float, std: float | None) -> str:
+    """The same for fractions, in per cent: 0.53 and 0.008 become `53.0 ± 0.8`."""
+    return mean_std(100 * mean, None if std is None else 100 * std)
+
+
+def accuracy_text(evaluation: dict[str, Any]) -> str:
+    """An evaluation's test accuracy in per cent with its n, and a label if the test set selected
+    it: `53.0 ± 0.8 (n=10, selected by TEST)`.
+
+    Args:
+        evaluation: a summary as result.json has it (`Evaluation.summary`).
+    """
+    accuracy = percent(evaluation["test_accuracy_mean"], evaluation.get("test_accuracy_std"))
+    label = ", selected by TEST" if evaluation["selection"] == "test" else ""
+    return f"{accuracy} (n={evaluation['n']}{label})"

@@ -1,4 +1,4 @@
-"""What a run was made with: versions and hardware; the commit is told by `bench.system.git`."""
+"""Versions and hardware for the records of a run."""
 
 import importlib.metadata
 import platform
@@ -15,17 +15,17 @@ PACKAGES = ("torch", "torchvision", "higher", "numpy", "safetensors", "scikit-le
 
 def versions() -> dict[str, str]:
     """Python and the packages whose version can change a number."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue  # an optional package that is not installed
-    return found
+    return installed
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """The device of the run, and the machine: of its cores and memory, what the run may use."""
+    """The run's device and machine. Cores and memory are those that the run may use."""
     described: dict[str, Any] = {
         "cpu": _cpu_name(),
         "cpu_cores": cpu_cores(),

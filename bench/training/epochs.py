@@ -19,7 +19,7 @@ class EpochBatches:
 
     Attributes:
         seed, purpose, indices: the names of the draws; epoch or step is added to the indices.
-        augmentation: one of `augment.CHOICES`.
+        augmentation: one of `choices.AUGMENTATIONS`.
         size: images in a batch; all of them where there are fewer.
     """
 

@@ -15,8 +15,6 @@ import torch
 from safetensors.numpy import save_file
 
 from analysis.figures.gallery import (
-    COLUMNS_AT_ONE_A_CLASS,
-    GAP,
     Gallery,
     composed,
     draw_gallery,
@@ -32,6 +30,7 @@ from analysis.plot import main
 from bench.config.grid import expand, load_grid, single_run
 from bench.data.whitening import Whitening
 from bench.runs import image_grid
+from bench.system.choices import PICTURE_COLUMNS
 from bench.system.errors import UserError
 from tests.analysis.reading import assert_readable
 
@@ -51,7 +50,7 @@ def leave_images(folder: "RunFolder", per_class: int, channels: int = 1) -> "NDA
     shape = (count, channels, SIDE, SIDE)
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape).astype("float32"))
     whitening = cast(Whitening, SimpleNamespace(to_pixels=lambda images: images / 255))
-    columns = per_class if per_class > 1 else COLUMNS_AT_ONE_A_CLASS
+    columns = per_class if per_class > 1 else PICTURE_COLUMNS
     image_grid.save_picture(folder.path / "distilled.png", pixels, whitening, columns)
     labels = np.repeat(np.eye(10, dtype=np.float32), per_class, axis=0)
     stated = {"distilled_set": json.dumps({"classes": [f"class {k}" for k in range(10)]})}
@@ -93,10 +92,6 @@ def test_tiles_are_the_distilled_images_class_by_class(
             )
             assert shown.labels[c, k] == c
     assert shown.classes[3] == "class 3"
-
-
-def test_the_gaps_of_a_picture_are_those_of_the_runs() -> None:
-    assert image_grid.GAP == GAP
 
 
 def test_a_picture_of_another_layout_is_refused() -> None:

@@ -240,7 +240,7 @@ def test_impossible_arguments_are_refused(tmp_path: Path) -> None:
     root = f"results_root={tmp_path}"
     assert refusal("figure=5", "scale=quick", "seed=x", root).startswith("seed=x")
     assert refusal("figure=5", "seeds=-1", root) == "seeds=-1 must lie in [0, 10000]"
-    assert "this grid has" in refusal("figure=5", "scale=quick", "only=bptt", root)
+    assert "the methods of this grid are" in refusal("figure=5", "scale=quick", "only=bptt", root)
     assert "did you mean figure" in refusal("figur=5")
 
 

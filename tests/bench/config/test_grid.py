@@ -149,7 +149,7 @@ def test_the_layers_win_in_their_order(tmp_path: Path) -> None:
 
 def test_seeds_are_counted_from_the_first() -> None:
     grid = load_grid("window_ablation")
-    configs = expand(grid, "quick", {}, seeds=3, first_seed=5)
+    configs = expand(grid, "quick", {"seed": 5}, seeds=3)
     assert [config.seed for config in configs] == [5, 6, 7] * 3
 
 

@@ -303,7 +303,7 @@ def test_a_folder_of_another_set_is_not_taken_for_the_one_asked_for(
     assert find_source("cifar100", tmp_path / "hundred" / "any") is not None
     assert find_source("cifar10", tmp_path / "hundred" / "any") is None
     batches = write(tmp_path / "b", cifar(tmp_path, monkeypatch), "cifar-10-batches-py")
-    with pytest.raises(UserError, match=r"what lies there is cifar10.*bench\.prepare"):
+    with pytest.raises(UserError, match=r"it holds cifar10.*bench\.prepare"):
         load("cifar100", batches / "cifar-10-batches-py")
 
 
@@ -314,9 +314,9 @@ def test_what_sounds_like_the_set_but_cannot_be_read_is_named(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"there is no cifar100 in(?!.*is there)"):
         load("cifar100", tmp_path)
     write(tmp_path, {"cifar-10-python.tar.gz": b"\x1f\x8b half"})
-    with pytest.raises(UserError, match=r"cifar-10-python\.tar\.gz is not a whole gz"):
+    with pytest.raises(UserError, match=r"cifar-10-python\.tar\.gz is not a complete gz"):
         load("cifar10", tmp_path)
-    with pytest.raises(UserError, match="is a file that cifar10 is not read from"):
+    with pytest.raises(UserError, match="is a file that does not hold cifar10"):
         load("cifar10", write(tmp_path, {"notes.txt": b"x"}) / "notes.txt")
 
 

@@ -379,7 +379,7 @@ def test_a_truncated_archive_is_told(tmp_path: Path, name: str, cut: float) -> N
     path.write_bytes(content[: int(len(content) * cut) if cut < 1 else -int(cut)])
     message = failure(name, tmp_path)
     assert str(path) in message
-    assert "not a whole" in message
+    assert "not a complete" in message
 
 
 def test_a_changed_byte_anywhere_in_the_tgz_is_told(tmp_path: Path) -> None:
@@ -397,7 +397,7 @@ def test_a_changed_byte_anywhere_in_the_tgz_is_told(tmp_path: Path) -> None:
         ("tiny_imagenet", "tiny-imagenet-200.zip", "http://cs231n.stanford.edu/"),
     ],
 )
-def test_prepare_says_what_to_fetch_from_where_and_where_to_put_it(
+def test_prepare_says_what_to_download_from_where_and_where_to_put_it(
     tmp_path: Path,
     command: Callable[..., CompletedProcess[str]],
     name: str,
@@ -409,7 +409,7 @@ def test_prepare_says_what_to_fetch_from_where_and_where_to_put_it(
     assert done.returncode == 2
     assert "downloading" not in done.stdout
     (line,) = done.stderr.splitlines()
-    assert f"fetch {archive} from {address}" in line
+    assert f"download {archive} from {address}" in line
     assert "data folder images" in line
     assert f"{archive.rpartition('.')[0]}/" in line  # the unpacked form is named too
 

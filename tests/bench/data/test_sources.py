@@ -20,6 +20,7 @@ from PIL import Image
 
 from bench.data import DATASETS, cache, download, find_source, load_raw, load_target_set
 from bench.data.readers import torchvision_dataset
+from bench.system import choices
 from bench.system.errors import UserError
 
 CLASSES = ("apple", "bear", "crab")
@@ -268,7 +269,7 @@ def test_a_truncated_zip_is_named(tmp_path: Path) -> None:
     path = zip_of(tmp_path, pictures())
     path.write_bytes(path.read_bytes()[:-40])
     assert str(path) in failure(tmp_path)
-    assert "not a whole zip" in failure(tmp_path)
+    assert "not a complete zip" in failure(tmp_path)
 
 
 def test_a_member_with_a_wrong_checksum_is_named(tmp_path: Path) -> None:
@@ -325,7 +326,7 @@ def test_a_zip_of_something_else_is_named(tmp_path: Path) -> None:
     zip_of(tmp_path, pictures(), "flowers").rename(tmp_path / "cifar10.zip")
     message = failure(tmp_path)
     assert "cifar10.zip has class folders in flowers/, 3 of them, not the 10 of cifar10" in message
-    assert "call their folder cifar10/" in message
+    assert "rename their folder to cifar10/" in message
 
 
 def test_damaged_torchvision_files_are_named(
@@ -421,7 +422,7 @@ def test_no_network_is_one_line_with_a_way_out(
         raise urllib.error.URLError("Name or service not known")
 
     monkeypatch.setattr(urllib.request, "urlopen", offline)
-    with pytest.raises(UserError, match=r"could not be fetched.*Name or service not known.*zip"):
+    with pytest.raises(UserError, match=r"could not be downloaded.*Name or service not known.*zip"):
         download("cifar10", tmp_path)
 
 
@@ -431,6 +432,11 @@ def test_no_network_is_one_line_with_a_way_out(
 @pytest.fixture(scope="session")
 def real_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("real_cache")
+
+
+@pytest.mark.parametrize("name", choices.SHAPES)
+def test_every_data_set_that_a_run_may_name_is_known_here(name: str, tmp_path: Path) -> None:
+    assert (find_source(name, tmp_path) is not None) == (name == "digits")
 
 
 @pytest.mark.real_data

@@ -13,8 +13,8 @@ from bench.config.command_line import parse
 from bench.config.grid import single_run
 from bench.config.resolve import resolve
 from bench.config.run_config import Environment, RunConfig, images_per_class
-from bench.config.storage_budget import SHAPES, Budget, nominal_budget
-from bench.data import DATASETS, TargetSet, load_target_set
+from bench.config.storage_budget import Budget, nominal_budget
+from bench.data import TargetSet, load_target_set
 from bench.distillation.outer_loop import Distillation
 from bench.distillation.parameterization import Linear
 from bench.distillation.process_group import Alone
@@ -24,6 +24,7 @@ from bench.evaluation.fresh_networks import evaluate
 from bench.run import Console
 from bench.runs.execute import execute
 from bench.runs.run_folder import Store
+from bench.system.choices import SHAPES
 from bench.system.errors import UserError
 from bench.training.setup import load_data
 from tests.bench.distillation.applied import step_and_applied
@@ -99,7 +100,6 @@ def test_the_budget_holds_what_the_published_command_of_9_stores() -> None:
 
 
 def test_the_shapes_behind_the_budget_are_those_of_the_data(digits: TargetSet) -> None:
-    assert SHAPES.keys() == DATASETS.keys()
     assert SHAPES["digits"] == (len(digits.classes), digits.image_shape[0], digits.image_shape[1])
 
 

@@ -218,7 +218,7 @@ def test_scores_without_enough_real_images_are_refused_before_anything_is_distil
 ) -> None:
     fewest = int(digits.train.labels.bincount().min())
     refuse_few_real_images(replace(config, ipc=fewest), digits)
-    with pytest.raises(UserError, match=f"draws {fewest + 1} random real images a class"):
+    with pytest.raises(UserError, match=f"needs {fewest + 1} random real images per class"):
         refuse_few_real_images(replace(config, ipc=fewest + 1), digits)
     with pytest.raises(UserError, match="some class has fewer"):
         score(
@@ -310,5 +310,5 @@ def test_scores_selected_on_the_test_set_are_labelled(capsys: pytest.CaptureFixt
 
 def test_what_has_no_scores_is_refused(cache_root: Path, tmp_path: Path, tiny: list[str]) -> None:
     settings = [*tiny, f"cache_root={cache_root}", f"results_root={tmp_path}"]
-    with pytest.raises(UserError, match="random real images are among"):
+    with pytest.raises(UserError, match="random real images are what"):
         bench.scores.main([*settings, "distilled=real_images"])

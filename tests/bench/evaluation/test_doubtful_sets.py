@@ -31,7 +31,7 @@ REFUSED = [
     case(
         "ten.npz",
         lambda p, x, y: np.savez(p, images=np.repeat(x, 2, axis=0).reshape(10, 10, 1, 8, 8)),
-        "order=class_major where the first axis is, order=ipc_major where the second is",
+        "order=class_major if the first axis is, order=ipc_major if the second is",
     ),
     case(
         "neither.npz",
@@ -46,12 +46,12 @@ REFUSED = [
     ),
     case("odd.npy", lambda p, x, y: np.save(p, x[:13]), "its 13 images are not .* labels=PATH"),
     case(
-        "labels.npz", lambda p, x, y: np.savez(p, x, y), "order=.* is of images", "order=ipc_major"
+        "labels.npz", lambda p, x, y: np.savez(p, x, y), "order=.* is for images", "order=ipc_major"
     ),
     case(
         "unnamed.npz",
         lambda p, x, y: np.savez(p, images=x, classes=y, weights=y),
-        "name them, labels_key=classes \\(or another of classes, weights\\)",
+        "give labels_key=classes \\(or another of classes, weights\\)",
     ),
     case(
         "pictures.npz",
@@ -72,12 +72,12 @@ REFUSED = [
     case(
         "text.npz",
         lambda p, x, y: np.savez(p, images=x, labels=[f"digit {c}" for c in y]),
-        "its labels, labels, are text, no numbers; labels=PATH",
+        "its labels, labels, are text, not numbers; labels=PATH",
     ),
     case(
         "objects.npz",
         lambda p, x, y: np.savez(p, images=np.array([print], dtype=object), labels=y),
-        "its images, images, are Python objects, which are not run here",
+        "its images, images, are Python objects, which are not loaded",
     ),
     case(
         "objects.npy",
@@ -92,7 +92,7 @@ REFUSED = [
     case(
         "colour.npz",
         lambda p, x, y: np.savez(p, x=np.concatenate([x, 1 - x, x], axis=1), y=y),
-        "images in colour, .* dataset=",
+        "color images, .* dataset=",
     ),
     case("gap.npz", lambda p, x, y: np.savez(p, x=x, y=y + 2), "from 2 to 11 are not .* dataset="),
     case(
@@ -115,17 +115,17 @@ REFUSED = [
     case(
         "learned.npz",
         lambda p, x, y: np.savez(p, x=x, y=one_hot(y) - 0.1 + 0.02 * np.sin(np.arange(10))),
-        "no probabilities: label_form=centered .*; label_form=logits",
+        "not probabilities: label_form=centered .*; label_form=logits",
     ),
     case(
         "logits.npz",
         lambda p, x, y: np.savez(p, x=x, y=9 * one_hot(y) - 3),
-        "no probabilities: label_form=logits .*; label_form=centered",
+        "not probabilities: label_form=logits .*; label_form=centered",
     ),
     case(
         "normalized.npz",
         lambda p, x, y: np.savez(p, x=(x - 0.3) / 0.37, y=y),
-        r"energy lies where pixels have .* mean=\[...\] std=\[...\] .* space=preprocessed",
+        r"energy is where pixels have .* mean=\[...\] std=\[...\] .* space=preprocessed",
     ),
     case(
         "normalized.npz",
@@ -138,7 +138,7 @@ REFUSED = [
         lambda p, x, y: np.savez(p, x=np.random.default_rng(0).normal(0, 0.01, x.shape), y=y),
         r"their spread is 0.01, .* space=preprocessed",
     ),
-    case("between.npz", lambda p, x, y: np.savez(p, x=9 * x, y=y), "name the space="),
+    case("between.npz", lambda p, x, y: np.savez(p, x=9 * x, y=y), "give space="),
     case(
         "below.npz",
         lambda p, x, y: np.savez(p, x=(x * 9).astype("i8") - 1, y=y),
@@ -152,7 +152,7 @@ REFUSED = [
     case(
         "past.npz",
         lambda p, x, y: np.savez(p, x=(x * 320).astype("u2"), y=y),
-        "space=pixels255 cannot be",
+        "space=pixels255 is invalid",
         "space=pixels255",
     ),
 ]
@@ -241,7 +241,7 @@ def test_centered_labels_that_were_learned_lose_what_is_below_0(
     np.savez(tmp_path / "x.npz", x=x, y=learned)
     found = read("x.npz", "label_form=centered")[1]
     torch.testing.assert_close(found, torch.tensor(learned + 0.1).clamp(min=0))
-    part = f"{100 * (learned < -0.1).mean():.1f} % of the labels are below -1/10; taken as of 0"
+    part = f"{100 * (learned < -0.1).mean():.1f} % of the labels are below -1/10; set to 0"
     assert part in capsys.readouterr().out
 
 
@@ -266,18 +266,18 @@ def test_a_step_of_several_is_named_and_transparent_images_are_told(
     torch.save([(x[k::5], y[k::5], 0.1 * k) for k in range(5)], tmp_path / "x.pt")
     assert len(read("x.pt", "index=2")[0]) == 10
     told = capsys.readouterr().out
-    assert "holds 5 sets; taken is index=2" in told
-    assert "inner_lr=0.2 takes it" in told
+    assert "holds 5 sets; used is index=2" in told
+    assert "inner_lr=0.2 uses it" in told
     for c in range(10):
         (tmp_path / "clear" / str(c)).mkdir(parents=True)
         gray = Image.fromarray((x[5 * c, 0] * 255).byte().numpy())
         gray.putalpha(Image.new("L", (8, 8), 100))
         gray.save(tmp_path / "clear" / str(c) / "0.png")
     read("clear")
-    assert "holds transparent images; how transparent is left out" in capsys.readouterr().out
+    assert "holds transparent images; their transparency is ignored" in capsys.readouterr().out
 
 
-# --- images in colour
+# --- images in color
 
 
 def test_flat_rows_in_colour_are_read_channels_first_unless_told_otherwise() -> None:
@@ -285,7 +285,7 @@ def test_flat_rows_in_colour_are_read_channels_first_unless_told_otherwise() -> 
     found = arrange(images.flatten(1), (), (3, 4, 5), "auto", "FILE")
     assert torch.equal(found.images, images)
     assert found.notes == (
-        "FILE holds rows of 60 numbers; taken as channels, then height, then width (otherwise:"
+        "FILE holds rows of 60 numbers; read as channels, then height, then width (otherwise:"
         " layout=hwc)",
     )
     last = images.permute(0, 2, 3, 1)
@@ -299,16 +299,16 @@ def test_flat_rows_in_colour_are_read_channels_first_unless_told_otherwise() -> 
         arrange(torch.rand(20, 3, 3, 3), (), (3, 3, 3), "auto", "FILE")
 
 
-def test_grey_images_of_a_set_in_colour_and_an_alpha_channel_are_told() -> None:
+def test_grey_images_of_a_set_in_color_and_an_alpha_channel_are_told() -> None:
     gray = torch.rand(20, 1, 4, 5)
     found = arrange(gray, (), (3, 4, 5), "auto", "FILE")
     assert torch.equal(found.images, gray.repeat(1, 3, 1, 1))
-    assert "FILE holds grey images" in found.notes[0]
+    assert "FILE holds gray images" in found.notes[0]
     color = torch.rand(20, 4, 4, 5)
     color[:, 3] = 1
     found = arrange(color.permute(0, 2, 3, 1), (), (3, 4, 5), "auto", "FILE")
     assert torch.equal(found.images, color[:, :3])
-    assert "alpha, is left out" in found.notes[0]
+    assert "alpha, is ignored" in found.notes[0]
     with pytest.raises(UserError, match="no opaque alpha channel"):
         arrange(torch.rand(20, 4, 4, 5), (), (3, 4, 5), "auto", "FILE")
 
@@ -346,9 +346,9 @@ def test_code_in_a_file_is_not_run(read: Read, tmp_path: Path) -> None:
     code = np.array(Touch(), dtype=object)
     np.savez(tmp_path / "x.npz", images=np.random.rand(10, 1, 8, 8), code=code)
     np.save(tmp_path / "x.npy", code, allow_pickle=True)
-    with pytest.raises(UserError, match="not run here"):
+    with pytest.raises(UserError, match="not loaded"):
         read("x.pt")
     assert len(read("x.npz")[0]) == 10  # what is not numbers is left aside
-    with pytest.raises(UserError, match="not run here"):
+    with pytest.raises(UserError, match="not loaded"):
         read("x.npy")
     assert not (tmp_path / "touched").exists()

@@ -125,7 +125,7 @@ def test_a_set_among_several_and_labels_of_another_file_are_named(
     pixels, labels = pixels_and_labels()
     FORMATS["dc.pt"](tmp_path / "dc.pt", pixels, labels)
     first = tensors(subject("dc.pt"))[0]
-    assert "note: dc.pt holds 2 sets; taken is index=0" in capsys.readouterr().out
+    assert "note: dc.pt holds 2 sets; used is index=0" in capsys.readouterr().out
     second = tensors(subject("dc.pt", "index=1"))[0]
     assert torch.allclose(first, -second, atol=1e-6)  # the negative: the same without its mean
     with pytest.raises(UserError, match=r"index=2: .* holds 2 set"):
@@ -149,7 +149,7 @@ def test_normalized_and_preprocessed_images_come_to_where_the_pixels_do(
     torch.save((unit, labels), tmp_path / "unit.pt")
     torch.save(((unit - 0.3) / 0.2, labels), tmp_path / "normalized.pt")
     expected = tensors(subject("unit.pt"))[0]
-    assert "the values lie between 0 and 1; taken as pixels" in capsys.readouterr().out
+    assert "the values are between 0 and 1; read as pixels" in capsys.readouterr().out
     found = tensors(subject("normalized.pt", "mean=[0.3]", "std=[0.2]"))[0]
     assert torch.allclose(found, expected, atol=1e-5)
     torch.save((expected, labels), tmp_path / "whitened.pt")
@@ -185,7 +185,7 @@ def test_soft_labels_are_kept_and_logits_named_are_softened(
         torch.randn(20, 10, generator=torch.Generator().manual_seed(1)) + 9 * torch.eye(10)[labels]
     )
     torch.save({"images": pixels, "soft_labels": logits}, tmp_path / "logits.pt")
-    with pytest.raises(UserError, match=r"no probabilities: label_form=logits"):
+    with pytest.raises(UserError, match=r"not probabilities: label_form=logits"):
         subject("logits.pt")
     found = tensors(subject("logits.pt", "label_form=logits"))[1]
     assert torch.allclose(found, logits.softmax(dim=1))
@@ -206,7 +206,7 @@ def test_class_folders_go_by_name_by_number_or_by_order(
     expected = tensors(subject("named"))
     assert "note" not in capsys.readouterr().out
     for names, told in (
-        ([f"{c:05d}" for c in range(10)], "folders are numbers; taken as the indices"),
+        ([f"{c:05d}" for c in range(10)], "folders are numbers; read as the indices"),
         (list("abcdefghij"), "in their order: a as 0, ..., j as 9"),
     ):
         folder = tmp_path / names[1]
@@ -253,7 +253,7 @@ def test_what_cannot_be_read_is_refused_in_words(subject: SetUp, tmp_path: Path)
         with pytest.raises(UserError, match=told):
             subject("x.pt", *settings)
 
-    refused("holds Python objects beside tensors", {"images": unit, "code": Code()})
+    refused("holds Python objects besides tensors", {"images": unit, "code": Code()})
     refused("neither a dictionary", 3)
     refused("but none of images", {"pictures": unit})
     refused("labels_key=classes .*labels=PATH", {"images": unit, "classes": labels})
@@ -264,9 +264,9 @@ def test_what_cannot_be_read_is_refused_in_words(subject: SetUp, tmp_path: Path)
     refused("are not the indices of 10 classes", (unit, labels + 0.5))
     refused("labels are for 7 classes", (unit, torch.ones(20, 7)))
     refused("holds no labels, and its 13 images", unit[:13])
-    refused("neither in 0..255", (pixels.int() + 1, labels))
+    refused("neither within 0..255", (pixels.int() + 1, labels))
     refused("space=normalized needs the mean", (unit, labels), "space=normalized")
-    refused("mean and std are of space=normalized", (unit, labels), "space=pixels", "mean=[0.1]")
+    refused("mean and std are for space=normalized", (unit, labels), "space=pixels", "mean=[0.1]")
     refused("space=preprocessed: .* holds pixels", (pixels, labels), "space=preprocessed")
     refused(r"holds 1 set\(s\)", (unit, labels), "index=1")
     (tmp_path / "x.pt").write_bytes(b"PK nothing")
@@ -275,7 +275,7 @@ def test_what_cannot_be_read_is_refused_in_words(subject: SetUp, tmp_path: Path)
     (tmp_path / "x.mat").write_bytes(b"")
     with pytest.raises(UserError, match=r"a distilled set is a file of \.safetensors, .*\.h5"):
         subject("x.mat")
-    with pytest.raises(UserError, match="takes none of the settings that read a file"):
+    with pytest.raises(UserError, match="allows no settings for reading a file"):
         subject("x.pt", "distilled=real_images", "space=pixels")
 
 
@@ -292,7 +292,7 @@ def test_a_missing_h5py_is_named_with_its_remedy(
 
     monkeypatch.setattr(builtins, "__import__", no_h5py)
     with pytest.raises(
-        UserError, match=r"^\S*set.h5: h5py is needed to read it: pip install .*formats"
+        UserError, match=r"^\S*set.h5: reading it needs h5py: pip install .*formats"
     ):
         load_distilled_set(tmp_path / "set.h5")
 
@@ -310,5 +310,5 @@ def test_a_set_of_ours_is_not_tested_under_another_whitening(
     assert torch.equal(tensors(subject("ours.safetensors"))[0], saved.images)
     with pytest.raises(UserError, match=r"zca=False: .* were whitened with zca=True"):
         subject("ours.safetensors", "zca=false")
-    with pytest.raises(UserError, match="says of itself space=preprocessed"):
+    with pytest.raises(UserError, match="states space=preprocessed"):
         subject("ours.safetensors", "space=pixels255")

@@ -88,7 +88,7 @@ READ = [
     case(
         "rate.pt",
         lambda p, x, y: torch.save({"images": torch.tensor(x), "labels": y, "lr": 0.02}, p),
-        "learning rate (0.02), which is not used (inner_lr=0.02 takes it)",
+        "learning rate (0.02), which is not used (inner_lr=0.02 uses it)",
     ),
     case("samples.pt", lambda p, x, y: torch.save(list(zip(torch.tensor(x), y, strict=True)), p)),
     case("positions.npz", lambda p, x, y: np.savez(p, x, y)),
@@ -99,12 +99,12 @@ READ = [
     case(
         "triple.pt",
         lambda p, x, y: torch.save((torch.tensor(x), torch.tensor(y), 0.02), p),
-        "inner_lr=0.02 takes it",
+        "inner_lr=0.02 uses it",
     ),
     case(
         "steps.pt",
         lambda p, x, y: torch.save(steps(x, y), p),
-        "holds 10 training steps, each of images, labels and a learning rate; taken together as one"
+        "holds 10 training steps, each of images, labels and a learning rate; combined into one"
         " set of 50 images (otherwise: index=0",
     ),
     # Images of a class by themselves.
@@ -117,7 +117,7 @@ READ = [
     case(
         "list.npz",
         lambda p, x, y: np.savez(p, *(one.numpy() for one in stacks(x))),
-        "the entries are not named after the classes of digits; taken in their order: arr_0 as 0",
+        "the entries are not named after the classes of digits; used in their order: arr_0 as 0",
     ),
     case(
         "by_class.pt",
@@ -126,7 +126,7 @@ READ = [
     case(
         "by_number.h5",
         lambda p, x, y: h5(p, **{f"class_{c}": one.numpy() for c, one in enumerate(stacks(x))}),
-        "the entries are not named after the classes of digits; taken in their order: class_0 as 0",
+        "the entries are not named after the classes of digits; used in their order: class_0 as 0",
     ),
     # Layouts.
     case(
@@ -159,19 +159,19 @@ READ = [
     case(
         "rgb.npz",
         lambda p, x, y: np.savez(p, x=x.repeat(3, 1), y=y),
-        "grey images as red, green and blue",
+        "gray images as equal red, green and blue",
     ),
     # Numbers.
     case(
         "from_1.npz",
         lambda p, x, y: np.savez(p, x=x, y=y + 1),
-        "go from 1 to 10; taken as counted from 1",
+        "go from 1 to 10; read as counted from 1",
     ),
     case("named_from_1.npz", lambda p, x, y: np.savez(p, x=x, y=y + 1), "", "label_form=from_1"),
     case(
         "centered.npz",
         lambda p, x, y: np.savez(p, x=x, y=np.eye(10)[y] - 0.1),
-        "taken as probabilities less 1/10 (otherwise: label_form=logits)",
+        "read as probabilities minus 1/10 (otherwise: label_form=logits)",
     ),
     case(
         "named_centered.npz",
@@ -187,7 +187,7 @@ READ = [
         "bf16.pt",
         lambda p, x, y: torch.save({"images": torch.tensor(x).bfloat16(), "labels": y}, p),
     ),
-    case("minus.npz", lambda p, x, y: np.savez(p, x=x * 2 - 1, y=y), "pixels brought to -1..1"),
+    case("minus.npz", lambda p, x, y: np.savez(p, x=x * 2 - 1, y=y), "pixels scaled to -1..1"),
     case("said.npz", lambda p, x, y: np.savez(p, x=x * 2 - 1, y=y), "", "mean=[0.5]", "std=[0.5]"),
     case("over.npz", lambda p, x, y: np.savez(p, x=x * 1.02 - 0.01, y=y), "were not clipped"),
     case("over255.npz", lambda p, x, y: np.savez(p, x=x * 260 - 2, y=y), "pixels in 0..255"),
@@ -206,20 +206,22 @@ READ = [
     case(
         "wide.npz",
         lambda p, x, y: np.savez(p, x=(x * 65520).astype("i8"), y=y),
-        "go up to 65520; taken as of 0..65535 (otherwise: mean=0 std=",
+        "go up to 65520; read as of 0..65535 (otherwise: mean=0 std=",
     ),
     case(
         "bytes.npz",
         lambda p, x, y: np.savez(p, x=(x * 240).astype("u2"), y=y),
-        "go up to 240; taken as of 0..255 (otherwise: mean=0 std=",
+        "go up to 240; read as of 0..255 (otherwise: mean=0 std=",
     ),
     # Image files.
     case("L", lambda p, x, y: pngs(p, x, y, Image.fromarray)),
     case(
-        "RGB", lambda p, x, y: pngs(p, x, y, lambda a: Image.fromarray(a).convert("RGB")), "as red"
+        "RGB",
+        lambda p, x, y: pngs(p, x, y, lambda a: Image.fromarray(a).convert("RGB")),
+        "as equal red",
     ),
     case("LA", lambda p, x, y: pngs(p, x, y, lambda a: Image.fromarray(a).convert("LA"))),
-    case("P", lambda p, x, y: pngs(p, x, y, palette), "as red, green and blue"),
+    case("P", lambda p, x, y: pngs(p, x, y, palette), "as equal red, green and blue"),
     case("16", lambda p, x, y: pngs(p, x, y, lambda a: Image.fromarray(a.astype("u2") * 257))),
 ]
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.metagrad import OUTER_LOSSES
+from bench.system import choices
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def outputs() -> tuple[Tensor, Tensor]:
     return 3 * logits, labels.abs()
 
 
-@pytest.mark.parametrize("name", OUTER_LOSSES)
+@pytest.mark.parametrize("name", choices.OUTER_LOSSES)
 def test_the_slopes_are_the_gradient_of_the_losses(
     outputs: tuple[Tensor, Tensor], name: str
 ) -> None:

@@ -135,6 +135,6 @@ def test_scores_that_cannot_be_made_are_refused_before_the_first_outer_step(
     config = replace(config, ipc=200)
     folder = Store(tmp_path).run(config)
     folder.create(config)
-    with pytest.raises(UserError, match="draws 200 random real images a class"):
+    with pytest.raises(UserError, match="needs 200 random real images per class"):
         execute(folder, Environment(cache_root=str(cache_root), threads=1), Console(config))
     assert folder.records("metrics") == []

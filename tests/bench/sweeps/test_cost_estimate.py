@@ -446,13 +446,13 @@ def test_without_data_a_dry_run_shows_its_plan_and_says_what_the_runs_will_need(
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     (plan_line,) = (n for n, line in enumerate(lines) if line == "3 runs: 3 waiting")
-    (needs,) = (n for n, line in enumerate(lines) if "nowhere, wanted for cifar10" in line)
+    (needs,) = (n for n, line in enumerate(lines) if "nowhere for cifar10" in line)
     (told,) = (n for n, line in enumerate(lines) if line.startswith("estimate: "))
     assert plan_line < needs < told
     assert lines[-1] == "dry run: 3 runs would be made; none was started"
     real = command("bench.sweep", *dry)
     assert real.returncode == 2
-    assert "nowhere, wanted for cifar10, does not exist" in real.stderr
+    assert "nowhere for cifar10 does not exist" in real.stderr
     assert not list(tmp_path.rglob("config.json"))
 
 

@@ -8,9 +8,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.config.run_config import RunConfig
-from bench.data.augment import CHOICES
 from bench.metagrad import Adam, ExactEngine, Problem
 from bench.networks import ConvNet, initial_parameters
+from bench.system.choices import AUGMENTATIONS
 from bench.training.batches import InnerBatches
 from bench.training.randomness import torch_generator
 from methods import Window
@@ -28,7 +28,7 @@ def batches(augmentation: str, subset: str, **options: int) -> InnerBatches:
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-@pytest.mark.parametrize("augmentation", CHOICES)
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
 def test_draws_made_ahead_are_those_made_one_by_one(augmentation: str, subset: str) -> None:
     one_by_one, ahead = batches(augmentation, subset), batches(augmentation, subset, steps=5)
     for t in (3, 0, 7, 4, 1, 7, 2):  # some beyond the expected steps, some again
