@@ -24,9 +24,9 @@ from bench.distillation.parameterization import make_parameterization
 from bench.distillation.process_group import ALONE, ProcessGroup
 from bench.metagrad import OUTER_LOSSES, MetaGradient, Problem, make_engine, normalized_variance
 from bench.networks import initial_parameters
-from bench.training.batches import InnerBatches, make_inner_optimizer, target_batch
+from bench.training.batches import InnerBatches, target_batch
 from bench.training.randomness import derive_seed, python_random, torch_generator
-from bench.training.setup import make_network
+from bench.training.setup import make_inner_optimizer, make_network
 from methods import Window, make_clipping, make_method
 
 # So many outer steps in a row without a finite meta-gradient, and the run has diverged for good.

@@ -26,9 +26,8 @@ from bench.networks import initial_parameters
 from bench.sweeps.cost_model import Linear, Steps, Trained, fit
 from bench.sweeps.meter import REPEAT_SECONDS, Meter
 from bench.sweeps.placeholder_data import sizes
-from bench.training.batches import make_inner_optimizer
 from bench.training.randomness import torch_generator
-from bench.training.setup import make_network
+from bench.training.setup import make_inner_optimizer, make_network
 from methods import StatelessMethod, Window
 
 FEW = 4  # inner steps more, to see what one costs
