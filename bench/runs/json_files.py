@@ -4,6 +4,7 @@ what to do where it is not. A file that fails this is named, and spares all othe
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,28 @@ OF_A_SUBMISSION: dict[str, Shape] = {
     "submission": {"runs": list, "processes": int, "place": list, "profile": dict},
     "accepted": {"job": str},
 }
+
+
+@dataclass(frozen=True)
+class SmallFiles:
+    """The small JSON files of a run, read at one moment.
+
+    Attributes:
+        contents: of the intact files, by name without ".json".
+        damages: of the damaged files, by name: what is wrong and what to do, in one line.
+        written: when each intact file was written, by the clock of the file server.
+        previous: the previous result of a rerun.
+    """
+
+    contents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    damages: dict[str, str] = field(default_factory=dict)
+    written: dict[str, float] = field(default_factory=dict)
+    previous: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has its result, and no rerun was requested."""
+        return "result" in self.contents and not {"anew"} & {*self.contents, *self.damages}
 
 
 def read_whole(path: Path | str, shape: Shape, remedy: str = "") -> dict[str, Any] | None:
