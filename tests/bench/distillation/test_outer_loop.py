@@ -3,6 +3,7 @@
 import io
 import math
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -377,3 +378,31 @@ def test_a_run_in_the_published_form_takes_the_meta_gradients_of_the_published_c
         assert record.outer_loss == pytest.approx(sum(losses) / 2, rel=1e-12)
     assert len(windows) > 1
     assert max(window.start for window in windows) > 0 or method == "growing_bptt"
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_step_asks_once_for_its_window_and_its_images(
+    config: RunConfig, digits: TargetSet, replicas: int
+) -> None:
+    distillation = Distillation(replace(config, replicas=replicas), digits)
+    method, parameters = distillation.method, distillation.parameters
+    with (
+        patch.object(method, "next_window", wraps=method.next_window) as windows,
+        patch.object(parameters, "at", wraps=parameters.at) as images,
+    ):
+        distillation.outer_step()
+    assert (windows.call_count, images.call_count) == (1, 1)
+
+
+def test_a_variant_takes_the_steps_of_another_configuration_on_the_same_set(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    other = replace(config, method="bptt", target_batch=8)
+    expected = Distillation(other, digits)
+    distillation = Distillation(config, digits)
+    variant = distillation.variant(other, expected.method, activation_budget=1 << 20)
+    assert recorded(variant, 1) == recorded(expected, 1)
+    assert torch.equal(variant.images, distillation.images)
+    assert (distillation.step, variant.step) == (0, 1)
+    assert distillation.config is config
+    assert distillation.method is not variant.method

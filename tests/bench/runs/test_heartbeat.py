@@ -118,7 +118,7 @@ def test_on_another_machine_only_the_heartbeat_counts(folder: RunFolder) -> None
     beat_of(folder, host="elsewhere", seconds_ago=1000)
     lost = progress_of(folder)
     assert lost.state == "lost"
-    assert "no sign of life" in lost.cause
+    assert "no heartbeat from" in lost.cause
     assert "16 min 40 s" in lost.cause
 
 
