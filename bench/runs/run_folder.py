@@ -87,7 +87,7 @@ class RunFolder:
         settings = {key: value for key, value in content.items() if key != "command"}
         path = self.path / "config.json"
         if settings["schema"] != SCHEMA_VERSION:
-            raise UserError(f"{path} has another schema version; start the run anew")
+            raise UserError(f"{path} has another schema version; start the run over")
         if (name := written_name(settings)) != self.name:
             command = content.get("command")
             remedy = f"restored by: {command}" if command else REMEDIES["config"]
@@ -100,7 +100,7 @@ class RunFolder:
             return RunConfig(**{**values_before(), **settings})
         except TypeError as error:
             raise UserError(
-                f"{path} is of another version ({error}); start the run anew"
+                f"{path} is of another version ({error}); start the run over"
             ) from error
 
     # --- small JSON files
