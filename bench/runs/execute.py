@@ -4,7 +4,7 @@ If several processes share the replicas, this is the leader's work; followers ar
 """
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn, Protocol
 
 import torch
@@ -92,25 +92,24 @@ def execute(
                 raise
 
 
+@dataclass
 class _Execution:
-    def __init__(
-        self,
-        folder: RunFolder,
-        config: RunConfig,
-        environment: Environment,
-        heartbeat: Heartbeat,
-        reporter: Reporter,
-        group: ProcessGroup,
-    ) -> None:
-        self.folder = folder
-        self.config = config
-        self.environment = environment
-        self.heartbeat = heartbeat
-        self.reporter = reporter
-        self.group = group
-        self.stop = StopRequest()
-        self.seconds = 0.0  # in outer steps and measurements, over all starts
-        self.record_sizes: dict[str, int] = {}  # at the last checkpoint
+    """One start of a run, in the leader.
+
+    Attributes:
+        seconds: in outer steps and measurements, over all starts.
+        record_sizes: bytes of the records at the checkpoint that the run resumes from.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    environment: Environment
+    heartbeat: Heartbeat
+    reporter: Reporter
+    group: ProcessGroup
+    stop: StopRequest = field(default_factory=StopRequest)
+    seconds: float = 0.0
+    record_sizes: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> dict[str, Any]:
         begin_anew(self.folder)  # if a rerun was requested
