@@ -110,7 +110,7 @@ class FinalEvaluation:
         distilled.save(self.folder.path / "distilled.safetensors")
 
     def _draw(self) -> None:
-        """One class per row, or 10 images if there is one per class."""
+        """One class a row, or 10 images where there is one of each."""
         per_class = len(self.final.images) // len(self.target_set.classes)
         columns = per_class if per_class > 1 else 10
         picture = self.folder.path / "distilled.png"

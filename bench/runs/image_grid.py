@@ -9,7 +9,7 @@ from torch import Tensor
 from bench.data import Whitening
 from bench.system.files import atomic_write
 
-SMALLEST_SIDE = 64  # pixels; smaller images, such as 8x8 digits, are enlarged
+SMALLEST_SIDE = 64  # pixels an image is enlarged to at least: 8x8 digits would be specks
 GAP = 2
 
 

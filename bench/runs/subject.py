@@ -1,5 +1,5 @@
-"""The subject of `bench.evaluate` and `bench.scores`: a distilled set, ours or made elsewhere, and
-the configuration to evaluate it in."""
+"""What `bench.evaluate` and `bench.scores` are asked about: a distilled set, ours or others', and
+the setting to evaluate it in."""
 
 import hashlib
 import re
@@ -65,22 +65,21 @@ class Subject:
             "versions": versions.versions(),
             **git.commit(),
         }
-        identity = f"{self.options} {experiment_identity(self.config)} {self.config.seed}"
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        named_by = f"{self.options} {experiment_identity(self.config)} {self.config.seed}"
+        digest = hashlib.sha256(named_by.encode()).hexdigest()[:12]
         path = self.out / f"{Path(self.options.distilled).stem}{kind}-{digest}.json"
         write_json(path, record)
         return path
 
 
 def set_up(given: dict[str, Any]) -> Subject:
-    """The subject that a command line describes. Prints every assumption about the file.
+    """Find the subject of a command line, told in printed lines as far as anything is assumed.
 
     Args:
-        given: as `command_line.parse` returns it; keys of other schemas are ignored.
+        given: as `command_line.parse` returns it; keys of other schemas are passed over.
 
     Raises:
-        UserError: no distilled set is named, or it does not fit the data, the network or the
-            settings.
+        UserError: nothing is named, or it does not fit the data, the network or the settings.
     """
     options = typed(SubjectOptions, only(given, SubjectOptions))
     environment = typed(Environment, only(given, Environment))
@@ -100,39 +99,38 @@ def set_up(given: dict[str, Any]) -> Subject:
 
     settle_process()
     device = choose_device(environment.device)
-    # By default torch takes all cores of the machine, even in a container that has fewer.
+    # By itself torch takes all cores of the machine, whatever a container leaves of them.
     torch.set_num_threads(environment.threads or min(torch.get_num_threads(), cpu_cores()))
-    distilled = None if options.distilled == REAL_IMAGES else load(options)
-    config = configuration(distilled, options, overrides)
+    found = None if options.distilled == REAL_IMAGES else load(options)
+    config = configuration(found, options, overrides)
     target_set = load_data(config, environment, device)
     print(
         f"{network_text(config)} tested on {target_set.source},"
         f" fingerprint {target_set.fingerprint}, {device}",
         flush=True,
     )
-    if distilled is None:
+    if found is None:
         what, notes = f"{config.ipc} random real images a class", ()
         return Subject(options, config, target_set, out, None, None, None, what, notes)
-    is_ours = "config" in distilled.metadata
-    stated_ipc = images_per_class(config) if "ipc" in overrides or is_ours else 0
-    images, labels, what, notes = prepared(distilled, config, options, target_set, stated_ipc)
+    stated_ipc = images_per_class(config) if "ipc" in overrides or "config" in found.metadata else 0
+    images, labels, what, notes = prepared(found, config, options, target_set, stated_ipc)
     for note in notes:
         print(note if note.startswith(WARNING) else f"note: {note}", flush=True)
-    classes = classes_by_place(labels) if is_ours else None
+    classes = classes_by_place(labels) if "config" in found.metadata else None
     return Subject(options, config, target_set, out, images, labels, classes, what, notes)
 
 
 def load(options: SubjectOptions) -> "DistilledSet":
-    """The distilled set that the options name: a file, or a run folder."""
+    """The distilled set that is named, which may be a run folder."""
     from bench.evaluation.distilled_set import load_distilled_set
 
-    for key, name in (("distilled", options.distilled), ("labels", options.labels)):
-        if name and not exists(Path(name)):
-            raise UserError(f"{key}={shown(name)}: there is no such file or folder")
+    for key, named in (("distilled", options.distilled), ("labels", options.labels)):
+        if named and not exists(Path(named)):
+            raise UserError(f"{key}={shown(named)}: there is no such file or folder")
     path = Path(options.distilled)
     run = RunFolder((path.parent if path.name == "distilled.safetensors" else path).resolve())
     if re.fullmatch(r".+-[0-9a-f]{12}", run.name) and (run.path / "config.json").exists():
-        run.config()  # fails if it was changed: the folder's name is then wrong
+        run.config()  # refuses one that was changed: the set is not what its folder's name says
     path = RunFolder(path).shown.path
     if (path / "distilled.safetensors").exists():
         path = path / "distilled.safetensors"
@@ -147,15 +145,15 @@ def load(options: SubjectOptions) -> "DistilledSet":
 
 
 def configuration(
-    distilled: "DistilledSet | None", options: SubjectOptions, overrides: dict[str, Any]
+    found: "DistilledSet | None", options: SubjectOptions, overrides: dict[str, Any]
 ) -> RunConfig:
-    """The configuration to evaluate in: that of the file if it has one, else the scale's; the
-    command line overrides both. Only the settings that an evaluation uses matter."""
-    stated = distilled.metadata.get("config") if distilled else None
+    """The setting to evaluate in: what the file states of itself, else the scale; the command line
+    over both. Only the parts that an evaluation uses matter."""
+    stated = found.metadata.get("config") if found else None
     if stated:
-        # A file of another version may have settings that no longer exist, and lack others.
-        settings = {**only(stated, RunConfig), **NOT_OF_AN_EVALUATION}
-        config = resolve(merge(settings, overrides))
+        # A file of another version may state settings that are no more; what is left is filled in.
+        own = {**only(stated, RunConfig), **NOT_OF_AN_EVALUATION}
+        config = resolve(merge(own, overrides))
         refuse_size_of_one_size(config, overrides)
         return config
     scale, why = choose_scale(options.scale)
@@ -164,6 +162,6 @@ def configuration(
 
 
 def network_text(config: RunConfig) -> str:
-    """The name of the network, with its size if that can be chosen."""
+    """Which network, and of what size where that can be chosen."""
     size = f" (width {config.width}, depth {config.depth})" if config.depth else ""
     return f"{config.arch}{size}"

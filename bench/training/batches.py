@@ -42,7 +42,7 @@ class InnerBatches:
     Attributes:
         purpose, indices: the names of the draws; inner step t is added to the indices.
         augmentation: one of `augment.CHOICES`.
-        steps: how many steps are expected; later ones are drawn when they are needed.
+        steps: how many steps are expected; later ones are drawn when they are asked for.
     """
 
     config: RunConfig
