@@ -146,7 +146,9 @@ class Distillation:
         factor = self.clipping.factor(norm)
         finite = math.isfinite(norm)
         if finite:
-            self._update(learned, factor)
+            clipped = [(parameter, gradient * factor) for parameter, gradient in learned]
+            self.outer_optimizer.step(clipped, self.parameters.rates(self.step))
+            self.parameters.clamp_labels()  # probabilities; they are never renormalized (C.1)
             self.method.observe(self.step, loss)
         self.steps_not_finite = 0 if finite else self.steps_not_finite + 1
         if self.steps_not_finite > MAX_STEPS_NOT_FINITE:
@@ -220,11 +222,6 @@ class Distillation:
             config.learn_labels,
             OUTER_LOSSES[config.outer_loss],
         )
-
-    def _update(self, learned: list[tuple[Tensor, Tensor]], factor: float) -> None:
-        clipped = [(parameter, gradient * factor) for parameter, gradient in learned]
-        self.outer_optimizer.step(clipped, self.parameters.rates(self.step))
-        self.parameters.clamp_labels()  # probabilities; they are never renormalized (C.1)
 
     def variant(
         self, config: RunConfig, method: Method, activation_budget: int = 0

@@ -5,7 +5,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from bench.distillation.process_group import SINGLE_PROCESS, ProcessGroup, TorchProcessGroup
 from bench.system.errors import UserError
@@ -44,9 +44,7 @@ class Rank:
         if self.world_size == 1:
             yield SINGLE_PROCESS
             return
-        group = TorchProcessGroup(
-            self.global_rank, self.world_size, self.local_rank, self.init_method
-        )
+        group = TorchProcessGroup(*astuple(self))
         try:
             if len(set(group.gather_objects(run))) > 1:
                 raise UserError(
@@ -72,10 +70,10 @@ def find_rank(environment: Mapping[str, str], replicas: int) -> Rank:
     Raises:
         UserError: the number of processes does not divide `replicas`, or a variable is missing.
     """
-    rank = Rank()
-    if int(environment.get("WORLD_SIZE", "0")) >= 1:
-        rank = _rank_from_torchrun(environment)
-    elif replicas > 1 and int(environment.get("SLURM_STEP_NUM_TASKS", "0")) > 1:
+    rank, world_size = Rank(), int(environment.get("WORLD_SIZE", "0"))
+    if world_size > 1:
+        rank = _rank_from_torchrun(environment, world_size)
+    elif world_size < 1 < replicas and int(environment.get("SLURM_STEP_NUM_TASKS", "0")) > 1:
         rank = _rank_from_slurm(environment)
     if replicas % rank.world_size:
         raise UserError(
@@ -85,10 +83,7 @@ def find_rank(environment: Mapping[str, str], replicas: int) -> Rank:
     return rank
 
 
-def _rank_from_torchrun(environment: Mapping[str, str]) -> Rank:
-    world_size = int(environment["WORLD_SIZE"])
-    if world_size == 1:
-        return Rank()
+def _rank_from_torchrun(environment: Mapping[str, str], world_size: int) -> Rank:
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         if name not in environment:
             raise UserError(
