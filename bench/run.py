@@ -11,7 +11,7 @@ from bench.config.command_line import command, keys_of, only, parse, setting, ty
 from bench.config.grid import choose_scale, single_run
 from bench.config.run_config import Environment, RunConfig, identity
 from bench.distillation.process_group import ProcessGroup, ProcessGroupBroken
-from bench.distillation.rank import find_seat
+from bench.distillation.rank import find_rank
 from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import INTERRUPTED, SUPERSEDED, UserError
 from bench.system.text import count, percent
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bench.distillation.outer_loop import OuterStep
 
 USAGE = """
-python -m bench.run [key=value ...]     one run; goes on where it was if it was killed
+python -m bench.run [key=value ...]     one run; resumes from its checkpoint if it was killed
 torchrun --nproc-per-node=4 -m bench.run replicas=4 [key=value ...]     its replicas on four GPUs
 """
 
@@ -33,8 +33,8 @@ class RunOptions:
     """Options of this command."""
 
     scale: str = setting("auto", "auto, quick, cpu or paper: the settings to start from")
-    folder: str = setting("", "an existing run folder to bring to its end, instead of settings")
-    force: bool = setting(False, "start anew even if the run is finished or begun")
+    folder: str = setting("", "an existing run folder to run to completion, instead of settings")
+    force: bool = setting(False, "start over even if the run is finished or started")
     takeover: str = setting(
         "", "unique token; takes the run over from the process that is running it"
     )
@@ -49,32 +49,32 @@ def main(argv: list[str]) -> int:
     overrides = {key: value for key, value in only(given, RunConfig).items() if key != "scale"}
     if options.folder:
         if overrides:
-            raise UserError("folder=... brings its own configuration; give no other run settings")
+            raise UserError("folder=... has its own configuration; give no other run settings")
         folder = RunFolder(Path(options.folder).resolve())
         config = folder.config()
-        told = []
+        lines = []
     else:
         scale, why = choose_scale(options.scale)
-        told = [f"scale={scale} ({why})"]
+        lines = [f"scale={scale} ({why})"]
         config = single_run(scale, overrides)
         folder = Store(Path(environment.results_root)).run(config)
-    seat = find_seat(os.environ, config.replicas)
+    rank = find_rank(os.environ, config.replicas)
     if options.dry_run:
-        told += [f"  {key}={value}" for key, value in vars(config).items()]
-        told += [f"would run in {folder.path}"]
-    if seat.leads and told:
-        print("\n".join(told), flush=True)
+        lines += [f"  {key}={value}" for key, value in vars(config).items()]
+        lines += [f"would run in {folder.path}"]
+    if rank.is_leader and lines:
+        print("\n".join(lines), flush=True)
     if options.dry_run:
         return 0
     try:
-        with seat.group(identity(config)) as group:
-            if seat.leads:
+        with rank.process_group(identity(config)) as group:
+            if group.is_leader:
                 return lead(folder, config, options, environment, group)
             from bench.runs.follower import follow
 
-            follow(config, environment, group)
-            return 0  # however the run ended: that is the leader's to say
-    except ProcessGroupBroken as error:  # the traceback of another process stands elsewhere
+            follow(folder, config, environment, group)
+            return 0  # however the run ended: the leader reports that
+    except ProcessGroupBroken as error:  # the other process prints its traceback itself
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -86,10 +86,10 @@ def lead(
     environment: Environment,
     group: ProcessGroup,
 ) -> int:
-    """Make the run and print its course; returns the exit status."""
+    """Execute the run and print its progress; returns the exit status."""
     folder.create(config, command_again(config))
 
-    from bench.runs.execute import (  # imports torch: only once all is checked
+    from bench.runs.execute import (  # imports torch: only once the settings are checked
         Interrupted,
         Superseded,
         execute,
@@ -109,12 +109,12 @@ def lead(
         return SUPERSEDED
     except Interrupted as interruption:
         console.bar.stop()  # the line below must not be drawn over
-        print(f"{interruption}; the same command goes on from there", file=sys.stderr)
+        print(f"{interruption}; the same command resumes the run", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         console.bar.stop()
         described = describe_error(error)
-        if described["kind"] == "error":  # a mistake in code: its traceback is wanted
+        if described["kind"] == "error":  # a bug: show its traceback
             raise
         print(f"{described['kind']}: {described['message']}", file=sys.stderr)
         return 1
@@ -124,9 +124,9 @@ def lead(
 
 
 def command_again(config: RunConfig) -> str:
-    """The command that goes on with a run."""
-    given = [text for text in sys.argv[1:] if text.partition("=")[0] not in keys_of(RunOptions)]
-    return shlex.join(["python", "-m", "bench.run", *given, f"scale={config.scale}"])
+    """The command that resumes a run."""
+    settings = [text for text in sys.argv[1:] if text.partition("=")[0] not in keys_of(RunOptions)]
+    return shlex.join(["python", "-m", "bench.run", *settings, f"scale={config.scale}"])
 
 
 def final_line(result: dict[str, Any]) -> str:
@@ -143,7 +143,7 @@ def final_line(result: dict[str, Any]) -> str:
 
 
 class Console:
-    """Prints a run's course: a bar where there is a terminal, else a line now and then."""
+    """Prints the progress of a run: a progress bar in a terminal, and a line per measurement."""
 
     def __init__(self, config: RunConfig) -> None:
         from rich.console import Console as RichConsole
@@ -177,7 +177,7 @@ class Console:
             f" fingerprint {target_set.fingerprint}, {device}"
         )
         if resumed_at:
-            self.out.print(f"goes on at outer step {resumed_at}")
+            self.out.print(f"resuming at outer step {resumed_at}")
         self.bar.update(self.task, completed=resumed_at)
         self.bar.start()
 

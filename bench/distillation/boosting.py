@@ -1,14 +1,14 @@
 """Boost-DD: a distilled set that grows block by block, so that its first blocks are one too.
 
-`boost_block` images of each class are distilled; then the next block joins them, and so on up to
-`ipc`. The blocks before the newest one are frozen (strong boosting, `boost_beta=0`), or go on
-with `boost_beta` times the update (weak boosting). So the first k blocks are a distilled set of
-IPC k*boost_block. The paper shows such sets in Figures 10 and 11; it states neither the size of a
-block, nor the factor, nor how outer steps are divided. Here every block gets as many of them: block
-k of B joins at outer step k*outer_steps // B.
+First `boost_block` images of each class are distilled; then the next block joins them, and so on up
+to `ipc`. The blocks before the newest one are frozen (strong boosting, `boost_beta=0`), or continue
+with `boost_beta` times the update (weak boosting). So the first k blocks are a distilled set of IPC
+k*boost_block. The paper shows such sets in Figures 10 and 11; it states neither the size of a
+block, nor the factor, nor how outer steps are divided. Here all blocks get the same number: block k
+of B joins at outer step k*outer_steps // B.
 
 The factor scales the learning rate of the outer Adam, and so the update that is applied. Scaling
-the gradient would change next to nothing: Adam divides it by its own size.
+the gradient would have almost no effect, because Adam divides it by its magnitude.
 """
 
 from typing import Any
@@ -24,8 +24,8 @@ class Blocks:
     """A distilled set in blocks, each with its own state in the outer optimiser.
 
     Args:
-        images: the whole initial set [classes*ipc, C, H, W], class by class: of each class the
-            first `boost_block` images are the first block, and so on.
+        images: the whole initial set [classes*ipc, C, H, W], class by class. The first
+            `boost_block` images of every class are the first block, and so on.
         labels: [classes*ipc, classes].
     """
 
@@ -39,7 +39,7 @@ class Blocks:
         self.storage_floats = images.numel() + (labels.numel() if config.learn_labels else 0)
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
-        """The images and labels of all blocks that take part in an outer step, class by class."""
+        """The images and labels of all blocks that have joined at an outer step, class by class."""
         present = self._present(step)
         return _joined(self.images[:present]), _joined(self.labels[:present])
 
@@ -56,12 +56,12 @@ class Blocks:
         return [self.factor] * (present - 1) + [1.0] + [0.0] * (count - present)
 
     def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
-        """Frozen blocks, and those that have not joined yet, have none."""
+        """Only for blocks that are updated: no frozen ones, and none that have yet to join."""
         first = self._present(step) - 1 if self.factor == 0 else 0
-        found = list(zip(self.images, self._split(gradient.images), strict=False))[first:]
+        learned = list(zip(self.images, self._split(gradient.images), strict=False))[first:]
         if gradient.labels is not None:
-            found += list(zip(self.labels, self._split(gradient.labels), strict=False))[first:]
-        return found
+            learned += list(zip(self.labels, self._split(gradient.labels), strict=False))[first:]
+        return learned
 
     def clamp_labels(self) -> None:
         for labels in self.labels:
@@ -76,7 +76,7 @@ class Blocks:
                 part.copy_(saved)
 
     def _present(self, step: int) -> int:
-        """How many blocks take part in an outer step."""
+        """How many blocks have joined at an outer step."""
         return sum(join <= step for join in self.joins)
 
     def _split(self, values: Tensor) -> list[Tensor]:
@@ -91,5 +91,5 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 
 def prefix(values: Tensor, classes: int, count: int) -> Tensor:
-    """The first `count` images (or labels) of each class, from a set that lies class by class."""
+    """The first `count` images (or labels) of each class of a set that is ordered by class."""
     return values.unflatten(0, (classes, -1))[:, :count].flatten(0, 1)

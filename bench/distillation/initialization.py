@@ -1,4 +1,4 @@
-"""The distilled set before its first update: noise, real images or bases, and one-hot labels."""
+"""The distilled set before its first update: noise, real images or bases; one-hot labels."""
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,12 @@ from bench.training.randomness import torch_generator
 
 
 def initial_images(config: RunConfig, target_set: TargetSet) -> Tensor:
-    """Images as `config.init` says, each scaled to L2 norm 1, [classes*ipc, C, H, W].
+    """Noise or real images (`config.init`), each scaled to L2 norm 1, [classes*ipc, C, H, W].
 
-    The paper starts from noise and notes that real images do as well (C.1). It gives the scale for
-    its noise; here real images have it too, because the paper's reason holds for them: behind an
-    instance norm an image α times as large needs an outer Adam with an α times as large learning
-    rate, and a whitened image of CIFAR-10 has norm 28 on average. An image without contrast stays
-    zero.
+    The paper starts from noise and notes that real images work as well (C.1). It states the scale
+    for noise. Here real images have the same scale, for the paper's reason: before an instance norm
+    an image that is α times as large needs an outer Adam with an α times as large learning rate,
+    and a whitened image of CIFAR-10 has norm 28 on average. An image without contrast stays zero.
 
     Raises:
         UserError: some class has fewer than `ipc` training images.
@@ -28,7 +27,7 @@ def initial_images(config: RunConfig, target_set: TargetSet) -> Tensor:
 
 
 def _noise(config: RunConfig, target_set: TargetSet) -> Tensor:
-    """Standard normal."""
+    """Standard normal noise."""
     count = len(target_set.classes) * config.ipc
     generator = torch_generator(config.seed, "distilled_images")
     images = torch.randn(count, *target_set.image_shape, generator=generator)
@@ -37,16 +36,16 @@ def _noise(config: RunConfig, target_set: TargetSet) -> Tensor:
 
 
 def _norms(images: Tensor) -> Tensor:
-    """Of each image, [n, 1, 1, 1]."""
+    """The norm of each image, [n, 1, 1, 1]."""
     return images.flatten(1).norm(dim=1)[:, None, None, None]
 
 
 def _real(config: RunConfig, target_set: TargetSet) -> Tensor:
-    """Training images, `ipc` of each class in turn, none twice."""
+    """Training images, `ipc` of each class, ordered by class, none twice."""
     generator = torch_generator(config.seed, "distilled_images/real")
     train = target_set.train
-    chosen = images_of_each_class(train, len(target_set.classes), config.ipc, generator)
-    images = train.images[chosen.to(train.images.device)]
+    positions = images_of_each_class(train, len(target_set.classes), config.ipc, generator)
+    images = train.images[positions.to(train.images.device)]
     return F.normalize(images.flatten(1), dim=1).view_as(images)
 
 
@@ -54,13 +53,13 @@ def initial_bases(
     config: RunConfig, target_set: TargetSet, count: int, shape: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor]:
     """Bases [count, *shape] and coefficients [classes*decoded_ipc, count] of a linear distilled
-    set: standard normal noise, each base scaled so that, enlarged, it has norm 1, and the
+    set: standard normal noise. Each base is scaled so that it has norm 1 when enlarged, and the
     coefficients of each image so that the image has norm 1.
 
-    So the images begin with the norm that C.1 asks for, and an enlarged base with that of an image.
-    That is what its scale is for: the outer Adam moves every number by its rate, however large the
-    number is, and one that moves in a small base moves the pixels it is enlarged to by as much. So
-    an enlarged base changes, compared with its size, as fast as a plain image.
+    So the images start with the norm of C.1, and an enlarged base with that of an image. The outer
+    Adam moves every number by the learning rate, whatever its size, and a number of a small base
+    moves all pixels that it is enlarged to. With this scale an enlarged base changes as fast, in
+    relation to its size, as a plain image.
     """
     generator = torch_generator(config.seed, "distilled_bases")
     bases = torch.randn(count, *shape, generator=generator)

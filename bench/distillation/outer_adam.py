@@ -1,4 +1,4 @@
-"""The outer optimiser: Adam on what is learned of the distilled set."""
+"""The outer optimiser: Adam on the learned parts of the distilled set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ BETAS, EPS = (0.9, 0.999), 1e-8  # torch's defaults, which the published code ta
 
 @dataclass
 class Moments:
-    """What Adam keeps of one parameter: both moments, shaped like it, and its number of updates."""
+    """Adam's state of one parameter: both moments, shaped like it, and its number of updates."""
 
     first: Tensor
     second: Tensor
@@ -21,12 +21,12 @@ class Moments:
 
 
 class OuterAdam:
-    """`torch.optim.Adam` in its functional form, to the bit (a test compares).
+    """`torch.optim.Adam` in its functional form, bit for bit (a test compares them).
 
-    The class itself would import torch's compiler, which takes two seconds of every process.
+    The class itself would import torch's compiler, which takes two seconds in every process.
 
     Args:
-        groups: what may be updated, in groups that have a rate each.
+        groups: the parameters, in groups that have a rate each.
         lr: learning rate at rate 1.
     """
 
@@ -39,22 +39,22 @@ class OuterAdam:
 
     @torch.no_grad()
     def step(self, learned: Sequence[tuple[Tensor, Tensor]], rates: Sequence[float]) -> None:
-        """Update each (parameter, gradient), in place. What is not among them is left alone, with
-        its moments; the rate of a group scales what is applied."""
+        """Update each (parameter, gradient), in place. Other parameters and their moments stay as
+        they are. The rate of a group scales the learning rate."""
         gradients = {id(parameter): gradient for parameter, gradient in learned}
         for group, moments, rate in zip(self.groups, self.moments, rates, strict=True):
-            asked = [
-                (parameter, gradients[id(parameter)], own)
-                for parameter, own in zip(group, moments, strict=True)
+            updates = [
+                (parameter, gradients[id(parameter)], moment)
+                for parameter, moment in zip(group, moments, strict=True)
                 if id(parameter) in gradients
             ]
             adam(
-                [parameter for parameter, _, _ in asked],
-                [gradient for _, gradient, _ in asked],
-                [own.first for _, _, own in asked],
-                [own.second for _, _, own in asked],
+                [parameter for parameter, _, _ in updates],
+                [gradient for _, gradient, _ in updates],
+                [moment.first for _, _, moment in updates],
+                [moment.second for _, _, moment in updates],
                 [],
-                [own.steps for _, _, own in asked],
+                [moment.steps for _, _, moment in updates],
                 amsgrad=False,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
@@ -66,12 +66,12 @@ class OuterAdam:
 
     def state(self) -> list[list[dict[str, Any]]]:
         """For a checkpoint: the moments of each parameter of each group."""
-        return [[vars(own) for own in moments] for moments in self.moments]
+        return [[vars(moment) for moment in moments] for moments in self.moments]
 
     def load_state(self, state: list[list[dict[str, Any]]]) -> None:
-        """Go on from what `state()` returned."""
-        for moments, saved in zip(self.moments, state, strict=True):
-            for own, kept in zip(moments, saved, strict=True):
-                own.first.copy_(kept["first"])
-                own.second.copy_(kept["second"])
-                own.steps.copy_(kept["steps"])
+        """Continue from what `state()` returned."""
+        for moments, saved_moments in zip(self.moments, state, strict=True):
+            for moment, saved in zip(moments, saved_moments, strict=True):
+                moment.first.copy_(saved["first"])
+                moment.second.copy_(saved["second"])
+                moment.steps.copy_(saved["steps"])

@@ -1,17 +1,18 @@
-"""The outer loop of one run (paper, Algorithm 1): everything but files.
+"""The outer steps of one run (paper, Algorithm 1), without its files.
 
-One outer step: the method names a window; a fresh network, a target batch and the inner batches are
-drawn; the engine computes the meta-gradient through the window; the clipping scales it; Adam
+One outer step: the method chooses a window; a fresh network, a target batch and the inner batches
+are drawn; the engine computes the meta-gradient through the window; the clipping scales it; Adam
 updates the distilled images (and labels), or what they are made of (`parameterization.py`); the
-method hears the outer loss.
+method observes the outer loss.
 
-With replicas, several networks are drawn, each with batches of its own. All go through the same
-window, and the mean of their meta-gradients takes the place of the one.
+With replicas, several networks are drawn, each with batches of its own. All use the same window,
+and the update takes the mean of their meta-gradients (`replicas.py`).
 """
 
+import copy
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,20 +22,21 @@ from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.distillation.outer_adam import OuterAdam
 from bench.distillation.parameterization import make_parameterization
-from bench.distillation.process_group import ALONE, ProcessGroup
+from bench.distillation.process_group import SINGLE_PROCESS, ProcessGroup
+from bench.distillation.replicas import Replicas, replica_config
 from bench.metagrad import OUTER_LOSSES, MetaGradient, Problem, make_engine, normalized_variance
 from bench.networks import initial_parameters
-from bench.training.batches import InnerBatches, make_inner_optimizer, target_batch
-from bench.training.randomness import derive_seed, python_random, torch_generator
-from bench.training.setup import make_network
-from methods import Window, make_clipping, make_method
+from bench.training.batches import InnerBatches, target_batch
+from bench.training.randomness import python_random, torch_generator
+from bench.training.setup import make_inner_optimizer, make_network
+from methods import Method, Window, make_clipping, make_method
 
-# So many outer steps in a row without a finite meta-gradient, and the run has diverged for good.
+# After more outer steps in a row without a finite meta-gradient the run has diverged for good.
 MAX_STEPS_NOT_FINITE = 50
 
 
 class Diverged(RuntimeError):
-    """The meta-gradients stay not finite; no further step can mend it."""
+    """The meta-gradients stay not finite; further steps would not change that."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,17 @@ class OuterStep:
 
     Attributes:
         step: counts from 0.
-        outer_loss: the configuration's, of the target batch at θ_stop; the mean over replicas.
+        outer_loss: of the target batch at θ_stop; the mean over replicas.
         window_start, window_stop: the window, in inner steps.
-        gradient_norm: norm of the whole meta-gradient (the replicas' mean), before the clipping:
-            with respect to everything that the step updates, which is the images and learned labels
+        gradient_norm: norm of the whole meta-gradient (the replicas' mean) before clipping: with
+            respect to everything that the step updates, which is the images and learned labels
             (under strong boosting those of the newest block), or the bases, coefficients and
-            learned labels of a linear set. This is the gradient that is conditioned.
-        image_gradient_norm: mean over images of the norm of each image's gradient (likewise);
-            this is what the paper's Figure 2 shows. It is of all images that the inner training
-            sees, also of those that are frozen, and of those that bases are combined to.
-        clip_factor: what the clipping multiplied the gradient by.
-        updated: False where the gradient was not finite and the distilled set was left alone.
+            learned labels of a linear set. This is the norm that is clipped.
+        image_gradient_norm: mean over images of the norm of each image's gradient before clipping,
+            as in the paper's Figure 2: over all images that the inner training sees, including
+            frozen ones and those that a linear set combines.
+        clip_factor: the factor by which clipping multiplied the gradient.
+        updated: False if the gradient was not finite; the distilled set then stays as it was.
         seconds: wall-clock time of the step.
     """
 
@@ -69,13 +71,13 @@ class OuterStep:
 
 
 class Distillation:
-    """A distilled set under optimisation, and everything that the next outer step depends on.
+    """A distilled set under optimisation, with everything that the next outer step depends on.
 
     Args:
         config: the run.
         target_set: preprocessed, on the device and in the floating point type of the run.
-        activation_budget: bytes that the exact engine may keep for its backward pass; changes no
-            number.
+        activation_budget: bytes that the exact engine may keep for its backward pass; it changes
+            no number.
         group: the processes that share the replicas; each of them holds the same distilled set.
         compiled: whether the exact engine compiles its steps; compiled code rounds differently.
 
@@ -89,11 +91,11 @@ class Distillation:
         config: RunConfig,
         target_set: TargetSet,
         activation_budget: int = 0,
-        group: ProcessGroup = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
         compiled: bool = False,
     ) -> None:
         self.config = config
-        self.group = group
+        self.replicas = Replicas(config.replicas, group)
         self.target_set = target_set
         self.network = make_network(config, target_set)
         self.inner_optimizer = make_inner_optimizer(config)
@@ -109,8 +111,8 @@ class Distillation:
 
     @property
     def images(self) -> Tensor:
-        """[classes*ipc, C, H, W], class by class, after the outer steps done. A boosted set holds
-        the blocks that took part in the last of them, a linear one more images than `ipc`."""
+        """[classes*ipc, C, H, W], class by class, after the last outer step. A boosted set has the
+        blocks that took part in that step, a linear one more images than `ipc`."""
         return self.parameters.at(self._last_step)[0]
 
     @property
@@ -120,7 +122,7 @@ class Distillation:
 
     @property
     def is_whole(self) -> bool:
-        """Whether these are all the images that the distilled set will have."""
+        """Whether these are all images that the distilled set will have."""
         return self.parameters.is_whole(self._last_step)
 
     @property
@@ -134,17 +136,19 @@ class Distillation:
             Diverged: too many meta-gradients in a row were not finite.
         """
         started = time.perf_counter()
-        window = self._window(self.step)
-        gradient = self._mean_gradient(window)
-        image_norms = gradient.images.flatten(1).norm(dim=1)
+        window = self.window(self.step)
+        gradient = self.meta_gradient(window)
         learned = self.parameters.gradients(self.step, gradient)
+        image_norms = gradient.images.flatten(1).norm(dim=1)
         norm, image_norm, loss = torch.stack(
             [whole_norm(learned), image_norms.mean(), gradient.outer_loss]
         ).tolist()  # one transfer from the device
         factor = self.clipping.factor(norm)
         finite = math.isfinite(norm)
         if finite:
-            self._update(learned, factor)
+            clipped = [(parameter, gradient * factor) for parameter, gradient in learned]
+            self.outer_optimizer.step(clipped, self.parameters.rates(self.step))
+            self.parameters.clamp_labels()  # probabilities; they are never renormalized (C.1)
             self.method.observe(self.step, loss)
         self.steps_not_finite = 0 if finite else self.steps_not_finite + 1
         if self.steps_not_finite > MAX_STEPS_NOT_FINITE:
@@ -165,51 +169,41 @@ class Distillation:
             time.perf_counter() - started,
         )
 
-    def normalized_variance(self) -> float:
-        """The normalized variance (C.4) of the meta-gradient with respect to the images, over the
-        first `variance_samples` images of the coming outer step's target batch: those of replica 0
-        alone, so that the figure means the same for any number of replicas. Changes nothing."""
-        images, labels = target_batch(self.config, self.target_set.train, self.step)
-        count = self.config.variance_samples
-        gradients = self.engine.sample_gradients(
-            self._problem(), self._window(self.step), images[:count], labels[:count]
-        )
-        return normalized_variance(gradients.images)
-
-    def _window(self, step: int) -> Window:
+    def window(self, step: int) -> Window:
+        """The window of outer step `step`, as the method chooses it now."""
         # Random windows are drawn from the number of the epoch, so that they stay for
         # `window_resample_every` outer steps without any memory of the last draw.
         rng = python_random(self.config.seed, "window", step // self.config.window_resample_every)
         return self.method.next_window(step, rng)
 
-    def _mean_gradient(self, window: Window) -> MetaGradient:
-        """The mean over all replicas of loss and meta-gradient; not finite where one is not."""
-        mine = [self._flat_gradient(r, window) for r in self.group.share(self.config.replicas)]
-        flat = self.group.gather(torch.stack(mine))  # [replicas, images + labels + 1]
-        total = flat[0]
-        for of_replica in flat[1:]:  # in this order, whoever computed it
-            total = total + of_replica
+    def meta_gradient(self, window: Window) -> MetaGradient:
+        """The meta-gradient of the coming outer step through `window`, and the outer loss: the mean
+        over all replicas."""
         images, labels = self.parameters.at(self.step)
-        of_images, of_labels, loss = (total / len(flat)).tensor_split(
-            [images.numel(), len(total) - 1]
-        )
-        return MetaGradient(
-            of_images.view_as(images),
-            of_labels.view_as(labels) if self.config.learn_labels else None,
-            loss.squeeze(0),
-        )
 
-    def _flat_gradient(self, replica: int, window: Window) -> Tensor:
-        """The meta-gradient of one replica and its outer loss in one row, to be gathered."""
-        batch = target_batch(draws(self.config, replica), self.target_set.train, self.step)
-        gradient = self.engine.meta_gradient(self._problem(replica), window, *batch)
-        parts = [gradient.images, gradient.labels, gradient.outer_loss]
-        return torch.cat([part.flatten() for part in parts if part is not None])
+        def of_replica(replica: int) -> MetaGradient:
+            config = replica_config(self.config, replica)
+            problem = self._problem(config, window, images, labels)
+            batch = target_batch(config, self.target_set.train, self.step)
+            return self.engine.meta_gradient(problem, window, *batch)
 
-    def _problem(self, replica: int = 0) -> Problem:
-        """The bilevel problem of one replica in the coming outer step."""
-        config = draws(self.config, replica)
-        images, labels = self.parameters.at(self.step)
+        return self.replicas.mean(of_replica)
+
+    def normalized_variance(self) -> float:
+        """The normalized variance (C.4) of the meta-gradient of the images in the coming outer
+        step, over the first `variance_samples` images of its target batch. Only replica 0 counts,
+        so that the number means the same for any number of replicas. Changes nothing."""
+        window = self.window(self.step)
+        problem = self._problem(self.config, window, *self.parameters.at(self.step))
+        images, labels = target_batch(self.config, self.target_set.train, self.step)
+        count = self.config.variance_samples
+        gradients = self.engine.sample_gradients(problem, window, images[:count], labels[:count])
+        return normalized_variance(gradients.images)
+
+    def _problem(
+        self, config: RunConfig, window: Window, images: Tensor, labels: Tensor
+    ) -> Problem:
+        """The bilevel problem of the coming outer step; the seed of `config` is the replica's."""
         drawn = initial_parameters(self.network, torch_generator(config.seed, "network", self.step))
         return Problem(
             self.network,
@@ -223,19 +217,25 @@ class Distillation:
                 config.augment_inner,
                 "inner",
                 (self.step,),
-                steps=self._window(self.step).stop,
+                steps=window.stop,
             ),
             config.learn_labels,
             OUTER_LOSSES[config.outer_loss],
         )
 
-    def _update(self, learned: list[tuple[Tensor, Tensor]], factor: float) -> None:
-        conditioned = [(parameter, gradient * factor) for parameter, gradient in learned]
-        self.outer_optimizer.step(conditioned, self.parameters.rates(self.step))
-        self.parameters.clamp_labels()  # probabilities; they are never renormalized (C.1)
+    def variant(
+        self, config: RunConfig, method: Method, activation_budget: int = 0
+    ) -> "Distillation":
+        """This distillation with another method, activation budget and batch sizes, to measure what
+        its steps cost. Both share the distilled set and its optimizer, so the steps of one change
+        the other."""
+        other = copy.copy(self)
+        other.config, other.method = config, method
+        other.engine = make_engine(config.engine, activation_budget, config.precision)
+        return other
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on, for a checkpoint."""
+        """Everything that the next outer step depends on, for a checkpoint."""
         return {
             "parameters": self.parameters.state(),
             "outer_optimizer": self.outer_optimizer.state(),
@@ -246,7 +246,7 @@ class Distillation:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state()` returned."""
+        """Continue from what `state()` returned."""
         self.parameters.load_state(state["parameters"])
         self.outer_optimizer.load_state(state["outer_optimizer"])
         self.method.load_state(state["method"])
@@ -255,13 +255,7 @@ class Distillation:
         self.steps_not_finite = state["steps_not_finite"]
 
 
-def draws(config: RunConfig, replica: int) -> RunConfig:
-    """`config` with the seed from which a replica's networks and batches are drawn: the run's own
-    for replica 0, so that one replica more leaves the draws of the others as they are."""
-    return replace(config, seed=derive_seed(config.seed, "replica", replica)) if replica else config
-
-
 def whole_norm(learned: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """The norm of the meta-gradient over all that is learned together: (parameter, gradient)."""
+    """The norm of the meta-gradient over all learned (parameter, gradient) pairs together."""
     squares = [gradient.square().sum() for _, gradient in learned]
     return sum(squares[1:], start=squares[0]).sqrt()

@@ -1,7 +1,7 @@
 """What is learned: the pixels of the distilled images, or bases and coefficients.
 
-Engines know images alone. A parameterization makes them, and takes the meta-gradient with respect
-to them back to what is learned; this is what the clipping sees and the outer optimiser updates.
+Engines work on images. A parameterization makes the images, and turns the meta-gradient with
+respect to the images into that with respect to what is learned, which is then clipped and applied.
 """
 
 from typing import Any, Protocol
@@ -19,37 +19,38 @@ from bench.system.errors import UserError
 
 
 class Parameterization(Protocol):
-    """What `bench.distillation.outer_loop` asks of all of them.
+    """The interface that `bench.distillation.outer_loop` uses.
 
     Attributes:
-        storage_floats: what it takes to store what is learned (`bench.config.storage_budget`).
+        storage_floats: numbers that are learned and have to be stored
+            (`bench.config.storage_budget`).
     """
 
     storage_floats: int
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images [classes*n, C, H, W], class by class, and labels [classes*n, classes] that outer
-        step `step` trains on, as they are now."""
+        """The current images [classes*n, C, H, W], class by class, and labels [classes*n, classes]
+        that the inner training of an outer step uses."""
         ...
 
     def is_whole(self, step: int) -> bool:
-        """Whether these are all images that there will be."""
+        """Whether `at(step)` has all images that there will be."""
         ...
 
     def groups(self) -> list[list[Tensor]]:
-        """What the outer optimiser may update, in groups that have a rate each."""
+        """The learned tensors, in groups that have a rate each."""
         ...
 
     def rates(self, step: int) -> list[float]:
-        """The factor of each group's update in outer step `step`."""
+        """The factor of each group's learning rate in outer step `step`."""
         ...
 
     def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
-        """(parameter, gradient) of all that is updated, from that of the images of `at(step)`."""
+        """(parameter, gradient) of all tensors to update, from the gradient of `at(step)`."""
         ...
 
     def clamp_labels(self) -> None:
-        """Make negative labels 0."""
+        """Set negative labels to 0."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -60,11 +61,11 @@ class Parameterization(Protocol):
 
 
 class Whole:
-    """A distilled set that is learned as a whole: all of its images are there from the first step,
+    """A distilled set that is learned as a whole: it has all of its images from the first step on,
     and everything is updated at one rate.
 
     Args:
-        parts: what it consists of, by name; "labels" are learned where `learn_labels` says so.
+        parts: its tensors, by name; "labels" are learned only if `learn_labels` is set.
     """
 
     def __init__(self, parts: dict[str, Tensor], learn_labels: bool) -> None:
@@ -93,7 +94,7 @@ class Whole:
 
 
 class Pixels(Whole):
-    """Every pixel is learned, and the labels where the configuration says so."""
+    """Every pixel is learned, and the labels with `learn_labels`."""
 
     def __init__(self, config: RunConfig, images: Tensor, labels: Tensor) -> None:
         super().__init__({"images": images, "labels": labels}, config.learn_labels)
@@ -103,22 +104,22 @@ class Pixels(Whole):
         return self.images, self.labels
 
     def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
-        found = [(self.images, gradient.images)]
-        return found if gradient.labels is None else [*found, (self.labels, gradient.labels)]
+        learned = [(self.images, gradient.images)]
+        return learned if gradient.labels is None else [*learned, (self.labels, gradient.labels)]
 
 
 class Linear(Whole):
     """The linear parameterisation of the paper's [9]: image = enlarged Σ_k coefficient_k * base_k.
 
-    The bases are shared by all classes; the coefficients are each image's own. Both are learned, so
-    a few bases make many images at the storage of few (`bench.config.storage_budget`). Bases have
-    1/d of the images' height and width (`basis_downsample`, 2 in [9]), so that d² as many of them
-    fit. What is combined and enlarged, bilinearly, are whitened images, as the network sees them.
+    All classes share the bases; each image has coefficients of its own. Both are learned, so many
+    images take the storage of a few (`bench.config.storage_budget`). Bases have 1/d of the images'
+    height and width (`basis_downsample`, 2 in [9]), so that d² as many of them fit. The images are
+    combined and enlarged, bilinearly, in the whitened space that the network sees.
 
-    Of [9] (Deng and Russakovsky, NeurIPS 2022; its published code) it is the map alone. There,
-    bases and coefficients begin Xavier-uniform and are updated by SGD with a penalty on the
+    Only the map is that of [9] (Deng and Russakovsky, NeurIPS 2022; its published code). There,
+    bases and coefficients start Xavier-uniform and are updated by SGD with a penalty on the
     coefficients (l2, 1e-4), and the published command for CIFAR-10 at IPC 1 does not whiten. Here,
-    as in the paper, all but the map is as for pixels: noise of norm 1, Adam, no penalty.
+    as in the paper, everything but the map is as for pixels: noise of norm 1, Adam, no penalty.
 
     Args:
         bases: [bases, C, H/d, W/d].
@@ -135,7 +136,7 @@ class Linear(Whole):
         self.factor = config.basis_downsample
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
-        # Combined first, enlarged then: the other way round costs the product d² as much.
+        # Combined first, then enlarged: in the other order the product costs d² as much.
         small = self.coefficients @ self.bases.flatten(1)  # [classes*decoded_ipc, C*(H/d)*(W/d)]
         return enlarge(small.unflatten(1, self.bases.shape[1:]), self.factor), self.labels
 
@@ -144,31 +145,31 @@ class Linear(Whole):
         of_small = enlarge_transposed(gradient.images, self.factor).flatten(1)
         of_bases = (self.coefficients.T @ of_small).view_as(self.bases)
         of_coefficients = of_small @ self.bases.flatten(1).T
-        found = [(self.bases, of_bases), (self.coefficients, of_coefficients)]
-        return found if gradient.labels is None else [*found, (self.labels, gradient.labels)]
+        learned = [(self.bases, of_bases), (self.coefficients, of_coefficients)]
+        return learned if gradient.labels is None else [*learned, (self.labels, gradient.labels)]
 
 
 def make_parameterization(config: RunConfig, target_set: TargetSet) -> Parameterization:
-    """The initial distilled set of a run, as its configuration parameterises it.
+    """The initial distilled set of a run, in the parameterization of its configuration.
 
     Raises:
-        UserError: it takes more than the budget of this target set, or some class has too few
+        UserError: it exceeds the storage budget of this target set, or some class has too few
             training images to start from.
     """
     labels = initial_labels(config, target_set)
     if config.parameterization == "linear":
-        allowed = budget(config, target_set)
+        storage = budget(config, target_set)
         try:
-            count = allowed.bases(config.basis_images, images_per_class(config))
+            count = storage.bases(config.basis_images, images_per_class(config))
         except ValueError as error:
             raise UserError(str(error)) from error
-        return Linear(config, *initial_bases(config, target_set, count, allowed.base_shape), labels)
+        return Linear(config, *initial_bases(config, target_set, count, storage.base_shape), labels)
     images = initial_images(config, target_set)
     return (Blocks if config.boost_block else Pixels)(config, images, labels)
 
 
 def budget(config: RunConfig, target_set: TargetSet) -> Budget:
-    """What a distilled set of this run may take to store."""
+    """The storage budget of a distilled set of this run."""
     return Budget(
         len(target_set.classes),
         target_set.image_shape,

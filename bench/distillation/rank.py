@@ -1,55 +1,56 @@
-"""Which of the processes of a run this one is, from the environment that torchrun or srun set."""
+"""The rank of this process in its run, from the environment that torchrun or srun set."""
 
 import random
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
-from bench.distillation.process_group import ALONE, ProcessGroup, TorchProcessGroup
+from bench.distillation.process_group import SINGLE_PROCESS, ProcessGroup, TorchProcessGroup
 from bench.system.errors import UserError
 
 
 @dataclass(frozen=True)
-class Seat:
-    """The place of this process in its group.
+class Rank:
+    """The rank of this process in its process group, as torch.distributed takes it.
 
     Attributes:
-        rank, size: this process, and how many there are.
-        local_rank: its number on its machine, which is that of its GPU.
-        meeting_point: where the processes find each other: an init_method of torch.distributed.
+        global_rank, world_size: of this process, and how many processes there are.
+        local_rank: the rank on its machine, and so the number of its GPU.
+        init_method: where the processes find each other.
     """
 
-    rank: int = 0
-    size: int = 1
+    global_rank: int = 0
+    world_size: int = 1
     local_rank: int = 0
-    meeting_point: str = ""
+    init_method: str = ""
 
     @property
-    def leads(self) -> bool:
-        return self.rank == 0
+    def is_leader(self) -> bool:
+        return self.global_rank == 0
 
     @contextmanager
-    def group(self, run: str) -> Iterator[ProcessGroup]:
-        """The group, met, until the `with` block ends; the others are told how it ended.
+    def process_group(self, run: str) -> Iterator[ProcessGroup]:
+        """Join the process group, and leave it when the `with` block ends. If the block raises, the
+        other processes get the error.
 
         Args:
-            run: the identity of the run, which must be the same everywhere.
+            run: the identity of the run, which must be the same in every process.
 
         Raises:
             UserError: the processes do not find each other, or were given different runs.
         """
-        if self.size == 1:
-            yield ALONE
+        if self.world_size == 1:
+            yield SINGLE_PROCESS
             return
-        group = TorchProcessGroup(self.rank, self.size, self.local_rank, self.meeting_point)
+        group = TorchProcessGroup(*astuple(self))
         try:
-            if len(set(group.everyone(run))) > 1:
+            if len(set(group.gather_objects(run))) > 1:
                 raise UserError(
-                    f"the {self.size} processes were given different runs; all need the same"
-                    " settings (WORLD_SIZE=1 in the environment lets each task of a SLURM step run"
-                    " alone)"
+                    f"the {self.world_size} processes were given different runs; all need the same"
+                    " settings (to run each task of a SLURM step alone, set WORLD_SIZE=1 in the"
+                    " environment)"
                 )
             yield group
         except Exception as error:
@@ -58,48 +59,47 @@ class Seat:
         group.leave("")
 
 
-def find_seat(environment: Mapping[str, str], replicas: int) -> Seat:
-    """The place of this process, from what torchrun or else srun has set.
+def find_rank(environment: Mapping[str, str], replicas: int) -> Rank:
+    """The rank of this process, from the variables that torchrun or else srun has set.
 
-    A SLURM step with several tasks makes a group only where there are replicas to share: with one
-    replica its tasks are runs of their own, of which the run's lock lets one through if they are
-    the same. The variables looked at are those of a step, which srun sets: a batch script has
-    SLURM_NTASKS too, but is a single process.
+    A SLURM step with several tasks is a process group only if there are replicas to share. With one
+    replica its tasks are runs of their own; if they are the same run, its lock lets only one start.
+    Only variables of a step count, which srun sets: a batch script has SLURM_NTASKS too, but is a
+    single process.
 
     Raises:
-        UserError: the number of processes does not divide `replicas`, or variables are missing.
+        UserError: the number of processes does not divide `replicas`, or a variable is missing.
     """
-    seat = Seat()
-    if int(environment.get("WORLD_SIZE", "0")) >= 1:
-        seat = _seat_from_torchrun(environment)
-    elif replicas > 1 and int(environment.get("SLURM_STEP_NUM_TASKS", "0")) > 1:
-        seat = _seat_from_slurm(environment)
-    if replicas % seat.size:
+    rank, world_size = Rank(), int(environment.get("WORLD_SIZE", "0"))
+    if world_size > 1:
+        rank = _rank_from_torchrun(environment, world_size)
+    elif world_size < 1 < replicas and int(environment.get("SLURM_STEP_NUM_TASKS", "0")) > 1:
+        rank = _rank_from_slurm(environment)
+    if replicas % rank.world_size:
         raise UserError(
-            f"replicas={replicas} cannot be shared by {seat.size} processes: their number must"
-            " divide replicas"
+            f"replicas={replicas} cannot be shared by {rank.world_size} processes: their number"
+            " must divide replicas"
         )
-    return seat
+    return rank
 
 
-def _seat_from_torchrun(environment: Mapping[str, str]) -> Seat:
-    size = int(environment["WORLD_SIZE"])
-    if size == 1:
-        return Seat()
+def _rank_from_torchrun(environment: Mapping[str, str], world_size: int) -> Rank:
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         if name not in environment:
-            raise UserError(f"WORLD_SIZE={size} is set but {name} is not; torchrun sets them all")
+            raise UserError(
+                f"WORLD_SIZE={world_size} is set but {name} is not; torchrun sets them all"
+            )
     rank = int(environment["RANK"])
-    return Seat(rank, size, int(environment.get("LOCAL_RANK", rank)), "env://")
+    return Rank(rank, world_size, int(environment.get("LOCAL_RANK", rank)), "env://")
 
 
-def _seat_from_slurm(environment: Mapping[str, str]) -> Seat:
+def _rank_from_slurm(environment: Mapping[str, str]) -> Rank:
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
     address = environment.get("MASTER_ADDR") or _address(_first_host(nodes))
     # The same port in each process, and another one for a step that runs beside this one.
     step = f"{environment.get('SLURM_JOB_ID')}.{environment.get('SLURM_STEP_ID')}"
     port = environment.get("MASTER_PORT") or random.Random(step).randint(20000, 60000)
-    return Seat(
+    return Rank(
         int(environment["SLURM_PROCID"]),
         int(environment["SLURM_STEP_NUM_TASKS"]),
         int(environment["SLURM_LOCALID"]),
@@ -108,32 +108,31 @@ def _seat_from_slurm(environment: Mapping[str, str]) -> Seat:
 
 
 def _address(host: str) -> str:
-    """Where a host of SLURM's can be reached: by its name, as nearly everywhere, else where SLURM
-    itself reaches it."""
+    """The address of a SLURM host: its name, or, if that does not resolve, SLURM's own address."""
     try:
         socket.getaddrinfo(host, None)
     except OSError:
-        shown = _scontrol("show", "node", host, "--oneliner")
-        return next((w[9:] for w in shown if w.startswith("NodeAddr=")), host)
+        words = _scontrol("show", "node", host, "--oneliner")
+        return next((w[9:] for w in words if w.startswith("NodeAddr=")), host)
     return host
 
 
 def _first_host(nodes: str) -> str:
-    """The first of SLURM's list of nodes, e.g. `gpu[03-05,9]`."""
+    """The first host of SLURM's list of nodes, such as `gpu[03-05,9]`."""
     if "[" not in nodes and nodes:
         return nodes.split(",")[0]
-    listed = _scontrol("show", "hostnames", nodes)
-    if not listed:
-        raise UserError(f"scontrol does not tell the hosts of {nodes!r}; set MASTER_ADDR to one")
-    return listed[0]
+    hosts = _scontrol("show", "hostnames", nodes)
+    if not hosts:
+        raise UserError(f"scontrol does not list the hosts of {nodes!r}; set MASTER_ADDR to one")
+    return hosts[0]
 
 
 def _scontrol(*arguments: str) -> list[str]:
-    """The words that scontrol prints; none where it fails."""
+    """The words that scontrol prints; none if it fails."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["scontrol", *arguments], capture_output=True, text=True, timeout=60, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    return done.stdout.split()
+    return process.stdout.split()

@@ -1,7 +1,7 @@
-"""Bilinear enlargement of images by a whole factor, and its transpose, which gradients need.
+"""Bilinear upsampling of images by a whole factor, and its transpose, which gradients need.
 
-Enlarging is linear, and separate for height and width: one small matrix each, so that the transpose
-is exact and deterministic on every device (torch's own backward pass adds up in any order on CUDA).
+Upsampling is linear and separable: one small matrix each for height and width. So the transpose is
+exact and deterministic on every device (torch's backward pass adds up in arbitrary order on CUDA).
 """
 
 import torch
@@ -17,8 +17,8 @@ def enlarge(images: Tensor, factor: int) -> Tensor:
 
 
 def enlarge_transposed(of_enlarged: Tensor, factor: int) -> Tensor:
-    """The gradient of the images, [n, C, h, w], from that of what they are enlarged to, [n, C,
-    factor*h, factor*w]."""
+    """The gradient of the images [n, C, h, w] from that of the enlarged images [n, C, factor*h,
+    factor*w]."""
     height, width = (
         _weights(side // factor, factor, of_enlarged) for side in of_enlarged.shape[-2:]
     )
@@ -26,7 +26,7 @@ def enlarge_transposed(of_enlarged: Tensor, factor: int) -> Tensor:
 
 
 def _weights(side: int, factor: int, like: Tensor) -> Tensor:
-    """What each of the factor*side places takes from each of the `side` that there were,
-    [factor*side, side]."""
+    """The weight of each of `side` pixels in each of the factor*side enlarged pixels, [factor*side,
+    side]."""
     one_hot = torch.eye(side, dtype=like.dtype, device=like.device)[None]  # [1, side, side]
     return F.interpolate(one_hot, scale_factor=factor, mode="linear", align_corners=False)[0].T

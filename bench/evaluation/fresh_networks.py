@@ -17,10 +17,9 @@ from bench.data import TargetSet
 from bench.data.target_set import Split
 from bench.metagrad import MeanLoss, make_derivatives, networks_at_once, stacked_derivatives
 from bench.networks import initial_parameters
-from bench.training.batches import InnerBatches, images_of_each_class, make_inner_optimizer
-from bench.training.epochs import EpochBatches
+from bench.training.batches import EpochBatches, InnerBatches, images_of_each_class
 from bench.training.randomness import torch_generator
-from bench.training.setup import make_network
+from bench.training.setup import make_inner_optimizer, make_network
 
 FORWARD_BATCH = 1000  # images at once when accuracy is measured; changes memory only
 

@@ -1,4 +1,4 @@
-"""How a run can fail, and what is recorded of it."""
+"""How a run can fail, and what is recorded about it."""
 
 import traceback
 from typing import Any
@@ -10,7 +10,7 @@ from bench.system.peak_memory import ran_out
 
 
 def describe_error(error: Exception) -> dict[str, Any]:
-    """What error.json says: the class of the cause, the message, the traceback."""
+    """The content of error.json: kind of error, message, time and traceback."""
     message = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, Diverged):
         kind = "diverged"

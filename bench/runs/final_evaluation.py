@@ -1,7 +1,7 @@
-"""The end of a run: its final distilled set is evaluated, stored and drawn.
+"""The final evaluation of a run: its distilled set is evaluated, stored and drawn.
 
-Every evaluation is kept as soon as it is made, so that a run that is stopped in its end goes on
-there: on the full training set, or with large networks, the end can take longer than a job may.
+Every evaluation is saved as soon as it is done, so that a run that is stopped here resumes here:
+with the full training set or large networks this part can take longer than the time limit of a job.
 """
 
 import hashlib
@@ -27,18 +27,18 @@ from bench.system import text
 from bench.system.choices import OWN, PICTURE_COLUMNS
 from bench.training.batches import classes_by_place
 
-KEPT = "evaluations"  # .json in the run's folder, until its result is there
+FILE = "evaluations"  # .json in the run's folder, until its result is written
 
 
 @dataclass(frozen=True)
 class FinalSet:
-    """What a run has come to.
+    """The distilled set that a run ends with.
 
     Attributes:
         images: [classes*ipc, C, H, W], preprocessed like the target set.
         labels: [classes*ipc, classes].
-        step: the outer step that it was chosen at.
-        storage_floats: what it takes to store.
+        step: the number of outer steps after which it was chosen.
+        storage_floats: numbers that are learned and have to be stored.
     """
 
     images: Tensor
@@ -49,11 +49,11 @@ class FinalSet:
 
 @dataclass(frozen=True)
 class FinalEvaluation:
-    """What is made of the final set of one run.
+    """All evaluations of the final set of one run.
 
     Attributes:
-        report: called with what is evaluated, empty for the final set itself (" on vgg11"), and
-            with the number of networks trained.
+        report: called with what is evaluated (such as " on vgg11"; empty for the final set itself)
+            and with the number of networks trained.
         check: called after every training step; what it raises ends the evaluation.
     """
 
@@ -65,31 +65,33 @@ class FinalEvaluation:
     check: Callable[[], None]
 
     def results(self) -> dict[str, Any]:
-        """What the run's result says of the set, which is stored and drawn on the way."""
+        """Evaluate, store and draw the set; returns its part of result.json."""
         config, final = self.config, self.final
-        evaluation = self._kept(OWN, lambda: self._evaluate(config, final.images, final.labels, ""))
+        evaluation = self._saved(
+            OWN, lambda: self._evaluate(config, final.images, final.labels, "")
+        )
         storage = {
             "storage_floats": final.storage_floats,
             "budget_floats": budget(config, self.target_set).floats,
         }
         self._store(storage)
         self._draw()
-        found = {
+        results = {
             "distilled_step": final.step,
             "evaluation": evaluation.summary(config.selection),
             **storage,
         }
         if config.boost_block:
-            found["prefixes"] = self._prefixes(evaluation)
+            results["prefixes"] = self._prefixes(evaluation)
         if config.transfer_to:
-            found["transfers"] = self._transfers()
+            results["transfers"] = self._transfers()
         if config.scores:
-            found["scores"] = self._scores()
-        return found
+            results["scores"] = self._scores()
+        return results
 
     def forget(self) -> None:
-        """Remove what was kept, once it stands in the run's result."""
-        self.folder.remove(f"{KEPT}.json")
+        """Remove the saved evaluations, once they are in the run's result."""
+        self.folder.remove(f"{FILE}.json")
 
     # --- files
 
@@ -118,17 +120,17 @@ class FinalEvaluation:
     # --- evaluations
 
     def _prefixes(self, whole: Evaluation) -> list[dict[str, Any]]:
-        """The accuracy of the first block, of the first two, ... of a boosted set, each evaluated
-        as the whole set is, with the same networks; the last is the whole set."""
-        config, found = self.config, []
+        """The accuracy of the first block, of the first two, ... of a boosted set, evaluated like
+        the whole set and with the same networks; the last one is the whole set."""
+        config, prefixes = self.config, []
         for count in range(config.boost_block, config.ipc + 1, config.boost_block):
             evaluation = (
-                self._kept(f"{count} images a class", partial(self._evaluate_prefix, count))
+                self._saved(f"{count} images a class", partial(self._evaluate_prefix, count))
                 if count < config.ipc
                 else whole
             )
-            found.append({"ipc": count, **evaluation.summary(config.selection)})
-        return found
+            prefixes.append({"ipc": count, **evaluation.summary(config.selection)})
+        return prefixes
 
     def _evaluate_prefix(self, count: int) -> Evaluation:
         classes = len(self.target_set.classes)
@@ -138,9 +140,9 @@ class FinalEvaluation:
         return self._evaluate(self.config, images, labels, f" {text.count(count, 'image')} a class")
 
     def _transfers(self) -> dict[str, Any]:
-        """By network, what `bench.evaluate` finds of the set with `arch=` that network."""
+        """The evaluation with each network of `transfer_to`, as in `bench.evaluate arch=`."""
         return {
-            arch: self._kept(arch, partial(self._evaluate_on, arch)).summary(self.config.selection)
+            arch: self._saved(arch, partial(self._evaluate_on, arch)).summary(self.config.selection)
             for arch in self.config.transfer_to
         }
 
@@ -149,7 +151,7 @@ class FinalEvaluation:
         return self._evaluate(other, self.final.images, self.final.labels, f" on {arch}")
 
     def _scores(self) -> dict[str, Any]:
-        """What `bench.scores` records of the set; the set's own evaluation is there already."""
+        """What `bench.scores` records of the set, whose own evaluation is saved already."""
         final = self.final
         return score(
             self.config,
@@ -159,7 +161,7 @@ class FinalEvaluation:
             classes=classes_by_place(final.labels),
             report=lambda name, trained: self.report(f" {name}", trained),
             check=self.check,
-            cached=self._kept,
+            cached=self._saved,
         ).figures()
 
     def _evaluate(self, config: RunConfig, images: Tensor, labels: Tensor, what: str) -> Evaluation:
@@ -175,26 +177,26 @@ class FinalEvaluation:
             check=self.check,
         )
 
-    # --- what is kept
+    # --- saved evaluations
 
-    def _kept(self, name: str, make: Callable[[], Evaluation]) -> Evaluation:
-        """The evaluation of this name: the one that this set's run has made before, or a new one.
+    def _saved(self, name: str, make: Callable[[], Evaluation]) -> Evaluation:
+        """The evaluation of this name: the one that the run has saved for this set, or a new one.
 
-        Summaries hold every accuracy, so the evaluation that is read is the one that was written.
+        Summaries contain every accuracy, so the evaluation that is read is the one that was saved.
         """
-        content = self.folder.read(KEPT) or {}
+        content = self.folder.read(FILE) or {}
         if content.get("of") != self._digest:
             content = {"of": self._digest, "made": {}}
         if name not in content["made"]:
             content["made"][name] = make().summary(self.config.selection)
-            self.folder.write(KEPT, content)
-        made = content["made"][name]
-        validation, test = (torch.tensor(made[f"all_{part}"]) for part in ("validation", "test"))
-        return Evaluation(made["all_steps"], validation, test)
+            self.folder.write(FILE, content)
+        summary = content["made"][name]
+        validation, test = (torch.tensor(summary[f"all_{part}"]) for part in ("validation", "test"))
+        return Evaluation(summary["all_steps"], validation, test)
 
     @cached_property
     def _digest(self) -> str:
-        """Of the images and labels: on a GPU a run that goes on may choose another set."""
+        """A hash of images and labels: on a GPU a resumed run may choose another set."""
         digest = hashlib.sha256()
         for part in (self.final.images, self.final.labels):
             digest.update(part.detach().cpu().double().numpy().tobytes())

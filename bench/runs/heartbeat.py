@@ -20,9 +20,9 @@ from bench.system.machine import slurm_job, slurm_node
 HEARTBEAT_SECONDS = 1.0
 LOST_AFTER_SECONDS = 120.0  # network file systems and clocks lag; a beat is due every second
 
-SILENCE_SECONDS = 15.0  # without a beat: nobody on another machine is at work any more
-# Without a beat a run is called silent. Other machines' files may be seen late: NFS asks for some
-# as seldom as once a minute.
+SILENCE_SECONDS = 15.0  # without a beat: no process on another machine runs the run any more
+# A running run without a beat is shown as silent. Files of other machines may be seen late: NFS may
+# look for changes as rarely as once a minute.
 SILENT_AFTER_SECONDS, SILENT_AFTER_SECONDS_ELSEWHERE = 15.0, 60.0
 
 State = Literal["waiting", "running", "done", "failed", "stopped", "lost", "blocked", "damaged"]
@@ -30,23 +30,22 @@ State = Literal["waiting", "running", "done", "failed", "stopped", "lost", "bloc
 
 @dataclass(frozen=True)
 class Progress:
-    """How a run stands: from its files alone (`progress_of`), or with what a cluster's scheduler
-    says of its job too (`slurm.job_status`).
+    """The status of a run, from its files (`progress_of`) or from these and the scheduler of a
+    cluster (`slurm.job_status`).
 
     Attributes:
-        state: waiting (not begun, or for its job's turn), running, done, failed (it says why),
-            stopped (interrupted, will go on), lost (its process is gone without a word: killed, or
-            its machine went down), blocked (the scheduler will never start its job), damaged (a
-            small file of it is, so that nobody can tell, or go on with it; the cause says what to
-            do).
-        kind: of a failed run, the class of its cause: error, out of memory, diverged, killed,
-            time-out, node lost, cancelled, disk full.
-        job: the job on a cluster that is to make the run, where there is one that has not ended.
-        silent_seconds: of a running run that has given no sign of life for so long, else None.
-        note: what else there is to know of it, such as a damaged file that it can do without.
-        damaged: the small files that are, without ".json".
-        seed, evaluation: of its configuration and of its result, as far as they are there.
-        previous: whether that is the result before, of a run that is being made anew.
+        state: waiting (not started, or its job is queued), running, done, failed (see `cause`),
+            stopped (interrupted; it will resume), lost (its process ended without a trace: killed,
+            or its machine went down), blocked (the scheduler will never start its job), damaged (a
+            small file that the run needs; the cause says what to do).
+        kind: the kind of failure of a failed run: error, out of memory, diverged, killed, time-out,
+            node lost, cancelled, disk full.
+        job: the cluster job of the run, if it has one that has not ended.
+        silent_seconds: how long a running run has written no heartbeat, if unusually long.
+        note: what else a user should know, such as a damaged file that the run does not need.
+        damaged: the damaged small files, without ".json".
+        seed, evaluation: from its configuration and its result, if they exist.
+        previous: whether `evaluation` is the previous result of a rerun.
     """
 
     state: State
@@ -67,28 +66,28 @@ class Progress:
 
     @property
     def told(self) -> str:
-        """What a table says of it beside its numbers."""
-        said = self.cause
+        """The text that a table shows beside the numbers."""
+        text = self.cause
         if self.state == "running":
-            said = self.activity
+            text = self.activity
             if self.silent_seconds is not None:
-                was = f" ({self.activity})" if self.activity else ""
-                said = f"silent for {age(self.silent_seconds)}{was}"
-        return "; ".join(filter(None, [said, self.note]))
+                last_activity = f" ({self.activity})" if self.activity else ""
+                text = f"silent for {age(self.silent_seconds)}{last_activity}"
+        return "; ".join(filter(None, [text, self.note]))
 
 
 class Heartbeat:
     """Writes progress.json every second from a thread, until the `with` block ends.
 
     Attributes:
-        superseded: another process has claimed the run since; this one has to leave it.
+        superseded: another process has taken the run over; this one has to stop.
     """
 
     def __init__(self, folder: RunFolder, outer_steps: int) -> None:
         self.superseded = False
         self.path = folder.path / "progress.json"
         self._folder = folder
-        self._claim = folder.taken_over_by()
+        self._takeover = folder.taken_over_by()
         try:
             before = {} if folder.is_asked_anew() else folder.read("progress") or {}
         except Damaged:
@@ -100,7 +99,7 @@ class Heartbeat:
             "process_started": _started(),
             "job": slurm_job(),
             "node": slurm_node(),
-            "step": before.get("step", 0),  # until it is known where the run goes on
+            "step": before.get("step", 0),  # until the checkpoint is loaded
             "outer_steps": outer_steps,
             "activity": "starting",
             "seconds_per_step": None,
@@ -109,8 +108,8 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def update(self, **content: Any) -> None:
-        """Change what the next beat says: `step`, `activity`, `seconds_per_step`, or the `error`
-        that ended the run, where nothing else can be written."""
+        """Change the content of the next beat: `step`, `activity`, `seconds_per_step`, or the
+        `error` that ended the run, if error.json cannot be written."""
         self._content.update(content)
 
     def __enter__(self) -> Self:
@@ -132,11 +131,11 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             with suppress(UserError):  # it cannot be read just now
-                self.superseded = self.superseded or self._folder.taken_over_by() != self._claim
+                self.superseded |= self._folder.taken_over_by() != self._takeover
             self._write()
 
     def _write(self) -> None:
-        """A beat. Where the disk is full it is written over the one before, or left out."""
+        """Write a beat. On a full disk it overwrites the previous one in place, or is skipped."""
         content = {**self._content, "time": time.time()}
         try:
             write_json(self.path, content)
@@ -146,7 +145,7 @@ class Heartbeat:
 
 
 def _started() -> float | None:
-    """When this process was; None where the system does not tell (no /proc)."""
+    """When this process started; None if the system has no /proc."""
     try:
         return psutil.Process().create_time()
     except (psutil.Error, OSError):
@@ -154,8 +153,8 @@ def _started() -> float | None:
 
 
 def record_failure(folder: RunFolder, described: dict[str, Any]) -> bool:
-    """Write down why a run failed: as error.json, or into the last heartbeat where the disk takes
-    nothing new. Never raises: the failure itself is worse. Whether error.json was written."""
+    """Record why a run failed: in error.json or, if the disk is full, in the last heartbeat. Never
+    raises, so that the failure itself is reported. Returns whether error.json was written."""
     try:
         folder.write("error", described)
     except Unwritable:
@@ -172,11 +171,11 @@ def record_failure(folder: RunFolder, described: dict[str, Any]) -> bool:
 def progress_of(
     folder: RunFolder, files: SmallFiles | None = None, now: float | None = None
 ) -> Progress:
-    """What a run's files say of it. Never raises, whatever stands in them.
+    """The status of a run according to its files. Never raises, whatever they contain.
 
     Args:
-        files: as `folder.small_files` gives them, where they were read before.
-        now: the time by the clock of the file server, where that is known (`time_there`).
+        files: from `folder.small_files`, if they were read already.
+        now: the time by the clock of the file server, if it is known (`time_there`).
     """
     files = files or folder.small_files()
     now = time_there(folder.path) if now is None and "progress" in files.contents else now
@@ -190,14 +189,14 @@ def progress_of(
     )
     if not files.damages:
         return known
-    told = "; ".join(files.damages.values())
+    damages = "; ".join(files.damages.values())
     if known.state == "running" or (known.state == "done" and "config" not in files.damages):
-        return replace(known, note=told)
-    return replace(known, state="damaged", cause=told, kind="")
+        return replace(known, note=damages)
+    return replace(known, state="damaged", cause=damages, kind="")
 
 
 def _from_files(files: SmallFiles, now: float) -> Progress:
-    """What those of them say that are whole."""
+    """The status according to the intact files."""
     beat = files.contents.get("progress", {})
     config = files.contents.get("config", {})
     steps = config.get("outer_steps") or beat.get("outer_steps", 0)
@@ -215,16 +214,16 @@ def _from_files(files: SmallFiles, now: float) -> Progress:
         return replace(known, seconds_per_step=pace, seconds_left=left)
     error = files.contents.get("error")
     if error is None and files.written.get("job", 0.0) <= files.written.get("progress", 0.0):
-        error = beat.get("error")  # not one from before it was submitted again
+        error = beat.get("error")  # unless the run was submitted again since
     if error is not None:
         cause = f"{error['kind']}: {error['message']}"
         return replace(known, state="failed", cause=cause, kind=error["kind"])
     if "anew" in files.contents:
-        return replace(known, step=0, cause="to be made anew; until then its old result is kept")
+        return replace(known, step=0, cause="rerun requested; the previous result stays until then")
     if beat.get("state") == "running":
         where = f"process {beat['pid']} on {beat['host']}"
-        gone = f"{where} is gone" if here else f"no sign of life from {where} for {age(silence)}"
-        return replace(known, state="lost", cause=f"{gone}; it will go on from its checkpoint")
+        lost = f"{where} has ended" if here else f"no heartbeat from {where} for {age(silence)}"
+        return replace(known, state="lost", cause=f"{lost}; it will resume from its checkpoint")
     return replace(known, state="stopped") if beat else known
 
 
@@ -233,7 +232,7 @@ def _is_alive(beat: dict[str, Any], here: bool, silence: float) -> bool:
         return silence < LOST_AFTER_SECONDS
     try:
         process = psutil.Process(beat["pid"])
-        # A process id is used again after a while; the start time tells the two apart.
+        # The system reuses process ids; the start time shows whether it is the same process.
         same = abs(process.create_time() - beat["process_started"]) < 2
         return same and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, ValueError, OverflowError):  # no such process, or no process id at all
@@ -241,7 +240,7 @@ def _is_alive(beat: dict[str, Any], here: bool, silence: float) -> bool:
 
 
 def age(seconds: float) -> str:
-    """How long ago something was: 45 s, 2 min 40 s, 3 h 20 min."""
+    """A duration: 45 s, 2 min 40 s, 3 h 20 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -251,16 +250,16 @@ def age(seconds: float) -> str:
 
 
 def await_silence(folder: RunFolder) -> None:
-    """Wait until no other machine shows signs of work on the run.
+    """Wait until no process on another machine writes heartbeats of the run.
 
-    The lock of a run reaches other machines on most network file systems, not on all. Where it does
-    not, a copy of the run there sees within a second or so that it was claimed, and leaves it.
+    The lock of a run works across machines on most network file systems, but not on all. Where it
+    does not, a process on another machine sees the takeover at its next heartbeat, and stops.
     """
     seen, since = None, time.monotonic()
     while time.monotonic() - since < SILENCE_SECONDS:
         try:
             beat = folder.read("progress") or {}
-        except Damaged:  # whoever is at work writes the next one whole
+        except Damaged:  # a running process writes the next one intact
             beat = {"state": "running", "host": "", "time": seen}
         if beat.get("state") != "running" or beat["host"] == socket.gethostname():
             return
@@ -270,5 +269,5 @@ def await_silence(folder: RunFolder) -> None:
 
 
 def log_path(folder: RunFolder) -> Path:
-    """Where a launcher sends what the run prints."""
+    """The file to which a launcher redirects the output of the run."""
     return folder.path / "log.txt"

@@ -1,4 +1,4 @@
-"""Distilled images as a picture."""
+"""Distilled images as one picture."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ SMALLEST_SIDE = 64  # pixels an image is enlarged to at least: 8x8 digits would 
 def save_picture(path: Path, images: Tensor, whitening: Whitening, columns: int) -> None:
     """Draw whitened images [n, C, H, W] in pixel space, `columns` a row, as a PNG.
 
-    The whitening is inverted; distilled images are not confined to the range of real ones, so what
-    lies outside [0, 1] is clipped.
+    The whitening is inverted. Distilled images may leave the range of real images, so pixels
+    outside [0, 1] are clipped.
     """
     pixels = whitening.to_pixels(images.detach().float().cpu())
     pixels = (pixels * 255).round().to(torch.uint8)

@@ -1,17 +1,18 @@
-"""The small JSON files of runs and submissions: what must be in them for anybody to rely on it, and
-what to do where it is not. A file that fails this is named, and spares all others."""
+"""The small JSON files of runs and submissions: what each must contain, and what to do if it does
+not. A damaged file is named in an error message and affects no other run."""
 
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.system.errors import Damaged
 from bench.system.files import read_json
 
-# By key what its value must be: types, a pattern of a text, or the same of an object within. A key
-# with a question mark may be missing.
+# What the value of each key must be: types, a pattern, or the shape of an object. A key with a
+# question mark may be missing.
 Shape = Mapping[str, Any]
 
 NUMBER = (int, float)
@@ -24,7 +25,7 @@ OF_A_RUN: dict[str, Shape] = {
         "state": str,
         "host": str,
         "pid": int,
-        "process_started": (*NUMBER, type(None)),  # not told without /proc
+        "process_started": (*NUMBER, type(None)),  # unknown without /proc
         "job": str,
         "node?": str,
         "step": int,
@@ -49,15 +50,15 @@ OF_A_RUN: dict[str, Shape] = {
     "takeover": {"by": str},
     "anew": {"time": str},
 }
-# What a user does about each.
+# What to do if a file is damaged.
 REMEDIES = {
-    "config": "the command that made the run restores it",
+    "config": "the command that started the run restores it",
     "manifest": "restore it, or delete it; a run that is not finished then needs force=true",
-    "progress": "delete it; a run at work writes it anew",
-    "result": "delete it; the same command then makes it anew from the checkpoint",
+    "progress": "delete it; a running process writes it again",
+    "result": "delete it; the same command then computes it again from the checkpoint",
     "error": "delete it",
-    "evaluations": "delete it; what it held is computed again",
-    "job": "look with squeue whether the run still has a job, then delete it",
+    "evaluations": "delete it; its evaluations are computed again",
+    "job": "check with squeue whether the run still has a job, then delete it",
     "takeover": "delete it",
     "anew": "delete it, then force=true again",
 }
@@ -67,11 +68,33 @@ OF_A_SUBMISSION: dict[str, Shape] = {
 }
 
 
+@dataclass(frozen=True)
+class SmallFiles:
+    """The small JSON files of a run, read at one moment.
+
+    Attributes:
+        contents: of the intact files, by name without ".json".
+        damages: of the damaged files, by name: what is wrong and what to do, in one line.
+        written: when each intact file was written, by the clock of the file server.
+        previous: the previous result of a rerun.
+    """
+
+    contents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    damages: dict[str, str] = field(default_factory=dict)
+    written: dict[str, float] = field(default_factory=dict)
+    previous: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has its result, and no rerun was requested."""
+        return "result" in self.contents and not {"anew"} & {*self.contents, *self.damages}
+
+
 def read_whole(path: Path | str, shape: Shape, remedy: str = "") -> dict[str, Any] | None:
-    """The content of a small JSON file, or None where there is none.
+    """The content of a small JSON file, or None if it does not exist.
 
     Raises:
-        Damaged: it cannot be read, or lacks something of `shape`; the message ends in `remedy`.
+        Damaged: it cannot be read, or does not have `shape`; the message ends with `remedy`.
     """
     hint = f"; {remedy}" if remedy else ""
     try:
@@ -86,7 +109,7 @@ def read_whole(path: Path | str, shape: Shape, remedy: str = "") -> dict[str, An
 
 
 def misfit(content: Any, shape: Shape) -> str:
-    """What of `content` is not as `shape` wants it, in a few words; empty where all is."""
+    """How `content` differs from `shape`, in a few words; empty if it does not."""
     if not isinstance(content, dict):
         return "it is no object of named values"
     for key, wanted in shape.items():
@@ -113,6 +136,6 @@ def _wrong(value: Any, wanted: Any) -> str:
 
 
 def shortened(value: Any) -> str:
-    """A value as it is written, cut after a few words."""
+    """The representation of a value, cut to 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

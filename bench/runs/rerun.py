@@ -1,11 +1,10 @@
-"""A finished run is made anew: what is shown is its old result until it has a new one, whatever
-happens in between.
+"""The rerun of a finished run, which keeps its previous result until it has a new one.
 
-`force=true` only writes anew.json (`RunFolder.ask_anew`), and a submission that is refused removes
-it again. Whoever executes the run next, holding its lock, calls `begin_anew`: it links the files of
-the finished run into previous/, then removes result.json, then the others, and anew.json last. What
-is killed in between is done again by whoever executes the run next. When the new result.json is
-written, previous/ goes.
+`force=true` only writes anew.json (`RunFolder.ask_anew`); a submission that fails removes it again.
+The process that executes the run next, and has its lock, calls `begin_anew`: this links the files
+of the finished run into previous/, then removes result.json, then the other files, and anew.json
+last. If it is killed on the way, the next process that executes the run repeats it. When the new
+result.json is written, previous/ is removed.
 """
 
 import os
@@ -15,12 +14,12 @@ from pathlib import Path
 from bench.runs.run_folder import PREVIOUS, RunFolder
 from bench.system.errors import Unwritable
 
-# What belongs to the process that makes a run, not to its result.
+# Files that belong to the process that executes a run, not to its result.
 OF_THE_PROCESS = ("lock", "log.txt", "job.json", "takeover.json", "progress.json", "anew.json")
 
 
 def begin_anew(run: RunFolder) -> None:
-    """Where a run is asked to be made anew: set its result aside and forget all else.
+    """If a rerun was requested, move the result to previous/ and remove all other files.
 
     Raises:
         Unwritable: the folder cannot be written.
@@ -30,7 +29,7 @@ def begin_anew(run: RunFolder) -> None:
     try:
         if (run.path / "result.json").exists():
             _copy_to_previous(run)
-            run.remove("result.json")  # from here on the copy is what is shown
+            run.remove("result.json")  # from here on the copy is shown
         for file in _files_of_the_result(run):
             if file.name != "config.json":
                 file.unlink()
@@ -40,16 +39,16 @@ def begin_anew(run: RunFolder) -> None:
 
 
 def forget_previous(run: RunFolder) -> None:
-    """Remove the old result of a run that has its new one."""
+    """Remove the previous result of a run that has its new one."""
     assert (run.path / "result.json").exists()
     shutil.rmtree(run.path / PREVIOUS, ignore_errors=True)
 
 
 def _copy_to_previous(run: RunFolder) -> None:
     previous, copy = run.path / PREVIOUS, run.path / f".{PREVIOUS}"
-    for old in (previous, copy):  # of an earlier time, or left by a kill
-        if old.exists():
-            shutil.rmtree(old)
+    for stale in (previous, copy):  # from an earlier rerun, or left by a kill
+        if stale.exists():
+            shutil.rmtree(stale)
     copy.mkdir()
     for file in _files_of_the_result(run):
         try:
@@ -60,7 +59,7 @@ def _copy_to_previous(run: RunFolder) -> None:
 
 
 def _files_of_the_result(run: RunFolder) -> list[Path]:
-    """All files but those of the process, which may be writing some at this moment."""
+    """All files except those of the process, which may be writing some of them now."""
     return [
         file
         for file in run.path.iterdir()

@@ -1,71 +1,47 @@
-"""The run store: one folder a run, written so that a kill at any moment loses nothing but time.
+"""The folders of runs, written so that a kill at any point loses nothing but time.
 
     results/runs/<method>-<hash>/
       config.json             the full resolved configuration, whose hash is in the folder's name,
                               and the command that made the folder
       manifest.json           versions, commit, hardware, data fingerprint, every start of the run
-      metrics.jsonl           one line an outer step
-      measurements.jsonl      one line a normalized variance or an accuracy of fresh networks
-      checkpoint.pt           everything the run needs to go on
+      metrics.jsonl           one line per outer step
+      measurements.jsonl      one line per normalized variance or accuracy of fresh networks
+      checkpoint.pt           everything that the run needs to resume
       progress.json           heartbeat: step, process, host (read by `bench.status`)
-      log.txt                 what the run printed, when a launcher started it
-      distilled.safetensors   the result, with the preprocessing that it needs
-      distilled.png           the same in pixel space
-      result.json             the final evaluation; written last: a run is done when it is there
+      log.txt                 what the run printed, if a launcher started it
+      distilled.safetensors   the distilled set, with its preprocessing
+      distilled.png           the distilled set in pixel space
+      result.json             the final evaluation; written last, so a run that has it is done
       error.json              why the last start failed
-      job.json                which job of which submission to a cluster makes it (`slurm`)
-      takeover.json              who may work on it, where several copies of a job are alive
-      anew.json               it is to be made anew (force=true), and has not begun to be
-      previous/               the result before, until the new one is there
+      job.json                the cluster job that runs it, and its submission (`slurm`)
+      takeover.json           the token of the process that may run it, if several try
+      anew.json               a rerun was requested (force=true) and has not started
+      previous/               the previous result, until the rerun has a new one
 
-A run that is made anew keeps its result until it has another one (`rerun.py`): at every moment
-result.json or previous/result.json is there, and `RunFolder.shown` is the folder that has it.
+A rerun keeps the previous result until it has a new one (`rerun.py`): at any time result.json or
+previous/result.json exists, and `RunFolder.shown` is the folder that has it.
 
-This module imports no torch at its top: `bench.status` and the analysis read runs without it.
+Reading needs no torch: `bench.status` and the analysis do without it.
 """
 
-import io
 import json
 import os
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from bench.config.run_config import SCHEMA_VERSION, RunConfig, run_name, values_before, written_name
-from bench.runs.json_files import OF_A_RUN, REMEDIES, read_whole
+from bench.runs.json_files import OF_A_RUN, REMEDIES, SmallFiles, read_whole
+from bench.runs.records import Recorder
 from bench.system.errors import Damaged, Unwritable, UserError
-from bench.system.files import atomic_write, new_folder, write_json, writing
+from bench.system.files import new_folder, write_json
 
-JSON_LINES = ("metrics.jsonl", "measurements.jsonl")
 PREVIOUS = "previous"
-
-
-@dataclass(frozen=True)
-class SmallFiles:
-    """What the small JSON files of a run say at one moment.
-
-    Attributes:
-        contents: by name without ".json", of those that are there and whole.
-        damages: by name, of those that are not whole, what is wrong and what to do, in a line.
-        written: by name, when each was written, by the clock of the file server.
-        previous: the result before, of a run that is being made anew.
-    """
-
-    contents: dict[str, dict[str, Any]] = field(default_factory=dict)
-    damages: dict[str, str] = field(default_factory=dict)
-    written: dict[str, float] = field(default_factory=dict)
-    previous: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def done(self) -> bool:
-        """Whether the run has its result, and is not to be made anew."""
-        return "result" in self.contents and not {"anew"} & {*self.contents, *self.damages}
 
 
 class RunFolder:
@@ -81,10 +57,10 @@ class RunFolder:
     # --- configuration
 
     def create(self, config: RunConfig, command: str = "") -> None:
-        """Make the folder and write the configuration, unless it is there and whole.
+        """Make the folder and write the configuration, unless it is there and intact.
 
         Args:
-            command: that makes the run and would restore a damaged configuration.
+            command: starts the run, and would restore a damaged configuration.
 
         Raises:
             Unwritable: the results folder cannot be written.
@@ -99,8 +75,8 @@ class RunFolder:
         """The run's configuration, as it was written.
 
         Raises:
-            Damaged: it is missing, or is not the one that the folder's name stands for.
-            UserError: it is of another version of this program.
+            Damaged: it is missing, or is not the one that the folder is named after.
+            UserError: it was written by another version of this program.
         """
         content = self.read("config")
         if content is None:
@@ -111,7 +87,7 @@ class RunFolder:
         settings = {key: value for key, value in content.items() if key != "command"}
         path = self.path / "config.json"
         if settings["schema"] != SCHEMA_VERSION:
-            raise UserError(f"{path} has another schema version; start the run anew")
+            raise UserError(f"{path} has another schema version; start the run over")
         if (name := written_name(settings)) != self.name:
             command = content.get("command")
             remedy = f"restored by: {command}" if command else REMEDIES["config"]
@@ -124,52 +100,52 @@ class RunFolder:
             return RunConfig(**{**values_before(), **settings})
         except TypeError as error:
             raise UserError(
-                f"{path} is of another version ({error}); start the run anew"
+                f"{path} is of another version ({error}); start the run over"
             ) from error
 
     # --- small JSON files
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """`name`.json as a dictionary, or None where it is not (yet) there.
+        """`name`.json as a dictionary, or None if it does not exist (yet).
 
         Raises:
-            Damaged: it cannot be read, or does not hold what it must.
+            Damaged: it cannot be read, or lacks what it must contain.
         """
         return read_whole(f"{self.path}/{name}.json", OF_A_RUN[name], REMEDIES[name])
 
     def small_files(self) -> SmallFiles:
-        """All of them, read now. Never raises: a run that cannot be read must not hide others."""
-        found = SmallFiles()
+        """Read all of them. Never raises: a run that cannot be read must not hide other runs."""
+        files = SmallFiles()
         try:
             names = os.listdir(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            return found  # nobody has begun it
+            return files  # not started
         except OSError as error:
-            found.damages["config"] = f"{self.path} cannot be read: {error.strerror}"
-            return found
+            files.damages["config"] = f"{self.path} cannot be read: {error.strerror}"
+            return files
         for name in OF_A_RUN:
             if f"{name}.json" not in names:
                 continue
             try:
                 if (content := self.read(name)) is None:
-                    continue  # removed in this moment
+                    continue  # removed just now
                 if name == "config":
                     self._as_named(content)
-                found.contents[name] = content
-                found.written[name] = os.stat(f"{self.path}/{name}.json").st_mtime
+                files.contents[name] = content
+                files.written[name] = os.stat(f"{self.path}/{name}.json").st_mtime
             except FileNotFoundError:
                 continue
             except UserError as error:
-                found.damages[name] = str(error)
+                files.damages[name] = str(error)
         if "result.json" not in names and PREVIOUS in names:
             with suppress(Damaged):
-                found.previous.update(self.shown.read("result") or {})
-        if (found.contents or found.damages) and "config.json" not in names:
-            found.damages["config"] = f"{self.path} has no config.json; {REMEDIES['config']}"
-        return found
+                files.previous.update(self.shown.read("result") or {})
+        if (files.contents or files.damages) and "config.json" not in names:
+            files.damages["config"] = f"{self.path} has no config.json; {REMEDIES['config']}"
+        return files
 
     def is_begun(self) -> bool:
-        """Whether there is a folder, with a small file of a run in it or not to be looked into."""
+        """Whether the folder exists and contains a small file of a run, or cannot be listed."""
         try:
             names = os.listdir(self.path)
             return any(f"{name}.json" in names for name in OF_A_RUN)
@@ -185,101 +161,62 @@ class RunFolder:
         for name in names:
             (self.path / name).unlink(missing_ok=True)
 
-    # --- the result, and another one in its place
+    # --- the result and its rerun
 
     def is_done(self) -> bool:
-        """Whether nothing is left to do: the run has its result, and is not to be made anew."""
+        """Whether the run has its result, and no rerun was requested."""
         return (self.path / "result.json").exists() and not self.is_asked_anew()
 
     @property
     def shown(self) -> "RunFolder":
-        """The folder with the run's result: this one; or, while the run is made anew, the one of
-        the result before."""
-        before = self.path / PREVIOUS
-        made_anew = not (self.path / "result.json").exists() and (before / "result.json").exists()
-        return RunFolder(before, self.name) if made_anew else self
+        """The folder with the run's result: this one or, during a rerun, that of the previous
+        result."""
+        previous = self.path / PREVIOUS
+        is_rerun = not (self.path / "result.json").exists() and (previous / "result.json").exists()
+        return RunFolder(previous, self.name) if is_rerun else self
 
     def has_result(self) -> bool:
-        """Whether there is a result to show, this run's or that of the run before it."""
+        """Whether there is a result to show, the new or the previous one."""
         return (self.shown.path / "result.json").exists()
 
     def is_asked_anew(self) -> bool:
-        """Whether the run is to be made anew, and no process has begun to."""
+        """Whether a rerun was requested and has not started."""
         return (self.path / "anew.json").exists()
 
     def ask_anew(self) -> None:
-        """Let whoever executes the run next make it anew. What is there stays until then."""
+        """Request a rerun, which the next process that executes the run starts. Until then all
+        files stay."""
         self.write("anew", {"time": now()})
         self.remove("error.json")
 
     # --- records
 
     def records(self, name: str) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl ("metrics") or measurements.jsonl ("measurements"); a last
-        line that a kill cut short is left out."""
+        """The lines of metrics.jsonl ("metrics") or measurements.jsonl ("measurements"), without a
+        last line that a kill cut short."""
         path = self.path / f"{name}.jsonl"
         if not path.exists():
             return []
         *lines, _unfinished = path.read_bytes().split(b"\n")
         return [json.loads(line) for line in lines]
 
-    @contextmanager
-    def recorder(self, sizes: dict[str, int]) -> Iterator["Recorder"]:
+    def recorder(self, sizes: dict[str, int]) -> Recorder:
         """Open the records for appending, cut back to the sizes that the checkpoint states."""
-        recorder = Recorder(self.path, sizes)
-        try:
-            yield recorder
-        finally:
-            recorder.close()
+        return Recorder(self.path, sizes)
 
-    # --- checkpoint
-
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Write `state` (tensors, numbers, strings, lists, dicts) atomically."""
-        import torch
-
-        # Not written by torch itself, which does not say why it could not.
-        content = io.BytesIO()
-        torch.save(state, content)
-        with atomic_write(self.path / "checkpoint.pt") as temporary:
-            temporary.write_bytes(content.getbuffer())
-
-    def load_checkpoint(self) -> dict[str, Any] | None:
-        """What `save_checkpoint` wrote, on the CPU, or None where there is none.
-
-        Raises:
-            UserError: the file is damaged: its checksums are compared before it is believed.
-        """
-        import torch
-
-        path = self.path / "checkpoint.pt"
-        if not path.exists():
-            return None
-        content = path.read_bytes()
-        try:
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                if (damaged := archive.testzip()) is not None:
-                    raise zipfile.BadZipFile(f"wrong checksum in {damaged}")
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises many kinds for a damaged file
-            raise UserError(
-                f"the checkpoint {path} is damaged ({str(error).splitlines()[0]}); delete it to"
-                " start this run from its beginning, or give force=true"
-            ) from error
-
-    # --- who is at work
+    # --- the lock
 
     @contextmanager
     def lock(self, takeover: str = "") -> Iterator[None]:
-        """Hold the run for this process. The operating system lets go of it when the process ends,
-        however it ends.
+        """Lock the run for this process. The operating system releases the lock when the process
+        ends, however it ends.
 
         Args:
-            takeover: a unique token. If one is given, the process that runs the run is told to
-                leave it (its heartbeat looks), and waited for.
+            takeover: unique token; takes the run over from the process that is running it: that
+                process sees the token at its next heartbeat and stops, and this one waits for it.
 
         Raises:
-            RunIsTaken: another process holds it, or has claimed it after this one.
+            RunIsTaken: another process has the lock, or took the run over after this one.
         """
         lock = FileLock(self.path / "lock")
         if takeover:
@@ -300,12 +237,12 @@ class RunFolder:
             lock.release()
 
     def taken_over_by(self) -> str:
-        """The name given to `lock` last; empty where there was none."""
+        """The last token given to `lock`; empty if there was none."""
         return (self.read("takeover") or {}).get("by", "")
 
     def is_taken(self) -> bool:
-        """Whether a process holds the lock right now. Only launchers ask: asking takes the lock for
-        an instant, for which `lock` has a second of patience."""
+        """Whether a process has the lock right now. For launchers only: the check takes the lock
+        for an instant, which is why `lock` tries for a second."""
         lock = FileLock(self.path / "lock")
         try:
             lock.acquire(timeout=0)
@@ -316,50 +253,7 @@ class RunFolder:
 
 
 class RunIsTaken(UserError):
-    """Another process is at work on the run."""
-
-
-class Recorder:
-    """Appends lines to a run's records.
-
-    A checkpoint states how long the records were when it was made; a resumed run cuts them back to
-    that, so that no step stands in them twice.
-    """
-
-    def __init__(self, folder: Path, sizes: dict[str, int]) -> None:
-        for name in JSON_LINES:
-            path = folder / name
-            if (path.stat().st_size if path.exists() else 0) < sizes.get(name, 0):
-                raise UserError(
-                    f"{path} is shorter than its checkpoint says; force=true starts the run anew"
-                )
-        self._files: dict[str, BinaryIO] = {}
-        for name in JSON_LINES:
-            with writing(folder / name):
-                self._files[name] = open(folder / name, "ab")  # noqa: SIM115
-                self._files[name].truncate(sizes.get(name, 0))
-
-    def append(self, name: str, record: dict[str, Any]) -> None:
-        """Add a line to `name`.jsonl; others can read it at once."""
-        file = self._files[f"{name}.jsonl"]
-        with writing(Path(file.name)):
-            file.write(json.dumps(record).encode() + b"\n")
-            file.flush()
-
-    def sync(self) -> None:
-        """Force the lines to disk: a checkpoint must not know more than the records."""
-        for file in self._files.values():
-            with writing(Path(file.name)):
-                os.fsync(file.fileno())
-
-    def sizes(self) -> dict[str, int]:
-        """The sizes of the records in bytes, for a checkpoint."""
-        return {name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}
-
-    def close(self) -> None:
-        for file in self._files.values():
-            with suppress(OSError):  # what a full disk has not taken; the error was raised before
-                file.close()
+    """Another process is running the run."""
 
 
 class Store:
@@ -369,24 +263,24 @@ class Store:
         self.root = root
 
     def run(self, config: RunConfig) -> RunFolder:
-        """The folder of a configuration, whether it is there or not."""
+        """The folder of a configuration, which need not exist."""
         return RunFolder(self.root / "runs" / run_name(config))
 
     def runs(self) -> list[RunFolder]:
-        """The folders of all runs that are there, by name; also one whose configuration is not.
+        """All existing run folders, by name, including those without a configuration.
 
         Raises:
             UserError: the results folder cannot be read.
         """
         root = self.root / "runs"
         try:
-            found = sorted(os.listdir(root)) if root.is_dir() else []
+            names = sorted(os.listdir(root)) if root.is_dir() else []
         except OSError as error:
             raise UserError(f"{root} cannot be read: {error.strerror}") from error
-        folders = [RunFolder(root / name) for name in found if name[0] != "."]
+        folders = [RunFolder(root / name) for name in names if name[0] != "."]
         return [folder for folder in folders if folder.is_begun()]
 
 
 def now() -> str:
-    """The time as it is written in records: UTC, ISO 8601, seconds."""
+    """The current time as recorded: UTC, ISO 8601, in seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -26,9 +26,8 @@ from bench.networks import initial_parameters
 from bench.sweeps.cost_model import Linear, Steps, Trained, fit
 from bench.sweeps.meter import REPEAT_SECONDS, Meter
 from bench.sweeps.placeholder_data import sizes
-from bench.training.batches import make_inner_optimizer
 from bench.training.randomness import torch_generator
-from bench.training.setup import make_network
+from bench.training.setup import make_inner_optimizer, make_network
 from methods import StatelessMethod, Window
 
 FEW = 4  # inner steps more, to see what one costs
@@ -170,10 +169,11 @@ class Measurement:
                 n_bytes *= (whole - 1) / max(count - 1, 1)
         return seconds, n_bytes
 
-    def _outer_step(self, config: RunConfig, steps: Steps) -> tuple[float, int]:
-        self.distillation.method = OneWindow(steps)
-        self.distillation.config = config
-        return self.meter.measure(self.distillation.outer_step)
+    def _outer_step(
+        self, config: RunConfig, steps: Steps, activation_budget: int = 0
+    ) -> tuple[float, int]:
+        variant = self.distillation.variant(config, OneWindow(steps), activation_budget)
+        return self.meter.measure(variant.outer_step)
 
     def kept_step(self) -> tuple[float, float]:
         """Seconds that a step saves (negative) and bytes that it adds where its activations are
@@ -186,11 +186,8 @@ class Measurement:
         config, factor = self._smaller(replace(self.config, target_batch=1), count)
         steps = Steps(0, 1 + FEW)
         kept = min(steps.window, self.affordable)
-        without = self._outer_step(config, steps)
-        engine: Any = self.distillation.engine
-        engine.activation_budget = int(kept * self.inner_batch / factor * self.image_bytes)
-        with_kept = self._outer_step(config, steps)
-        engine.activation_budget = 0
+        budget = int(kept * self.inner_batch / factor * self.image_bytes)
+        without, with_kept = (self._outer_step(config, steps, b) for b in (0, budget))
         saved, taken = (factor * (b - a) / kept for a, b in zip(without, with_kept, strict=True))
         if factor > 1:  # few images find room in memory that was freed before
             taken = max(taken, self.inner_batch * self.image_bytes)
@@ -207,11 +204,10 @@ class Measurement:
         passes = (2 + FEW) * (2 + 2 * samples)
         count = self._within(SHARES["variance"] * self.seconds, passes, self.inner_batch)
         config, factor = self._smaller(replace(self.config, variance_samples=samples), count)
-        self.distillation.config = config
         measured = {}
         for steps in (Steps(0, 1), Steps(0, 1 + FEW)):
-            self.distillation.method = OneWindow(steps)
-            measured[steps] = self.meter.measure(self.distillation.normalized_variance)
+            variant = self.distillation.variant(config, OneWindow(steps))
+            measured[steps] = self.meter.measure(variant.normalized_variance)
         line = fit({steps: value[0] for steps, value in measured.items()})
         times = self.config.variance_samples / samples
         seconds = Linear(times * line.constant, warm_up, times * line.window * factor)

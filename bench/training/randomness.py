@@ -1,11 +1,11 @@
 """Every random draw of the project, as a function of (seed, purpose, indices).
 
-No draw depends on global state or on how often something was drawn before. Hence a resumed run
-continues bit for bit, and two methods with the same seed meet the same networks and the same target
-batches at the same outer step: comparisons between methods are paired.
+No draw depends on global state or on earlier draws. So a resumed run is bit-identical to an
+uninterrupted one, and two methods with the same seed get the same networks and target batches at
+the same outer step: comparisons between methods are paired.
 
-All draws are made on the CPU and moved to the device where they are used, so that a run sees the
-same numbers on every kind of hardware.
+All draws are made on the CPU and then moved to the device, so that a run sees the same numbers on
+every kind of hardware.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What a run needs before it can start: its device, its target set, its network."""
+"""What a run needs before it can start: its device, target set, network and inner optimiser."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from torch import nn
 from bench.config.run_config import Environment, RunConfig
 from bench.config.values import Range, convert, shown
 from bench.data import TargetSet, load_target_set
-from bench.metagrad import compile_error, storage_type
+from bench.metagrad import SGD, Adam, InnerOptimizer, compile_error, storage_type
 from bench.networks import build_network
 from bench.system.errors import UserError
 from bench.system.machine import cpu_cores, free_memory, keep_freed_memory
@@ -37,33 +37,33 @@ def choose_device(name: str) -> torch.device:
 
 
 def check_device(config: RunConfig, device: torch.device) -> None:
-    """Raise UserError where the device cannot do what the run asks of it."""
+    """Raise UserError if the device lacks something that the run needs."""
     if config.engine == "higher" and config.precision == "tf32" and device.type != "cuda":
         raise UserError("engine=higher takes precision=tf32 from a GPU, and this run has none")
 
 
 def settle_process() -> None:
-    """What holds for the whole process: float32 means float32 on a GPU too (torch's convolutions
-    otherwise take TF32, with 10 bits of mantissa), and memory once taken is kept."""
+    """Set what holds for the whole process: float32 means float32 on a GPU too (by default torch's
+    convolutions use TF32, with 10 bits of mantissa), and freed memory stays with the process."""
     torch.backends.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
     keep_freed_memory()
 
 
 def activation_budget(environment: Environment, device: torch.device) -> int:
-    """Bytes of activations that the exact engine may keep: `place.activation_memory` in GiB, or,
-    for "auto", a quarter of the memory that is free now (an allocator was seen to take nearly twice
-    what it was asked for); on a CPU the share of it that this run's threads are of the cores. It
-    changes speed, and no number.
+    """Bytes of activations that the exact engine may keep: `activation_memory` in GiB, or, for
+    "auto", a quarter of the memory that is free now, because the allocator was seen to take nearly
+    twice what it was asked for. On a CPU a run gets the share of that quarter that its threads are
+    of the cores. The budget changes the speed, and no number.
 
     Raises:
-        UserError: neither "auto" nor a number of GiB.
+        UserError: `activation_memory` is neither "auto" nor a number of GiB.
     """
     if environment.activation_memory != "auto":
-        key, told = "activation_memory", environment.activation_memory
+        key, gib = "activation_memory", environment.activation_memory
         try:
-            return int(convert(key, told, float, Range(minimum=0)) * 2**30)
+            return int(convert(key, gib, float, Range(minimum=0)) * 2**30)
         except ValueError as error:
-            raise UserError(f"{key}={shown(told)} is neither auto nor a number of GiB") from error
+            raise UserError(f"{key}={shown(gib)} is neither auto nor a number of GiB") from error
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 4
     share = min(1.0, torch.get_num_threads() / cpu_cores())
@@ -71,15 +71,15 @@ def activation_budget(environment: Environment, device: torch.device) -> int:
 
 
 def compiles(config: RunConfig, environment: Environment, device: torch.device) -> bool:
-    """Whether the exact engine compiles its steps in this run, by `place.compile`. Compiled code
-    rounds differently, so a run that goes on keeps to what it began with.
+    """Whether the exact engine compiles its steps in this run, by `environment.compile`. Compiled
+    code rounds differently, so a resumed run keeps what it started with.
 
     Raises:
-        UserError: it was asked to, and cannot here.
+        UserError: compile=always, and torch.compile does not work here.
     """
     if config.engine != "exact" or environment.compile == "never":
         return False
-    # On a CPU it gains little over keeping activations, and takes minutes at the start.
+    # On a CPU compiling gains little over keeping activations, and takes minutes at the start.
     if environment.compile == "auto" and device.type != "cuda":
         return False
     find_room_to_compile(Path(environment.cache_root).expanduser() / "compiling")
@@ -90,8 +90,8 @@ def compiles(config: RunConfig, environment: Environment, device: torch.device) 
 
 
 def find_room_to_compile(folder: Path) -> None:
-    """Where temporary files have too little room for compilers and compiled code (a small tmpfs, as
-    in many containers), they go to `folder` if there is more."""
+    """Move temporary files to `folder` if it has room for compilers and compiled code and the
+    default place has not (a small tmpfs, as in many containers)."""
     with suppress(OSError):
         if shutil.disk_usage(tempfile.gettempdir()).free >= COMPILING_BYTES:
             return
@@ -103,7 +103,7 @@ def find_room_to_compile(folder: Path) -> None:
 
 
 def load_data(config: RunConfig, environment: Environment, device: torch.device) -> TargetSet:
-    """The run's target set, on the device. Nothing is held out where the test set selects."""
+    """The run's target set, on the device. No validation part is held out if selection=test."""
     return load_target_set(
         config.dataset,
         data_root=Path(environment.data_root).expanduser(),
@@ -116,10 +116,10 @@ def load_data(config: RunConfig, environment: Environment, device: torch.device)
 
 
 def make_network(config: RunConfig, target_set: TargetSet) -> nn.Module:
-    """The architecture of `config` for the images of `target_set`.
+    """The network of `config` for the images of `target_set`.
 
     Raises:
-        UserError: the network does not fit the images.
+        UserError: the images are too small for the network.
     """
     try:
         return build_network(
@@ -133,3 +133,20 @@ def make_network(config: RunConfig, target_set: TargetSet) -> nn.Module:
         small = config.image_size == 0 and min(target_set.image_shape[1:]) < 32
         remedy = "; image_size=32 enlarges them" if small else ""
         raise UserError(f"{error}{remedy}") from error
+
+
+def make_inner_optimizer(config: RunConfig) -> InnerOptimizer:
+    """The inner optimiser of a configuration."""
+    decay = {
+        "decay_steps": tuple(config.inner_decay_steps),
+        "decay_factor": config.inner_decay_factor,
+    }
+    if config.inner_optimizer == "sgd":
+        return SGD(config.inner_lr, config.inner_momentum, config.inner_weight_decay, **decay)
+    return Adam(
+        config.inner_lr,
+        eps=config.inner_eps,
+        eps_form=config.inner_eps_form,
+        weight_decay=config.inner_weight_decay,
+        **decay,
+    )

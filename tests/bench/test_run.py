@@ -153,7 +153,7 @@ def test_an_interrupted_run_writes_its_checkpoint_and_says_so(
     process.send_signal(signal_number)
     _, told = process.communicate()
     assert process.returncode == 130
-    assert "the same command goes on" in told
+    assert "the same command resumes the run" in told
     assert "Traceback" not in told
     run = only_run(tmp_path)
     assert (run / "checkpoint.pt").exists()
@@ -228,7 +228,7 @@ def test_other_data_under_a_begun_run_are_refused(
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["data"]["fingerprint"] = "of other data"
     (run / "manifest.json").write_text(json.dumps(manifest))
-    refused(command("bench.run", *tiny), "begun with other data")
+    refused(command("bench.run", *tiny), "started with other data")
 
 
 def test_the_published_protocol_is_labelled_wherever_its_number_stands(

@@ -159,7 +159,7 @@ def test_of_two_live_copies_of_a_job_one_writes_and_the_other_leaves(
     lab.restart_controller()  # in the middle of it all
     wait_until(lambda: len(starts(run)) == 2, 120, "the job to be started on another node")
     wait_until(lambda: not first.is_running(), 20, "the first copy to leave")
-    assert "claimed the run" in (run.path / "log.txt").read_text()
+    assert "has taken the run over" in (run.path / "log.txt").read_text()
     assert grid.standing(run).state == "running"
     lab.start_node(node)
     grid.hurry()

@@ -1,4 +1,4 @@
-"""What an outer step applies."""
+"""What an outer step differentiates, and what it applies."""
 
 from unittest.mock import patch
 
@@ -6,6 +6,15 @@ import torch
 from torch import Tensor
 
 from bench.distillation.outer_loop import Distillation, OuterStep
+from bench.distillation.replicas import replica_config
+from bench.metagrad import Problem
+
+
+def coming_problem(distillation: Distillation, replica: int = 0) -> Problem:
+    """The bilevel problem of a replica in the coming outer step."""
+    config, step = replica_config(distillation.config, replica), distillation.step
+    images, labels = distillation.parameters.at(step)
+    return distillation._problem(config, distillation.window(step), images, labels)
 
 
 def step_and_applied(distillation: Distillation) -> tuple[OuterStep, Tensor]:

@@ -5,7 +5,7 @@ import json
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -19,9 +19,11 @@ from bench.data import TargetSet
 from bench.distillation.outer_loop import Distillation
 from bench.evaluation.fresh_networks import Evaluation, evaluate
 from bench.run import Console
-from bench.runs.execute import _Execution, execute
+from bench.runs.execute import execute
+from bench.runs.measurements import Measurements
 from bench.runs.run_folder import Store
 from bench.training.setup import load_data
+from tests.bench.distillation.applied import coming_problem
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def test_inner_training_sees_the_blocks_that_have_joined_class_by_class(
     distillation = Distillation(config, digits)
     seen = []
     for _ in range(9):
-        problem = distillation._problem()
+        problem = coming_problem(distillation)
         count = len(problem.images) // 10
         images, _ = parts(distillation)
         assert torch.equal(problem.images, first_images(images, count))
@@ -113,7 +115,7 @@ def test_only_what_is_updated_counts_in_the_norm_that_is_conditioned(
     distillation = Distillation(replace(config, boost_beta=factor), digits)
     for _ in range(4):
         distillation.outer_step()
-    gradient = distillation._mean_gradient(distillation._window(4))
+    gradient = distillation.meta_gradient(distillation.window(4))
     assert gradient.labels is not None
     images, labels = gradient.images.view(10, 4, 64), gradient.labels.view(10, 4, 10)
     first = 2 if factor == 0 else 0
@@ -146,16 +148,17 @@ def test_a_set_that_lacks_a_block_is_never_the_best_one(
 ) -> None:
     distillation = Distillation(config, digits)
     perfect = Evaluation([1], torch.ones(2, 1), torch.ones(2, 1))
-    run = SimpleNamespace(config=config, distillation=distillation, best=None)
+    heartbeat: Any = None
+    measurements = Measurements(distillation, heartbeat, lambda: None)
     for _ in range(9):
-        assert run.best is None
-        _Execution._keep_if_best(run, perfect)  # type: ignore[arg-type]
+        assert measurements.best is None
+        measurements.update_best(perfect)
         distillation.outer_step()
         if distillation.step > 6:
             break
-    _Execution._keep_if_best(run, perfect)  # type: ignore[arg-type]
-    assert run.best is not None
-    assert len(run.best.images) == 60
+    measurements.update_best(perfect)
+    assert measurements.best is not None
+    assert len(measurements.best.images) == 60
 
 
 def test_the_accuracy_of_a_prefix_is_that_of_the_truncated_set(

@@ -3,6 +3,7 @@
 import io
 import math
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,15 +17,15 @@ from bench.distillation.outer_loop import (
     MAX_STEPS_NOT_FINITE,
     Distillation,
     Diverged,
-    draws,
     whole_norm,
 )
+from bench.distillation.replicas import replica_config
 from bench.evaluation.fresh_networks import evaluate
 from bench.metagrad import MetaGradient, make_derivatives
 from bench.system.errors import UserError
 from bench.training.batches import InnerBatches, target_batch
 from methods import Window
-from tests.bench.distillation.applied import step_and_applied
+from tests.bench.distillation.applied import coming_problem, step_and_applied
 from tests.bench.published_form import published_meta_gradient
 
 
@@ -94,8 +95,8 @@ def test_methods_with_the_same_seed_see_the_same_draws(
     assert torch.equal(
         target_batch(one.config, digits.train, 2)[0], target_batch(other.config, digits.train, 2)[0]
     )
-    for name, value in one._problem().parameters.items():
-        assert torch.equal(value, other._problem().parameters[name])
+    for name, value in coming_problem(one).parameters.items():
+        assert torch.equal(value, coming_problem(other).parameters[name])
 
 
 def test_each_outer_step_and_each_seed_has_draws_of_its_own(
@@ -112,7 +113,7 @@ def test_a_random_window_stays_for_redraw_every_outer_steps(
 ) -> None:
     config = replace(config, unroll_length=40, window_resample_every=5)
     distillation = Distillation(config, digits)
-    windows = [distillation._window(step) for step in range(50)]
+    windows = [distillation.window(step) for step in range(50)]
     assert all(len(set(windows[k : k + 5])) == 1 for k in range(0, 50, 5))
     assert len(set(windows)) > 5
 
@@ -188,8 +189,8 @@ def test_only_learned_labels_change_and_stay_at_least_zero(
 def test_the_recorded_norms_are_those_of_the_gradient(config: RunConfig, digits: TargetSet) -> None:
     distillation = Distillation(config, digits)
     gradient = distillation.engine.meta_gradient(
-        distillation._problem(),
-        distillation._window(0),
+        coming_problem(distillation),
+        distillation.window(0),
         *target_batch(config, digits.train, 0),
     )
     record = distillation.outer_step()
@@ -299,9 +300,9 @@ def test_the_outer_loss_is_that_of_the_configuration(config: RunConfig, digits: 
     distillation = Distillation(replace(config, outer_loss="mse"), digits)
     cross_entropy = Distillation(config, digits)
     assert distillation.normalized_variance() != cross_entropy.normalized_variance()
-    window, batch = distillation._window(0), target_batch(config, digits.train, 0)
+    window, batch = distillation.window(0), target_batch(config, digits.train, 0)
     network = make_derivatives(distillation.network)
-    problem = distillation._problem()
+    problem = coming_problem(distillation)
     theta = network.flatten(problem.parameters)
     state = problem.optimizer.initial_state(theta)
     for t in range(window.stop):
@@ -358,13 +359,13 @@ def test_a_run_in_the_published_form_takes_the_meta_gradients_of_the_published_c
     distillation = Distillation(config, double)
     windows = set()
     for step in range(6):
-        window = distillation._window(step)
+        window = distillation.window(step)
         windows.add(window)
         answers = [
             published_meta_gradient(
-                distillation._problem(r),
+                coming_problem(distillation, r),
                 window,
-                target_batch(draws(config, r), double.train, step),
+                target_batch(replica_config(config, r), double.train, step),
             )
             for r in range(2)
         ]
@@ -377,3 +378,31 @@ def test_a_run_in_the_published_form_takes_the_meta_gradients_of_the_published_c
         assert record.outer_loss == pytest.approx(sum(losses) / 2, rel=1e-12)
     assert len(windows) > 1
     assert max(window.start for window in windows) > 0 or method == "growing_bptt"
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_step_asks_once_for_its_window_and_its_images(
+    config: RunConfig, digits: TargetSet, replicas: int
+) -> None:
+    distillation = Distillation(replace(config, replicas=replicas), digits)
+    method, parameters = distillation.method, distillation.parameters
+    with (
+        patch.object(method, "next_window", wraps=method.next_window) as windows,
+        patch.object(parameters, "at", wraps=parameters.at) as images,
+    ):
+        distillation.outer_step()
+    assert (windows.call_count, images.call_count) == (1, 1)
+
+
+def test_a_variant_takes_the_steps_of_another_configuration_on_the_same_set(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    other = replace(config, method="bptt", target_batch=8)
+    expected = Distillation(other, digits)
+    distillation = Distillation(config, digits)
+    variant = distillation.variant(other, expected.method, activation_budget=1 << 20)
+    assert recorded(variant, 1) == recorded(expected, 1)
+    assert torch.equal(variant.images, distillation.images)
+    assert (distillation.step, variant.step) == (0, 1)
+    assert distillation.config is config
+    assert distillation.method is not variant.method

@@ -17,7 +17,8 @@ from bench.config.storage_budget import Budget, nominal_budget
 from bench.data import TargetSet, load_target_set
 from bench.distillation.outer_loop import Distillation
 from bench.distillation.parameterization import Linear
-from bench.distillation.process_group import Alone
+from bench.distillation.process_group import SingleProcess
+from bench.distillation.replicas import Replicas
 from bench.distillation.upsampling import enlarge, enlarge_transposed
 from bench.evaluation.distilled_set import load_distilled_set
 from bench.evaluation.fresh_networks import evaluate
@@ -192,14 +193,14 @@ def test_the_meta_gradient_of_bases_and_coefficients_is_that_of_finite_differenc
     config = replace(config, **smooth, basis_downsample=downsample)
     distillation = Distillation(config, digits)
     parameters = linear(distillation)
-    window = distillation._window(0)
-    learned = parameters.gradients(0, distillation._mean_gradient(window))
+    window = distillation.window(0)
+    learned = parameters.gradients(0, distillation.meta_gradient(window))
     assert [part is learned[k][0] for k, part in enumerate(parameters.learned)] == [True, True]
 
     def loss(moved: Tensor, by: Tensor) -> float:
         before = moved.clone()
         moved += by
-        value = distillation._mean_gradient(window).outer_loss.item()
+        value = distillation.meta_gradient(window).outer_loss.item()
         moved.copy_(before)
         return value
 
@@ -221,7 +222,7 @@ def test_the_meta_gradient_is_the_pixel_gradient_taken_through_the_map(
     config = replace(config, learn_labels=True, basis_downsample=downsample)
     distillation = Distillation(config, digits)
     distillation.outer_step()
-    gradient = distillation._mean_gradient(distillation._window(1))
+    gradient = distillation.meta_gradient(distillation.window(1))
     parameters = linear(distillation)
     leaves = [part.clone().requires_grad_() for part in (parameters.bases, parameters.coefficients)]
     images = torch.einsum("nk,kchw->nchw", leaves[1], leaves[0])
@@ -238,7 +239,7 @@ def test_the_gradient_of_what_is_learned_is_conditioned_and_that_of_images_recor
     config: RunConfig, digits: TargetSet
 ) -> None:
     distillation = Distillation(replace(config, clipping="unit_norm"), digits)
-    gradient = distillation._mean_gradient(distillation._window(0))
+    gradient = distillation.meta_gradient(distillation.window(0))
     of_images = gradient.images.flatten(1).norm(dim=1).mean().item()
     parts = [part.flatten() for _, part in distillation.parameters.gradients(0, gradient)]
     record, applied = step_and_applied(distillation)
@@ -247,7 +248,7 @@ def test_the_gradient_of_what_is_learned_is_conditioned_and_that_of_images_recor
     assert applied.norm().item() == pytest.approx(1, rel=1e-12)
 
 
-# --- checkpoints, teams, files
+# --- checkpoints, process groups, files
 
 
 @pytest.mark.parametrize("learn_labels", [False, True])
@@ -269,17 +270,23 @@ def test_a_linear_set_goes_on_from_a_checkpoint_bit_for_bit(
     assert bits(second) == bits(whole) != bits(first)
 
 
-class Member(Alone):
-    """One of several processes, of which each computes a replica, in one step: what all of them
-    gather is known."""
+class Incomplete(Exception):
+    """A process has computed its replica, and waits for the others."""
 
-    def __init__(self, rank: int, gathered: Tensor) -> None:
+
+class Member(SingleProcess):
+    """One of several processes, each with one replica, in one outer step. Without `gathered`, which
+    holds the rows of all, it raises `Incomplete` with its own row."""
+
+    def __init__(self, rank: int, gathered: Tensor | None = None) -> None:
         self.rank, self.gathered = rank, gathered
 
     def share(self, replicas: int) -> range:
         return range(self.rank, self.rank + 1)
 
     def gather(self, values: Tensor) -> Tensor:
+        if self.gathered is None:
+            raise Incomplete(values)
         assert torch.equal(values, self.gathered[self.rank : self.rank + 1])
         return self.gathered
 
@@ -292,20 +299,23 @@ class Member(Alone):
     ],
     ids=["linear", "boosted"],
 )
-def test_every_process_of_a_team_holds_the_bits_of_one_process(
+def test_every_process_of_a_group_holds_the_bits_of_one_process(
     config: RunConfig, digits: TargetSet, kind: dict[str, object]
 ) -> None:
     config = replace(config, replicas=2, **kind)  # type: ignore[arg-type]
-    alone, *team = (Distillation(config, digits) for _ in range(3))
+    alone, *members = (Distillation(config, digits) for _ in range(3))
     for _ in range(config.outer_steps):
         alone.outer_step()
-        gathered = torch.stack(
-            [member._flat_gradient(r, member._window(member.step)) for r, member in enumerate(team)]
-        )
-        for rank, member in enumerate(team):
-            member.group = Member(rank, gathered)
+        rows = []
+        for rank, member in enumerate(members):
+            member.replicas = Replicas(2, Member(rank))
+            with pytest.raises(Incomplete) as incomplete:
+                member.outer_step()
+            rows.append(incomplete.value.args[0])
+        for rank, member in enumerate(members):
+            member.replicas = Replicas(2, Member(rank, torch.cat(rows)))
             member.outer_step()
-    assert bits(team[0]) == bits(team[1]) == bits(alone)
+    assert bits(members[0]) == bits(members[1]) == bits(alone)
 
 
 def test_a_linear_run_states_its_storage_beside_its_budget_and_stores_decoded_images(

@@ -20,12 +20,13 @@ from bench.config.command_line import parse
 from bench.config.grid import single_run
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet, load_target_set
-from bench.distillation import process_group as replicas
-from bench.distillation.outer_loop import Distillation, draws
-from bench.distillation.process_group import Alone, TorchProcessGroup
-from bench.distillation.rank import Seat, find_seat
+from bench.distillation import process_group
+from bench.distillation.outer_loop import Distillation
+from bench.distillation.process_group import SingleProcess, TorchProcessGroup
+from bench.distillation.rank import Rank, find_rank
+from bench.distillation.replicas import replica_config
 from bench.metagrad import MetaGradient
-from bench.runs.follower import hosts
+from bench.runs.lockstep import gather_hosts
 from bench.system.errors import UserError
 from tests.waiting import Gate
 
@@ -79,10 +80,10 @@ def from_srun(rank: int, size: int, port: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def start_team(
+def start_group(
     start: Start, environment: dict[str, str], tmp_path: Path
 ) -> Callable[..., list[subprocess.Popen[str]]]:
-    """`start_team([settings of process 0], [of process 1])`: one command each, in the folders
+    """`start_group([settings of process 0], [of process 1])`: one command each, in the folders
     `rank0` and `rank1`, so that it shows who wrote what. `variables` says who started them."""
 
     def begin(
@@ -112,8 +113,8 @@ def steps_of(run: Path) -> int:
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit status and what was printed."""
-    out, told = process.communicate()
-    return process.returncode, out, told
+    out, errors = process.communicate()
+    return process.returncode, out, errors
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -138,35 +139,36 @@ def test_the_gradient_of_two_replicas_is_the_mean_of_two_runs_gradients(
 ) -> None:
     both = Distillation(config, digits)
     both.outer_step()
-    window = both._window(1)
-    found = both._mean_gradient(window)
+    window = both.window(1)
+    mean = both.meta_gradient(window)
     each = []
     for replica in range(2):
-        alone = Distillation(replace(draws(config, replica), replicas=1), digits)
+        alone = Distillation(replace(replica_config(config, replica), replicas=1), digits)
         alone.load_state(both.state())
-        each.append(alone._mean_gradient(window))
+        each.append(alone.meta_gradient(window))
     assert not torch.equal(each[0].images, each[1].images)
-    assert found.labels is not None
+    assert mean.labels is not None
     for part in ("images", "labels", "outer_loss"):
         expected = (getattr(each[0], part) + getattr(each[1], part)) / 2
-        torch.testing.assert_close(getattr(found, part), expected, rtol=1e-13, atol=1e-15)
+        torch.testing.assert_close(getattr(mean, part), expected, rtol=1e-13, atol=1e-15)
 
 
 def test_the_recorded_loss_and_norm_are_those_of_the_mean(
     config: RunConfig, digits: TargetSet
 ) -> None:
     distillation = Distillation(replace(config, learn_labels=False), digits)
-    gradient = distillation._mean_gradient(distillation._window(0))
+    gradient = distillation.meta_gradient(distillation.window(0))
     record = distillation.outer_step()
     assert record.outer_loss == pytest.approx(gradient.outer_loss.item(), rel=1e-12)
     assert record.gradient_norm == pytest.approx(gradient.images.norm().item(), rel=1e-12)
 
 
 def test_more_replicas_leave_the_draws_of_the_first_as_they_are(config: RunConfig) -> None:
-    assert draws(config, 0) == config
-    seeds = {draws(replace(config, seed=seed), r).seed for seed in range(5) for r in range(5)}
+    assert replica_config(config, 0) == config
+    runs = [replace(config, seed=seed) for seed in range(5)]
+    seeds = {replica_config(run, replica).seed for run in runs for replica in range(5)}
     assert len(seeds) == 25
-    assert draws(replace(config, replicas=8), 1).seed == draws(config, 1).seed
+    assert replica_config(replace(config, replicas=8), 1).seed == replica_config(config, 1).seed
 
 
 def test_the_normalized_variance_is_that_of_replica_0(config: RunConfig, digits: TargetSet) -> None:
@@ -205,18 +207,18 @@ def test_torchrun_gives_the_bits_of_one_process(
     two = command(*torchrun, "-m", "bench.run", *settings, "results_root=two")
     assert two.returncode == 0, two.stderr
     assert outcome(only_run(tmp_path / "two")) == outcome(only_run(tmp_path / "one"))
-    told = [line for line in one.stdout.splitlines() if not line.startswith("evaluating")]
-    for line in told:  # once: process 1 keeps quiet
+    lines = [line for line in one.stdout.splitlines() if not line.startswith("evaluating")]
+    for line in lines:  # once: process 1 prints nothing
         assert two.stdout.count(line.replace("one/", "two/")) == one.stdout.count(line)
     (begun,) = json.loads((only_run(tmp_path / "two") / "manifest.json").read_text())["starts"]
     assert begun["world_size"] == 2
     assert begun["processes"] == 2 * [{"host": socket.gethostname(), "device": "cpu"}]
 
 
-def test_a_team_stopped_through_any_process_goes_on_with_any_number_of_them(
+def test_a_process_group_stopped_through_any_process_goes_on_with_any_number_of_them(
     command: Command,
     start: Start,
-    start_team: Callable[..., list[subprocess.Popen[str]]],
+    start_group: Callable[..., list[subprocess.Popen[str]]],
     gate: Gate,
     gated: list[str],
     tmp_path: Path,
@@ -233,13 +235,13 @@ def test_a_team_stopped_through_any_process_goes_on_with_any_number_of_them(
     assert ended(alone)[0] == 130
     assert steps_of(only_run(results)) == 6
 
-    leader, other = start_team(gated, gated)
+    leader, other = start_group(gated, gated)
     gate.await_at(2, leader)
     other.send_signal(signal.SIGTERM)
     gate.open()
-    status, _, told = ended(leader)
+    status, _, errors = ended(leader)
     assert status == 130
-    assert "the same command goes on" in told
+    assert "the same command resumes the run" in errors
     assert ended(other) == (0, "", "")
     assert not list((tmp_path / "rank1").iterdir())
     run = only_run(results)
@@ -258,69 +260,69 @@ def test_a_team_stopped_through_any_process_goes_on_with_any_number_of_them(
     ]
 
 
-def test_a_process_that_fails_or_is_killed_ends_the_run_with_a_word(
-    start_team: Callable[..., list[subprocess.Popen[str]]],
+def test_a_process_that_fails_or_is_killed_ends_the_run_with_a_message(
+    start_group: Callable[..., list[subprocess.Popen[str]]],
     gate: Gate,
     gated: list[str],
     tmp_path: Path,
 ) -> None:
-    leader, other = start_team(gated, [*gated, "activation_memory=much"])
+    leader, other = start_group(gated, [*gated, "activation_memory=much"])
     assert ended(other)[0] == 2
-    status, _, told = ended(leader)
+    status, _, errors = ended(leader)
     assert status == 1
-    assert told.startswith("error: process 1 on ")
-    assert "activation_memory=much" in told
-    assert told.count("\n") == 1
+    assert errors.startswith("error: process 1 on ")
+    assert "activation_memory=much" in errors
+    assert errors.count("\n") == 1
     run = only_run(tmp_path / "rank0" / "results")
     assert "process 1 on" in json.loads((run / "error.json").read_text())["message"]
 
     gate.open(1)
-    leader, other = start_team(gated, gated)
+    leader, other = start_group(gated, gated)
     gate.await_at(2, leader)
     other.kill()
     gate.open()
-    status, _, told = ended(leader)
+    status, _, errors = ended(leader)
     assert status == 1
-    assert "another process of the run ended without a word" in told
-    assert told.count("\n") == 1
-    assert "without a word" in json.loads((run / "error.json").read_text())["message"]
+    assert "another process of the run ended without an error message" in errors
+    assert errors.count("\n") == 1
+    assert "without an error message" in json.loads((run / "error.json").read_text())["message"]
 
 
 def test_the_others_end_quietly_when_the_leader_cannot_go_on(
-    start_team: Callable[..., list[subprocess.Popen[str]]], settings: list[str], tmp_path: Path
+    start_group: Callable[..., list[subprocess.Popen[str]]], settings: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     unwritable = [*settings, f"results_root={tmp_path}/file/x"]
-    leader, other = start_team(unwritable, settings, variables=from_srun)
-    status, _, told = ended(leader)
+    leader, other = start_group(unwritable, settings, variables=from_srun)
+    status, _, errors = ended(leader)
     assert status == 2
-    assert "cannot be written" in told
+    assert "cannot be written" in errors
     assert ended(other) == (0, "", "")
 
 
 def test_a_process_whose_others_never_come_says_how_to_do_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replicas, "TIME_TO_MEET", timedelta(seconds=1))
-    seat = Seat(0, 2, 0, f"tcp://127.0.0.1:{free_port()}")
-    with pytest.raises(UserError, match="WORLD_SIZE=1"), seat.group("run"):
+    monkeypatch.setattr(process_group, "RENDEZVOUS_TIMEOUT", timedelta(seconds=1))
+    rank = Rank(0, 2, 0, f"tcp://127.0.0.1:{free_port()}")
+    with pytest.raises(UserError, match="WORLD_SIZE=1"), rank.process_group("run"):
         pass
 
 
 def test_processes_that_were_given_different_runs_refuse(
-    start_team: Callable[..., list[subprocess.Popen[str]]], settings: list[str], tmp_path: Path
+    start_group: Callable[..., list[subprocess.Popen[str]]], settings: list[str], tmp_path: Path
 ) -> None:
     different = [[*settings, f"seed={seed}"] for seed in range(2)]
-    for process in start_team(*different, variables=from_srun):
-        status, _, told = ended(process)
+    for process in start_group(*different, variables=from_srun):
+        status, _, errors = ended(process)
         assert status == 2
-        assert "given different runs" in told
-        assert told.count("\n") == 1
+        assert "given different runs" in errors
+        assert errors.count("\n") == 1
     assert not (tmp_path / "rank0" / "results").exists()
 
 
 def test_each_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    group = object.__new__(TorchProcessGroup)  # one that has met nobody
+    group = object.__new__(TorchProcessGroup)  # one without other processes
     group.local_rank = 3
     assert group.device_name("cpu") == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -337,12 +339,12 @@ def test_each_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatc
 
 
 def test_processes_on_unlike_devices_refuse() -> None:
-    class WithGPU(Alone):
-        def everyone(self, value: Any) -> list[Any]:
+    class WithGPU(SingleProcess):
+        def gather_objects(self, value: Any) -> list[Any]:
             return [value, {**value, "device": "cuda:1"}]
 
-    with pytest.raises(UserError, match="unlike devices: cpu, cuda:1"):
-        hosts(WithGPU(), torch.device("cpu"))
+    with pytest.raises(UserError, match="different devices: cpu, cuda:1"):
+        gather_hosts(WithGPU(), torch.device("cpu"))
 
 
 # --- which process this is
@@ -362,22 +364,22 @@ STEP = {
 }
 
 
-def test_torchrun_s_variables_name_the_seat() -> None:
-    assert find_seat(TORCHRUN, replicas=8) == Seat(3, 4, 1, "env://")
-    assert find_seat({**STEP, **TORCHRUN}, replicas=8) == Seat(3, 4, 1, "env://")
-    assert find_seat({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0"}, replicas=8) == Seat()
+def test_torchrun_s_variables_name_the_rank() -> None:
+    assert find_rank(TORCHRUN, replicas=8) == Rank(3, 4, 1, "env://")
+    assert find_rank({**STEP, **TORCHRUN}, replicas=8) == Rank(3, 4, 1, "env://")
+    assert find_rank({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0"}, replicas=8) == Rank()
     with pytest.raises(UserError, match="RANK is not"):
-        find_seat({"WORLD_SIZE": "4"}, replicas=4)
+        find_rank({"WORLD_SIZE": "4"}, replicas=4)
 
 
-def test_a_slurm_step_of_several_tasks_is_a_team() -> None:
-    seat = find_seat(STEP, replicas=4)
-    assert (seat.rank, seat.size, seat.local_rank) == (3, 4, 1)
-    assert seat.meeting_point.startswith("tcp://node7:")
-    assert find_seat({**STEP, "SLURM_PROCID": "0"}, 4).meeting_point == seat.meeting_point
-    assert find_seat({**STEP, "SLURM_STEP_ID": "1"}, 4).meeting_point != seat.meeting_point
+def test_a_slurm_step_of_several_tasks_is_a_process_group() -> None:
+    rank = find_rank(STEP, replicas=4)
+    assert (rank.global_rank, rank.world_size, rank.local_rank) == (3, 4, 1)
+    assert rank.init_method.startswith("tcp://node7:")
+    assert find_rank({**STEP, "SLURM_PROCID": "0"}, 4).init_method == rank.init_method
+    assert find_rank({**STEP, "SLURM_STEP_ID": "1"}, 4).init_method != rank.init_method
     own = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
-    assert find_seat({**STEP, **own}, 4).meeting_point == "tcp://10.0.0.1:29500"
+    assert find_rank({**STEP, **own}, 4).init_method == "tcp://10.0.0.1:29500"
 
 
 def test_a_list_of_nodes_in_brackets_is_read_by_scontrol(
@@ -386,10 +388,10 @@ def test_a_list_of_nodes_in_brackets_is_read_by_scontrol(
     nodes = {"SLURM_STEP_NODELIST": "gpu[03-04]"}
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="MASTER_ADDR"):
-        find_seat({**STEP, **nodes}, replicas=4)
+        find_rank({**STEP, **nodes}, replicas=4)
     (tmp_path / "scontrol").write_text('#!/bin/sh\n[ "$3" = "gpu[03-04]" ] && echo gpu03\n')
     os.chmod(tmp_path / "scontrol", 0o755)
-    assert find_seat({**STEP, **nodes}, replicas=4).meeting_point.startswith("tcp://gpu03:")
+    assert find_rank({**STEP, **nodes}, replicas=4).init_method.startswith("tcp://gpu03:")
 
 
 @pytest.mark.parametrize(
@@ -398,7 +400,7 @@ def test_a_list_of_nodes_in_brackets_is_read_by_scontrol(
     ids=["nothing set", "batch script", "one replica in a step", "asked to be alone"],
 )
 def test_a_process_is_alone_otherwise(environment: dict[str, str], count: int) -> None:
-    assert find_seat(environment, count) == Seat()
+    assert find_rank(environment, count) == Rank()
 
 
 @pytest.mark.parametrize(("count", "environment"), [(6, TORCHRUN), (1, TORCHRUN), (6, STEP)])
@@ -406,14 +408,14 @@ def test_a_number_of_processes_that_does_not_divide_replicas_is_refused(
     count: int, environment: dict[str, str]
 ) -> None:
     with pytest.raises(UserError, match=f"replicas={count} cannot be shared by 4 processes"):
-        find_seat(environment, count)
+        find_rank(environment, count)
 
 
 def test_the_command_refuses_them_in_one_line(
-    start_team: Callable[..., list[subprocess.Popen[str]]], settings: list[str]
+    start_group: Callable[..., list[subprocess.Popen[str]]], settings: list[str]
 ) -> None:
-    for process in start_team(*2 * [[*settings, "replicas=3"]]):
-        status, out, told = ended(process)
+    for process in start_group(*2 * [[*settings, "replicas=3"]]):
+        status, out, errors = ended(process)
         assert (status, out) == (2, "")
-        assert told.startswith("error: replicas=3 cannot be shared by 2 processes")
-        assert told.count("\n") == 1
+        assert errors.startswith("error: replicas=3 cannot be shared by 2 processes")
+        assert errors.count("\n") == 1

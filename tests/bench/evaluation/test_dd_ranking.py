@@ -31,8 +31,7 @@ from bench.evaluation.dd_ranking import (
 from bench.evaluation.fresh_networks import Evaluation, Trainee, evaluate, evaluate_trainees
 from bench.networks import initial_parameters
 from bench.system.errors import UserError
-from bench.training.batches import classes_by_place
-from bench.training.epochs import EpochBatches
+from bench.training.batches import EpochBatches, classes_by_place
 from bench.training.randomness import torch_generator
 from bench.training.setup import make_network
 

@@ -1,4 +1,4 @@
-"""The end of a run: what other networks and the scores say of its set, and how it goes on there."""
+"""The final evaluation of a run: other networks, scores, and how it resumes."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from bench.config.command_line import parse
 from bench.config.grid import single_run
 from bench.config.run_config import Environment, RunConfig
 from bench.run import Console
-from bench.runs import final_evaluation as ending
+from bench.runs import final_evaluation
 from bench.runs.execute import Interrupted, execute
 from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import UserError
@@ -28,7 +28,7 @@ def config(tiny: list[str]) -> RunConfig:
 
 
 def begin(config: RunConfig, root: Path, cache_root: Path) -> Callable[[], dict[str, Any]]:
-    """Makes the run, or goes on with it, and returns its result."""
+    """Executes or resumes the run, and returns its result."""
     environment = Environment(cache_root=str(cache_root), results_root=str(root), threads=1)
     folder = Store(root).run(config)
     folder.create(config)
@@ -80,7 +80,7 @@ def test_a_run_that_is_stopped_in_its_end_trains_nothing_twice(
     made: list[str] = []
 
     def stopping_at(stop: int) -> None:
-        evaluate = ending.evaluate
+        evaluate = final_evaluation.evaluate
 
         def counted(config: RunConfig, *given: Any, **settings: Any) -> Any:
             if len(made) == stop:
@@ -88,7 +88,7 @@ def test_a_run_that_is_stopped_in_its_end_trains_nothing_twice(
             made.append(config.arch)
             return evaluate(config, *given, **settings)
 
-        monkeypatch.setattr(ending, "evaluate", counted)
+        monkeypatch.setattr(final_evaluation, "evaluate", counted)
 
     stopping_at(1)
     with pytest.raises(Interrupted):
@@ -112,7 +112,7 @@ def test_what_was_found_of_another_set_is_not_taken_for_this_one_s(
 ) -> None:
     folder = folder_of(tmp_path)
     wrong = {"all_steps": [2], "all_validation": [[0.5]], "all_test": [[0.5]]}
-    folder.write("evaluations", {"of": "another", "made": {ending.OWN: wrong}})
+    folder.write("evaluations", {"of": "another", "made": {final_evaluation.OWN: wrong}})
     assert run()["evaluation"]["n"] == 2
 
 

@@ -1,5 +1,5 @@
 """A disk that takes nothing more, or that belongs to somebody else: one line says so, nothing stays
-half made, and the same command goes on when there is space again."""
+half made, and the same command resumes when there is space again."""
 
 import errno
 import os

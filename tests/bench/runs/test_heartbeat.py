@@ -1,4 +1,4 @@
-"""How a run stands, from its files alone."""
+"""The status of a run, from its files alone."""
 
 import json
 import os
@@ -118,7 +118,7 @@ def test_on_another_machine_only_the_heartbeat_counts(folder: RunFolder) -> None
     beat_of(folder, host="elsewhere", seconds_ago=1000)
     lost = progress_of(folder)
     assert lost.state == "lost"
-    assert "no sign of life" in lost.cause
+    assert "no heartbeat from" in lost.cause
     assert "16 min 40 s" in lost.cause
 
 
@@ -130,29 +130,29 @@ def test_a_failed_run_says_why(folder: RunFolder) -> None:
     assert (progress.state, progress.cause) == ("failed", "diverged: not finite")
 
 
-def test_whoever_holds_a_run_learns_of_a_claim_and_the_claimant_waits_for_it(
+def test_the_process_of_a_run_notices_a_takeover_which_waits_for_it(
     folder: RunFolder,
 ) -> None:
     entered = threading.Event()
 
-    def claim() -> None:
+    def take_over() -> None:
         with folder.lock("newer"):
             entered.set()
 
-    claimant = threading.Thread(target=claim)
+    successor = threading.Thread(target=take_over)
     with folder.lock(), Heartbeat(folder, 10) as heartbeat:
         assert not heartbeat.superseded
-        claimant.start()
-        wait_until(lambda: heartbeat.superseded, "the claim to be noticed")
+        successor.start()
+        wait_until(lambda: heartbeat.superseded, "the takeover to be noticed")
         assert not entered.is_set()
-    claimant.join()
+    successor.join()
     assert entered.is_set()
 
 
-def test_a_claim_gives_way_to_a_later_one(folder: RunFolder) -> None:
+def test_a_takeover_gives_way_to_a_later_one(folder: RunFolder) -> None:
     refused: list[str] = []
 
-    def claim() -> None:
+    def take_over() -> None:
         try:
             with folder.lock("older"):
                 pass
@@ -160,11 +160,11 @@ def test_a_claim_gives_way_to_a_later_one(folder: RunFolder) -> None:
             refused.append(str(error))
 
     with folder.lock():
-        claimant = threading.Thread(target=claim)
-        claimant.start()
-        wait_until(lambda: folder.taken_over_by() == "older", "the claim")
+        successor = threading.Thread(target=take_over)
+        successor.start()
+        wait_until(lambda: folder.taken_over_by() == "older", "the takeover")
         folder.write("takeover", {"by": "newer"})
-        claimant.join()
+        successor.join()
     assert len(refused) == 1
 
 
@@ -211,7 +211,7 @@ def test_a_heart_that_beats_elsewhere_is_waited_for(
 
 
 class Clock:
-    """Time that goes on only while somebody sleeps, and what happens meanwhile."""
+    """Time that passes only in `sleep`, and what happens meanwhile."""
 
     def __init__(self, happens: Callable[[float], None] = lambda now: None) -> None:
         self.now = 0.0

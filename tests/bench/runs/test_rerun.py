@@ -1,4 +1,4 @@
-"""A run that is made anew keeps its old result until it has a new one, wherever it is stopped."""
+"""A rerun keeps the previous result until it has a new one, wherever it is stopped."""
 
 import json
 import sys
@@ -74,7 +74,7 @@ def finished(tmp_path: Path) -> RunFolder:
     return run
 
 
-def make_anew(run: RunFolder) -> None:
+def rerun(run: RunFolder) -> None:
     """All that changes a folder from the request to the new result, as `execute.py` does it."""
     run.ask_anew()
     finish(run)
@@ -107,7 +107,7 @@ def test_wherever_it_is_killed_one_whole_result_is_shown_and_the_next_start_make
         write_result(finished, "old")
         kill_at(number)
         try:
-            make_anew(finished)
+            rerun(finished)
         except Killed:
             pass
         else:
@@ -159,7 +159,7 @@ def test_what_is_asked_for_is_not_done_until_it_has_begun_and_tells_so(
     assert (finished.path / "log.txt").exists()
 
 
-def test_the_distilled_set_of_a_run_that_is_made_anew_is_the_old_one(finished: RunFolder) -> None:
+def test_the_distilled_set_of_a_rerun_is_the_previous_one(finished: RunFolder) -> None:
     images, labels = torch.rand(10, 1, 8, 8), torch.eye(10)
     path = finished.path / "distilled.safetensors"
     DistilledSet(images, labels, {"classes": list("0123456789")}).save(path)
@@ -170,7 +170,7 @@ def test_the_distilled_set_of_a_run_that_is_made_anew_is_the_old_one(finished: R
     assert torch.equal(found.images, images)
 
 
-def test_a_run_without_a_result_is_begun_anew_with_nothing_of_before(finished: RunFolder) -> None:
+def test_a_rerun_without_a_result_starts_with_nothing(finished: RunFolder) -> None:
     finished.remove("result.json")
     finished.ask_anew()
     begin_anew(finished)
