@@ -57,7 +57,7 @@ def chosen_launcher(options: SweepOptions, asked_of_slurm: dict[str, object]) ->
     Raises:
         UserError: something is asked that only SLURM can do, but the launcher is another.
     """
-    own = [key for key in ("profile", "wait", "batch", "cancel") if getattr(options, key)]
+    own = [key for key in ("profile", "wait", "scripts_only", "cancel") if getattr(options, key)]
     own += list(asked_of_slurm)
     if options.workers and (own or options.launcher == "slurm"):
         raise UserError("workers= is for this machine; SLURM has parallel= for it")
