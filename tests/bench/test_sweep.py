@@ -199,7 +199,7 @@ def test_an_interrupted_sweep_stops_its_runs_at_a_checkpoint(
     sweep.send_signal(signal_number)
     out, err = sweep.communicate()
     assert sweep.returncode == 130
-    assert "the same command goes on" in out
+    assert "the same command resumes the runs" in out
     assert err == ""
     states = [json.loads(path.read_text())["state"] for path in runs.glob("*/progress.json")]
     assert states == ["stopped"] * len(states)
@@ -313,7 +313,7 @@ def test_help_and_status_need_no_torch(module: str, environment: dict[str, str])
     [
         (["launcher=local", "profile=lab"], "profile= is for launcher=slurm"),
         (["launcher=inline", "time_min=60"], "time_min= is for launcher=slurm"),
-        (["launcher=slurm", "workers=2"], "SLURM has parallel= for it"),
+        (["launcher=slurm", "workers=2"], "with SLURM, use parallel= instead"),
         (["profile=labb"], "there is no profile 'labb'; known: lab, single_gpu, template"),
         (["retry=oops"], "retry=oops is not one of failed, oom, lost"),
         (

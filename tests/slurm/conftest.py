@@ -9,11 +9,11 @@ import pytest
 
 from bench.runs.heartbeat import Progress
 from bench.runs.run_folder import RunFolder
-from slurm.job_status import standings
+from slurm.job_status import statuses
 from slurm.scheduler import Scheduler
 from slurm.submission_record import Note, Submission
 from tests.slurm.lab import Lab, missing_packages
-from tests.slurm.lab.processes import wait_until
+from tests.waiting import wait_until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -177,32 +177,32 @@ class LabGrid:
                 return run
         raise KeyError(f"{method} {seed}")
 
-    def standing(self, run: RunFolder) -> Progress:
-        """How a run stands at this moment."""
-        return standings([run], Scheduler())[0][1]
+    def status(self, run: RunFolder) -> Progress:
+        """The status of a run, read now."""
+        return statuses([run], Scheduler())[0][1]
 
     def states(self) -> list[str]:
         """The states of all runs at this moment."""
-        return [progress.state for _, progress in standings(self.runs, Scheduler())]
+        return [progress.state for _, progress in statuses(self.runs, Scheduler())]
 
-    def wait(self, run: RunFolder, state: str, seconds: float = 60, step: int = 0) -> Progress:
+    def wait(self, run: RunFolder, state: str, step: int = 0) -> Progress:
         """Wait until a run is in a state, and at an outer step or beyond."""
 
         def reached() -> bool:
             nonlocal progress
-            progress = self.standing(run)
+            progress = self.status(run)
             return progress.state == state and progress.step >= step
 
         progress = Progress("waiting")
         try:
-            wait_until(reached, seconds, f"{run.name} to be {state}")
+            wait_until(reached, f"{run.name} to be {state}")
         except Exception as error:
             raise AssertionError(f"{run.name}: wanted {state}, is {progress}") from error
         return progress
 
     def job(self, run: RunFolder) -> str:
         """The id of a run's job."""
-        return self.standing(run).job
+        return self.status(run).job
 
     def submission(self, run: RunFolder) -> Submission:
         """The latest submission of a run."""

@@ -30,6 +30,7 @@ from bench.sweeps import cost_measurement as measuring
 from bench.sweeps import meter, plan
 from bench.sweeps.cost_estimate import measured_parts, windows
 from bench.sweeps.cost_model import Estimate, Failure, Linear, Steps, fit
+from bench.sweeps.launcher import PlannedRun
 from bench.sweeps.placeholder_data import random_target_set
 from bench.system.errors import UserError
 from bench.system.machine import free_memory, total_memory
@@ -51,7 +52,7 @@ def whole_estimate(config: RunConfig, here: Environment, seconds: float = ENOUGH
 
 def ask(config: RunConfig, here: Environment) -> Estimate | Failure:
     """Measured in a process of its own."""
-    return Estimator([config], here, lambda doing: None).ask(config)
+    return Estimator([config], here, lambda doing: None).estimate(config)
 
 
 # --- from few steps to many
@@ -179,20 +180,9 @@ def test_runs_that_differ_in_their_windows_alone_are_measured_once(
     said: list[str] = []
     monkeypatch.setattr(estimate, "LAST_SECONDS", 1e5)  # however slow the machine
     estimator = Estimator(configs, Environment(threads=1), said.append)
-    found = [estimator.ask(config) for config in configs]
+    found = [estimator.estimate(config) for config in configs]
     assert all(isinstance(each, Estimate) for each in found)
     assert sum(line.startswith("measuring outer steps") for line in said) == 2
-
-
-def test_what_does_not_end_is_ended() -> None:
-    def endless(report: Callable[[str], object]) -> None:
-        report("begun")
-        time.sleep(1000)
-
-    before = psutil.Process().children()
-    found = estimate.in_a_process(endless, 0.5)
-    assert found == Failure("there was no time to measure it to the end")
-    assert psutil.Process().children() == before
 
 
 def test_what_has_no_turn_is_predicted_from_what_was_measured(
@@ -206,9 +196,9 @@ def test_what_has_no_turn_is_predicted_from_what_was_measured(
     estimator = Estimator(
         [small, large, other_engine, huge], Environment(threads=1), lambda doing: None
     )
-    first = estimator.ask(small)
+    first = estimator.estimate(small)
     monkeypatch.setattr(estimate, "SECONDS", 0.0)  # time is over
-    found = [estimator.ask(config) for config in (large, other_engine, huge)]
+    found = [estimator.estimate(config) for config in (large, other_engine, huge)]
     assert isinstance(first, Estimate)
     assert all(isinstance(each, Estimate) and each.scaled for each in (found[0], found[2]))
     assert [config.engine for config, _ in estimator.measured] == ["exact", "higher"]
@@ -297,7 +287,7 @@ def test_free_memory_is_some_of_this_machine() -> None:
 
 
 def plan_with(
-    found: list[Estimate | Failure],
+    answers: list[Estimate | Failure],
     free: int,
     monkeypatch: pytest.MonkeyPatch,
     slots: int = 4,
@@ -305,14 +295,14 @@ def plan_with(
 ) -> int:
     """The plan of runs of which these things are known, on a machine with so much free."""
     monkeypatch.setattr(plan, "free_memory", lambda: free)
-    monkeypatch.setattr(plan, "measured", lambda configs, here, load: iter(found))
+    monkeypatch.setattr(plan, "estimates", lambda configs, here, load: iter(answers))
     methods = ("rat_bptt", "bptt", "t_bptt", "r_bptt")
     runs = [
-        plan.Planned(
+        PlannedRun(
             single_run("quick", {"method": method, **options.pop("settings", {})}),
             SimpleNamespace(path=Path("nowhere")),  # pyright: ignore[reportArgumentType]
         )
-        for method, _ in zip(methods, found, strict=False)
+        for method, _ in zip(methods, answers, strict=False)
     ]
     return plan.plan(runs, Environment(), slots, **options)
 
@@ -330,7 +320,7 @@ def test_time_and_memory_are_told_in_one_line(
 def test_only_the_steps_that_are_left_are_counted() -> None:
     config = single_run("quick", {})
     folder = RunFolder(Path("nowhere"))
-    runs = [plan.Planned(config, folder, step=step) for step in (0, 240)]
+    runs = [PlannedRun(config, folder, step=step) for step in (0, 240)]
     told = plan.line([(run, Estimate(50, None)) for run in runs], 1)
     assert "10 s to 50 s a run" in told
     assert "about 1 min in all with 1 at a time" in told
@@ -359,7 +349,7 @@ def test_workers_that_were_asked_for_are_refused_with_the_number_that_fits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(UserError, match=r"workers=4 need about 8\.0 GiB.*workers=3 fit"):
-        plan_with([Estimate(60, 2 * GIB)] * 4, 6 * GIB, monkeypatch, asked=True)
+        plan_with([Estimate(60, 2 * GIB)] * 4, 6 * GIB, monkeypatch, fixed=True)
 
 
 def test_a_run_that_cannot_fit_is_refused_and_started_when_the_user_insists(
@@ -449,7 +439,7 @@ def test_without_data_a_dry_run_shows_its_plan_and_says_what_the_runs_will_need(
     (needs,) = (n for n, line in enumerate(lines) if "nowhere, wanted for cifar10" in line)
     (told,) = (n for n, line in enumerate(lines) if line.startswith("estimate: "))
     assert plan_line < needs < told
-    assert lines[-1] == "dry run: 3 runs would be made; none was started"
+    assert lines[-1] == "dry run: 3 runs would be started; none was"
     real = command("bench.sweep", *dry)
     assert real.returncode == 2
     assert "nowhere, wanted for cifar10, does not exist" in real.stderr
@@ -477,7 +467,7 @@ def test_the_plan_comes_before_all_measuring_and_ctrl_c_then_ends_everything(
     sweep.send_signal(signal.SIGINT)
     out, err = sweep.communicate(timeout=60)
     assert sweep.returncode == 130
-    assert out.splitlines()[-1] == "interrupted while measuring; no run was started"
+    assert out.splitlines()[-1] == "interrupted; no run was started"
     assert err == ""
     _, alive = psutil.wait_procs(started, timeout=30)
     assert alive == []
