@@ -206,6 +206,9 @@ def main(argv: list[str]) -> int:
                 missing = str(error)
             if missing:
                 send({"missing": missing})
+    if len(configs) > 1 and any(config.variance_every for config in configs):
+        # A variance makes torch import sympy: two seconds, here once instead of in each process.
+        import torch.fx.experimental.symbolic_shapes  # noqa: F401
     estimator = Estimator(configs, environment, say)
     for config in configs:
         answer = failures.get(config.dataset) or estimator.estimate(config)

@@ -428,6 +428,28 @@ def test_the_command_answers_a_line_an_experiment(
     assert all(each.seconds > 0 for each in found)
 
 
+def test_an_estimate_without_variances_imports_no_compiler_and_no_sympy(
+    tiny: list[str], environment: dict[str, str]
+) -> None:
+    # Each takes seconds. A module that is None cannot be imported.
+    code = (
+        "import runpy, sys\n"
+        "sys.modules.update(dict.fromkeys(['sympy', 'torch._dynamo', 'torch._inductor']))\n"
+        "sys.argv[1:] = ['threads=1']\n"
+        "runpy.run_module('bench.estimate', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps([asdict(single_run("quick", settings_of(tiny, variance_every=0)))]),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert Estimate(**answer).seconds > 0, done.stderr
+
+
 def test_without_data_a_dry_run_shows_its_plan_and_says_what_the_runs_will_need(
     command: Callable[..., Any], tiny: list[str], tmp_path: Path
 ) -> None:
