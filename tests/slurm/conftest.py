@@ -37,7 +37,7 @@ def slurm_installed() -> None:
 @pytest.fixture(scope="session")
 def running_lab(slurm_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Four nodes. Tests that run at the same time, in another process, have another lab."""
-    with Lab(tmp_path_factory.mktemp("lab"), nodes=4, max_array_size=8) as lab:
+    with Lab(tmp_path_factory.mktemp("lab"), nodes=4, max_array_size=4) as lab:
         yield lab
 
 
@@ -73,10 +73,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-# Slow takes 0.3 s an outer step until the file `hurry` lies in the folder of the sweep, and after
-# some steps far longer, so that on a slow machine too there is time to do something to it; its
-# result does not depend on it. The other names stand for
-# runs to which different things happen.
+# Slow takes 0.3 s per outer step, after some steps far longer, until the file `hurry` is in the
+# folder of the sweep: so there is time to do something to it on a slow machine too. Its result does
+# not depend on that. The other methods are for runs to which different things happen.
 METHODS = """
 import os, time
 from pathlib import Path
@@ -84,7 +83,7 @@ from methods import StatelessMethod, Window
 
 class Slow(StatelessMethod):
     def next_window(self, step, rng):
-        until = time.monotonic() + (0.3 if step < 150 else 10)
+        until = time.monotonic() + (0.3 if step < 50 else 10)
         while not Path("hurry").exists() and time.monotonic() < until:
             time.sleep(0.1)
         start = rng.randint(0, self.unroll_length - self.window_size)
@@ -115,9 +114,9 @@ OF_A_RUN = [
     "unroll_length=4",
     "window_size=2",
     "target_batch=32",
-    "outer_steps=250",
+    "outer_steps=100",
     "variance_every=0",
-    "accuracy_every=100",
+    "accuracy_every=50",
     "accuracy_networks=1",
     "accuracy_steps=3",
     "evaluation_networks=2",
@@ -145,12 +144,14 @@ class LabGrid:
         """`python -m bench.sweep` of it on the lab."""
         return self.command("bench.sweep", *self.arguments, "profile=lab", *more)
 
-    def undisturbed(self) -> Path:
-        """The results of the same runs, made here in one process."""
+    def undisturbed(self, *more: str) -> Path:
+        """The results of the same runs, or of those that `more` selects, made here in one
+        process."""
         self.hurry()
         done = self.command(
             "bench.sweep",
             *self.arguments,
+            *more,
             "launcher=inline",
             "check_memory=false",
             "threads=1",

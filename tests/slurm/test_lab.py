@@ -100,19 +100,19 @@ def test_no_port_of_it_can_be_reached_from_elsewhere(lab: Lab) -> None:
 def test_the_tasks_of_an_array_run_on_several_nodes_at_once(lab: Lab, tmp_path: Path) -> None:
     # Each ends only once all have started.
     meet = f"touch {tmp_path}/$SLURM_ARRAY_TASK_ID.$SLURMD_NODENAME; " + (
-        f"until [ $(ls {tmp_path} | wc -l) = 8 ]; do sleep 0.1; done"
+        f"until [ $(ls {tmp_path} | wc -l) = 4 ]; do sleep 0.1; done"
     )
-    number = submit(lab, meet, "--array=0-7")
+    number = submit(lab, meet, "--array=0-3", "--cpus-per-task=2")
     wait_until(lambda: lab.squeue("-h", "-j", number) == "", "the array to end")
     met = sorted(path.name.split(".") for path in tmp_path.iterdir())
-    assert [task for task, _ in met] == list("01234567")
+    assert [task for task, _ in met] == list("0123")
     assert {node for _, node in met} == set(lab.nodes)
 
 
 def test_an_array_larger_than_its_limit_is_refused(lab: Lab) -> None:
-    submit(lab, "true", "--array=7")
+    submit(lab, "true", "--array=3")
     with pytest.raises(LabFailed, match="Invalid job array specification"):
-        submit(lab, "true", "--array=8")
+        submit(lab, "true", "--array=4")
 
 
 def test_a_job_of_high_priority_has_one_of_low_signalled_and_requeued(

@@ -108,7 +108,7 @@ def test_what_an_interrupted_submission_did_not_send_is_sent_once_that_is_known(
     wait_until(lambda: len(grid.runs) == 1, "the submission")
     aged(grid, "Slow", 55)
     submitting.send_signal(signal.SIGINT)
-    told, _ = submitting.communicate(timeout=20)
+    told, _ = submitting.communicate()
     assert submitting.returncode == 130
     assert "the same command finds out what has been submitted, and submits the rest" in told
     sbatch.unlink()
@@ -122,19 +122,24 @@ def test_what_an_interrupted_submission_did_not_send_is_sent_once_that_is_known(
 
 
 def test_an_sbatch_that_outlives_its_caller_is_waited_for(
-    lab: Lab, lab_grid: Callable[..., LabGrid], fake: Fake, start: Start
+    lab: Lab, lab_grid: Callable[..., LabGrid], fake: Fake, start: Start, tmp_path: Path
 ) -> None:
     grid = lab_grid("Slow")
-    sbatch = fake("sbatch", 'sleep 8; exec {real} "$@"')
+    go = tmp_path / "go"
+    sbatch = fake("sbatch", f'until [ -e {go} ]; do sleep 0.1; done; exec {{real}} "$@"')
     submitting = start("bench.sweep", *grid.arguments, "profile=lab")
     wait_until(lambda: len(grid.runs) == 1, "the submission")
     aged(grid, "Slow", 1000)
     submitting.kill()
     assert queue(lab) == []
     sbatch.unlink()
-    again = grid.sweep()
-    assert "waiting until it is known" in again.stdout
-    assert "nothing is left to submit: 1 run running or in the queue" in again.stdout
+    again = start("bench.sweep", *grid.arguments, "profile=lab")
+    assert again.stdout is not None
+    while not (line := again.stdout.readline()).startswith("waiting until it is known"):
+        assert line, again.stderr
+    go.touch()
+    rest, _ = again.communicate()
+    assert "nothing is left to submit: 1 run running or in the queue" in rest
     assert len(queue(lab)) == 1
     lost = grid.sweep("retry=lost")
     assert "no run is lost; 1 run running or in the queue" in lost.stdout

@@ -1,5 +1,5 @@
-"""Whatever happens to its job, a run ends once, with the metrics of an undisturbed one; and how it
-stands is told rightly meanwhile, by a cluster that keeps no accounts."""
+"""Whatever happens to its job, a run ends once, with the metrics of an undisturbed one; and its
+status is right meanwhile, on a cluster without accounting."""
 
 import os
 import signal
@@ -59,8 +59,10 @@ def test_signal_preemption_requeue_and_a_node_set_down_cost_a_run_nothing_but_ti
         "{time_min: 30, gpus: 0, cpus: 1, mem_gb: 2, signal_s: 60,"
         " methods: {'own:Low': {partition: low, cpus: 2}}}\n"
     )
-    for own in (["only=own:Low", "seeds=1", "threads=1"], ["only=own:Slow"]):
-        sent = grid.command("bench.sweep", *grid.arguments, "profile=site.yaml", *own)
+    selections = ["only=own:Low", "seeds=1"], ["only=own:Slow"]
+    for selection in selections:
+        arguments = [*grid.arguments, "profile=site.yaml", "threads=1", *selection]
+        sent = grid.command("bench.sweep", *arguments)
         assert sent.returncode == 0, sent.stderr
     signalled, requeued, moved = (grid.run("Slow", seed) for seed in range(3))
     preempted = grid.run("Low")
@@ -90,10 +92,8 @@ def test_signal_preemption_requeue_and_a_node_set_down_cost_a_run_nothing_but_ti
     # The signal and a preemption with a signal leave a checkpoint of the very step.
     log = grid.submission(signalled).log(0).read_text()
     assert "Requeued job" in log
-    undisturbed = outcomes(grid.undisturbed())
-    found = outcomes(tmp_path / "results")
-    assert found == {name: undisturbed[name] for name in found}
-    assert len(found) == 4
+    undisturbed = [grid.undisturbed(*selection) for selection in selections][-1]
+    assert outcomes(tmp_path / "results") == outcomes(undisturbed)
 
 
 def test_what_cannot_go_on_by_itself_is_named_and_sent_again_when_asked(
@@ -138,12 +138,12 @@ def test_what_cannot_go_on_by_itself_is_named_and_sent_again_when_asked(
     oom = grid.sweep("retry=oom")
     assert ": 1 run, " in oom.stdout, oom.stdout + oom.stderr
     rest = more.sweep("retry=failed,lost")
-    assert ": 5 runs, " in rest.stdout, rest.stdout + rest.stderr
+    assert ": 4 runs, " in rest.stdout, rest.stdout + rest.stderr  # as many as fit into an array
+    assert ": 1 run, " in rest.stdout
     wait_until(lambda: set(grid.states()) == {"done"}, "all runs to end")
-    undisturbed = outcomes(more.undisturbed())
-    found = outcomes(tmp_path / "results")
-    assert found == {name: undisturbed[name] for name in found}
-    assert len(found) == 7
+    more.undisturbed("only=own:Slow")
+    undisturbed = grid.undisturbed("only=own:Raises,own:Huge,own:Low")
+    assert outcomes(tmp_path / "results") == outcomes(undisturbed)
 
 
 def test_of_two_live_copies_of_a_job_one_writes_and_the_other_leaves(

@@ -28,16 +28,16 @@ def job_names(lab: Lab) -> set[str]:
     return set(lab.squeue("-h", "--states=all", "-o", "%j").split())
 
 
-def test_nine_runs_as_an_array_give_the_figures_of_the_local_launcher(
+def test_two_arrays_of_runs_give_the_figures_of_the_local_launcher(
     lab: Lab, command: Command, tiny: list[str], tmp_path: Path, outcomes: Outcomes
 ) -> None:
-    grid = ["grid=window_ablation", *tiny]
+    grid = ["grid=window_ablation", "seeds=2", *tiny]
     before = job_names(lab)
     sent = command("bench.sweep", *grid, PROFILE, "wait=true")
     assert sent.returncode == 0, sent.stderr + sent.stdout
-    assert ": 8 runs, " in sent.stdout  # no more fit into an array of this cluster
-    assert ": 1 run, " in sent.stdout
-    assert "9 runs: 9 done" in sent.stdout
+    assert ": 4 runs, " in sent.stdout  # no more fit into an array of this cluster
+    assert ": 2 runs, " in sent.stdout
+    assert "6 runs: 6 done" in sent.stdout
     assert len(job_names(lab) - before) == 2
     nodes = lab.run("scontrol", "show", "job", "--oneliner")
     assert len(set(re.findall(r" NodeList=(node\d)", nodes))) > 1

@@ -34,6 +34,7 @@ from bench.sweeps.launcher import PlannedRun
 from bench.sweeps.placeholder_data import random_target_set
 from bench.system.errors import UserError
 from bench.system.machine import free_memory, total_memory
+from tests.waiting import has_ended, wait_until
 
 GIB = 2**30
 SMALL = Steps(0, 1), Steps(4, 1), Steps(0, 5)
@@ -238,9 +239,10 @@ def test_the_estimate_of_a_real_run_is_near_its_cost(tmp_path: Path) -> None:
     execute(folder, here, Console(config))
     took = time.process_time() - started
     assert took / 3 < estimated.seconds < took * 3
-    if estimated.peak_bytes is not None:
-        resident = psutil.Process().memory_info().rss
-        assert resident / 3 < estimated.peak_bytes < resident * 3
+    resident = psutil.Process().memory_info().rss
+    measured = meter.is_measurable(torch.device("cpu"))
+    assert (estimated.peak_bytes is not None) == measured
+    assert resident / 3 < (estimated.peak_bytes or resident) < resident * 3
 
 
 # --- what breaks
@@ -487,9 +489,8 @@ def test_the_plan_comes_before_all_measuring_and_ctrl_c_then_ends_everything(
     started = psutil.Process(sweep.pid).children(recursive=True)
     assert started
     sweep.send_signal(signal.SIGINT)
-    out, err = sweep.communicate(timeout=60)
+    out, err = sweep.communicate()
     assert sweep.returncode == 130
     assert out.splitlines()[-1] == "interrupted; no run was started"
     assert err == ""
-    _, alive = psutil.wait_procs(started, timeout=30)
-    assert alive == []
+    wait_until(lambda: all(map(has_ended, started)), "the processes to end")

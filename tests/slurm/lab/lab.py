@@ -172,6 +172,8 @@ class Lab:
     def clear(self) -> None:
         """Cancel every job and wait until none is left."""
         if jobs := self.squeue("-h", "-o", "%A").split():
+            with suppress(LabFailed):  # none of them runs
+                self.run("scancel", "--signal=KILL", "--full", *jobs)  # a run takes its time to end
             self.run("scancel", *jobs)
             empty = lambda: self.squeue("-h") == ""  # noqa: E731
             wait_until(empty, "the queue to empty")
