@@ -29,7 +29,7 @@ from bench.sweeps.cost_estimate import (
     measured_alike,
     measured_parts,
     predicted_parts,
-    windows,
+    sample_windows,
 )
 from bench.sweeps.cost_model import Estimate, Failure, Parts
 from bench.system.errors import UserError
@@ -108,7 +108,7 @@ def loaded(config: RunConfig, environment: Environment, report: Report) -> None:
 
 def whole(config: RunConfig, environment: Environment, parts: Parts, report: Report) -> Estimate:
     """The estimate of a run whose parts have been measured."""
-    return estimate(config, windows(config), parts, environment)
+    return estimate(config, sample_windows(config), parts, environment)
 
 
 class Estimator:

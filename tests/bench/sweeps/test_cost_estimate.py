@@ -28,7 +28,7 @@ from bench.runs.run_folder import RunFolder, Store
 from bench.sweeps import cost_estimate as estimation
 from bench.sweeps import cost_measurement as measuring
 from bench.sweeps import meter, plan
-from bench.sweeps.cost_estimate import measured_parts, windows
+from bench.sweeps.cost_estimate import measured_parts, sample_windows
 from bench.sweeps.cost_model import Estimate, Failure, Linear, Steps, fit
 from bench.sweeps.launcher import PlannedRun
 from bench.sweeps.placeholder_data import random_target_set
@@ -48,7 +48,7 @@ def settings_of(tiny: list[str], **settings: Any) -> dict[str, Any]:
 def whole_estimate(config: RunConfig, here: Environment, seconds: float = ENOUGH) -> Estimate:
     """Measured in this process."""
     parts = measured_parts(config, here, seconds)
-    return estimation.estimate(config, windows(config), parts, here)
+    return estimation.estimate(config, sample_windows(config), parts, here)
 
 
 def ask(config: RunConfig, here: Environment) -> Estimate | Failure:
@@ -210,14 +210,14 @@ def test_what_has_no_turn_is_predicted_from_what_was_measured(
 
 def test_the_windows_are_those_that_the_method_draws() -> None:
     quick = {"outer_steps": 300, "unroll_length": 30, "window_size": 10}
-    whole = windows(single_run("quick", {**quick, "method": "bptt"}))
+    whole = sample_windows(single_run("quick", {**quick, "method": "bptt"}))
     assert {(w.start, w.stop) for w in whole} == {(0, 30)}
-    random = windows(single_run("quick", {**quick, "method": "rat_bptt"}))
+    random = sample_windows(single_run("quick", {**quick, "method": "rat_bptt"}))
     assert {w.size for w in random} == {10}
     assert {w.start for w in random} == set(range(21))
     # Where it moves depends on the loss: both a run that stays and one that moves are looked at.
     moving = {**quick, "method": "backward_window", "method_options": {"patience": 50}}
-    starts = [w.start for w in windows(single_run("quick", moving))]
+    starts = [w.start for w in sample_windows(single_run("quick", moving))]
     assert starts[: len(starts) // 2] == [0] * (len(starts) // 2)
     assert {0, 10, 20} == set(starts)
 
@@ -265,7 +265,7 @@ def test_an_experiment_that_dies_says_so_and_blames_memory_only_while_it_takes_s
     found = {}
     for name, where, how in (
         ("killed while measuring", "Measurement", dies),
-        ("killed by its method", "windows", dies),
+        ("killed by its method", "sample_windows", dies),
         ("refused", "Measurement", refuses),
         ("broken", "Measurement", breaks),
     ):
