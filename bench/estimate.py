@@ -206,8 +206,9 @@ def main(argv: list[str]) -> int:
                 missing = str(error)
             if missing:
                 send({"missing": missing})
-    if len(configs) > 1 and any(config.variance_every for config in configs):
-        # A variance makes torch import sympy: two seconds, here once instead of in each process.
+    if len(configs) > 1:
+        # torch imports it, and with it sympy, to check cotangents: two seconds, here once instead of
+        # in each forked process.
         import torch.fx.experimental.symbolic_shapes  # noqa: F401
     estimator = Estimator(configs, environment, say)
     for config in configs:

@@ -137,17 +137,13 @@ def pull_back(
 ) -> tuple[Tensor | None, ...]:
     """Cotangents of `outputs`, with a leading [directions], -> of `leaves`; None for a leaf that no
     output depends on. The graph is kept."""
-    if len(cotangents[0]) == 1:
-        # Of a number: to check cotangents torch imports sympy, two seconds of every process.
-        products = [out * bar[0] for out, bar in zip(outputs, cotangents, strict=True)]
-        total = sum((product.sum() for product in products[1:]), products[0].sum())
-        parts = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=True)
-        return tuple(None if part is None else part.unsqueeze(0) for part in parts)
-    return torch.autograd.grad(
+    one = len(cotangents[0]) == 1
+    parts = torch.autograd.grad(
         outputs,
         leaves,
-        list(cotangents),
-        is_grads_batched=True,
+        [cotangent[0] if one else cotangent for cotangent in cotangents],
+        is_grads_batched=not one,
         allow_unused=True,
         retain_graph=True,
     )
+    return tuple(part.unsqueeze(0) if one and part is not None else part for part in parts)
