@@ -1,24 +1,19 @@
-"""What runs will take (`estimation.py`); and whether their data can be loaded at all.
+"""Estimates the time and memory that runs will take, and checks that their data can be loaded.
 
 `python -m bench.estimate` reads configurations (a JSON list) from standard input and prints JSON
-objects, a line each: for each configuration in turn an `Estimate` or a `Failure`, as soon as it is
-known, and between them what goes on, as `{"doing": "..."}`. `bench.sweep` calls it in a process of
-its own, so that the sweep itself never imports torch. What runs have in common is measured once, in
-a further process, so that its memory is its own, and so that the system, when memory runs out, ends
-that one alone; a method is asked for its windows in a process of its own too.
+objects, one per line: for each configuration in turn an `Estimate` or a `Failure`, as soon as it is
+known, and in between what is being measured, as `{"doing": "..."}`. `bench.sweep` calls it in a
+process of its own, so that the sweep itself never imports torch. What several runs have in common
+is measured once, in a further process, so that its memory is its own, and so that the system, when
+memory runs out, kills that process alone; a method draws its windows in such a process too.
 """
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,19 +28,19 @@ from bench.sweeps.cost_estimate import (
     measured_alike,
     measured_parts,
     predicted_parts,
-    windows,
+    sample_windows,
 )
 from bench.sweeps.cost_model import Estimate, Failure, Parts
 from bench.system.errors import UserError
-from bench.system.peak_memory import ran_out
+from bench.system.process_call import Failed, Killed, OutOfMemory, call
 from bench.training.setup import load_data
 
 USAGE = """
 python -m bench.estimate [key=value ...] < configurations.json
 """
 
-# All measurements together are given so long, in equal shares. What then has not had its turn is
-# predicted from what has; what has not ended some time later is ended.
+# All measurements together may take SECONDS, in equal shares. Experiments that have not been
+# measured by then are predicted from those that have; after LAST_SECONDS a measurement is ended.
 SECONDS = 35.0
 LAST_SECONDS = 65.0
 
@@ -57,82 +52,70 @@ Report = Callable[[str], object]
 class EstimateOptions:
     """Options of this command."""
 
-    load: bool = setting(False, "load the data first, decode and whiten it where that is new")
+    load: bool = setting(
+        False, "first load the data, which decodes and whitens them if no cache has them"
+    )
 
 
-def answer(work: Callable[[Report], Any], connection: Connection) -> None:
-    """`work` in this process of its own: over the connection go what it reports, then what it
-    returns, a Failure or a UserError."""
-    with suppress(OSError):  # where memory runs out, this process is to go and no other
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    try:
-        connection.send(work(connection.send))
-    except UserError as error:
-        connection.send(error)
-    except Exception as error:
-        told = " ".join(str(error).split()) or type(error).__name__
-        connection.send(Failure(f"{type(error).__name__}: {told}", ran_out(error)))
-
-
-def in_a_process(
-    work: Callable[[Report], Answer],
-    seconds: float | None = None,
-    report: Report = lambda part: None,
+def isolated(
+    function: Callable[..., Answer],
+    *arguments: Any,
+    timeout_s: float | None = None,
+    say: Report = lambda part: None,
 ) -> Answer | Failure:
-    """What `work` returns, in a process of its own.
+    """What `function` returns, called in a process of its own, or why it returned nothing.
 
     Args:
-        work: called with what to report by; its first report says that it begins to take memory.
-        seconds: after which it is ended; None: never.
+        function: its last argument reports what it does; with the first report it begins to take
+            memory, so that a kill before that has another cause.
+        timeout_s: seconds after which it is ended; None: never.
 
     Raises:
         UserError: the data or the settings cannot be used.
     """
+    reports: list[str] = []
+
+    def on_report(text: str) -> None:
+        reports.append(text)
+        say(text)
+
     # A forked process has torch imported, and nothing else of its own in memory. On macOS a forked
     # process may not compute.
-    context = get_context("fork" if sys.platform == "linux" else "spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=answer, args=(work, there), daemon=True)
-    process.start()
-    there.close()
-    deadline = None if seconds is None else time.monotonic() + seconds
-    begun = False
+    method = "fork" if sys.platform == "linux" else "spawn"
     try:
-        while here.poll(None if deadline is None else max(0.0, deadline - time.monotonic())):
-            told = here.recv()
-            if isinstance(told, UserError):
-                raise told
-            if not isinstance(told, str):
-                return told
-            begun = True
-            report(told)
-        return Failure("there was no time to measure it to the end")
-    except EOFError:
-        process.join()
-        memory = begun and process.exitcode == -signal.SIGKILL  # nobody else kills it
-        return Failure(f"its process ended with status {process.exitcode}", memory)
-    finally:
-        process.kill()
-        process.join()
+        return call(
+            function,
+            *arguments,
+            start_method=method,
+            reserve=0.0,
+            timeout_s=timeout_s,
+            on_report=on_report,
+        )
+    except Killed as error:
+        return Failure(str(error), out_of_memory=bool(reports))
+    except OutOfMemory as error:
+        return Failure(str(error), out_of_memory=True)
+    except Failed as error:
+        return Failure(str(error))
 
 
 def loaded(config: RunConfig, environment: Environment, report: Report) -> None:
-    """Load the data of a run, for the runs to find it whitened in the cache."""
+    """Load the data of a run, so that the runs find them whitened in the cache."""
     report(f"reading {config.dataset}, or decoding and whitening it")
     load_data(config, environment, torch.device("cpu"))
 
 
 def whole(config: RunConfig, environment: Environment, parts: Parts, report: Report) -> Estimate:
-    """What a run takes, its parts being measured."""
-    return estimate(config, windows(config), parts, environment)
+    """The estimate of a run whose parts have been measured."""
+    return estimate(config, sample_windows(config), parts, environment)
 
 
 class Estimator:
-    """Answers for one run after the other.
+    """Estimates one run after the other.
 
     Args:
-        configs: all runs that will be asked for.
-        say: called with what goes on.
+        configs: all runs that will be estimated.
+        say: called with what is being measured.
     """
 
     def __init__(self, configs: list[RunConfig], environment: Environment, say: Report) -> None:
@@ -142,8 +125,8 @@ class Estimator:
         self.measured: list[tuple[RunConfig, Parts]] = []
         self.started = time.monotonic()
 
-    def ask(self, config: RunConfig) -> Estimate | Failure:
-        """What a run will take.
+    def estimate(self, config: RunConfig) -> Estimate | Failure:
+        """The time and memory of a run, or why they are not known.
 
         Raises:
             UserError: its settings cannot be used.
@@ -155,7 +138,7 @@ class Estimator:
         parts = self.parts[key]
         if isinstance(parts, Failure):
             return parts
-        return in_a_process(partial(whole, config, self.environment, parts), LAST_SECONDS)
+        return isolated(whole, config, self.environment, parts, timeout_s=LAST_SECONDS)
 
     def _measure(self, config: RunConfig) -> Parts | Failure:
         gone = time.monotonic() - self.started
@@ -164,29 +147,32 @@ class Estimator:
             return predicted_parts(alike[0][1], alike[0][0], config)
         share = max(0.0, SECONDS - gone) / len(self.to_measure)
         of = f"{config.method} on {config.dataset}"
-        found = in_a_process(
-            partial(measured_parts, config, self.environment, share),
-            max(1.0, LAST_SECONDS - gone),
-            lambda part: self.say(f"measuring {part} of {of}"),
+        parts = isolated(
+            measured_parts,
+            config,
+            self.environment,
+            share,
+            timeout_s=max(1.0, LAST_SECONDS - gone),
+            say=lambda part: self.say(f"measuring {part} of {of}"),
         )
-        if isinstance(found, Parts):
-            self.measured.append((config, found))
-        return found
+        if isinstance(parts, Parts):
+            self.measured.append((config, parts))
+        return parts
 
 
 def load_all(configs: list[RunConfig], environment: Environment, say: Report) -> dict[str, Failure]:
-    """Load all data sets that the runs need; by data set, why it could not be done.
+    """Load all data sets that the runs need; the failures, by data set.
 
     Raises:
-        UserError: some data are not there or damaged.
+        UserError: some data are missing or damaged.
     """
     keys = ("dataset", "zca", "zca_lambda", "validation_fraction", "selection", "image_size")
     distinct = {tuple(getattr(config, key) for key in keys): config for config in configs}
-    found = {
-        config.dataset: in_a_process(partial(loaded, config, environment), report=say)
+    outcomes = {
+        config.dataset: isolated(loaded, config, environment, say=say)
         for config in distinct.values()
     }
-    return {name: failure for name, failure in found.items() if isinstance(failure, Failure)}
+    return {name: failure for name, failure in outcomes.items() if isinstance(failure, Failure)}
 
 
 def main(argv: list[str]) -> int:
@@ -201,11 +187,11 @@ def main(argv: list[str]) -> int:
     environment = typed(Environment, only(given, Environment))
     configs = [RunConfig(**content) for content in json.load(sys.stdin)]
 
-    def tell(content: dict[str, Any]) -> None:
+    def send(content: dict[str, Any]) -> None:
         print(json.dumps(content), file=answers, flush=True)
 
     def say(doing: str) -> None:
-        tell({"doing": doing})
+        send({"doing": doing})
 
     failures: dict[str, Failure] = {}
     if options.load:
@@ -218,13 +204,17 @@ def main(argv: list[str]) -> int:
             except UserError as error:
                 missing = str(error)
             if missing:
-                tell({"missing": missing})
+                send({"missing": missing})
+    if len(configs) > 1:
+        # torch imports it, and with it sympy, to check cotangents: two seconds, here once instead
+        # of in each forked process.
+        import torch.fx.experimental.symbolic_shapes  # noqa: F401
     estimator = Estimator(configs, environment, say)
     for config in configs:
-        found = failures.get(config.dataset) or estimator.ask(config)
-        if isinstance(found, Estimate):
-            found = replace(found, seconds=found.seconds + starting)
-        tell(asdict(found))
+        answer = failures.get(config.dataset) or estimator.estimate(config)
+        if isinstance(answer, Estimate):
+            answer = replace(answer, seconds=answer.seconds + starting)
+        send(asdict(answer))
     return 0
 
 

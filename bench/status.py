@@ -1,4 +1,4 @@
-"""`python -m bench.status [grid=...]`: how runs stand, at any time, from any terminal."""
+"""`python -m bench.status [grid=...]`: the status of runs, at any time, from any terminal."""
 
 import sys
 from contextlib import suppress
@@ -10,15 +10,14 @@ from bench.config.grid import choose_scale, load_grid, requested
 from bench.config.run_config import Environment, RunConfig
 from bench.runs.run_folder import Store
 from bench.sweeps.live_table import watch
-from bench.sweeps.status_table import print_table, summary
+from bench.sweeps.status_table import RunStatus, print_table, summary
 from bench.system.errors import UserError
 from bench.system.files import is_full
-from slurm.job_status import standings
+from slurm.job_status import is_active, statuses
 from slurm.scheduler import Scheduler
-from slurm.submit import OnCluster
 
 USAGE = """
-python -m bench.status [grid=NAME] [key=value ...]     a table of runs and how they stand
+python -m bench.status [grid=NAME] [key=value ...]     a table of runs with their status
 """
 
 WATCH_SECONDS = 2.0
@@ -32,7 +31,7 @@ class StatusOptions:
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the grid")
     seeds: int = setting(0, "seeds of the grid; 0: as many as it states", minimum=0, maximum=10_000)
     only: str = setting("", "only these methods, comma-separated")
-    watch: bool = setting(False, "refresh until no run is at work or in the queue any more")
+    watch: bool = setting(False, "refresh until no run is running or in the queue")
 
 
 def main(argv: list[str]) -> int:
@@ -60,22 +59,28 @@ def main(argv: list[str]) -> int:
         if wanted := words(options.only):
             folders = [folder for folder in folders if folder.name.rpartition("-")[0] in wanted]
     scheduler = Scheduler()
-    standing = standings(folders, scheduler)
-    if not standing:
-        print(f"no runs under {store.root}; python -m bench.sweep grid=window_ablation makes some")
+    rows = statuses(folders, scheduler)
+    if not rows:
+        print(f"no runs under {store.root}; python -m bench.sweep grid=window_ablation starts some")
         return 0
     if options.watch:
+
+        def read_statuses() -> list[RunStatus]:
+            nonlocal rows
+            rows = statuses(folders, scheduler)
+            return rows
+
         with suppress(KeyboardInterrupt):
             watch(
-                lambda: standings(folders, scheduler),
-                OnCluster(folders, scheduler).poll,
+                read_statuses,
+                lambda: any(is_active(progress) for _, progress in rows),
                 WATCH_SECONDS,
             )
-        standing = standings(folders, scheduler)
-    print_table(standing)
+        read_statuses()
+    print_table(rows)
     if scheduler.silent:
-        print(f"{scheduler.silent}; this is what the runs' files say", file=sys.stderr)
-    print(summary([progress for _, progress in standing]))
+        print(f"{scheduler.silent}; the table shows what the runs' files say", file=sys.stderr)
+    print(summary([progress for _, progress in rows]))
     if is_full(store.root):
         print(f"warning: no space is left for {store.root}: runs will fail", file=sys.stderr)
     return 0

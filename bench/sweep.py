@@ -5,7 +5,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import run as one_run
@@ -13,29 +13,30 @@ from bench.config.command_line import command, keys_of, only, parse, typed, word
 from bench.config.grid import Grid, choose_scale, grid_names, load_grid, requested
 from bench.config.run_config import Environment, RunConfig
 from bench.runs.heartbeat import log_path
-from bench.runs.run_folder import RunFolder, RunIsTaken, Store
+from bench.runs.run_folder import RunIsTaken, Store
 from bench.status import StatusOptions
+from bench.sweeps.launcher import Launcher, PlannedRun
 from bench.sweeps.live_table import watch
-from bench.sweeps.local_launcher import Inline, Launcher, LocalPool, environment_arguments
+from bench.sweeps.local_launcher import Inline, LocalPool
 from bench.sweeps.options import SweepOptions, check_retry, chosen_launcher, is_wanted
-from bench.sweeps.plan import Planned, plan, settings_of
-from bench.sweeps.status_table import Standing, print_table, summary
+from bench.sweeps.overview import print_runs, restore
+from bench.sweeps.status_table import RunStatus, print_table, summary
 from bench.system.errors import INTERRUPTED, Unwritable, UserError
 from bench.system.files import make_folder
 from bench.system.text import count
-from slurm.job_status import standings
+from slurm.cancel import cancel
+from slurm.job_status import is_active, statuses
+from slurm.launcher import SlurmLauncher
 from slurm.profile import Profile, load_profile
 from slurm.scheduler import Scheduler
-from slurm.submit import OnCluster, cancel_jobs, goes_on, preview, settled, submit
+from slurm.submit import settled
 
 USAGE = f"""
 python -m bench.sweep grid=NAME [key=value ...]     run a grid: {", ".join(grid_names())}
-  any run setting can be given too and holds for all runs of the grid
+  run settings can be given too; they apply to all runs of the grid
 """
 
-POLL_SECONDS = 0.25
 CURVES = 5  # the figure that shows any grid: accuracy during distillation
-CLUSTER_POLL_SECONDS = 2.0
 
 
 def main(argv: list[str]) -> int:
@@ -45,297 +46,174 @@ def main(argv: list[str]) -> int:
     if not options.grid:
         raise UserError(f"name a grid: grid={' or grid='.join(grid_names())}")
     check_retry(options.retry)
-    asked = only(given, Profile)
-    launcher = chosen_launcher(options, asked)
-    profile = load_profile(options.profile, asked)
+    launcher_name = chosen_launcher(options, only(given, Profile))
+    profile = load_profile(options.profile, only(given, Profile))
     environment = typed(Environment, only(given, Environment))
     grid = load_grid(options.grid)
-    scale, why = choose_scale(options.scale)
-    print(f"grid {grid.name}: {grid.about}\nscale={scale} ({why})")
+    scale, reason = choose_scale(options.scale)
+    print(f"grid {grid.name}: {grid.about}\nscale={scale} ({reason})")
+    overrides, methods = only(given, RunConfig), words(options.only)
+    configs = requested(grid, scale, overrides, seeds=options.seeds, methods=methods)
     store = Store(Path(environment.results_root))
-    configs = requested(
-        grid,
-        scale,
-        only(given, RunConfig),
-        seeds=options.seeds,
-        methods=words(options.only),
-    )
-    planned = [Planned(config, store.run(config)) for config in configs]
-    folders, scheduler = [run.folder for run in planned], Scheduler()
-    if launcher == "slurm" and not (options.dry_run or options.cancel):
-        # What an interrupted submission has sent must be known before it is said what is left.
-        standing = settled(folders, asks=not options.scripts_only)
+    folders = [store.run(config) for config in configs]
+    starts_runs = not (options.dry_run or options.cancel)
+    scheduler = Scheduler()
+    if launcher_name == "slurm" and starts_runs:
+        # An interrupted submission must be settled before it is known which runs remain.
+        before = settled(folders, must_answer=not options.scripts_only)
     else:
-        standing = standings(folders, scheduler)
-    command_again = sweep_command(argv, scale)
-    if not (options.dry_run or options.cancel) and restore(planned, standing, command_again):
-        standing = standings(folders, scheduler)
-    print_plan(standing, planned, options.force)
-    if options.cancel:
-        return cancel(grid, planned, options.yes)
-    to_do = [
-        replace(run, step=0 if options.force else progress.step)
-        for run, (_, progress) in zip(planned, standing, strict=True)
-        if is_wanted(progress, options)
+        before = statuses(folders, scheduler)
+    resume_command = sweep_command(argv, scale)
+    if starts_runs and restore(configs, before, resume_command):
+        before = statuses(folders, scheduler)
+    runs = [
+        PlannedRun(config, folder, step=0 if options.force else progress.step)
+        for config, (folder, progress) in zip(configs, before, strict=True)
     ]
+    print_runs(runs, before, options.force)
+    if options.cancel:
+        return cancel(folders, grid.name, sure=options.yes)
     if not options.dry_run:
         make_folder(Path(environment.results_root), "results folder")
-    commands = (next_command(grid, argv), status_command(argv))
-    sweep = Sweep(grid, planned, to_do, options, environment, scheduler, *commands, command_again)
-    return sweep.on_slurm(profile) if launcher == "slurm" else sweep.here(launcher)
+    launcher: Launcher
+    if launcher_name == "slurm":
+        launcher = SlurmLauncher(
+            grid.name,
+            folders,
+            profile,
+            environment,
+            options,
+            scheduler,
+            resume_command,
+            status_command(argv),
+        )
+    elif launcher_name == "inline":
+        launcher = Inline(environment, options, resume_command, one_run.main)
+    else:
+        launcher = LocalPool(environment, options, resume_command)
+    to_do = [
+        run for run, (_, progress) in zip(runs, before, strict=True) if is_wanted(progress, options)
+    ]
+    return Sweep(runs, to_do, options, launcher, scheduler, next_command(grid, argv)).run()
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid, and what of it is to be made.
+    """A grid, and the launcher of those of its runs that are to do.
 
     Attributes:
-        figure, status: commands that draw what was made, and tell how it stands.
-        again: the command that goes on with it.
+        next_command: shows the results.
     """
 
-    grid: Grid
-    planned: list[Planned]
-    to_do: list[Planned]
+    runs: list[PlannedRun]
+    to_do: list[PlannedRun]
     options: SweepOptions
-    environment: Environment
+    launcher: Launcher
     scheduler: Scheduler
-    figure: str
-    status: str
-    again: str
+    next_command: str
 
-    def look(self) -> list[Standing]:
-        """How all its runs stand now."""
-        return standings([run.folder for run in self.planned], self.scheduler)
+    def read_statuses(self) -> list[RunStatus]:
+        """The status of all runs of the grid, read now."""
+        return statuses([run.folder for run in self.runs], self.scheduler)
 
-    def here(self, launcher: str) -> int:
-        """Make the runs on this machine; returns the exit status."""
-        environment = replace(self.environment, threads=self.environment.threads or 1)
-        options = self.options
+    def run(self) -> int:
+        """Start the runs and wait for them; returns the exit status."""
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` is as good as Ctrl-C
-        if not self.to_do:
-            self.tell_that_nothing_is_left()
-            return 0
         try:
-            options = replace(options, workers=self.planned_workers(environment, launcher))
+            self.launcher.prepare(self.to_do)
         except KeyboardInterrupt:
-            print("\ninterrupted while measuring; no run was started", flush=True)
+            print("\ninterrupted; no run was started", flush=True)
             return INTERRUPTED
+        if not self.to_do:
+            self.print_why_nothing_is_started()
+        elif self.options.dry_run:
+            print(f"dry run: {count(len(self.to_do), 'run')} would be started; none was")
         if self.options.dry_run:
-            print(f"dry run: {count(len(self.to_do), 'run')} would be made; none was started")
             return 0
-        self.create_folders()
-        folders = [each.folder for each in self.to_do]
-        made_by = make_launcher(launcher, environment, options.workers, folders)
+        if self.options.force:
+            check_not_running(self.to_do)
+        if not self.launcher.start(self.to_do):
+            return 0
+        seconds, redraw = self.launcher.poll_seconds, self.launcher.redraws
         try:
-            watch(self.look, made_by.poll, POLL_SECONDS, in_place=launcher != "inline")
+            watch(self.read_statuses, self.launcher.poll, seconds, redraw=redraw)
         except KeyboardInterrupt:
-            print("\ninterrupted: waiting for the runs to write their checkpoints", flush=True)
-            made_by.stop()
-            print("stopped; the same command goes on from there")
+            print("\ninterrupted", flush=True)
+            print(self.launcher.stop())
             return INTERRUPTED
         except Unwritable:
-            made_by.stop()
+            self.launcher.stop()
             raise
         return self.report_end()
 
-    def planned_workers(self, environment: Environment, launcher: str) -> int:
-        """Print the estimate; how many runs to make at a time."""
-        pool = LocalPool([], environment, self.options.workers)
-        return plan(
-            self.to_do,
-            environment,
-            1 if launcher == "inline" else pool.workers,
-            gpus=len(pool.gpus),
-            asked=self.options.workers > 0,
-            check_memory=self.options.check_memory,
-            needs_data=not self.options.dry_run,
-        )
-
-    def create_folders(self) -> None:
-        """Make the runs' folders; where all is made anew, note it in them."""
-        for each in self.to_do:
-            each.folder.create(each.config, self.again)
-        if self.options.force:
-            refuse_taken(self.to_do)
-            for each in self.to_do:
-                with each.folder.lock():
-                    each.folder.ask_anew()
-
-    def on_slurm(self, profile: Profile) -> int:
-        """Send the runs to the cluster; returns the exit status."""
-        if self.scheduler.silent and not self.options.scripts_only:
-            raise UserError(self.scheduler.silent)
-        if self.options.dry_run:
-            print(preview([(run.config, run.folder) for run in self.to_do], profile))
-            return 0
-        if self.options.force and any(
-            progress.job and not folder.is_asked_anew() for folder, progress in self.look()
-        ):
-            raise UserError("force=true: some of the runs have jobs; cancel=true ends them first")
-        if self.to_do:
-            if self.options.force:
-                refuse_taken(self.to_do)
-            told = submit(
-                [(run.config, run.folder) for run in self.to_do],
-                lambda progress: is_wanted(progress, self.options),
-                self.grid.name,
-                profile,
-                self.environment,
-                self.again,
-                anew=self.options.force,
-                script_only=self.options.scripts_only,
-            )
-            print("\n".join(told) or "another process has just submitted them")
-        else:
-            self.tell_that_nothing_is_left()
-        if self.options.scripts_only or not self.options.wait:
-            print(f"how they stand: {self.status}")
-            return 0
-        return self.wait()
-
-    def wait(self) -> int:
-        """Show the progress of the jobs until all have ended; returns the exit status."""
-        scheduler = Scheduler()
-        launcher = OnCluster([run.folder for run in self.planned], scheduler)
-        watched = replace(self, scheduler=scheduler)
-        try:
-            watch(watched.look, launcher.poll, CLUSTER_POLL_SECONDS)
-        except KeyboardInterrupt:
-            print("\nthe jobs go on without this command; cancel=true ends them")
-            return INTERRUPTED
-        return watched.report_end()
-
-    def tell_that_nothing_is_left(self) -> None:
-        """Say why nothing is done: all is, or all has jobs, or `retry` finds none."""
-        standing = self.look()
-        at_work = sum(goes_on(progress) for _, progress in standing)
-        busy = f"{count(at_work, 'run')} at work or in the queue"
+    def print_why_nothing_is_started(self) -> None:
+        """All runs are done, or running, or in the queue; or none has the status to retry."""
+        progresses = [progress for _, progress in self.read_statuses()]
+        states = {progress.state for progress in progresses}
+        active = sum(is_active(progress) for progress in progresses)
+        busy = f"{count(active, 'run')} running or in the queue"
         if self.options.retry:
-            named = " or ".join(words(self.options.retry))
-            print(f"no run is {named}{f'; {busy}' if at_work else ''}")
-        elif at_work:
+            retried = " or ".join(words(self.options.retry))
+            print(f"no run is {retried}{f'; {busy}' if active else ''}")
+        elif active:
             print(f"nothing is left to submit: {busy}")
-        elif all(progress.state == "done" for _, progress in standing):
-            print(f"nothing is left to do; next: {self.figure}")
-        elif any(progress.state == "blocked" for _, progress in standing):
-            print("nothing can be done: the blocked runs need cancel=true and another profile")
+        elif states == {"done"}:
+            print(f"nothing is left to do; next: {self.next_command}")
+        elif "blocked" in states:
+            print("nothing can be started: the blocked runs need cancel=true and another profile")
         else:
-            print("nothing can be done before the damaged files are mended")
+            print("nothing can be started until the damaged files are repaired")
 
     def report_end(self) -> int:
         """Print how all runs ended; exit status 1 if any has no result."""
-        standing = self.look()
-        print_table(standing)
-        print(summary([progress for _, progress in standing]))
-        wrong = [(folder, progress) for folder, progress in standing if progress.state != "done"]
-        for folder, progress in wrong:
+        ended = self.read_statuses()
+        print_table(ended)
+        print(summary([progress for _, progress in ended]))
+        without_result = [row for row in ended if row[1].state != "done"]
+        for folder, progress in without_result:
             cause = progress.cause or "no result"
             print(f"{progress.state}: {folder.name}: {cause} ({log_path(folder)})", file=sys.stderr)
-        if not wrong:
-            print(f"next: {self.figure}")
-        return 1 if wrong else 0
+        if not without_result:
+            print(f"next: {self.next_command}")
+        return 1 if without_result else 0
 
 
-def restore(planned: Sequence[Planned], standing: Sequence[Standing], command_again: str) -> bool:
-    """Write configurations that were damaged as they were; whether there were any."""
-    damaged = [
-        run
-        for run, (_, progress) in zip(planned, standing, strict=True)
-        if "config" in progress.damaged
-    ]
-    for run in damaged:
-        run.folder.create(run.config, command_again)
-        print(f"restored {run.folder.path / 'config.json'}", flush=True)
-    return bool(damaged)
-
-
-def refuse_taken(runs: Sequence[Planned]) -> None:
-    """Before any is touched: whether one of the runs cannot be made anew.
+def check_not_running(runs: Sequence[PlannedRun]) -> None:
+    """Before any is changed: that no process is running one of these.
 
     Raises:
-        RunIsTaken: a process is at work on it.
+        RunIsTaken: a process is running one.
     """
     for run in runs:
         if run.folder.path.exists() and run.folder.is_taken():
             raise RunIsTaken(f"force=true: {run.folder.name} is being run by another process")
 
 
-def make_launcher(
-    name: str, environment: Environment, workers: int, folders: list[RunFolder]
-) -> Launcher:
-    """The launcher of this machine that is called so."""
-    if name != "inline":
-        return LocalPool(folders, environment, workers)
-
-    def make(folder: RunFolder) -> bool:
-        return (
-            one_run.main([f"folder={folder.path}", *environment_arguments(environment)])
-            != INTERRUPTED
-        )
-
-    return Inline(folders, make)
-
-
-def print_plan(standing: Sequence[Standing], planned: Sequence[Planned], force: bool) -> None:
-    """The runs with their settings, and what is done already."""
-    common, own = settings_of([run.config for run in planned])
-    print(f"settings of all, where they are no defaults: {common or 'none'}")
-    if force:
-        print(f"{count(len(planned), 'run')}, all anew (force=true):")
-    else:
-        print(summary([progress for _, progress in standing]))
-    for run, settings, (_, progress) in zip(planned, own, standing, strict=True):
-        at = f" at outer step {progress.step}" if progress.state not in ("waiting", "done") else ""
-        why = f"  {progress.told}" if progress.told else ""
-        told = f"{run.config.method:<16} seed {run.config.seed}  {progress.state}{at}{why}"
-        print(f"  {told}  {settings}".rstrip())
-    sys.stdout.flush()  # what follows may take long
-
-
-def cancel(grid: Grid, planned: Sequence[Planned], sure: bool) -> int:
-    """Cancel the jobs of these runs, after asking; returns the exit status."""
-    jobs = cancel_jobs([run.folder for run in planned], lambda jobs: agreed(grid, jobs, sure))
-    print(f"cancelled {count(len(jobs), 'job')}" if jobs else "no job was cancelled")
-    return 0
-
-
-def agreed(grid: Grid, jobs: Sequence[str], sure: bool) -> bool:
-    """Whether the user wants to cancel these jobs.
-
-    Raises:
-        UserError: there is nobody to ask.
-    """
-    if sure:
-        return True
-    if not sys.stdin.isatty():
-        raise UserError("cancel=true asks at a terminal; without one give yes=true too")
-    asked = f"cancel {count(len(jobs), 'job')} of the grid {grid.name} ({', '.join(jobs[:5])}"
-    answer = input(f"{asked}{', ...' if len(jobs) > 5 else ''})? [y/N] ")
-    return answer.strip().lower() in ("y", "yes")
+# --- commands for the user to paste
 
 
 def next_command(grid: Grid, argv: Sequence[str]) -> str:
-    """The command that shows what a sweep with the arguments `argv` has made: its figure, or the
-    report where it feeds tables and claims alone. A grid of somebody's own is drawn as curves."""
-    named = [text for text in argv if text.startswith("grid=")]
-    of_ours = all(text.removeprefix("grid=") in grid_names() for text in named)
-    kept = [text for text in what_is_run(argv, "scale") if not text.startswith("seed=")]
-    if of_ours and not grid.figures:
-        return module_command("analysis.report", *kept)
+    """The command that shows the results of a sweep with the arguments `argv`: its figure, or the
+    report if the grid feeds only tables and claims. A user's own grid is drawn as curves."""
+    grid_arguments = [text for text in argv if text.startswith("grid=")]
+    built_in = all(text.removeprefix("grid=") in grid_names() for text in grid_arguments)
+    settings = [text for text in run_arguments(argv, "scale") if not text.startswith("seed=")]
+    if built_in and not grid.figures:
+        return module_command("analysis.report", *settings)
     figure = grid.figures[0] if grid.figures else CURVES
-    return module_command("analysis.plot", f"figure={figure}", *([] if of_ours else named), *kept)
+    grid_arguments = [] if built_in else grid_arguments
+    return module_command("analysis.plot", f"figure={figure}", *grid_arguments, *settings)
 
 
 def status_command(argv: Sequence[str]) -> str:
-    """The command that tells how the runs of a sweep with the arguments `argv` stand."""
-    return module_command("bench.status", *what_is_run(argv, *keys_of(StatusOptions)))
+    """The command that prints the status of a sweep with the arguments `argv`."""
+    return module_command("bench.status", *run_arguments(argv, *keys_of(StatusOptions)))
 
 
 def sweep_command(argv: Sequence[str], scale: str) -> str:
-    """The command that goes on with a sweep that was given the arguments `argv`."""
-    kept = what_is_run(argv, "grid", "seeds", "only", "profile")
-    return module_command("bench.sweep", *kept, f"scale={scale}")
+    """The command that resumes a sweep with the arguments `argv`."""
+    arguments = run_arguments(argv, "grid", "seeds", "only", "profile")
+    return module_command("bench.sweep", *arguments, f"scale={scale}")
 
 
 def module_command(module: str, *arguments: str) -> str:
@@ -343,8 +221,8 @@ def module_command(module: str, *arguments: str) -> str:
     return shlex.join(["python", "-m", module, *arguments])
 
 
-def what_is_run(argv: Sequence[str], *options: str) -> list[str]:
-    """Those of the arguments that say which runs are meant, and some of the sweep's options."""
+def run_arguments(argv: Sequence[str], *options: str) -> list[str]:
+    """The arguments that say which runs are meant, and those of the sweep's `options`."""
     left_out = set(keys_of(SweepOptions, Environment, Profile)) - {"results_root", *options}
     return [text for text in argv if text.partition("=")[0].partition(".")[0] not in left_out]
 

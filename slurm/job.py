@@ -1,8 +1,8 @@
-"""What runs inside a job: `srun python -m slurm.job FOLDER-OF-A-SUBMISSION`.
+"""The process inside a job: `srun python -m slurm.job FOLDER-OF-A-SUBMISSION`.
 
-submitit gives the frame: it catches SLURM's signal before the time limit or a preemption, calls
-`checkpoint` and requeues the job. The run itself is a child process, `bench.run`, as in the local
-pool: what kills it (memory, a crash of CUDA) leaves somebody to say so.
+submitit catches SLURM's signal before the time limit or a preemption, calls `checkpoint` and
+requeues the job. The run itself is a child process, `bench.run`, as in the local pool: if it is
+killed (out of memory, a crash of CUDA), this process is left to record it.
 """
 
 import os
@@ -19,7 +19,7 @@ from submitit.core.utils import DelayedSubmission, JobPaths
 
 from bench.runs.heartbeat import log_path, record_failure
 from bench.runs.run_folder import RunFolder, now
-from bench.sweeps.local_launcher import child_environment, note_death
+from bench.sweeps.child_process import child_environment, note_death
 from bench.system import git
 from bench.system.errors import INTERRUPTED, SUPERSEDED, Unwritable, UserError, as_unwritable
 from bench.system.files import writing
@@ -32,30 +32,30 @@ POLL_SECONDS = 0.1
 SECONDS_TO_BE_KILLED = 600.0
 SECONDS_TO_REQUEUE = 20.0  # of those between the signal and the time limit
 
-# SLURM sends its signals to all processes of a step. This one is for the parent alone.
-DEAF_TO_USR2 = 'trap "" USR2; exec "$@"'
+# SLURM sends its signals to all processes of a step; this one is for the parent alone.
+IGNORING_USR2 = 'trap "" USR2; exec "$@"'
 
 
 def main(argv: list[str]) -> None:
-    """Make the run of this task, under submitit's eyes."""
+    """Make the run of this task; submitit handles signals."""
     folder = Path(argv[0]).resolve()
     task = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
     pickle = JobPaths(folder, job_id=slurm_job()).submitted_pickle
     if _rank() == 0:
-        # A kill while submitit wrote its pickle leaves this behind, and it would refuse to go on.
+        # Left behind if submitit was killed while it wrote its pickle; it would fail because of it.
         pickle.with_suffix(".save_tmp").unlink(missing_ok=True)
-        if not pickle.exists():  # it is there after a requeue, and knows how many were left
+        if not pickle.exists():  # after a requeue it is there, and holds how many requeues are left
             profile = Submission(folder).record()["profile"]
             delayed = DelayedSubmission(RunJob(folder, task))
             delayed.set_timeout(profile["time_min"], profile["max_requeues"])
-            being_made = pickle.with_name(f".{pickle.name}.{os.getpid()}")
-            delayed.dump(being_made)
-            being_made.rename(pickle)
+            temporary = pickle.with_name(f".{pickle.name}.{os.getpid()}")
+            delayed.dump(temporary)
+            temporary.rename(pickle)
     process_job(folder)
 
 
 class RunJob:
-    """What submitit calls, pickled as the folder of a submission and a number.
+    """The function that submitit calls, pickled as the folder of a submission and a number.
 
     Args:
         folder: of the submission.
@@ -66,17 +66,17 @@ class RunJob:
         self.folder = folder
         self.task = task
         self.child: subprocess.Popen[bytes] | None = None
-        self.told_to_stop = False
+        self.stopping = False
 
     def __call__(self) -> None:
-        """Bring the run to its end, or to where another job goes on with it.
+        """Run to completion, or until another job takes the run over.
 
         Raises:
-            SystemExit: it failed, or was told to stop; the job shall count as failed.
+            SystemExit: it failed, or has to stop; the job counts as failed.
         """
         submission = Submission(self.folder)
         run = submission.run(self.task)
-        self._greet(submission, run)
+        self._log_start(submission, run)
         signal.signal(signal.SIGTERM, self._note_stop)
         kills_before = out_of_memory_kills()
         try:
@@ -88,13 +88,13 @@ class RunJob:
             sys.exit(f"error: {error}")
         if status in (0, SUPERSEDED):
             return
-        if self.told_to_stop and status in (INTERRUPTED, -signal.SIGTERM):
+        if self.stopping and status in (INTERRUPTED, -signal.SIGTERM):
             # It was cancelled, or is preempted: then SLURM requeues it only if it is still there
             # at the end of its grace time.
             time.sleep(SECONDS_TO_BE_KILLED)
         elif _rank() == 0:
             note_death(run, status, out_of_memory=out_of_memory_kills() > kills_before)
-        sys.exit(f"{run.name} ended with exit status {status}; {log_path(run)} says more")
+        sys.exit(f"{run.name} ended with exit status {status}; see {log_path(run)}")
 
     def checkpoint(self) -> DelayedSubmission:
         """Stop the run, which writes its checkpoint. Called by submitit in a signal handler, so
@@ -102,7 +102,7 @@ class RunJob:
         seconds = Submission(self.folder).record()["profile"]["signal_s"] - SECONDS_TO_REQUEUE
         deadline = time.monotonic() + seconds
         if self.child is not None:
-            if not self.told_to_stop and not _has_ended(self.child.pid):
+            if not self.stopping and not _has_ended(self.child.pid):
                 with suppress(ProcessLookupError):
                     os.kill(self.child.pid, signal.SIGTERM)
             while not _has_ended(self.child.pid) and time.monotonic() < deadline:
@@ -112,10 +112,10 @@ class RunJob:
         return DelayedSubmission(RunJob(self.folder, self.task))
 
     def _make(self, submission: Submission, run: RunFolder) -> int:
-        """The exit status of the child that makes the run, or this process's part of it."""
+        """Start the child that makes the run, or this process's part of it; its exit status."""
         record = submission.record()
         command = [sys.executable, "-m", "bench.run", f"folder={run.path}", *record["place"]]
-        # Unlike all others, also those of other starts of this job.
+        # Unique, also among other starts of this job.
         restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
         command.append(f"takeover={slurm_job()}-{restarts}-{os.urandom(4).hex()}")
         with ExitStack() as stack:
@@ -126,7 +126,7 @@ class RunJob:
                     log.write(f"--- {now()} job {slurm_job()} start {restarts}\n".encode())
                     log.flush()
             self.child = subprocess.Popen(
-                ["sh", "-c", DEAF_TO_USR2, "sh", *command],
+                ["sh", "-c", IGNORING_USR2, "sh", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT if log is not None else None,
@@ -136,15 +136,15 @@ class RunJob:
                 time.sleep(POLL_SECONDS)
         return status
 
-    def _greet(self, submission: Submission, run: RunFolder) -> None:
-        """Say in the job's own log what begins here, and whether it is what was submitted."""
+    def _log_start(self, submission: Submission, run: RunFolder) -> None:
+        """Write into the job's own log what starts here, and whether the code has changed."""
         print(f"{START} {now()} {run.name}", flush=True)
         submitted = {key: submission.record().get(key) for key in git.commit()}
         if submitted != git.commit():
-            print(f"the code has changed since it was submitted: {submitted}, {git.commit()}")
+            print(f"the code has changed since the submission: {submitted}, now {git.commit()}")
 
     def _note_stop(self, number: int, frame: FrameType | None) -> None:
-        self.told_to_stop = True  # SLURM tells the child too
+        self.stopping = True  # SLURM signals the child too
 
 
 def _rank() -> int:
@@ -152,7 +152,7 @@ def _rank() -> int:
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether a child has ended, without taking its exit status from whom it belongs to."""
+    """Whether a child has ended; its exit status is left for `Popen.poll` to read."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:

@@ -1,4 +1,4 @@
-"""What a run asks of a cluster: a profile, from a YAML file of the site's and the command line."""
+"""Profiles: the resources of a run on a cluster, from a YAML file and the command line."""
 
 import shlex
 from dataclasses import dataclass, fields, replace
@@ -24,14 +24,14 @@ PROFILES = Path(__file__).parent / "profiles"
 
 @dataclass(frozen=True)
 class Profile:
-    """What a run asks of a SLURM cluster. Every key can be given on the command line too."""
+    """The resources of a run on a SLURM cluster. All keys can be given on the command line too."""
 
     partition: str = setting("", "partition, or several, comma-separated; the site's default")
     account: str = setting("", "account that the time is charged to")
     qos: str = setting("", "quality of service")
     constraint: str = setting("", "features that a node must have")
     time_min: int = setting(
-        1440, "time limit in minutes; a run that needs longer is requeued and goes on", minimum=1
+        1440, "time limit in minutes; a run that needs longer is requeued and resumes", minimum=1
     )
     gpus: int = setting(1, "GPUs of each process", minimum=0)
     cpus: int = setting(8, "CPU cores of each process", minimum=1)
@@ -45,7 +45,9 @@ class Profile:
         0, "runs in one job array at most; 0: what the cluster's MaxArraySize allows", minimum=0
     )
     signal_s: int = setting(
-        120, "seconds before its time limit that a run is told to write its checkpoint", minimum=30
+        120,
+        "seconds before its time limit at which a run is signalled to write its checkpoint",
+        minimum=30,
     )
     max_requeues: int = setting(
         100, "time limits that a run may meet before it counts as failed", minimum=0
@@ -53,12 +55,10 @@ class Profile:
     setup: list[str] = setting([], "lines of shell before each run: module load ...")
     sbatch: dict[str, Any] = setting({}, "further options of sbatch, as sbatch.exclude=node7")
     srun: list[str] = setting([], "further arguments of srun")
-    methods: dict[str, Any] = setting(
-        {}, "what some method asks for instead, as methods.bptt.mem_gb=80"
-    )
+    methods: dict[str, Any] = setting({}, "other values for some method, as methods.bptt.mem_gb=80")
 
 
-# What a method may ask for that differs from the profile.
+# The keys that may have another value for some method.
 OF_A_METHOD = (
     "partition",
     "qos",
@@ -73,11 +73,11 @@ OF_A_METHOD = (
 
 
 def load_profile(name: str, given: dict[str, Any]) -> Profile:
-    """A profile by its name, or from a file of your own by its path, with the settings `given` over
-    it; without a name, the defaults with `given` over them.
+    """A profile by its name, or from a file of your own by its path; without a name, the defaults.
+    The settings `given` override it.
 
     Raises:
-        UserError: there is no such profile; or a key, type or value that it cannot have.
+        UserError: there is no such profile; or it has an unknown key or an invalid value.
     """
     content = read_yaml(yaml_path(name, PROFILES, "profile")) if name else {}
     try:
@@ -95,35 +95,37 @@ def load_profile(name: str, given: dict[str, Any]) -> Profile:
 
 
 def for_method(profile: Profile, method: str) -> Profile:
-    """What the runs of a method ask for.
+    """The resources of the runs of a method.
 
     Raises:
-        UserError: the profile says something of the method that cannot be.
+        UserError: the profile has invalid settings for the method.
     """
-    own = profile.methods.get(method, {})
-    if not isinstance(own, dict):
-        raise UserError(f"methods.{method}={own}: give its settings, as {method}: {{time_min: 60}}")
-    for key in own:
+    changed = profile.methods.get(method, {})
+    if not isinstance(changed, dict):
+        raise UserError(
+            f"methods.{method}={changed}: give its settings, as {method}: {{time_min: 60}}"
+        )
+    for key in changed:
         if key not in OF_A_METHOD:
             raise UserError(f"methods.{method}: {unknown_key(key, OF_A_METHOD)}")
     settings = {item.name: getattr(profile, item.name) for item in fields(profile)}
-    return replace(typed(Profile, {**settings, **own}), methods={})
+    return replace(typed(Profile, {**settings, **changed}), methods={})
 
 
 def processes(profile: Profile, config: RunConfig) -> tuple[int, int]:
-    """(nodes, processes on each) that share the replicas of a run: as many as the profile allows
-    and divide them."""
+    """(nodes, processes on each) that share the replicas of a run: the largest number of processes
+    that the profile allows and that divides the replicas."""
     best = (1, 1)
     for nodes in range(1, profile.nodes + 1):
         for tasks in range(1, profile.tasks_per_node + 1):
-            # Of equal numbers that with fewer nodes: it comes first.
+            # Of equal numbers of processes the first, with fewer nodes, wins.
             if config.replicas % (nodes * tasks) == 0 and nodes * tasks > best[0] * best[1]:
                 best = (nodes, tasks)
     return best
 
 
 def _with_lists(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with `setup` and `srun` as lists, where one is text as it stands in a shell."""
+    """The settings with `setup` and `srun` as lists, if one is text as typed in a shell."""
     parts = {"setup": str.splitlines, "srun": shlex.split}
     return {
         key: parts[key](value) if key in parts and isinstance(value, str) else value
@@ -144,27 +146,27 @@ def _check(profile: Profile) -> None:
             f"time_min={profile.time_min} leaves no time to work: signal_s={profile.signal_s} of"
             " it are for writing the checkpoint"
         )
-    asked = {key: getattr(profile, key) for key in ("partition", "account", "qos", "constraint")}
-    asked |= {f"sbatch.{key}": value for key, value in profile.sbatch.items()}
-    for key, value in asked.items():
+    texts = {key: getattr(profile, key) for key in ("partition", "account", "qos", "constraint")}
+    texts |= {f"sbatch.{key}": value for key, value in profile.sbatch.items()}
+    for key, value in texts.items():
         if isinstance(value, list | dict) or "\n" in str(value):
             raise UserError(f"{key}={shown(value)} must be a text of one line")
     for key in profile.sbatch:
-        if (own := OWN_OPTIONS.get(str(key).replace("_", "-"))) is not None:
-            raise UserError(f"sbatch.{key} is set by {own}")
+        if (owner := RESERVED_OPTIONS.get(str(key).replace("_", "-"))) is not None:
+            raise UserError(f"sbatch.{key} is set by {owner}")
 
 
-# Options that the launcher depends on; what sets them instead.
-OWN_OPTIONS = {
+# Options of sbatch that the launcher depends on, and what sets them.
+RESERVED_OPTIONS = {
     "time": "time_min",
     "partition": "partition",
-    "array": "the runs (parallel= and max_array= bound it)",
+    "array": "the runs (parallel= and max_array= limit it)",
     "job-name": "the launcher, which finds its jobs by it",
-    "output": "the launcher, which reads what stands there",
-    "error": "the launcher, which reads what stands there",
+    "output": "the launcher, which reads the log",
+    "error": "the launcher, which reads the log",
     "open-mode": "the launcher",
     "signal": "signal_s",
     "requeue": "the launcher",
-    "no-requeue": "the launcher: a run goes on after its time limit by being requeued",
+    "no-requeue": "the launcher: a run resumes after its time limit by being requeued",
     "chdir": "the launcher",
 }

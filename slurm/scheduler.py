@@ -1,5 +1,5 @@
-"""What SLURM's controller says of jobs, in one query for all of them; and the few orders given to
-it. No accounting is asked: many sites keep none, and asking for each job brings a controller down.
+"""Queries to SLURM's controller, one for all jobs, and the few commands given to it. Accounting is
+not used: many sites keep none, and a query for each job would overload a controller.
 """
 
 import os
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from bench.system.errors import UserError
 
-# A controller that is away is given up by SLURM's own commands after some 20 s.
+# SLURM's own commands give up after some 20 s if the controller does not answer.
 SECONDS_FOR_A_COMMAND = 90.0
 SECONDS_BETWEEN_QUERIES = 30.0
 USUAL_LARGEST_ARRAY = 1001  # MaxArraySize where a site sets none
@@ -25,7 +25,7 @@ WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT",
 WORKING = ("CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING")
 WORKING += ("STAGE_OUT",)
 
-# Reasons that waiting does not mend, by the names of SLURM's job reason codes.
+# Names of SLURM's job reason codes that do not go away by waiting.
 NEVER = re.compile(
     r"PartitionTimeLimit|PartitionNodeLimit|PartitionConfig|BadConstraints|NeverSatisfied"
     r"|InvalidAccount|InvalidQOS|NotAllowed|NotSatisfied|PerJob|PerNode|MaxWallDuration"
@@ -77,48 +77,48 @@ class Job:
 
 @dataclass
 class Scheduler:
-    """The controller, asked at most twice a minute.
+    """The controller, queried at most twice a minute.
 
     Attributes:
-        silent: what kept it from answering the last query; empty where it did.
+        silent: why it did not answer the last query; empty if it did.
     """
 
     silent: str = ""
     _jobs: dict[tuple[str, int], Job] = field(default_factory=dict)
-    _asked: frozenset[str] = frozenset()
-    _asked_at: float = -float("inf")
+    _queried: frozenset[str] = frozenset()
+    _queried_at: float = -float("inf")
     _nodes: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def jobs(self, names: Iterable[str]) -> dict[tuple[str, int], Job]:
-        """The jobs that have one of these names, by name and task; the last answer where it is
-        young, or where there is none now (`silent` says why)."""
+        """The jobs that have one of these names, by name and task; the last answer if it is recent,
+        or if there is none now (`silent` says why)."""
         wanted = frozenset(names)
-        recent = time.monotonic() - self._asked_at < SECONDS_BETWEEN_QUERIES
-        if wanted and not (recent and wanted <= self._asked):
+        recent = time.monotonic() - self._queried_at < SECONDS_BETWEEN_QUERIES
+        if wanted and not (recent and wanted <= self._queried):
             try:
                 self._jobs, self.silent = query(wanted), ""
             except SchedulerSilent as error:
                 self.silent = str(error)
-            self._asked, self._asked_at = wanted, time.monotonic()
+            self._queried, self._queried_at = wanted, time.monotonic()
         return self._jobs
 
     def node_state(self, node: str) -> str:
-        """The state of a node, in SLURM's words (`idle`, `down*`, the star where it does not
-        respond); empty where it is not known. Asked as seldom as for the jobs."""
-        asked_at, state = self._nodes.get(node, (-float("inf"), ""))
-        if time.monotonic() - asked_at >= SECONDS_BETWEEN_QUERIES:
+        """The state of a node, in SLURM's words (`idle`, `down*`; the star says that it does not
+        respond); empty if it is not known. Queried as rarely as the jobs."""
+        queried_at, state = self._nodes.get(node, (-float("inf"), ""))
+        if time.monotonic() - queried_at >= SECONDS_BETWEEN_QUERIES:
             try:
-                told = call("sinfo", "--noheader", "--Node", f"--nodes={node}", "--format=%T")
+                answer = call("sinfo", "--noheader", "--Node", f"--nodes={node}", "--format=%T")
             except UserError:
-                told = ""
-            state = next(iter(told.split()), "")
+                answer = ""
+            state = next(iter(answer.split()), "")
             self._nodes[node] = (time.monotonic(), state)
         return state
 
 
 def query(names: Iterable[str]) -> dict[tuple[str, int], Job]:
-    """The jobs that have one of these names and are known to the controller: all that have not
-    ended, and those that ended in the last minutes (the site's MinJobAge).
+    """The jobs with one of these names that the controller knows: all that have not ended, and
+    those that ended in the last minutes (the site's MinJobAge).
 
     Raises:
         SchedulerSilent: it does not answer, or its commands are not here.
@@ -127,20 +127,20 @@ def query(names: Iterable[str]) -> dict[tuple[str, int], Job]:
     answer = call(
         "squeue", "--noheader", "--array", "--states=all", f"--name={listed}", f"--format={FIELDS}"
     )
-    found: dict[tuple[str, int], Job] = {}
+    jobs: dict[tuple[str, int], Job] = {}
     for line in answer.splitlines():
         if line.count("|") < 4:
-            continue  # what some site's squeue says besides
-        name, job, tasks, state, reason = line.split("|", 4)
+            continue  # something else that this site's squeue prints
+        name, number, tasks, state, reason = line.split("|", 4)
         if tasks == "N/A":
-            found[name, WHOLE] = Job(job, state, reason)
+            jobs[name, WHOLE] = Job(number, state, reason)
         for task in listed_tasks(tasks):
-            found[name, task] = Job(f"{job}_{task}", state, reason)
-    return found
+            jobs[name, task] = Job(f"{number}_{task}", state, reason)
+    return jobs
 
 
 def listed_tasks(text: str) -> list[int]:
-    """The tasks that squeue means where it writes several as one: `0-2,5,7-8%4`."""
+    """The tasks in squeue's notation for several tasks: `0-2,5,7-8%4`."""
     ranges = re.findall(r"(?:^|,)(\d+)(?:-(\d+))?(?::(\d+))?", text.partition("%")[0])
     return [
         task
@@ -149,20 +149,20 @@ def listed_tasks(text: str) -> list[int]:
     ]
 
 
-def send(script: str, held: Sequence[int] = ()) -> str:
+def send(script: str, open_files: Sequence[int] = ()) -> str:
     """Submit a batch script; the id of its job.
 
     Args:
-        held: file descriptors that sbatch keeps open for as long as it lives.
+        open_files: file descriptors that sbatch keeps open while it runs.
 
     Raises:
-        UserError: it was refused, or the scheduler does not answer.
+        UserError: it was rejected, or the scheduler does not answer.
     """
-    return call("sbatch", "--parsable", script, held=held).strip().partition(";")[0]
+    return call("sbatch", "--parsable", script, open_files=open_files).strip().partition(";")[0]
 
 
-def refusal(script_text: str) -> str:
-    """Why the scheduler would refuse a batch script; empty where it would not. Nothing is sent.
+def rejection(script_text: str) -> str:
+    """Why the scheduler would reject a batch script; empty if it would not. Nothing is submitted.
 
     Raises:
         SchedulerSilent: it does not answer.
@@ -176,15 +176,15 @@ def refusal(script_text: str) -> str:
     return ""
 
 
-def is_certain(refusal: str) -> bool:
-    """Whether a job that gets this `refusal` of a test is refused. What no node can give now, where
-    some are down or the site lets such jobs wait, is accepted all the same."""
-    return NOT_NOW.search(refusal) is None
+def is_certain(rejection: str) -> bool:
+    """Whether a job whose test ends with this `rejection` is surely rejected. A request that no
+    node can serve now may be accepted: some nodes are down, or the site lets such jobs wait."""
+    return NOT_NOW.search(rejection) is None
 
 
 def cancel(jobs: Sequence[str]) -> None:
     """Cancel jobs, by their ids."""
-    for first in range(0, len(jobs), 500):  # a command line has an end
+    for first in range(0, len(jobs), 500):  # a command line has a maximal length
         call("scancel", *jobs[first : first + 500])
 
 
@@ -199,24 +199,24 @@ def answers() -> bool:
 def largest_array() -> int:
     """How many tasks an array may have here: their numbers begin at 0 and stay below the cluster's
     MaxArraySize."""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", call("scontrol", "show", "config"), re.M)
-    return max(1, int(found.group(1))) if found else USUAL_LARGEST_ARRAY
+    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", call("scontrol", "show", "config"), re.M)
+    return max(1, int(match.group(1))) if match else USUAL_LARGEST_ARRAY
 
 
-def call(program: str, *arguments: str, script: str = "", held: Sequence[int] = ()) -> str:
-    """What a SLURM command prints.
+def call(program: str, *arguments: str, script: str = "", open_files: Sequence[int] = ()) -> str:
+    """The output of a SLURM command.
 
     Args:
-        script: what it reads from its standard input.
-        held: file descriptors that it keeps open.
+        script: its standard input.
+        open_files: file descriptors that it keeps open.
 
     Raises:
-        SchedulerSilent: it is not here, or gets no answer.
-        UserError: it was refused.
+        SchedulerSilent: it is not installed, or gets no answer.
+        UserError: it failed.
     """
     if shutil.which(program) is None:
         raise SchedulerSilent(f"SLURM's command {program} is not installed here")
-    # Inside a job its own variables would become options of the new one.
+    # Inside a job, the job's own variables would become options of the new one.
     environment = {
         key: value
         for key, value in os.environ.items()
@@ -227,7 +227,7 @@ def call(program: str, *arguments: str, script: str = "", held: Sequence[int] = 
             [program, *arguments],
             env=environment,
             input=script,
-            pass_fds=held,
+            pass_fds=open_files,
             capture_output=True,
             text=True,
             timeout=SECONDS_FOR_A_COMMAND,
@@ -239,21 +239,21 @@ def call(program: str, *arguments: str, script: str = "", held: Sequence[int] = 
         ) from error
     if done.returncode == 0:
         return done.stdout
-    told = complaint(program, done.stderr) or f"ended with status {done.returncode}"
+    message = error_message(program, done.stderr) or f"ended with status {done.returncode}"
     if SILENT.search(done.stderr):
-        raise SchedulerSilent(f"SLURM does not answer: {program}: {told}")
-    raise UserError(f"{program}: {told}")
+        raise SchedulerSilent(f"SLURM does not answer: {program}: {message}")
+    raise UserError(f"{program}: {message}")
 
 
-def complaint(program: str, stderr: str) -> str:
-    """What a SLURM command says is wrong. It often says it twice: what it is, and then, after
-    `Batch job submission failed`, what kind of thing it is."""
+def error_message(program: str, stderr: str) -> str:
+    """The error message of a SLURM command. Often there are two: the error itself and, after `Batch
+    job submission failed`, the kind of error."""
     lines = [line.strip().removeprefix(f"{program}: ") for line in stderr.splitlines()]
-    of_errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     others = [line for line in lines if line and not line.startswith(("error: ", "Try "))]
-    specific = [line for line in of_errors if not KIND_OF_ERROR.match(line)]
-    told = specific or [KIND_OF_ERROR.sub("", line) for line in (*others, *of_errors)]
-    return " ".join(" ".join(dict.fromkeys(told)).split())
+    specific = [line for line in errors if not KIND_OF_ERROR.match(line)]
+    messages = specific or [KIND_OF_ERROR.sub("", line) for line in (*others, *errors)]
+    return " ".join(" ".join(dict.fromkeys(messages)).split())
 
 
 KIND_OF_ERROR = re.compile(r"Batch job submission failed: |allocation failure: ")

@@ -1,16 +1,15 @@
-"""Submissions: which runs go to the cluster as which task of which job, written down so that
-nothing is sent twice.
+"""Records of submissions: which run is which task of which job, so that no run is submitted twice.
 
     results/slurm/<grid>-<token>/
-      sbatch.lock          held by sbatch for as long as it lives, if longer than who called it
-      submission.json      the runs in order, how they are made, the commit: written before sbatch
+      sbatch.lock          held by sbatch while it runs, even if its caller has been killed
+      submission.json      the runs in order, their settings, the commit: written before sbatch
       script.sh            the batch script
-      accepted.json        the id that SLURM gave: written after sbatch
-      uncommitted.diff     what was changed since the commit, if anything
-      <job>_<task>_0_log.out   what the job said outside of the run's own log.txt
+      accepted.json        the job id that SLURM gave: written after sbatch
+      uncommitted.diff     changes since the commit, if any
+      <job>_<task>_0_log.out   the output of the job, except what is in the run's own log.txt
 
-The token in its name is the job's name too. So a submission is found again in the scheduler's
-answer even if its submitter was killed right after sbatch, without any file of ours.
+The folder's name is also the job's name. So the scheduler's answer identifies a submission even if
+its submitter was killed right after sbatch and could write nothing more.
 """
 
 import fcntl
@@ -22,7 +21,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -30,10 +29,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.config.run_config import Environment, RunConfig
+from bench.config.run_config import Environment
 from bench.runs.json_files import OF_A_SUBMISSION, read_whole
 from bench.runs.run_folder import RunFolder, now
-from bench.sweeps.local_launcher import environment_arguments
+from bench.sweeps.child_process import environment_arguments
 from bench.system import git
 from bench.system.errors import Damaged
 from bench.system.files import (
@@ -44,16 +43,16 @@ from bench.system.files import (
     write_text,
     writing,
 )
-from slurm.batch_script import Array, script_text
-from slurm.profile import Profile, for_method, processes
+from slurm.batch_script import script_text
+from slurm.job_arrays import JobArray
 
 START = "--- start"  # begins the part of a job's log that belongs to its last start
 
 
 @dataclass(frozen=True)
 class Note:
-    """What a run's job.json says: which task of which submission is to make it, since when; and
-    whether the script was left for somebody to submit by hand."""
+    """A run's job.json: the name of the submission, the task in it, the time, and whether the
+    script is left to be submitted by hand."""
 
     name: str
     task: int
@@ -68,24 +67,24 @@ class Note:
 
     @classmethod
     def read(cls, content: dict[str, Any]) -> "Note":
-        """The note that such a file holds."""
+        """The note with the content of such a file."""
         known = {item.name for item in fields(cls)}
         return cls(**{key: value for key, value in content.items() if key in known})
 
 
-# What a submission changes in a run's folder.
+# The files of a run's folder that a submission changes.
 CHANGED = ("job.json", "error.json", "anew.json")
 Files = dict[str, bytes]  # by name
 
 
-def kept(run: RunFolder) -> Files:
-    """What a submission would change in a run's folder, as it is now."""
+def changed_files(run: RunFolder) -> Files:
+    """The present content of the files that a submission would change in a run's folder."""
     paths = [run.path / name for name in CHANGED]
     return {path.name: path.read_bytes() for path in paths if path.exists()}
 
 
-def put_back(run: RunFolder, files: Files) -> None:
-    """Let a run stand as it did when `kept` was called, after its submission was refused."""
+def restore_files(run: RunFolder, files: Files) -> None:
+    """Write back what `changed_files` returned, after the submission was rejected."""
     for name in CHANGED:
         if name not in files:
             run.remove(name)
@@ -102,7 +101,7 @@ class Submission:
 
     @classmethod
     def of(cls, run: RunFolder, note: Note) -> "Submission":
-        """The submission that a run's note speaks of."""
+        """The submission that a run's note names."""
         return cls(run.path.parent.parent / "slurm" / note.name)
 
     @property
@@ -114,7 +113,7 @@ class Submission:
         return self.folder / "script.sh"
 
     def record(self) -> dict[str, Any]:
-        """What submission.json says.
+        """The content of submission.json.
 
         Raises:
             Damaged: it is missing or damaged.
@@ -125,8 +124,8 @@ class Submission:
         return content
 
     def damages(self) -> dict[str, str]:
-        """What is wrong with its small files, a line each, by name without ".json"."""
-        found = {}
+        """The damage of its small files, one line each, by name without ".json"."""
+        damages = {}
         for name, read in (
             ("submission", self.record),
             ("accepted", lambda: self._read("accepted")),
@@ -134,18 +133,18 @@ class Submission:
             try:
                 read()
             except Damaged as error:
-                found[name] = str(error)
-        return found
+                damages[name] = str(error)
+        return damages
 
     def _read(self, name: str) -> dict[str, Any] | None:
         return read_whole(self.folder / f"{name}.json", OF_A_SUBMISSION[name])
 
     def run(self, task: int) -> RunFolder:
-        """The run that a task of it makes."""
+        """The run of a task."""
         return RunFolder(self.folder.parent.parent / "runs" / self.record()["runs"][task])
 
     def accepted(self) -> str:
-        """The id that SLURM gave; empty where it is not (yet) known."""
+        """The id that SLURM gave; empty while it is not known."""
         with suppress(Damaged):
             return (self._read("accepted") or {}).get("job", "")
         return ""
@@ -155,20 +154,20 @@ class Submission:
         write_json(self.folder / "accepted.json", {"job": job, "time": now()})
 
     def withdraw(self) -> None:
-        """Forget a submission that was refused; its runs are the caller's to put back."""
+        """Remove a submission that was rejected; the caller restores the files of its runs."""
         shutil.rmtree(self.folder)
 
     @contextmanager
     def being_sent(self) -> Iterator[list[int]]:
-        """Hold the submission while sbatch works, which is to inherit these file descriptors: when
-        its caller is killed, it holds the submission on."""
+        """Lock the submission while sbatch runs, which inherits these file descriptors: it keeps
+        the lock even if its caller is killed."""
         with open(self.folder / "sbatch.lock", "w") as lock:
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield [lock.fileno()]
 
     def is_being_sent(self) -> bool:
-        """Whether an sbatch is at work on it."""
+        """Whether an sbatch of it is still running."""
         try:
             with open(self.folder / "sbatch.lock") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -186,25 +185,24 @@ class Submission:
         return "\n".join(end_of_log(path)).rpartition(START)[2].strip().splitlines()
 
     def log(self, task: int) -> Path | None:
-        """What the job of a task said last, of whatever id; None where it never started."""
+        """The latest log of a task, of whatever job id; None where it never started."""
         with suppress(OSError, Damaged):
             several = len(self.record()["runs"]) > 1
-            found = self.folder.glob(f"*_{task}_0_log.out" if several else "*_0_log.out")
-            return max(found, key=lambda path: path.stat().st_mtime, default=None)
+            logs = self.folder.glob(f"*_{task}_0_log.out" if several else "*_0_log.out")
+            return max(logs, key=lambda path: path.stat().st_mtime, default=None)
         return None
 
 
 @contextmanager
 def submitting(results_root: Path) -> Iterator[None]:
-    """Held by whoever looks at what is submitted and submits the rest: one at a time."""
+    """A lock: one process at a time looks what is submitted already and submits the rest."""
     root = make_folder(results_root / "slurm", "folder of submissions")
     lock = FileLock(root / "lock")
     with writing(root / "lock"):
         try:
             lock.acquire(timeout=0.5)
         except Timeout:
-            told = "another process is submitting from this results folder: waiting for it"
-            print(told, flush=True)
+            print("waiting: another process is submitting runs of this results folder", flush=True)
             lock.acquire()
     try:
         yield
@@ -212,61 +210,16 @@ def submitting(results_root: Path) -> Iterator[None]:
         lock.release()
 
 
-def arrays(
-    runs: Sequence[tuple[RunConfig, RunFolder]], profile: Profile, largest: int
-) -> list[Array]:
-    """The job arrays that make these runs: alike in what they ask for, none larger than `largest`,
-    all together with at most `profile.parallel` runs at a time."""
-    alike: list[tuple[tuple[Profile, int, int], list[str]]] = []
-    of_methods = {method: for_method(profile, method) for method in {c.method for c, _ in runs}}
-    for config, folder in runs:
-        own = of_methods[config.method]
-        shape = (own, *processes(own, config))
-        members = next((names for known, names in alike if known == shape), None)
-        if members is None:
-            alike.append((shape, members := []))
-        members.append(folder.name)
-    largest = min(largest, profile.max_array or largest)
-    pieces = [
-        Array(*shape, runs=tuple(names[first : first + largest]))
-        for shape, names in alike
-        for first in range(0, len(names), largest)
-    ]
-    shares = share(profile.parallel, [len(piece.runs) for piece in pieces])
-    return [replace(piece, parallel=n) for piece, n in zip(pieces, shares, strict=True)]
-
-
-def share(parallel: int, sizes: Sequence[int]) -> list[int]:
-    """Parts of `parallel` for arrays of these sizes, in proportion, none less than 1 and none more
-    than its array has use for; no bound (0) stays none."""
-    if parallel == 0:
-        return [0] * len(sizes)
-    parts = [1] * len(sizes)
-    for _ in range(parallel - len(sizes)):
-        hungry = [k for k in range(len(sizes)) if parts[k] < sizes[k]]
-        if not hungry:
-            break
-        parts[max(hungry, key=lambda k: sizes[k] / parts[k])] += 1
-    return parts
-
-
-def in_turn(pieces: Sequence[Array]) -> bool:
-    """Whether the arrays have to wait for each other: there are more of them than runs allowed at
-    a time."""
-    bound = pieces[0].profile.parallel if pieces else 0
-    return 0 < bound < len(pieces)
-
-
 def write(
-    array: Array,
+    array: JobArray,
     grid: str,
     environment: Environment,
     results_root: Path,
     by_hand: bool = False,
 ) -> Submission:
-    """Write down a submission and its script, and note it in the folders of its runs: the last
-    thing before sbatch, which is left to somebody else where `by_hand`. Where that fails or is
-    interrupted, its folder is removed again; the runs are the caller's to put back.
+    """Write the record and the script of a submission, and a note into the folders of its runs: the
+    last step before sbatch, or before the user calls sbatch (`by_hand`). Where it fails or is
+    interrupted, the folder is removed again; the caller restores the files of the runs.
 
     Raises:
         Unwritable: the disk is full, say.
@@ -288,15 +241,16 @@ def write(
     return Submission(folder)
 
 
-def _describe(array: Array, grid: str, folder: Path, environment: Environment, script: str) -> None:
+def _describe(
+    array: JobArray, grid: str, folder: Path, environment: Environment, script: str
+) -> None:
     """Write the files of a submission into its folder."""
-    own = replace(
+    # Better no run than one that takes days on a CPU because its node's GPU was not found.
+    on_gpu = environment.device == "auto" and array.profile.gpus
+    environment = replace(
         environment,
         threads=environment.threads or array.profile.cpus,
-        # Rather no run than one that takes days on a CPU because its node's GPU is not found.
-        device="cuda"
-        if environment.device == "auto" and array.profile.gpus
-        else environment.device,
+        device="cuda" if on_gpu else environment.device,
     )
     write_json(
         folder / "submission.json",
@@ -309,7 +263,7 @@ def _describe(array: Array, grid: str, folder: Path, environment: Environment, s
             "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
             "runs": array.runs,
             "processes": array.processes,
-            "place": environment_arguments(own),
+            "place": environment_arguments(environment),
             "profile": asdict(array.profile),
             **git.commit(),
         },

@@ -1,4 +1,4 @@
-"""Sends runs to a cluster, once each; waits for them where asked to; cancels them."""
+"""Submits runs to a cluster, each of them once."""
 
 import shlex
 import time
@@ -6,154 +6,137 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.config.run_config import Environment, RunConfig
+from bench.config.run_config import Environment
 from bench.runs.heartbeat import Progress
 from bench.runs.run_folder import RunFolder
+from bench.sweeps.launcher import PlannedRun
+from bench.sweeps.status_table import RunStatus
 from bench.system.errors import UserError
 from bench.system.machine import slurm_is_set_up
 from bench.system.text import count
 from slurm import scheduler
-from slurm.batch_script import Array, in_file_names, script_text
-from slurm.job_status import BEING_SUBMITTED, SECONDS_TO_SUBMIT, standings
+from slurm.batch_script import in_file_names, script_text
+from slurm.job_arrays import JobArray, job_arrays, one_after_another
+from slurm.job_status import BEING_SUBMITTED, SECONDS_TO_SUBMIT, statuses
 from slurm.profile import Profile
 from slurm.scheduler import Scheduler, SchedulerSilent
-from slurm.submission_record import Submission, arrays, in_turn, kept, put_back, submitting, write
+from slurm.submission_record import Submission, changed_files, restore_files, submitting, write
 
 SECONDS_TO_LOOK_AGAIN = 2.0
-FIND_OUT = "the same command finds out what has arrived, and sends the rest"
-
-
-class OnCluster:
-    """A `Launcher` of runs that were submitted: it has but to wait for them."""
-
-    def __init__(self, runs: Sequence[RunFolder], scheduler: Scheduler) -> None:
-        self.runs = runs
-        self.scheduler = scheduler
-
-    def poll(self) -> bool:
-        return any(goes_on(progress) for _, progress in standings(self.runs, self.scheduler))
-
-    def stop(self) -> None:
-        """The jobs go on: to end them is `cancel`'s."""
-
-
-def goes_on(progress: Progress) -> bool:
-    """Whether a run is at work or will be without anybody's doing."""
-    stuck = progress.state in ("blocked", "damaged")
-    return progress.state == "running" or (bool(progress.job) and not stuck)
+SAME_COMMAND = "the same command finds out what has been submitted, and submits the rest"
 
 
 def submit(
-    runs: Sequence[tuple[RunConfig, RunFolder]],
+    runs: Sequence[PlannedRun],
     wanted: Callable[[Progress], bool],
     grid: str,
     profile: Profile,
     environment: Environment,
-    command_again: str = "",
+    resume_command: str = "",
     *,
     anew: bool = False,
     script_only: bool = False,
 ) -> list[str]:
-    """Send those of the runs that have no job and are wanted; the lines that tell what was done.
+    """Submit those of the runs that have no job and are wanted; the lines to print about it.
 
-    Whoever does the same at the same moment waits until this has ended, and then finds that
-    nothing is left. What an interrupted submission has sent is found in the scheduler's answer.
-
-    Before any is sent, each kind of job array is tried: where one would be refused, none is sent.
+    Another process that does the same at the same moment waits until this has ended, and then finds
+    that nothing is left. Jobs of an interrupted submission are found in the scheduler's answer.
+    Before any job array is submitted, each kind of them is tested: if one would be rejected, none
+    is submitted.
 
     Args:
-        wanted: whether a run that stands so, and has no job, is to be sent.
-        command_again: goes on with what is submitted.
-        anew: let the runs be made anew; what they have stays until they begin.
-        script_only: write the batch scripts, for somebody else to submit.
+        wanted: whether a run with this status and without a job is to be submitted.
+        resume_command: resumes what is submitted.
+        anew: let the runs start from the beginning; what they have stays until they do.
+        script_only: write the batch scripts, for the user to submit.
 
     Raises:
-        UserError: SLURM does not answer, or refuses a job. What was sent before stays sent.
+        UserError: SLURM does not answer, or rejects a job. What was submitted before stays so.
     """
     root = Path(environment.results_root)
     in_file_names(root.resolve())
     with submitting(root):
-        standing = settled([folder for _, folder in runs], asks=not script_only)
+        now = settled([run.folder for run in runs], must_answer=not script_only)
         chosen = [
-            (config, folder)
-            for (config, folder), (_, progress) in zip(runs, standing, strict=True)
+            run
+            for run, (_, progress) in zip(runs, now, strict=True)
             if not progress.job and wanted(progress)
         ]
-        pieces = arrays(chosen, profile, largest_array(asks=not script_only))
-        if not script_only and len(pieces) > 1:
-            pieces = tried(pieces)
-        before = {folder.name: (folder, kept(folder)) for _, folder in chosen}
-        for config, folder in chosen:
-            folder.create(config, command_again)
+        arrays = job_arrays(chosen, profile, largest_array(from_cluster=not script_only))
+        if not script_only and len(arrays) > 1:
+            arrays = tested(arrays)
+        before = {run.folder.name: (run.folder, changed_files(run.folder)) for run in chosen}
+        for run in chosen:
+            run.folder.create(run.config, resume_command)
             if anew:
-                folder.ask_anew()
-        waits = in_turn(pieces)
+                run.folder.ask_anew()
+        waits = one_after_another(arrays)
         if script_only:
-            written = [write(piece, grid, environment, root, by_hand=True) for piece in pieces]
-            return [by_hand(each, waits, first=each is written[0]) for each in written]
-        told, previous = [], ""
+            written = [write(array, grid, environment, root, by_hand=True) for array in arrays]
+            return [sbatch_line(each, waits, first=each is written[0]) for each in written]
+        lines, previous = [], ""
         try:
-            for piece in pieces:
-                job = send(replace(piece, after=previous), grid, environment, root)
-                told.append(f"job {job}: {len(piece.runs)} of the runs, {described(piece.profile)}")
+            for array in arrays:
+                job = send(replace(array, after=previous), grid, environment, root)
+                lines.append(f"job {job}: {count(len(array.runs), 'run')}, {described(array)}")
                 previous = job if waits else ""
         except UserError as error:
-            for line in told:
+            for line in lines:
                 print(line)
             if not isinstance(error, SchedulerSilent):
-                for name in [name for unsent in pieces[len(told) :] for name in unsent.runs]:
-                    put_back(*before[name])
+                for name in [name for array in arrays[len(lines) :] for name in array.runs]:
+                    restore_files(*before[name])
             raise
-    return told
+    return lines
 
 
-def send(array: Array, grid: str, environment: Environment, root: Path) -> str:
+def send(array: JobArray, grid: str, environment: Environment, root: Path) -> str:
     """Submit a job array; the id of its job.
 
     Raises:
-        UserError: it was refused, and its submission is no more.
-        SchedulerSilent: it may have arrived or not.
+        UserError: it was rejected; its record is removed.
+        SchedulerSilent: it is not known whether it was accepted.
     """
     submission = write(array, grid, environment, root)
     try:
-        with submission.being_sent() as held:
-            job = scheduler.send(str(submission.script), held)
+        with submission.being_sent() as open_files:
+            job = scheduler.send(str(submission.script), open_files)
     except SchedulerSilent as error:
-        raise SchedulerSilent(f"{error}; {FIND_OUT}") from error
+        raise SchedulerSilent(f"{error}; {SAME_COMMAND}") from error
     except UserError:
         submission.withdraw()
         raise
     except KeyboardInterrupt:
-        print(f"sbatch had not answered; {FIND_OUT}")
+        print(f"sbatch had not answered; {SAME_COMMAND}")
         raise
     submission.accept(job)
     return job
 
 
-def tried(pieces: Sequence[Array]) -> list[Array]:
-    """The job arrays, those first that may be refused: then nothing is sent yet.
+def tested(arrays: Sequence[JobArray]) -> list[JobArray]:
+    """The job arrays, those first that may be rejected: then nothing has been submitted yet.
 
     Raises:
-        UserError: one would be refused.
+        UserError: one would be rejected.
         SchedulerSilent: the scheduler does not answer.
     """
-    doubted, certain = [], []
-    for piece in pieces:
-        if piece.kind in doubted or piece.kind in certain:
+    doubtful, certain = [], []
+    for array in arrays:
+        if array.kind in doubtful or array.kind in certain:
             continue
-        told = scheduler.refusal(script_text(piece, "tried", Path("tried").resolve()))
-        if told and scheduler.is_certain(told):
-            methods = ", ".join(sorted({name.rpartition("-")[0] for name in piece.runs}))
+        rejection = scheduler.rejection(script_text(array, "tested", Path("tested").resolve()))
+        if rejection and scheduler.is_certain(rejection):
+            methods = ", ".join(sorted({name.rpartition("-")[0] for name in array.runs}))
             raise UserError(
-                f"nothing is sent, because {told} (for {methods}: {described(piece.profile)})"
+                f"nothing was submitted: {rejection} (for {methods}: {described(array)})"
             )
-        (doubted if told else certain).append(piece.kind)
-    return sorted(pieces, key=lambda piece: piece.kind in certain)
+        (doubtful if rejection else certain).append(array.kind)
+    return sorted(arrays, key=lambda array: array.kind in certain)
 
 
-def by_hand(submission: Submission, waits: bool, first: bool) -> str:
-    """The command that submits a script; each waits for the one before where there may be fewer
-    runs at a time than scripts."""
+def sbatch_line(submission: Submission, waits: bool, first: bool) -> str:
+    """The command that submits a script. If there may be fewer runs at a time than scripts, each
+    waits for the one before."""
     script = shlex.quote(str(submission.script))
     if not waits:
         return f"sbatch {script}"
@@ -161,37 +144,38 @@ def by_hand(submission: Submission, waits: bool, first: bool) -> str:
     return f"job=$(sbatch --parsable{after} {script})"
 
 
-def settled(runs: Sequence[RunFolder], asks: bool) -> list[tuple[RunFolder, Progress]]:
-    """How runs stand once it is known whether what somebody was submitting has arrived.
+def settled(runs: Sequence[RunFolder], must_answer: bool) -> list[RunStatus]:
+    """The status of runs, once it is known whether an interrupted submission was accepted.
 
     Raises:
-        SchedulerSilent: the scheduler does not answer.
+        SchedulerSilent: the scheduler does not answer, but must.
     """
-    told = False
+    said = False
     while True:
-        asked = Scheduler()
-        standing = standings(runs, asked)
-        if asked.silent and asks:
-            raise SchedulerSilent(asked.silent)
-        if not any(progress.cause == BEING_SUBMITTED for _, progress in standing):
-            return standing
-        if not told:
+        fresh = Scheduler()
+        now = statuses(runs, fresh)
+        if fresh.silent and must_answer:
+            raise SchedulerSilent(fresh.silent)
+        if not any(progress.cause == BEING_SUBMITTED for _, progress in now):
+            return now
+        if not said:
             print(
-                "waiting until it is known whether what was being submitted has arrived"
-                f" (about {SECONDS_TO_SUBMIT:.0f} s after that began)",
+                "waiting until it is known whether an interrupted submission was accepted (about"
+                f" {SECONDS_TO_SUBMIT:.0f} s after it began)",
                 flush=True,
             )
-            told = True
+            said = True
         time.sleep(SECONDS_TO_LOOK_AGAIN)
 
 
-def largest_array(asks: bool) -> int:
-    """How many tasks the cluster allows an array; without asking, what is usual."""
-    return scheduler.largest_array() if asks else scheduler.USUAL_LARGEST_ARRAY
+def largest_array(from_cluster: bool) -> int:
+    """How many tasks an array may have: by the cluster's settings, or what is usual."""
+    return scheduler.largest_array() if from_cluster else scheduler.USUAL_LARGEST_ARRAY
 
 
-def described(profile: Profile) -> str:
-    """What each run asks for, in a few words."""
+def described(array: JobArray) -> str:
+    """The resources of each run of an array, in a few words."""
+    profile = array.profile
     parts = [
         profile.partition and f"partition {profile.partition}",
         f"{profile.time_min} min",
@@ -202,30 +186,13 @@ def described(profile: Profile) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def preview(runs: Sequence[tuple[RunConfig, RunFolder]], profile: Profile) -> str:
-    """The batch scripts that `submit` would send, with a made-up name."""
-    pieces = arrays(runs, profile, largest_array(asks=slurm_is_set_up()))
-    for _, folder in runs[:1]:
-        in_file_names(folder.path.resolve())
-    told = [count(len(pieces), "job array")]
-    for piece in pieces:
-        told += [f"--- {len(piece.runs)} of the runs, {described(piece.profile)}"]
-        told += [script_text(piece, "GRID-TOKEN", Path("GRID-TOKEN"))]
-    return "\n".join(told)
-
-
-def cancel_jobs(runs: Sequence[RunFolder], agreed: Callable[[Sequence[str]], bool]) -> list[str]:
-    """Cancel the jobs of these runs that have not ended; their ids.
-
-    Args:
-        agreed: asked once, with the ids, where there are any.
-
-    Raises:
-        UserError: SLURM does not answer, or refuses.
-    """
-    standing = settled(runs, asks=True)
-    jobs = [progress.job for _, progress in standing if progress.job]
-    if not jobs or not agreed(jobs):
-        return []
-    scheduler.cancel(jobs)
-    return jobs
+def preview(runs: Sequence[PlannedRun], profile: Profile) -> str:
+    """The batch scripts that `submit` would submit, with a made-up name."""
+    arrays = job_arrays(runs, profile, largest_array(from_cluster=slurm_is_set_up()))
+    for run in runs[:1]:
+        in_file_names(run.folder.path.resolve())
+    lines = [count(len(arrays), "job array")]
+    for array in arrays:
+        lines += [f"--- {count(len(array.runs), 'run')}, {described(array)}"]
+        lines += [script_text(array, "GRID-TOKEN", Path("GRID-TOKEN"))]
+    return "\n".join(lines)

@@ -111,7 +111,7 @@ def main(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     np.savez("set.npz", images=np.random.rand(10, 1, 8, 8), labels=np.arange(10))
-    monkeypatch.setattr("bench.sweep.Sweep.planned_workers", compute)
+    monkeypatch.setattr("bench.sweeps.local_launcher.plan", compute)
     monkeypatch.setattr("bench.speed.__main__.measure_all", compute)
     monkeypatch.setattr("tests.slurm.lab.lab.Lab.start", compute)
     monkeypatch.setattr("analysis.figures.page.save", compute)

@@ -1,5 +1,5 @@
-"""Waiting in tests: as long as it takes. A slow machine must fail no test, so nothing here counts
-seconds; what hangs is ended, as a failure, by the one time limit of all tests (pyproject.toml)."""
+"""Waiting in tests. A slow machine must fail no test, so the one time limit here is far beyond what
+any machine needs, and below that of pytest (pyproject.toml), which could not say what hangs."""
 
 import os
 import subprocess
@@ -9,7 +9,15 @@ from pathlib import Path
 
 import psutil
 
-PAUSE_SECONDS = 0.01
+from bench.system.errors import UserError
+
+PAUSE_SECONDS = 0.05
+LIMIT_SECONDS = 1200.0
+
+
+class NotReached(UserError):
+    """What a test, or the test SLURM, waited for has not happened."""
+
 
 # Two methods whose runs wait before the outer step that a file names. (What only plans or measures
 # a run does not wait.)
@@ -37,8 +45,8 @@ Random, Backward = gated("rat_bptt"), gated("backward_window")
 
 
 class Gate:
-    """What the runs of `method=gated:Random` and `method=gated:Backward` wait at, so that a test
-    can do something to them at a known outer step, however slow or fast the machine is.
+    """Makes the runs of `method=gated:Random` and `method=gated:Backward` wait, so that a test can
+    do something to them at a known outer step, however slow or fast the machine is.
 
     Args:
         folder: an empty one.
@@ -65,30 +73,37 @@ class Gate:
         return [pid for pid in pids if psutil.pid_exists(pid)]
 
     def await_at(self, processes: int, leader: subprocess.Popen[str]) -> None:
-        """Wait until so many wait at it; `leader` is the process that is to bring it about."""
+        """Wait until so many processes wait at it, which `leader` starts."""
         wait_until(lambda: len(self.waiting()) == processes, "runs to be at the gate", leader)
 
 
 def wait_until(
-    condition: Callable[[], object], what: str, process: subprocess.Popen[str] | None = None
+    condition: Callable[[], object],
+    what: str,
+    process: subprocess.Popen[str] | None = None,
+    *,
+    seconds: float = LIMIT_SECONDS,
 ) -> None:
-    """Look again and again until `condition` holds.
+    """Check again and again until `condition` holds.
 
     Args:
-        what: what is waited for, in the words of a failure.
+        what: what is waited for, for the message of a failure.
         process: the one that is to bring it about: once it has ended it no longer can.
 
     Raises:
-        AssertionError: the process ended before.
+        NotReached: the process has ended, or the time is over.
     """
+    deadline = time.monotonic() + seconds
     while True:
         ended = process is not None and process.poll() is not None
         if condition():
             return
         if ended:
             assert process is not None
-            told = process.communicate()
-            raise AssertionError(f"{what}: the process ended with {process.returncode}: {told}")
+            output = process.communicate()
+            raise NotReached(f"{what}: the process ended with {process.returncode}: {output}")
+        if time.monotonic() > deadline:
+            raise NotReached(f"waited {seconds:.0f} s in vain for {what}")
         time.sleep(PAUSE_SECONDS)
 
 

@@ -9,12 +9,12 @@ from bench.speed.engines import TORCHOPT, can, engines, installed, precisions
 from bench.speed.measure import Measurement, Missing, measure
 from bench.speed.memory_prediction import USABLE, free_bytes, predicted_bytes, smaller_did_not_fit
 from bench.speed.precision_errors import WORK, errors_table, measure_errors
-from bench.speed.process import Failed, OutOfMemory, call
 from bench.speed.rates import is_imitated, measure_rates
 from bench.speed.report import Report, describe_machine, needs, read, table, write
 from bench.speed.work import GROWTH, QUICK_GROWTH, Work, variations
 from bench.system.errors import UserError
 from bench.system.files import make_folder, write_json
+from bench.system.process_call import Failed, OutOfMemory, call
 
 USAGE = """
 python -m bench.speed [quick=true] [key=value ...]    time and memory of each engine

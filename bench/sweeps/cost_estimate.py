@@ -1,6 +1,7 @@
-"""What a run will take: the measured parts of its cost (`measuring.py`), and how often each comes.
+"""The time and memory of a run: the measured cost of its parts (`cost_measurement.py`), times how
+often each part occurs.
 
-A run's inner steps are those of the windows that its method draws.
+The number of inner steps follows from a sample of the windows that the method will draw.
 """
 
 import statistics
@@ -23,13 +24,13 @@ from bench.training.randomness import python_random
 from bench.training.setup import activation_budget, check_device, choose_device, settle_process
 from methods import Window, make_method
 
-DRAWS = 200  # windows of a run that are looked at
+SAMPLED_WINDOWS = 200
 CUDA_CONTEXT_BYTES = 500 << 20  # what a process takes on a GPU before its first tensor, roughly
 
-# Settings that say how often something is done, or with which numbers, and leave what a part costs
-# as it is. Runs that differ in nothing else are measured once. What is not listed counts as a
-# difference, so that a new setting costs time and not truth.
-OF_NO_PART = (
+# Settings that change how often something is done, or with which numbers, but not what it costs.
+# Runs that differ only in these are measured once. A new setting that is not listed is measured
+# apart: that costs time, but is never wrong.
+WITHOUT_COST = (
     *("method", "window_size", "unroll_length", "method_options", "window_resample_every"),
     *("clipping", "clip_ratio", "clip_decay", "seed", "scale", "zca", "zca_lambda"),
     *("boost_block", "boost_beta", "outer_steps", "outer_lr", "accuracy_every"),
@@ -40,31 +41,31 @@ OF_NO_PART = (
 
 
 def measured_alike(config: RunConfig) -> str:
-    """What runs have in common whose parts cost the same."""
-    kept = {key: value for key, value in vars(config).items() if key not in OF_NO_PART}
-    kept["variance_every"] = config.variance_every > 0
-    return str(kept)
+    """A key that is equal for runs whose parts cost the same."""
+    settings = {key: value for key, value in vars(config).items() if key not in WITHOUT_COST}
+    settings["variance_every"] = config.variance_every > 0
+    return str(settings)
 
 
-def windows(config: RunConfig, draws: int = DRAWS) -> list[Window]:
+def sample_windows(config: RunConfig, number: int = SAMPLED_WINDOWS) -> list[Window]:
     """Windows that the run's method will draw, at outer steps spread over the run.
 
-    How the loss will run is not known: of a method that moves its window when learning stagnates
-    half of them are those of a run that never does, half those of a run that always does.
+    The course of the loss is not known: for methods that move the window when learning stagnates,
+    half of the sample is from a run that never stagnates, half from one that always does.
     """
-    drawn = []
+    sample = []
     for stagnant in (False, True):
         method = make_method(
             config.method, config.unroll_length, config.window_size, config.method_options
         )
-        every = max(1, config.outer_steps // draws)
+        every = max(1, config.outer_steps // number)
         for step in range(config.outer_steps):
             if step % every == 0:
                 rng = python_random(config.seed, "window", step // config.window_resample_every)
-                drawn.append(method.next_window(step, rng))
+                sample.append(method.next_window(step, rng))
             if stagnant:
                 method.observe(step, 1.0)
-    return drawn
+    return sample
 
 
 def measured_parts(
@@ -73,7 +74,7 @@ def measured_parts(
     seconds: float,
     report: Callable[[str], object] = lambda part: None,
 ) -> Parts:
-    """What the parts of a run cost.
+    """Measure the cost of the parts of a run.
 
     Args:
         seconds: how long measuring may take, roughly.
@@ -89,7 +90,7 @@ def measured_parts(
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
     report("the network")
     target_set = random_target_set(config, device)
-    # On a CPU it lies in memory of this process, and a run's lies in a mapped file.
+    # On a CPU it is in the memory of this process; a run's own is a mapped file.
     own_bytes = sum(
         part.images.nbytes for part in (target_set.train, target_set.validation, target_set.test)
     )
@@ -104,9 +105,9 @@ def measured_parts(
     networks = {config.arch: config}
     networks |= {arch: on_network(config, arch) for arch in config.transfer_to}
     share = 1 / (len(networks) + config.scores)
-    found = {arch: parts.evaluation(each, share) for arch, each in networks.items()}
+    trained = {arch: parts.evaluation(each, share) for arch, each in networks.items()}
     full = parts.evaluation_of_all(share) if config.scores else None
-    footprints = [n_bytes for _, n_bytes in [*found.values(), *([full] if full else [])]]
+    footprints = [n_bytes for _, n_bytes in [*trained.values(), *([full] if full else [])]]
     report("activations")
     kept_seconds, kept_bytes = parts.kept_step()
     return Parts(
@@ -114,7 +115,7 @@ def measured_parts(
         step_bytes=_less(replace(step_bytes, kept=kept_bytes), own_bytes),
         variance=variance,
         variance_bytes=variance_bytes and _less(variance_bytes, own_bytes),
-        trained={arch: trained for arch, (trained, _) in found.items()},
+        trained={arch: seconds for arch, (seconds, _) in trained.items()},
         full=full[0] if full else None,
         evaluation_bytes=max(footprints) - own_bytes,
         affordable=parts.affordable,
@@ -131,7 +132,7 @@ def _less(line: Linear, n_bytes: int) -> Linear:
 
 @dataclass(frozen=True)
 class Size:
-    """What the cost of a run's parts goes by.
+    """The sizes that determine the cost of a run's parts.
 
     Attributes:
         operations: multiply-adds of a forward pass of an inner batch.
@@ -162,8 +163,8 @@ class Size:
 
 
 def predicted_parts(known: Parts, measured: RunConfig, config: RunConfig) -> Parts:
-    """The parts of a run that there is no time to measure, from those of another with the same
-    engine: time goes by operations, memory by what lies in it."""
+    """The parts of a run that there is no time to measure, from those of another run with the same
+    engine: time is proportional to operations, memory to the size of what is stored."""
     own, other = Size.of(config), Size.of(measured)
     times, copies = own.operations / other.operations, own.theta_bytes / other.theta_bytes
     maps = 2 * FORWARD_BATCH * (own.map_bytes - other.map_bytes)
@@ -202,9 +203,9 @@ def predicted_parts(known: Parts, measured: RunConfig, config: RunConfig) -> Par
     )
 
 
-def run_seconds(config: RunConfig, drawn: list[Window], parts: Parts) -> float:
-    """How long the whole run takes, its windows being like those `drawn`."""
-    steps = [Steps(w.start, w.size, min(w.size, parts.affordable)) for w in drawn]
+def run_seconds(config: RunConfig, sample: list[Window], parts: Parts) -> float:
+    """Seconds of the whole run, from a sample of its windows."""
+    steps = [Steps(w.start, w.size, min(w.size, parts.affordable)) for w in sample]
     total = config.outer_steps * statistics.fmean(map(parts.step.at, steps))
     if parts.variance is not None:
         one = statistics.fmean(parts.variance.at(each) for each in steps)
@@ -221,24 +222,24 @@ def run_seconds(config: RunConfig, drawn: list[Window], parts: Parts) -> float:
         one = parts.trained[arch].seconds(config.evaluation_networks, config.evaluation_steps)
         total += times * one
     if parts.full is not None:
-        at = config.full_train_steps or config.evaluation_steps
-        total += parts.full.seconds(config.evaluation_networks, at)
+        steps_at = config.full_train_steps or config.evaluation_steps
+        total += parts.full.seconds(config.evaluation_networks, steps_at)
     return total
 
 
 def estimate(
-    config: RunConfig, drawn: list[Window], parts: Parts, environment: Environment
+    config: RunConfig, sample: list[Window], parts: Parts, environment: Environment
 ) -> Estimate:
-    """What the whole run takes, its windows being like those `drawn`."""
-    seconds = run_seconds(config, drawn, parts)
+    """Time and memory of the whole run, from a sample of its windows."""
+    seconds = run_seconds(config, sample, parts)
     if not parts.sees_memory:
         return Estimate(seconds, None, scaled=parts.scaled)
-    steps = [Steps(w.start, w.size) for w in drawn]
+    steps = [Steps(w.start, w.size) for w in sample]
     peak = max(parts.evaluation_bytes, *map(parts.step_bytes.at, steps))
     if parts.variance_bytes is not None:
         peak = max(peak, *map(parts.variance_bytes.at, steps))
-    spare = parts.step_bytes.kept * min(max(w.size for w in drawn), parts.affordable)
-    if environment.activation_memory != "auto":  # asked for, so not to spare
+    spare = parts.step_bytes.kept * min(max(w.size for w in sample), parts.affordable)
+    if environment.activation_memory != "auto":  # the user wants it, so it is not spare
         peak, spare = peak + spare, 0.0
     free, shared = parts.gpu_free_bytes, 0
     if free is None and storage_type(config.precision) == torch.float32:

@@ -5,8 +5,8 @@ steps of a few inner steps, and what one inner step more of a kind adds. Where e
 long, they are measured with fewer images, and what images take is scaled to their number: networks
 treat images one by one.
 
-The images are random (`stand_in.py`): what they show changes no time, and no data needs to be
-there.
+The images are random (`placeholder_data.py`): their content changes no time, and the data need not
+be there.
 """
 
 from dataclasses import replace

@@ -1,5 +1,5 @@
-"""What a run costs in seconds and bytes: a sum of parts that are linear in its inner steps, so that
-a few short measurements say what many steps take."""
+"""A model of the cost of a run, in seconds and bytes: a sum of parts that are linear in the inner
+steps, so that a few short measurements predict the cost of many steps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

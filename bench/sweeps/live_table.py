@@ -1,4 +1,4 @@
-"""Watching runs: a table that refreshes where there is a terminal, else a line now and then."""
+"""Shows runs while they are running: a live table on a terminal, elsewhere a line now and then."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench.runs.heartbeat import Progress
 from bench.runs.run_folder import RunFolder
-from bench.sweeps.status_table import Standing, console, live_table, summary
+from bench.sweeps.status_table import RunStatus, console, live_table, summary
 from bench.system.text import duration
 
 if TYPE_CHECKING:
@@ -16,53 +16,52 @@ PLAIN_LINE_SECONDS = 10.0  # between two lines of progress where there is no ter
 
 
 def watch(
-    look: Callable[[], Sequence[Standing]],
-    goes_on: Callable[[], bool],
+    read_statuses: Callable[[], Sequence[RunStatus]],
+    poll: Callable[[], bool],
     pause_seconds: float,
     *,
-    in_place: bool = True,
+    redraw: bool = True,
 ) -> None:
-    """Show how runs stand until nothing goes on any more.
+    """Show the status of runs until `poll` returns False.
 
     Args:
-        look: how they stand now.
-        goes_on: called before each look; what has to be done in the meantime it can do.
-        in_place: whether a terminal may be drawn over: not where the runs write to it themselves.
+        poll: called before each look; False once no run is active any more.
+        redraw: whether a terminal may be drawn over.
     """
     from rich.live import Live
 
     out = console()
-    if out.is_terminal and in_place:
+    if out.is_terminal and redraw:
         with Live(console=out, auto_refresh=False, transient=True) as live:
-            while goes_on():
-                live.update(live_view(look(), out.height), refresh=True)
+            while poll():
+                live.update(live_view(read_statuses(), out.height), refresh=True)
                 time.sleep(pause_seconds)
         return
-    told: dict[str, str] = {}
-    told_at = time.monotonic()
-    while goes_on():
-        standing = look()
-        for folder, progress in standing:
-            if told.setdefault(folder.name, "waiting") != progress.state:
-                told[folder.name] = progress.state
-                told_at = time.monotonic()
+    printed: dict[str, str] = {}  # the state that was printed last, by run
+    printed_at = time.monotonic()
+    while poll():
+        statuses = read_statuses()
+        for folder, progress in statuses:
+            if printed.setdefault(folder.name, "waiting") != progress.state:
+                printed[folder.name] = progress.state
+                printed_at = time.monotonic()
                 print(plain_line(folder, progress), flush=True)
-        if time.monotonic() - told_at >= PLAIN_LINE_SECONDS:
-            told_at = time.monotonic()
-            for folder, progress in standing:
+        if time.monotonic() - printed_at >= PLAIN_LINE_SECONDS:
+            printed_at = time.monotonic()
+            for folder, progress in statuses:
                 if progress.state == "running":
                     print(plain_line(folder, progress), flush=True)
         time.sleep(pause_seconds)
 
 
-def live_view(standing: Sequence[Standing], height: int) -> "Group":
-    """The table and a summary; where the terminal is too low for all runs, those at work only."""
+def live_view(statuses: Sequence[RunStatus], height: int) -> "Group":
+    """The table and a summary; only the running runs where the terminal is too low for all."""
     from rich.console import Group
 
-    told = summary([progress for _, progress in standing])
-    if len(standing) + 3 > height:
-        standing = [row for row in standing if row[1].state == "running"]
-    return Group(live_table(standing[: max(1, height - 3)]), told)
+    last_line = summary([progress for _, progress in statuses])
+    if len(statuses) + 3 > height:
+        statuses = [row for row in statuses if row[1].state == "running"]
+    return Group(live_table(statuses[: max(1, height - 3)]), last_line)
 
 
 def plain_line(folder: RunFolder, progress: Progress) -> str:

@@ -1,4 +1,4 @@
-"""What a sweep is asked to do, and what follows from it: which launcher, which of the runs."""
+"""The options of a sweep, and what follows from them: which launcher, and which of the runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from bench.runs.heartbeat import Progress
 from bench.system.errors import UserError
 from bench.system.machine import slurm_is_set_up, slurm_job
 
-# What `retry` can name, and the runs that it means.
+# The runs that each word of `retry` selects.
 RETRIES: dict[str, Callable[[Progress], bool]] = {
     "failed": lambda progress: progress.state == "failed",
     "oom": lambda progress: progress.kind == "out of memory",
@@ -31,46 +31,50 @@ class SweepOptions:
     )
     launcher: str = setting(
         "auto",
-        "where runs are made; auto: on SLURM where it is set up or a profile is given, else here",
+        "where runs are started; auto: SLURM if it is set up or a profile is given, else local",
         ("auto", "local", "inline", "slurm"),
     )
     profile: str = setting("", "slurm: name of a profile, or path of your own .yaml")
-    wait: bool = setting(False, "slurm: stay and show the progress; the jobs do not need it")
-    scripts_only: bool = setting(False, "slurm: write the batch scripts, for you to submit")
-    retry: str = setting("", "only runs that are failed, oom or lost, comma-separated")
+    wait: bool = setting(
+        False, "slurm: show the progress until all jobs end; they do not depend on it"
+    )
+    scripts_only: bool = setting(False, "slurm: write the batch scripts and submit nothing")
+    retry: str = setting("", "only runs whose status is failed, oom or lost, comma-separated")
     cancel: bool = setting(False, "slurm: cancel the jobs of the grid, after asking")
     yes: bool = setting(False, "cancel without asking")
-    check_memory: bool = setting(True, "refuse runs that cannot fit into memory")
+    check_memory: bool = setting(True, "reject runs that cannot fit into memory")
     dry_run: bool = setting(False, "print the plan and stop")
-    force: bool = setting(False, "make all runs anew, finished ones too")
+    force: bool = setting(False, "start all runs from the beginning, finished ones too")
 
 
 def check_retry(retry: str) -> None:
-    """Raises: UserError: it names something else than `RETRIES`."""
+    """Raises: UserError: `retry` has a word that is not one of `RETRIES`."""
     if unknown := [word for word in words(retry) if word not in RETRIES]:
         raise UserError(f"retry={unknown[0]} is not one of {', '.join(RETRIES)}")
 
 
-def chosen_launcher(options: SweepOptions, asked_of_slurm: dict[str, object]) -> str:
+def chosen_launcher(options: SweepOptions, slurm_settings: dict[str, object]) -> str:
     """`local`, `inline` or `slurm`.
 
     Raises:
-        UserError: something is asked that only SLURM can do, but the launcher is another.
+        UserError: some setting is for SLURM only, but the launcher is another.
     """
-    own = [key for key in ("profile", "wait", "scripts_only", "cancel") if getattr(options, key)]
-    own += list(asked_of_slurm)
-    if options.workers and (own or options.launcher == "slurm"):
-        raise UserError("workers= is for this machine; SLURM has parallel= for it")
+    given = [key for key in ("profile", "wait", "scripts_only", "cancel") if getattr(options, key)]
+    given += slurm_settings
+    if options.workers and (given or options.launcher == "slurm"):
+        raise UserError("workers= is for local runs; with SLURM, use parallel= instead")
     if options.launcher != "auto":
-        if own and options.launcher != "slurm":
-            raise UserError(f"{own[0]}= is for launcher=slurm, not for launcher={options.launcher}")
+        if given and options.launcher != "slurm":
+            raise UserError(
+                f"{given[0]}= is for launcher=slurm, not for launcher={options.launcher}"
+            )
         return options.launcher
-    # On a node of the cluster, in a job, one wants to compute there.
-    return "slurm" if own or (slurm_is_set_up() and not slurm_job()) else "local"
+    # Inside a job, on a node of the cluster, runs are meant to be computed there.
+    return "slurm" if given or (slurm_is_set_up() and not slurm_job()) else "local"
 
 
 def is_wanted(progress: Progress, options: SweepOptions) -> bool:
-    """Whether a run that stands so is to be made now."""
+    """Whether a sweep with these options should start a run with this status."""
     if progress.job or (progress.state == "damaged" and not options.force):
         return False
     if options.retry:

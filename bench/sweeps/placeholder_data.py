@@ -1,4 +1,4 @@
-"""Random images in place of a data set, for what depends on their number and shape alone."""
+"""Random images in place of a data set, for costs that depend only on their number and shape."""
 
 import torch
 

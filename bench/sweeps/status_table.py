@@ -1,4 +1,4 @@
-"""Runs as a table, and the small pieces of text that commands print of them."""
+"""The status of runs as a table, and the small pieces of text that commands print about runs."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
@@ -10,7 +10,7 @@ from bench.system.text import accuracy_text, count, duration
 if TYPE_CHECKING:
     from rich.table import Table
 
-Standing = tuple[RunFolder, Progress]
+RunStatus = tuple[RunFolder, Progress]
 
 STATES = ("done", "running", "waiting", "stopped", "blocked", "lost", "failed", "damaged")
 COLORS = {"done": "green", "running": "cyan", "stopped": "yellow"}
@@ -35,41 +35,42 @@ def summary(progresses: Sequence[Progress]) -> str:
     counts: dict[str, int] = {}
     for progress in progresses:
         counts[progress.state] = counts.get(progress.state, 0) + 1
-    told = [f"{counts[state]} {state}" for state in STATES if state in counts]
-    return f"{count(len(progresses), 'run')}: {', '.join(told)}" if progresses else "no runs"
+    numbers = [f"{counts[state]:,} {state}" for state in STATES if state in counts]
+    return f"{count(len(progresses), 'run')}: {', '.join(numbers)}" if progresses else "no runs"
 
 
-def live_table(standing: Sequence[Standing]) -> "Table":
-    """The table that a terminal shows while runs are at work."""
+def live_table(statuses: Sequence[RunStatus]) -> "Table":
+    """The table that a terminal shows while runs are running."""
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for heading, side in COLUMNS.items():
         shown.add_column(heading, justify=side, no_wrap=heading != "")
-    for folder, progress in standing:
+    for folder, progress in statuses:
         texts = [Text(text) for text in cells(folder, progress)]
         texts[STATE].style = COLORS.get(progress.state, "")
         shown.add_row(*texts)
     return shown
 
 
-def table(standing: Sequence[Standing], colored: bool = False) -> str:
-    """The table that `bench.status` prints, a line a run: of thousands in a moment.
+def table(statuses: Sequence[RunStatus], colored: bool = False) -> str:
+    """The table that `bench.status` prints, one line per run. (Libraries take seconds for
+    thousands of lines.)
 
     Args:
-        colored: whether states are, for a terminal.
+        colored: whether the states have colors, for a terminal.
     """
-    from tabulate import tabulate
-
-    rows = []
-    for folder, progress in standing:
-        row = cells(folder, progress)
-        if colored and progress.state in COLORS:
-            row[STATE] = f"\x1b[{ANSI[COLORS[progress.state]]}m{row[STATE]}\x1b[0m"
-        rows.append(row)
-    sides = [*COLUMNS.values()]
-    return tabulate(rows, [*COLUMNS], "plain", disable_numparse=True, colalign=sides)
+    rows = [[*COLUMNS], *(cells(folder, progress) for folder, progress in statuses)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = [str.ljust if side == "left" else str.rjust for side in COLUMNS.values()]
+    lines = []
+    for row in rows:
+        texts = [side(text, width) for side, text, width in zip(sides, row, widths, strict=True)]
+        if colored and row[STATE] in COLORS:
+            texts[STATE] = f"\x1b[{ANSI[COLORS[row[STATE]]]}m{texts[STATE]}\x1b[0m"
+        lines.append("  ".join(texts).rstrip())
+    return "\n".join(lines)
 
 
 def cells(folder: RunFolder, progress: Progress) -> list[str]:
@@ -87,9 +88,9 @@ def cells(folder: RunFolder, progress: Progress) -> list[str]:
     ]
 
 
-def print_table(standing: Sequence[Standing]) -> None:
+def print_table(statuses: Sequence[RunStatus]) -> None:
     """Print it, with colors where there is a terminal."""
-    print(table(standing, colored=console().is_terminal))
+    print(table(statuses, colored=console().is_terminal))
 
 
 def accuracy(progress: Progress) -> str:
@@ -103,5 +104,5 @@ def console():
     """A rich console that does not cut tables to 80 columns where there is no terminal."""
     from rich.console import Console
 
-    found = Console(highlight=False, soft_wrap=True)
-    return found if found.is_terminal else Console(highlight=False, width=160)
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, width=160)

@@ -17,20 +17,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.config.run_config import Environment
 from bench.metagrad import Adam, MetaGradient, Problem, make_derivatives, make_engine
-from bench.speed import process, rates
+from bench.speed import rates
 from bench.speed.engines import AUTO, COMPILED, HIGHER, RECOMPUTING, TORCHOPT, can, engines
 from bench.speed.imitated import ImitatedBf16
 from bench.speed.measure import Measurement, Missing, measure
 from bench.speed.memory_prediction import predicted_bytes, smaller_did_not_fit
 from bench.speed.picture import draw
 from bench.speed.precision_errors import errors_table, measure_errors
-from bench.speed.process import Failed, OutOfMemory, call
 from bench.speed.rates import Rates, is_imitated, measure_rates
 from bench.speed.report import Report, read, table, write
 from bench.speed.roofline import Cost, cost, cost_of_an_image, layers
 from bench.speed.work import GROWTH, PRECISIONS, Work, make_network, make_work, variations
+from bench.system import process_call
 from bench.system.errors import UserError
 from bench.system.machine import free_memory
+from bench.system.process_call import Failed, OutOfMemory, call
 from methods import Window
 from tests.waiting import has_ended, wait_until
 
@@ -489,7 +490,7 @@ def test_something_is_said_before_anything_is_measured_or_torch_is_imported(
 
 
 def test_a_long_measurement_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(process_call, "BEAT_SECONDS", 0.01)
     told: list[float] = []
     call(time.sleep, 1, waiting=told.append)
     assert len(told) >= 2

@@ -9,11 +9,11 @@ import pytest
 
 from bench.runs.heartbeat import Progress
 from bench.runs.run_folder import RunFolder
-from slurm.job_status import standings
+from slurm.job_status import statuses
 from slurm.scheduler import Scheduler
 from slurm.submission_record import Note, Submission
 from tests.slurm.lab import Lab, missing_packages
-from tests.slurm.lab.processes import wait_until
+from tests.waiting import wait_until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,7 +37,7 @@ def slurm_installed() -> None:
 @pytest.fixture(scope="session")
 def running_lab(slurm_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Four nodes. Tests that run at the same time, in another process, have another lab."""
-    with Lab(tmp_path_factory.mktemp("lab"), nodes=4, max_array_size=8) as lab:
+    with Lab(tmp_path_factory.mktemp("lab"), nodes=4, max_array_size=4) as lab:
         yield lab
 
 
@@ -73,10 +73,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-# Slow takes 0.3 s an outer step until the file `hurry` lies in the folder of the sweep, and after
-# some steps far longer, so that on a slow machine too there is time to do something to it; its
-# result does not depend on it. The other names stand for
-# runs to which different things happen.
+# Slow takes 0.3 s per outer step, after some steps far longer, until the file `hurry` is in the
+# folder of the sweep: so there is time to do something to it on a slow machine too. Its result does
+# not depend on that. The other methods are for runs to which different things happen.
 METHODS = """
 import os, time
 from pathlib import Path
@@ -84,7 +83,7 @@ from methods import StatelessMethod, Window
 
 class Slow(StatelessMethod):
     def next_window(self, step, rng):
-        until = time.monotonic() + (0.3 if step < 150 else 10)
+        until = time.monotonic() + (0.3 if step < 50 else 10)
         while not Path("hurry").exists() and time.monotonic() < until:
             time.sleep(0.1)
         start = rng.randint(0, self.unroll_length - self.window_size)
@@ -115,9 +114,9 @@ OF_A_RUN = [
     "unroll_length=4",
     "window_size=2",
     "target_batch=32",
-    "outer_steps=250",
+    "outer_steps=100",
     "variance_every=0",
-    "accuracy_every=100",
+    "accuracy_every=50",
     "accuracy_networks=1",
     "accuracy_steps=3",
     "evaluation_networks=2",
@@ -145,12 +144,14 @@ class LabGrid:
         """`python -m bench.sweep` of it on the lab."""
         return self.command("bench.sweep", *self.arguments, "profile=lab", *more)
 
-    def undisturbed(self) -> Path:
-        """The results of the same runs, made here in one process."""
+    def undisturbed(self, *more: str) -> Path:
+        """The results of the same runs, or of those that `more` selects, made here in one
+        process."""
         self.hurry()
         done = self.command(
             "bench.sweep",
             *self.arguments,
+            *more,
             "launcher=inline",
             "check_memory=false",
             "threads=1",
@@ -177,32 +178,32 @@ class LabGrid:
                 return run
         raise KeyError(f"{method} {seed}")
 
-    def standing(self, run: RunFolder) -> Progress:
-        """How a run stands at this moment."""
-        return standings([run], Scheduler())[0][1]
+    def status(self, run: RunFolder) -> Progress:
+        """The status of a run, read now."""
+        return statuses([run], Scheduler())[0][1]
 
     def states(self) -> list[str]:
         """The states of all runs at this moment."""
-        return [progress.state for _, progress in standings(self.runs, Scheduler())]
+        return [progress.state for _, progress in statuses(self.runs, Scheduler())]
 
-    def wait(self, run: RunFolder, state: str, seconds: float = 60, step: int = 0) -> Progress:
+    def wait(self, run: RunFolder, state: str, step: int = 0) -> Progress:
         """Wait until a run is in a state, and at an outer step or beyond."""
 
         def reached() -> bool:
             nonlocal progress
-            progress = self.standing(run)
+            progress = self.status(run)
             return progress.state == state and progress.step >= step
 
         progress = Progress("waiting")
         try:
-            wait_until(reached, seconds, f"{run.name} to be {state}")
+            wait_until(reached, f"{run.name} to be {state}")
         except Exception as error:
             raise AssertionError(f"{run.name}: wanted {state}, is {progress}") from error
         return progress
 
     def job(self, run: RunFolder) -> str:
         """The id of a run's job."""
-        return self.standing(run).job
+        return self.status(run).job
 
     def submission(self, run: RunFolder) -> Submission:
         """The latest submission of a run."""

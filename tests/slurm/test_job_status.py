@@ -15,7 +15,7 @@ from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import UserError
 from bench.system.files import write_json
 from slurm import scheduler
-from slurm.job_status import BEING_SUBMITTED, Look, standing
+from slurm.job_status import BEING_SUBMITTED, Observation, submitted_status
 from slurm.scheduler import Job, Scheduler, SchedulerSilent
 from slurm.submission_record import START, Note, Submission
 
@@ -68,11 +68,11 @@ def submitted(tmp_path: Path) -> Environment:
     return make
 
 
-def look(run: RunFolder, job: Job | None = None, silent: str = "") -> tuple[str, str, str]:
-    """State, kind and job of what is said."""
+def status(run: RunFolder, job: Job | None = None, silent: str = "") -> tuple[str, str, str]:
+    """State, kind and job of the status."""
     note = Note.of(run)
     assert note is not None
-    progress = standing(run, note, {(NAME, 1): job} if job else {}, silent)
+    progress = submitted_status(run, note, {(NAME, 1): job} if job else {}, silent)
     return progress.state, progress.kind, progress.job
 
 
@@ -107,7 +107,7 @@ def test_while_the_job_lives_the_scheduler_says_whether_it_waits_or_works(
     reason: str,
     expected: tuple[str, ...],
 ) -> None:
-    assert look(submitted(**files), Job("7_1", state, reason)) == expected
+    assert status(submitted(**files), Job("7_1", state, reason)) == expected
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_what_a_job_does_and_how_long_its_run_is_silent_is_told(
     run = submitted(**files)
     note = Note.of(run)
     assert note is not None
-    found = standing(run, note, {(NAME, 1): Job("7_1", state, "BeginTime")}, "")
+    found = submitted_status(run, note, {(NAME, 1): Job("7_1", state, "BeginTime")}, "")
     assert found.told == told
     assert found.seconds_left is None or found.silent_seconds is None
 
@@ -165,9 +165,9 @@ def test_a_silent_run_on_a_node_that_is_gone_says_so(
     run = submitted(beat={"seconds_ago": 160, "node": "n2"})
     note = Note.of(run)
     assert note is not None
-    seen = replace(Look.at(run, note), node_state={"n2": node_state}.__getitem__)
+    seen = replace(Observation.of(run, note), node_state={"n2": node_state}.__getitem__)
     jobs = {(NAME, 1): Job("7_1", "RUNNING", "None")}
-    found = standing(run, note, jobs, "", seen)
+    found = submitted_status(run, note, jobs, "", seen)
     assert found.told.startswith("silent for 2 min 4")
     assert found.note == told
 
@@ -177,7 +177,7 @@ def test_clocks_that_differ_make_no_silence(submitted: Environment) -> None:
     note = Note.of(run)
     assert note is not None
     jobs = {(NAME, 1): Job("7_1", "RUNNING", "None")}
-    assert standing(run, note, jobs, "").told == "distilling"
+    assert submitted_status(run, note, jobs, "").told == "distilling"
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_clocks_that_differ_make_no_silence(submitted: Environment) -> None:
 def test_after_its_end_the_cause_is_named(
     submitted: Environment, files: dict[str, Any], state: str, expected: tuple[str, ...]
 ) -> None:
-    assert look(submitted(**files), Job("7_1", state, "None")) == expected
+    assert status(submitted(**files), Job("7_1", state, "None")) == expected
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_after_its_end_the_cause_is_named(
 def test_a_job_that_the_scheduler_has_forgotten_is_judged_by_its_log_or_lost(
     submitted: Environment, files: dict[str, Any], expected: tuple[str, str]
 ) -> None:
-    assert look(submitted(**files))[:2] == expected
+    assert status(submitted(**files))[:2] == expected
 
 
 def test_a_line_for_a_whole_job_speaks_for_the_tasks_without_one(submitted: Environment) -> None:
@@ -231,16 +231,19 @@ def test_a_line_for_a_whole_job_speaks_for_the_tasks_without_one(submitted: Envi
     note = Note.of(run)
     assert note is not None
     whole = {(NAME, scheduler.WHOLE): Job("7", "CANCELLED", "None")}
-    assert standing(run, note, whole, "").kind == "cancelled"
-    assert standing(run, note, {**whole, (NAME, 1): Job("7_1", "RUNNING", "")}, "").job == "7_1"
+    assert submitted_status(run, note, whole, "").kind == "cancelled"
+    assert (
+        submitted_status(run, note, {**whole, (NAME, 1): Job("7_1", "RUNNING", "")}, "").job
+        == "7_1"
+    )
 
 
 def test_right_after_a_submission_an_empty_answer_means_to_wait(submitted: Environment) -> None:
     run = submitted(seconds_ago=5)
-    assert look(run) == ("waiting", "", NAME)
+    assert status(run) == ("waiting", "", NAME)
     note = Note.of(run)
     assert note is not None
-    assert standing(run, note, {}, "").cause == BEING_SUBMITTED
+    assert submitted_status(run, note, {}, "").cause == BEING_SUBMITTED
 
 
 def test_a_task_that_its_array_has_no_more_was_cancelled_before_it_started(
@@ -250,22 +253,22 @@ def test_a_task_that_its_array_has_no_more_was_cancelled_before_it_started(
     note = Note.of(run)
     assert note is not None
     others = {(NAME, 0): Job("7_0", "RUNNING", "None")}
-    assert standing(run, note, others, "").kind == "cancelled"
+    assert submitted_status(run, note, others, "").kind == "cancelled"
 
 
 def test_an_accepted_submission_is_soon_expected_in_the_answer(submitted: Environment) -> None:
     run = submitted(seconds_ago=30)
-    assert look(run)[0] == "waiting"
+    assert status(run)[0] == "waiting"
     Submission(run.path.parent.parent / "slurm" / NAME).accept("7")
-    assert look(run)[0] == "lost"
+    assert status(run)[0] == "lost"
 
 
 def test_a_script_that_nobody_has_submitted_waits_without_a_job(submitted: Environment) -> None:
-    assert look(submitted(by_hand=True, seconds_ago=5)) == ("waiting", "", "")
+    assert status(submitted(by_hand=True, seconds_ago=5)) == ("waiting", "", "")
 
 
 def test_while_the_scheduler_is_silent_nothing_is_called_lost(submitted: Environment) -> None:
-    assert look(submitted(), silent="no answer") == ("waiting", "", NAME)
+    assert status(submitted(), silent="no answer") == ("waiting", "", NAME)
 
 
 @pytest.fixture
@@ -288,17 +291,17 @@ def test_one_query_serves_all_jobs_for_half_a_minute(squeue: Callable[[str], Pat
     calls = squeue(
         "echo 'a-1|12|0|RUNNING|None'; echo 'a-1|12|10|PENDING|a | b'; echo 'b-2|13|N/A|FAILED|x'"
     )
-    asked = Scheduler()
-    found = asked.jobs(["b-2", "a-1"])
+    queried = Scheduler()
+    found = queried.jobs(["b-2", "a-1"])
     assert found == {
         ("a-1", 0): Job("12_0", "RUNNING", "None"),
         ("a-1", 10): Job("12_10", "PENDING", "a | b"),
         ("b-2", scheduler.WHOLE): Job("13", "FAILED", "x"),
     }
-    assert asked.jobs(["a-1"]) is found
+    assert queried.jobs(["a-1"]) is found
     (call,) = calls.read_text().splitlines()
     assert "--name=a-1,b-2 " in call
-    asked.jobs(["c-3"])
+    queried.jobs(["c-3"])
     assert len(calls.read_text().splitlines()) == 2
     assert Scheduler().jobs([]) == {}
 
@@ -320,9 +323,9 @@ def test_tasks_that_squeue_writes_as_one_are_told_apart(text: str, tasks: list[i
 
 def test_a_controller_that_is_away_is_told_from_a_refusal(squeue: Callable[[str], Path]) -> None:
     squeue("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
-    asked = Scheduler()
-    assert asked.jobs(["a-1"]) == {}
-    assert "does not answer" in asked.silent
+    queried = Scheduler()
+    assert queried.jobs(["a-1"]) == {}
+    assert "does not answer" in queried.silent
     squeue("echo 'squeue: error: Invalid user: nobody' >&2; exit 1")
     with pytest.raises(UserError, match="Invalid user") as refused:
         scheduler.query(["a-1"])
@@ -334,11 +337,11 @@ def test_a_silent_scheduler_does_not_take_back_what_it_said(
 ) -> None:
     monkeypatch.setattr(scheduler, "SECONDS_BETWEEN_QUERIES", 0.0)
     squeue("echo 'a-1|12|0|RUNNING|None'")
-    asked = Scheduler()
-    before = asked.jobs(["a-1"])
+    queried = Scheduler()
+    before = queried.jobs(["a-1"])
     squeue("echo 'Socket timed out on send/recv operation' >&2; exit 1")
-    assert asked.jobs(["a-1"]) == before
-    assert asked.silent
+    assert queried.jobs(["a-1"]) == before
+    assert queried.silent
 
 
 def test_a_job_inside_a_job_asks_for_what_it_says_alone(

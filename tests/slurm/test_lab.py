@@ -13,7 +13,8 @@ import pytest
 from bench.system.errors import UserError
 from tests.slurm.lab import Lab, LabFailed, missing_packages
 from tests.slurm.lab.configuration import SLURM_CONF
-from tests.slurm.lab.processes import Daemons, identity, wait_until
+from tests.slurm.lab.processes import Daemons, identity
+from tests.waiting import wait_until
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -40,14 +41,14 @@ def pairs(texts: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in (text.partition("=") for text in texts)}
 
 
-def wait_for(lab: Lab, number: str, seconds: float = 20, **fields: str) -> dict[str, str]:
+def wait_for(lab: Lab, number: str, **fields: str) -> dict[str, str]:
     """Wait until the job's fields have these values."""
 
     def reached() -> bool:
         found = job(lab, number)
         return all(found.get(key) == value for key, value in fields.items())
 
-    wait_until(reached, seconds, f"job {number} to have {fields}")
+    wait_until(reached, f"job {number} to have {fields}")
     return job(lab, number)
 
 
@@ -99,19 +100,19 @@ def test_no_port_of_it_can_be_reached_from_elsewhere(lab: Lab) -> None:
 def test_the_tasks_of_an_array_run_on_several_nodes_at_once(lab: Lab, tmp_path: Path) -> None:
     # Each ends only once all have started.
     meet = f"touch {tmp_path}/$SLURM_ARRAY_TASK_ID.$SLURMD_NODENAME; " + (
-        f"until [ $(ls {tmp_path} | wc -l) = 8 ]; do sleep 0.1; done"
+        f"until [ $(ls {tmp_path} | wc -l) = 4 ]; do sleep 0.1; done"
     )
-    number = submit(lab, meet, "--array=0-7")
-    wait_until(lambda: lab.squeue("-h", "-j", number) == "", 20, "the array to end")
+    number = submit(lab, meet, "--array=0-3", "--cpus-per-task=2")
+    wait_until(lambda: lab.squeue("-h", "-j", number) == "", "the array to end")
     met = sorted(path.name.split(".") for path in tmp_path.iterdir())
-    assert [task for task, _ in met] == list("01234567")
+    assert [task for task, _ in met] == list("0123")
     assert {node for _, node in met} == set(lab.nodes)
 
 
 def test_an_array_larger_than_its_limit_is_refused(lab: Lab) -> None:
-    submit(lab, "true", "--array=7")
+    submit(lab, "true", "--array=3")
     with pytest.raises(LabFailed, match="Invalid job array specification"):
-        submit(lab, "true", "--array=8")
+        submit(lab, "true", "--array=4")
 
 
 def test_a_job_of_high_priority_has_one_of_low_signalled_and_requeued(
@@ -120,13 +121,13 @@ def test_a_job_of_high_priority_has_one_of_low_signalled_and_requeued(
     marks = tmp_path / "marks"
     script = NOTES_THE_SIGNAL.format(marks=marks, then=SLEEPS)
     low = submit(lab, script, "-p", "low", "-w", "node1", "-c", "2", "--signal=B:USR2@60")
-    wait_until(lambda: lines(marks) == ["started"], 20, "the job to start")
+    wait_until(lambda: lines(marks) == ["started"], "the job to start")
     high = submit(lab, "sleep 1", "-p", "high", "-w", "node1", "-c", "2")
-    wait_until(lambda: "signalled" in lines(marks), 10, "the job to be signalled")
-    wait_for(lab, high, seconds=30, JobState="COMPLETED")
-    again = wait_for(lab, low, seconds=30, JobState="RUNNING", Restarts="1")
+    wait_until(lambda: "signalled" in lines(marks), "the job to be signalled")
+    wait_for(lab, high, JobState="COMPLETED")
+    again = wait_for(lab, low, JobState="RUNNING", Restarts="1")
     assert again["NodeList"] == "node1"
-    wait_until(lambda: lines(marks) == ["started", "signalled", "started"], 10, "a second start")
+    wait_until(lambda: lines(marks) == ["started", "signalled", "started"], "a second start")
 
 
 def test_jobs_of_a_crashed_node_run_again_elsewhere_unless_they_refuse_to(
@@ -138,15 +139,15 @@ def test_jobs_of_a_crashed_node_run_again_elsewhere_unless_they_refuse_to(
     node = wait_for(lab, number, JobState="RUNNING")["NodeList"]
     lost = submit(lab, SLEEPS, "-w", node, "--no-requeue")
     wait_for(lab, lost, JobState="RUNNING")
-    wait_until(lambda: len(lines(tmp_path / "stray")) == 1, 20, "the stray to start")
+    wait_until(lambda: len(lines(tmp_path / "stray")) == 1, "the stray to start")
     pids = [int(lines(tmp_path / name)[0]) for name in ("script", "stray")]
     assert set(pids) <= {process.pid for process in lab.processes(node)}
 
     lab.kill_node(node)
     assert lab.daemons.pid(node) is None
     assert [pid for pid in pids if runs(pid)] == []
-    wait_for(lab, lost, seconds=60, JobState="NODE_FAIL")
-    again = wait_for(lab, number, seconds=20, JobState="RUNNING", Restarts="1")
+    wait_for(lab, lost, JobState="NODE_FAIL")
+    again = wait_for(lab, number, JobState="RUNNING", Restarts="1")
     assert again["NodeList"] != node
     assert lab.node_states()[node] == "down*"
 
@@ -156,7 +157,7 @@ def test_jobs_of_a_crashed_node_run_again_elsewhere_unless_they_refuse_to(
 
 def test_a_job_outlives_the_slurmd_of_its_node(lab: Lab, tmp_path: Path) -> None:
     number = submit(lab, f"echo $$ > {tmp_path}/pid; {SLEEPS}", "-w", "node3")
-    wait_until(lambda: len(lines(tmp_path / "pid")) == 1, 20, "the job to start")
+    wait_until(lambda: len(lines(tmp_path / "pid")) == 1, "the job to start")
     lab.kill_daemon("node3")
     assert lab.daemons.pid("node3") is None
     task = psutil.Process(int(lines(tmp_path / "pid")[0]))
@@ -211,7 +212,7 @@ def test_a_second_lab_beside_it_has_its_own_jobs_and_stops_alone(lab: Lab, folde
         pids += [process.pid for process in second.processes(*second.nodes)]
         assert len(pids) >= 4 + 2  # a step and its script
     # The controller's helper ends by itself once the controller is gone.
-    wait_until(lambda: not any(map(runs, pids)), 1, f"{pids} to be gone")
+    wait_until(lambda: not any(map(runs, pids)), f"{pids} to be gone")
     assert of_lab(folder) == []
     assert {name: lab.daemons.pid(name) for name in lab.daemons.names()} == ours
     assert job(lab, number)["JobState"] == "RUNNING"
@@ -229,7 +230,7 @@ def test_pretended_gpus_are_handed_out_one_by_one(
             wait_for(lab, number, JobState="RUNNING")
         with pytest.raises(LabFailed, match="not available"):
             submit(lab, "true", "--gres=gpu:3")
-        wait_until(lambda: sorted(lines(tmp_path / "seen")) == ["0", "1"], 10, "a GPU for each")
+        wait_until(lambda: sorted(lines(tmp_path / "seen")) == ["0", "1"], "a GPU for each")
 
 
 def test_the_command_starts_once_tells_how_it_stands_and_stops_all(
@@ -271,7 +272,7 @@ def test_a_start_that_is_interrupted_leaves_no_process(
     slurm_installed: None, start: Start, folder: Path, after: str, by: signal.Signals
 ) -> None:
     starting = start("tests.slurm.lab", "start", f"folder={folder}", "nodes=9")
-    wait_until(lambda: (folder / "records" / after).exists(), 20, f"{after} to start")
+    wait_until(lambda: (folder / "records" / after).exists(), f"{after} to start")
     starting.send_signal(by)
     _, errors = starting.communicate()
     assert (starting.returncode, errors) == (130, "interrupted\n")
@@ -282,7 +283,7 @@ def test_what_a_killed_start_left_is_found_and_stopped(
     slurm_installed: None, start: Start, command: Command, folder: Path
 ) -> None:
     starting = start("tests.slurm.lab", "start", f"folder={folder}", "nodes=9")
-    wait_until((folder / "records/node1").exists, 20, "node1 to start")
+    wait_until((folder / "records/node1").exists, "node1 to start")
     starting.kill()
     starting.wait()
     assert of_lab(folder) != []

@@ -9,11 +9,12 @@ import pytest
 
 from bench.config.run_config import RunConfig
 from bench.runs.run_folder import RunFolder
+from bench.sweeps.launcher import PlannedRun
 from bench.system.errors import UserError
 from bench.system.git import SOURCE
-from slurm.batch_script import Array, script_text
+from slurm.batch_script import script_text
+from slurm.job_arrays import JobArray, job_arrays, one_after_another, share
 from slurm.profile import PROFILES, Profile, for_method, load_profile, processes
-from slurm.submission_record import arrays, in_turn, share
 
 GOLDEN = """\
 #!/bin/bash
@@ -105,14 +106,14 @@ def test_the_script_of_an_array_says_all_that_the_profile_says(tmp_path: Path) -
         sbatch={"exclude": "node[7,9]", "exclusive": True},
         srun=["--cpu-bind=none"],
     )
-    array = Array(profile, 2, 4, ("a", "b", "c"), parallel=2)
+    array = JobArray(profile, 2, 4, ("a", "b", "c"), parallel=2)
     name = "window_ablation-0123abcd"
     found = script_text(array, name, Path("/results/slurm") / name)
     assert found == filled(GOLDEN, tmp_path)
 
 
 def test_the_script_of_a_single_run_is_no_array(tmp_path: Path) -> None:
-    array = Array(Profile(), 1, 1, ("a",), after="17")
+    array = JobArray(Profile(), 1, 1, ("a",), after="17")
     assert script_text(array, "g-1", Path("/r/g-1")) == filled(GOLDEN_OF_ONE, tmp_path)
 
 
@@ -125,7 +126,7 @@ def test_the_profiles_of_the_project_can_be_loaded_and_the_template_is_the_defau
 
 def test_a_folder_of_any_name_is_written_so_that_shell_and_slurm_leave_it_as_it_is() -> None:
     folder = Path('/r/50% of "it\'s" $HOME; #1/g-1')
-    text = script_text(Array(Profile(), 1, 1, ("a", "b")), "g-1", folder)
+    text = script_text(JobArray(Profile(), 1, 1, ("a", "b")), "g-1", folder)
     (output,) = [line for line in text.splitlines() if line.startswith("#SBATCH --output=")]
     escaped = str(folder).replace("%", "%%")
     assert shlex.split(output[len("#SBATCH ") :], comments=True) == [
@@ -139,7 +140,7 @@ def test_a_folder_of_any_name_is_written_so_that_shell_and_slurm_leave_it_as_it_
 @pytest.mark.parametrize("name", ["100%accurate", "x%j", "back\\slash", "two\nlines", "tab\t"])
 def test_a_folder_that_slurm_cannot_write_to_is_refused_with_the_reason(name: str) -> None:
     with pytest.raises(UserError, match=r"results_root .*choose another"):
-        script_text(Array(Profile(), 1, 1, ("a",)), "g-1", Path("/r") / name)
+        script_text(JobArray(Profile(), 1, 1, ("a",)), "g-1", Path("/r") / name)
 
 
 def test_what_is_given_wins_over_the_file(tmp_path: Path) -> None:
@@ -224,9 +225,9 @@ def test_processes_are_as_many_as_allowed_that_divide_the_replicas_on_few_nodes(
     assert processes(profile, RunConfig(replicas=replicas)) == expected
 
 
-def runs(*methods: str) -> list[tuple[RunConfig, RunFolder]]:
+def runs(*methods: str) -> list[PlannedRun]:
     return [
-        (RunConfig(method=method, seed=seed), RunFolder(Path(f"{method}-{seed}")))
+        PlannedRun(RunConfig(method=method, seed=seed), RunFolder(Path(f"{method}-{seed}")))
         for seed, method in enumerate(methods)
     ]
 
@@ -240,21 +241,23 @@ def test_what_a_method_asks_for_is_read_once_however_many_runs_it_has(
         read.append(method)
         return for_method(profile, method)
 
-    monkeypatch.setattr("slurm.submission_record.for_method", counted)
-    arrays(runs(*["rat_bptt", "bptt"] * 1500), Profile(), 10_000)
+    monkeypatch.setattr("slurm.job_arrays.for_method", counted)
+    job_arrays(runs(*["rat_bptt", "bptt"] * 1500), Profile(), 10_000)
     assert sorted(read) == ["bptt", "rat_bptt"]
 
 
 def test_runs_that_ask_for_the_same_share_arrays_no_larger_than_the_limit() -> None:
     profile = Profile(methods={"bptt": {"mem_gb": 80}, "t_bptt": {"mem_gb": 32.0}})
-    found = arrays(runs("rat_bptt", "bptt", "t_bptt", "bptt", "r_bptt"), profile, 2)
+    found = job_arrays(runs("rat_bptt", "bptt", "t_bptt", "bptt", "r_bptt"), profile, 2)
     assert [array.runs for array in found] == [
         ("rat_bptt-0", "t_bptt-2"),
         ("r_bptt-4",),
         ("bptt-1", "bptt-3"),
     ]
     assert [array.profile.mem_gb for array in found] == [32, 32, 80]
-    assert [len(array.runs) for array in arrays(runs(*["bptt"] * 5), Profile(max_array=3), 9)] == [
+    assert [
+        len(array.runs) for array in job_arrays(runs(*["bptt"] * 5), Profile(max_array=3), 9)
+    ] == [
         3,
         2,
     ]
@@ -279,6 +282,8 @@ def test_arrays_share_the_number_of_runs_allowed_at_a_time(
 
 def test_more_arrays_than_runs_allowed_at_a_time_wait_for_each_other() -> None:
     def waits(parallel: int) -> bool:
-        return in_turn(arrays(runs(*["bptt"] * 3), Profile(parallel=parallel, max_array=1), 9))
+        return one_after_another(
+            job_arrays(runs(*["bptt"] * 3), Profile(parallel=parallel, max_array=1), 9)
+        )
 
     assert [waits(parallel) for parallel in (0, 1, 2, 3)] == [False, True, True, False]

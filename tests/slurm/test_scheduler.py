@@ -2,7 +2,7 @@
 
 import pytest
 
-from slurm.scheduler import Job, complaint, is_certain
+from slurm.scheduler import Job, error_message, is_certain
 
 # As seen with SLURM 22.05.
 PARTITION = """\
@@ -37,7 +37,7 @@ sbatch: error: Batch job submission failed: Unspecified error
     ],
 )
 def test_what_sbatch_says_twice_is_told_once(stderr: str, told: str) -> None:
-    assert complaint("sbatch", stderr) == told
+    assert error_message("sbatch", stderr) == told
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from bench.runs import heartbeat
 from bench.runs.run_folder import RunFolder
 from slurm import job_status
 from tests.slurm.lab import Lab
-from tests.slurm.lab.processes import wait_until
+from tests.waiting import wait_until
 
 LabGrid = Any  # see conftest.py
 
@@ -44,13 +44,13 @@ def test_a_suspended_run_and_one_whose_node_is_gone_are_silent_until_they_go_on(
         grid.wait(run, "running", step=2)
 
     worker(suspended).suspend()
-    wait_until(lambda: grid.standing(suspended).silent_seconds is not None, 60, "silence")
-    silent = grid.standing(suspended)
+    wait_until(lambda: grid.status(suspended).silent_seconds is not None, "silence")
+    silent = grid.status(suspended)
     assert (silent.state, silent.seconds_left) == ("running", None)
     assert silent.told.startswith("silent for ")
     assert silent.told.endswith("(distilling)")
     worker(suspended).resume()
-    wait_until(lambda: grid.standing(suspended).told == "distilling", 60, "a sign of life")
+    wait_until(lambda: grid.status(suspended).told == "distilling", "a sign of life")
 
     node = (orphaned.read("progress") or {})["node"]
     assert node in lab.nodes
@@ -58,16 +58,16 @@ def test_a_suspended_run_and_one_whose_node_is_gone_are_silent_until_they_go_on(
     told: list[str] = []
 
     def requeued() -> bool:
-        told.append(grid.standing(orphaned).told)
+        told.append(grid.status(orphaned).told)
         return "was requeued" in told[-1] or "starts again" in told[-1]
 
-    wait_until(requeued, 120, "the job to be requeued")
+    wait_until(requeued, "the job to be requeued")
     assert any(text.startswith("silent for ") for text in told), told
     assert any(f"its node {node} " in text for text in told), told
     assert not any(text.startswith("job") and text.endswith("starts") for text in told), told
     lab.start_node(node)
     grid.hurry()
-    wait_until(lambda: set(grid.states()) == {"done"}, 120, "both runs to end")
+    wait_until(lambda: set(grid.states()) == {"done"}, "both runs to end")
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_job_that_meets_a_full_disk_fails_for_that_reason_and_goes_on_later(
     fill(ballast)
     failed = grid.wait(run, "failed")
     assert failed.kind == "disk full", failed
-    wait_until(lambda: not grid.job(run), 60, "the job to end")
+    wait_until(lambda: not grid.job(run), "the job to end")
     fill(ballast)  # with what the run has given back
     assert "no space is left" in grid.command("bench.status").stderr
     refused = grid.sweep()
@@ -103,7 +103,7 @@ def test_a_job_that_meets_a_full_disk_fails_for_that_reason_and_goes_on_later(
     ballast.unlink()
     grid.hurry()
     again = grid.sweep()
-    assert "1 of the runs" in again.stdout, again.stdout + again.stderr
+    assert ": 1 run, " in again.stdout, again.stdout + again.stderr
     grid.wait(run, "done")
 
 

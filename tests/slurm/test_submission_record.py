@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.slurm.lab import Lab
-from tests.slurm.lab.processes import wait_until
+from tests.waiting import wait_until
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -44,7 +44,7 @@ def fake(lab: Lab, tmp_path: Path, environment: dict[str, str]) -> Fake:
 def aged(grid: LabGrid, method: str, seconds: float) -> None:
     """Let the submission of a run be older than it is."""
     note = grid.run(method).path / "job.json"
-    wait_until(note.exists, 30, "the submission")
+    wait_until(note.exists, "the submission")
     then = note.stat().st_mtime - seconds
     os.utime(note, (then, then))
 
@@ -95,7 +95,7 @@ def test_finished_runs_are_kept_until_those_made_anew_have_their_results(
     assert starts[0]["step"] == 0
     assert len(starts) == 2  # the old one's is not among them
     assert outcomes(tmp_path / "results") == finished
-    wait_until(lambda: not (run.path / "previous").exists(), 20, "the old result to go")
+    wait_until(lambda: not (run.path / "previous").exists(), "the old result to go")
 
 
 def test_what_an_interrupted_submission_did_not_send_is_sent_once_that_is_known(
@@ -105,44 +105,51 @@ def test_what_an_interrupted_submission_did_not_send_is_sent_once_that_is_known(
     grid.hurry()
     sbatch = fake("sbatch", "exec sleep 600")
     submitting = start("bench.sweep", *grid.arguments, "profile=lab")
-    wait_until(lambda: len(grid.runs) == 1, 60, "the submission")
+    wait_until(lambda: len(grid.runs) == 1, "the submission")
     aged(grid, "Slow", 55)
     submitting.send_signal(signal.SIGINT)
-    told, _ = submitting.communicate(timeout=20)
+    told, _ = submitting.communicate()
     assert submitting.returncode == 130
-    assert "the same command finds out what has arrived, and sends the rest" in told
+    assert "the same command finds out what has been submitted, and submits the rest" in told
     sbatch.unlink()
     again = grid.sweep("wait=true")
     assert again.returncode == 0, again.stderr + again.stdout
-    assert "waiting until it is known whether what was being submitted has arrived" in again.stdout
-    assert "1 of the runs" in again.stdout
+    assert (
+        "waiting until it is known whether an interrupted submission was accepted" in again.stdout
+    )
+    assert ": 1 run, " in again.stdout
     assert "1 run: 1 done" in again.stdout
 
 
 def test_an_sbatch_that_outlives_its_caller_is_waited_for(
-    lab: Lab, lab_grid: Callable[..., LabGrid], fake: Fake, start: Start
+    lab: Lab, lab_grid: Callable[..., LabGrid], fake: Fake, start: Start, tmp_path: Path
 ) -> None:
     grid = lab_grid("Slow")
-    sbatch = fake("sbatch", 'sleep 8; exec {real} "$@"')
+    go = tmp_path / "go"
+    sbatch = fake("sbatch", f'until [ -e {go} ]; do sleep 0.1; done; exec {{real}} "$@"')
     submitting = start("bench.sweep", *grid.arguments, "profile=lab")
-    wait_until(lambda: len(grid.runs) == 1, 60, "the submission")
+    wait_until(lambda: len(grid.runs) == 1, "the submission")
     aged(grid, "Slow", 1000)
     submitting.kill()
     assert queue(lab) == []
     sbatch.unlink()
-    again = grid.sweep()
-    assert "waiting until it is known" in again.stdout
-    assert "nothing is left to submit: 1 run at work or in the queue" in again.stdout
+    again = start("bench.sweep", *grid.arguments, "profile=lab")
+    assert again.stdout is not None
+    while not (line := again.stdout.readline()).startswith("waiting until it is known"):
+        assert line, again.stderr
+    go.touch()
+    rest, _ = again.communicate()
+    assert "nothing is left to submit: 1 run running or in the queue" in rest
     assert len(queue(lab)) == 1
     lost = grid.sweep("retry=lost")
-    assert "no run is lost; 1 run at work or in the queue" in lost.stdout
+    assert "no run is lost; 1 run running or in the queue" in lost.stdout
 
 
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
         # A test of this one says so; of that one only that no node can give it now.
-        ("partition: nosuch", "nothing is sent, because sbatch: invalid partition specified"),
+        ("partition: nosuch", "nothing was submitted: sbatch: invalid partition specified"),
         ("mem_gb: 9999", "sbatch: Memory specification can not be satisfied"),
     ],
 )
@@ -187,7 +194,7 @@ def test_any_folder_can_hold_results_and_what_is_printed_can_be_pasted(
     assert done.returncode == 0, done.stdout + done.stderr
     (submission,) = (tmp_path / root / "slurm").glob("my_*")
     assert len(list(submission.glob("*_0_log.out"))) == 2
-    (status,) = [x for x in written.stdout.splitlines() if x.startswith("how they stand: ")]
-    assert "2 runs: 2 done" in pasted(status.removeprefix("how they stand: "))
+    (status,) = [x for x in written.stdout.splitlines() if x.startswith("check status with: ")]
+    assert "2 runs: 2 done" in pasted(status.removeprefix("check status with: "))
     (figure,) = [line for line in done.stdout.splitlines() if line.startswith("next: ")]
     assert shlex.split(figure)[-1] == f"results_root={root}"

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 
 from bench.config.resolve import resolve
-from bench.config.run_config import Environment, RunConfig
+from bench.config.run_config import Environment
 from bench.runs.heartbeat import progress_of
 from bench.runs.run_folder import RunFolder, Store
+from bench.sweeps.launcher import PlannedRun
 from bench.system.errors import UserError
 from slurm import scheduler
 from slurm.profile import Profile
 from slurm.scheduler import SchedulerSilent
 from slurm.submit import submit as submit_runs
 
-Runs = list[tuple[RunConfig, RunFolder]]
+Runs = list[PlannedRun]
 Answers = Callable[..., list[str]]
 
 ASKED = Profile(gpus=0, methods={"bptt": {"mem_gb": 64}})
@@ -36,7 +37,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
         data = {"source": "made up", "fingerprint": "0"}
         folder.write("result", {"of": "old", "evaluation": evaluation, "data": data})
         folder.write("job", {"name": "g-0", "task": 3, "time": 1.0, "by_hand": False})
-        made.append((config, folder))
+        made.append(PlannedRun(config, folder))
     return made
 
 
@@ -50,7 +51,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
     ) -> list[str]:
         left, sent = list(said), []
 
-        def send(script: str, held: list[int]) -> str:
+        def send(script: str, open_files: list[int]) -> str:
             sent.append(Path(script).read_text())
             answer = left.pop(0)
             if isinstance(answer, BaseException):
@@ -58,14 +59,14 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
             return answer
 
         monkeypatch.setattr(scheduler, "send", send)
-        monkeypatch.setattr(scheduler, "refusal", of_a_test)
+        monkeypatch.setattr(scheduler, "rejection", of_a_test)
         return sent
 
     return make
 
 
 def submit(runs: Runs, anew: bool = True) -> list[str]:
-    root = runs[0][1].path.parent.parent
+    root = runs[0].folder.path.parent.parent
     environment = Environment(results_root=str(root))
     return submit_runs(runs, lambda _: True, "g", ASKED, environment, anew=anew)
 
@@ -77,7 +78,7 @@ def files(folder: RunFolder) -> dict[str, bytes]:
 def test_a_refusal_puts_back_what_was_not_sent_and_leaves_what_was(
     runs: Runs, answers: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (_, first), (_, second) = runs
+    first, second = (run.folder for run in runs)
     second.write("error", {"kind": "diverged", "message": "an earlier start"})
     before = files(second)
     answers("7", UserError("sbatch: too many jobs"))
@@ -87,7 +88,7 @@ def test_a_refusal_puts_back_what_was_not_sent_and_leaves_what_was(
     assert second.is_done()
     assert first.is_asked_anew()
     assert first.has_result()
-    assert "job 7: 1 of the runs" in capsys.readouterr().out
+    assert "job 7: 1 run, " in capsys.readouterr().out
     assert len(list((first.path.parent.parent / "slurm").glob("g-*"))) == 1
 
 
@@ -98,7 +99,7 @@ def test_where_it_is_not_known_what_has_arrived_all_runs_stay_asked_for(
     answers("7", end)
     with pytest.raises(type(end)):
         submit(runs)
-    for _, folder in runs:
+    for folder in (run.folder for run in runs):
         assert folder.is_asked_anew()
         assert folder.has_result()
         assert progress_of(folder).state == "waiting"
@@ -107,14 +108,14 @@ def test_where_it_is_not_known_what_has_arrived_all_runs_stay_asked_for(
 def test_an_array_that_is_sure_to_be_refused_keeps_all_from_being_sent(
     runs: Runs, answers: Answers
 ) -> None:
-    before = [files(folder) for _, folder in runs]
+    before = [files(folder) for folder in (run.folder for run in runs)]
     sent = answers(of_a_test=lambda script: "sbatch: invalid" if "mem=65536MB" in script else "")
     with pytest.raises(
-        UserError, match=r"nothing is sent, because sbatch: invalid \(for bptt: .*64 GB"
+        UserError, match=r"nothing was submitted: sbatch: invalid \(for bptt: .*64 GB"
     ):
         submit(runs)
     assert sent == []
-    assert [files(folder) for _, folder in runs] == before
+    assert [files(folder) for folder in (run.folder for run in runs)] == before
 
 
 def test_an_array_that_no_node_can_take_now_is_sent_first(runs: Runs, answers: Answers) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from bench.system import git
 from tests.slurm.lab import Lab
-from tests.slurm.lab.processes import wait_until
+from tests.waiting import wait_until
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -28,16 +28,16 @@ def job_names(lab: Lab) -> set[str]:
     return set(lab.squeue("-h", "--states=all", "-o", "%j").split())
 
 
-def test_nine_runs_as_an_array_give_the_figures_of_the_local_launcher(
+def test_two_arrays_of_runs_give_the_figures_of_the_local_launcher(
     lab: Lab, command: Command, tiny: list[str], tmp_path: Path, outcomes: Outcomes
 ) -> None:
-    grid = ["grid=window_ablation", *tiny]
+    grid = ["grid=window_ablation", "seeds=2", *tiny]
     before = job_names(lab)
     sent = command("bench.sweep", *grid, PROFILE, "wait=true")
     assert sent.returncode == 0, sent.stderr + sent.stdout
-    assert "8 of the runs" in sent.stdout  # no more fit into an array of this cluster
-    assert "1 of the runs" in sent.stdout
-    assert "9 runs: 9 done" in sent.stdout
+    assert ": 4 runs, " in sent.stdout  # no more fit into an array of this cluster
+    assert ": 2 runs, " in sent.stdout
+    assert "6 runs: 6 done" in sent.stdout
     assert len(job_names(lab) - before) == 2
     nodes = lab.run("scontrol", "show", "job", "--oneliner")
     assert len(set(re.findall(r" NodeList=(node\d)", nodes))) > 1
@@ -87,7 +87,7 @@ def test_two_that_submit_at_the_same_moment_submit_once(
     both = [start("bench.sweep", *arguments) for _ in range(2)]
     told = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], told
-    assert sum("3 of the runs" in out for out, _ in told) == 1
+    assert sum(": 3 runs, " in out for out, _ in told) == 1
     assert len(lab.squeue("-h", "--array", "-o", "%i").split()) == 3
 
 
@@ -116,7 +116,7 @@ def test_what_a_killed_submitter_sent_is_found_again_and_finished(
     assert "nothing is left to submit: 2 runs" in again.stdout
     assert len(lab.squeue("-h", "--array", "-o", "%i").split()) == 2
     grid.hurry()
-    wait_until(lambda: grid.states() == ["done", "done"], 90, "both runs to end")
+    wait_until(lambda: grid.states() == ["done", "done"], "both runs to end")
     assert outcomes(tmp_path / "results") == outcomes(grid.undisturbed())
 
 
@@ -164,7 +164,7 @@ def test_a_written_script_makes_the_same_runs_when_submitted_by_hand(
     lab.run(*line.split())
     # It is the sweep's job like any other.
     assert "nothing is left to submit" in grid.sweep().stdout
-    wait_until(lambda: grid.states() == ["done", "done"], 90, "both runs to end")
+    wait_until(lambda: grid.states() == ["done", "done"], "both runs to end")
     assert outcomes(tmp_path / "results") == outcomes(grid.undisturbed())
 
 
@@ -180,11 +180,11 @@ def test_cancelling_asks_and_ends_the_jobs_of_the_grid_alone(
     assert len(lab.squeue("-h", "--array").splitlines()) == 3
     some = grid.sweep("cancel=true", "yes=true", "only=own:Low")
     assert "cancelled 1 job" in some.stdout
-    wait_until(lambda: len(lab.squeue("-h").splitlines()) == 2, 20, "the job to end")
+    wait_until(lambda: len(lab.squeue("-h").splitlines()) == 2, "the job to end")
     rest = grid.sweep("cancel=true", "yes=true")
     assert "cancelled 1 job" in rest.stdout
-    wait_until(lambda: lab.squeue("-h", "-o", "%i").split() == [other], 20, "the jobs to end")
-    assert grid.standing(grid.run("Low")).kind == "cancelled"
+    wait_until(lambda: lab.squeue("-h", "-o", "%i").split() == [other], "the jobs to end")
+    assert grid.status(grid.run("Low")).kind == "cancelled"
 
 
 def test_replicas_are_shared_by_the_tasks_of_a_job_on_two_nodes(

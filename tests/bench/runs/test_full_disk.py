@@ -17,6 +17,7 @@ from bench.config.run_config import Environment
 from bench.runs.failure import describe_error
 from bench.runs.heartbeat import Heartbeat, progress_of, record_failure
 from bench.runs.run_folder import RunFolder, Store
+from bench.sweeps.launcher import PlannedRun
 from bench.system import files
 from bench.system.errors import Unwritable
 from bench.system.files import atomic_write, is_full
@@ -125,10 +126,12 @@ def test_a_submission_that_cannot_be_written_leaves_nothing_of_itself(
     monkeypatch.setenv("PATH", str(tmp_path))  # no SLURM
     monkeypatch.setattr(scheduler, "largest_array", lambda: 1000)
     monkeypatch.setattr(scheduler, "send", lambda *arguments: pytest.fail("it was sent"))
-    monkeypatch.setattr(submit, "settled", lambda runs, asks: [(r, progress_of(r)) for r in runs])
+    monkeypatch.setattr(
+        submit, "settled", lambda runs, must_answer: [(r, progress_of(r)) for r in runs]
+    )
     root = tmp_path / "results"
     configs = expand(load_grid("window_ablation"), "quick", {}, 1)[:2]
-    runs = [(config, Store(root).run(config)) for config in configs]
+    runs = [PlannedRun(config, Store(root).run(config)) for config in configs]
     refusing(number, code)  # two configurations, submission.json, the script, two notes
     with pytest.raises(Unwritable, match=REFUSALS[code]) as refused:
         submit.submit(

@@ -20,6 +20,7 @@ from bench.config.run_config import RunConfig
 from bench.runs.heartbeat import Heartbeat, progress_of
 from bench.runs.json_files import OF_A_RUN, OF_A_SUBMISSION, misfit
 from bench.runs.run_folder import RunFolder, Store
+from bench.sweeps import local_launcher
 from bench.system.errors import Damaged
 from bench.system.files import write_json
 from slurm.submission_record import Note
@@ -125,7 +126,7 @@ def said_by_commands(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
     """What status, a dry sweep and the analysis say; none of them raises."""
-    monkeypatch.setattr(sweep, "plan", lambda *arguments, **how: 1)  # measures nothing
+    monkeypatch.setattr(local_launcher, "plan", lambda *arguments, **how: 1)  # measures nothing
     environment = [f"results_root={root}"]
     grid = ["grid=window_ablation", "scale=quick", "seeds=1", "outer_steps=50"]
     told = []

@@ -16,11 +16,14 @@ from bench.config.run_config import Environment
 from bench.runs.failure import describe_error
 from bench.runs.heartbeat import log_path
 from bench.runs.run_folder import Store
-from bench.speed.process import OutOfMemory, _described
-from bench.sweeps import local_launcher as launch
-from bench.sweeps.local_launcher import LocalPool, note_death
+from bench.sweeps import local_launcher
+from bench.sweeps.child_process import note_death
+from bench.sweeps.launcher import PlannedRun
+from bench.sweeps.local_launcher import LocalPool
+from bench.sweeps.options import SweepOptions
 from bench.system.errors import UserError
 from bench.system.peak_memory import ran_out
+from bench.system.process_call import OutOfMemory, described
 
 SAID = [
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"
@@ -59,7 +62,7 @@ def test_every_way_to_say_that_memory_ran_out_is_known_everywhere(said: str) -> 
     assert ran_out(said)
     assert ran_out(error)
     assert describe_error(error)["kind"] == "out of memory"
-    assert isinstance(_described(error), OutOfMemory)
+    assert isinstance(described(error), OutOfMemory)
 
 
 @pytest.mark.parametrize("said", NOT_SAID)
@@ -114,7 +117,7 @@ def test_the_pool_asks_the_system_whether_it_has_killed_for_memory(
     folder = Store(tmp_path).run(config)
     folder.create(config)
     counts = iter([3, 4])
-    monkeypatch.setattr(launch, "out_of_memory_kills", lambda: next(counts))
+    monkeypatch.setattr(local_launcher, "out_of_memory_kills", lambda: next(counts))
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: dead)
 
     class Dead:
@@ -124,7 +127,8 @@ def test_the_pool_asks_the_system_whether_it_has_killed_for_memory(
             return self.returncode
 
     dead = Dead()
-    pool = LocalPool([folder], Environment(device="cpu"), workers=1)
+    pool = LocalPool(Environment(device="cpu"), SweepOptions(workers=1))
+    pool.start([PlannedRun(config, folder)])
     while pool.poll():
         pass
     assert (folder.read("error") or {})["kind"] == "out of memory"

@@ -11,6 +11,7 @@ from bench.system.errors import UserError
 from bench.system.text import count
 from tests.slurm.lab.configuration import Shape
 from tests.slurm.lab.lab import Lab, LabFailed
+from tests.waiting import NotReached
 
 USAGE = """
 python -m tests.slurm.lab start [nodes=4] [key=value ...]  a real SLURM on this host, for tests
@@ -72,7 +73,7 @@ def status(folder: Path, _: dict[str, int]) -> int:
     pids = {name: lab.daemons.pid(name) for name in ["munged", "slurmctld", *lab.nodes]}
     try:
         states = lab.node_states() if pids["slurmctld"] else {}
-    except LabFailed as error:
+    except (LabFailed, NotReached) as error:
         states = dict.fromkeys(lab.nodes, str(error))
     for name, pid in pids.items():
         print(f"{name:<10} {f'pid {pid}' if pid else 'not running':<12} {states.get(name, '')}")

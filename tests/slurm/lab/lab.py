@@ -17,10 +17,9 @@ from tests.slurm.lab.configuration import Shape, munged_arguments, write_configu
 from tests.slurm.lab.folder import LabFolder
 from tests.slurm.lab.jobs import job_processes
 from tests.slurm.lab.packages import path_of, require_packages
-from tests.slurm.lab.processes import PATIENCE, SECONDS_TO_DIE, Daemons, LabFailed, kill, wait_until
+from tests.slurm.lab.processes import Daemons, LabFailed, kill
+from tests.waiting import LIMIT_SECONDS, wait_until
 
-SECONDS_TO_START = 30.0
-SECONDS_FOR_A_COMMAND = 60.0  # clients try for some 20 s where the controller is away
 UP = {"idle", "mixed", "allocated", "completing"}
 
 
@@ -142,7 +141,7 @@ class Lab:
         if pid is not None:
             psutil.Process(pid).terminate()
             ended = lambda: self.daemons.pid("slurmctld") is None  # noqa: E731
-            wait_until(ended, SECONDS_TO_START, f"slurmctld to end, see {self.folder.log}")
+            wait_until(ended, f"slurmctld to end, see {self.folder.log}")
 
     def restart_controller(self) -> None:
         """Stop slurmctld and start it again."""
@@ -173,9 +172,11 @@ class Lab:
     def clear(self) -> None:
         """Cancel every job and wait until none is left."""
         if jobs := self.squeue("-h", "-o", "%A").split():
+            with suppress(LabFailed):  # none of them runs
+                self.run("scancel", "--signal=KILL", "--full", *jobs)  # a run takes its time to end
             self.run("scancel", *jobs)
             empty = lambda: self.squeue("-h") == ""  # noqa: E731
-            wait_until(empty, SECONDS_TO_START, "the queue to empty")
+            wait_until(empty, "the queue to empty")
 
     # --- looking ---------------------------------------------------------------------------------
 
@@ -192,7 +193,7 @@ class Lab:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=PATIENCE * SECONDS_FOR_A_COMMAND,
+                timeout=LIMIT_SECONDS,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
@@ -244,7 +245,7 @@ class Lab:
             return not processes
 
         # More than once, for what was on its way to being started.
-        wait_until(gone, SECONDS_TO_DIE, f"the jobs on {', '.join(names)} to end")
+        wait_until(gone, f"the jobs on {', '.join(names)} to end")
 
     def _await(self, ready: Callable[[], bool], what: str, *daemons: str) -> None:
         def ready_or_dead() -> bool:
@@ -253,7 +254,7 @@ class Lab:
                     raise LabFailed(f"{name} ended while starting: {self.folder.last_word(name)}")
             return ready()
 
-        wait_until(ready_or_dead, SECONDS_TO_START, f"{what}, see {self.folder.log}")
+        wait_until(ready_or_dead, f"{what}, see {self.folder.log}")
 
     def _controller_answers(self) -> bool:
         try:

@@ -8,41 +8,21 @@ says only if the start time agrees, nobody else's process is ever signalled.
 
 import contextlib
 import subprocess
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import psutil
 
 from bench.system.errors import UserError
+from tests.waiting import LIMIT_SECONDS, NotReached, wait_until
 
 RECORD_THEN_BECOME = 'read -r line < "/proc/$$/stat" && echo "$line" > "$0" && exec "$@"'
-SECONDS_TO_WRITE_A_RECORD = 2.0
-SECONDS_TO_DIE = 10.0
-
-# All limits are stated as for two idle cores. On slow or busy ones things take many times as long,
-# which is no failure.
-PATIENCE = 20
+SECONDS_TO_WRITE_A_RECORD = 40.0
 
 
 class LabFailed(UserError):
     """The lab did not do what it should; the message names the log that tells why."""
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Look again and again until `condition` holds.
-
-    Args:
-        seconds: how long it may take on two idle cores; it is waited `PATIENCE` times as long.
-
-    Raises:
-        LabFailed: it did not hold in time; `what` says what was waited for.
-    """
-    deadline = time.monotonic() + PATIENCE * seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise LabFailed(f"waited {PATIENCE * seconds:.0f} s in vain: {what}")
-        time.sleep(0.05)
 
 
 def identity(stat: str) -> tuple[int, int] | None:
@@ -121,20 +101,22 @@ class Daemons:
                 raise LabFailed(f"{name} to start: it ended at once, see {log}")
             return self._is_whole(record)
 
-        wait_until(recorded, SECONDS_TO_WRITE_A_RECORD, f"{name} to start, see {log}")
+        what = f"{name} to start, see {log}"
+        wait_until(recorded, what, seconds=SECONDS_TO_WRITE_A_RECORD)
 
     def kill(self, name: str) -> None:
         """SIGKILL a daemon, if it has a record, wait until it is gone, and forget it."""
         record = self.folder / name
         if not record.exists():
             return
-        with contextlib.suppress(LabFailed):  # its shell died with a part of the line written
-            wait_until(lambda: self._is_whole(record), SECONDS_TO_WRITE_A_RECORD, "the record")
+        with contextlib.suppress(NotReached):  # its shell died with a part of the line written
+            is_whole = partial(self._is_whole, record)
+            wait_until(is_whole, "the record", seconds=SECONDS_TO_WRITE_A_RECORD)
         pid = self.pid(name)
         if pid is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 kill([psutil.Process(pid)])
-            wait_until(lambda: self.pid(name) is None, SECONDS_TO_DIE, f"{name} to end")
+            wait_until(lambda: self.pid(name) is None, f"{name} to end")
         self._reap(name)
         record.unlink(missing_ok=True)
 
@@ -157,4 +139,4 @@ class Daemons:
 
     def _reap(self, name: str) -> None:
         if child := self.children.pop(name, None):
-            child.wait(PATIENCE * SECONDS_TO_DIE)
+            child.wait(LIMIT_SECONDS)
