@@ -17,7 +17,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from bench.config.command_line import setting
-from methods import CLIPPINGS
+from methods import CLIPPINGS, METHODS
 
 SCHEMA_VERSION = 2
 
@@ -44,8 +44,7 @@ class RunConfig:
     # --- what is compared
     method: str = setting(
         "rat_bptt",
-        "where the window lies: bptt, t_bptt, r_bptt, rat_bptt, early_rat_bptt, forward_window,"
-        " backward_window, growing_bptt, or your own as package.module:Class",
+        f"where the window lies: {', '.join(METHODS)}, or your own as package.module:Class",
     )
     window_size: int = setting(80, "inner steps that the gradient flows through", minimum=1)
     unroll_length: int = setting(
@@ -57,7 +56,9 @@ class RunConfig:
     window_resample_every: int = setting(
         1, "outer steps that share one draw of a random window", minimum=1
     )
-    clipping: str = setting("ema", "what is done to a meta-gradient before the update", CLIPPINGS)
+    clipping: str = setting(
+        "ema", "what is done to a meta-gradient before the update", tuple(CLIPPINGS)
+    )
     clip_ratio: float = setting(
         2.0, "ema: largest norm, as a multiple of the average norm", above=0
     )

@@ -15,17 +15,10 @@ from analysis.figures.captions import curve_caption
 from analysis.figures.curves import Curves, curves
 from analysis.figures.draw import make_figure
 from analysis.figures.specs import FIGURES, CurveFigure
-from analysis.figures.style import (
-    METHOD_LOOKS,
-    RC,
-    SMALL_POINTS,
-    VALUE_LOOKS,
-    Look,
-    looks,
-    value_looks,
-)
+from analysis.figures.style import RC, SMALL_POINTS, VALUE_LOOKS, Look, looks, value_looks
 from analysis.load import Results, load_results, stored_runs
 from bench.config.grid import load_grid, single_run
+from methods import METHODS, method_look
 from tests.analysis.reading import assert_readable
 
 if TYPE_CHECKING:
@@ -33,6 +26,7 @@ if TYPE_CHECKING:
 
     from tests.analysis.conftest import Maker
 
+METHOD_LOOKS = {m: look for m in METHODS if (look := method_look(m))}
 TOGETHER = {
     "figures 2, 3, 7": [METHOD_LOOKS[m] for m in ("bptt", "t_bptt", "r_bptt", "rat_bptt")],
     "figure 5": [METHOD_LOOKS[m] for m in ("rat_bptt", "forward_window", "backward_window")],
@@ -97,7 +91,7 @@ def test_curves_of_a_figure_differ_in_lightness(together: list[Look]) -> None:
 def test_no_two_curves_of_a_figure_share_colour_dash_or_marker() -> None:
     stabilised = looks(found_for(FIGURES[8]).experiments)
     for together in [*TOGETHER.values(), list(stabilised.values())]:
-        for part in ("colour", "dash", "marker"):
+        for part in ("color", "dash", "marker"):
             assert len({getattr(look, part) for look in together}) == len(together)
 
 
@@ -107,7 +101,6 @@ def found_for(spec, stored=(), grid: str = "") -> Results:
         load_grid(grid or spec.grid),
         "quick",
         {},
-        names=spec.names,
         variants=spec.variants,
         told=spec.told,
     )
@@ -115,7 +108,7 @@ def found_for(spec, stored=(), grid: str = "") -> Results:
 
 def test_a_method_keeps_its_look_and_others_get_looks_of_their_own() -> None:
     experiments = {
-        "a": single_run("quick", {"method": "methods.truncated:TruncatedBPTT"}),
+        "a": single_run("quick", {"method": "early_rat_bptt"}),
         "b": single_run("quick", {"method": "rat_bptt"}),
         "c": single_run("quick", {"method": "rat_bptt", "window_size": 5}),
         "d": single_run("quick", {"method": "t_bptt"}),
@@ -219,12 +212,12 @@ def test_figure_8_calls_stabilised_bptt_what_the_paper_does_and_tells_the_settin
     (panel,) = drawn(spec, numbers, found)
     assert {name: values[0] for name, values in panel.items()} == pytest.approx(
         {
-            "BPTT": 2 + 8 + 30 + 4,
-            "BPTT-Gradient Clipping": 1.05 + 8 + 30 + 4,
+            "BPTT": 2 + 3 + 30 + 4,
+            "BPTT-Gradient Clipping": 1.05 + 3 + 30 + 4,
             "BPTT-Normalized Gradient": 2 + 9 + 30 + 4,
-            "BPTT-Increasing Windows": 2 + 8 + 45 + 12,
-            "R-BPTT": 2 + 8 + 30 + 6,
-            "RaT-BPTT": 2 + 8 + 30 + 8,
+            "BPTT-Increasing Windows": 2 + 3 + 45 + 12,
+            "R-BPTT": 2 + 3 + 30 + 6,
+            "RaT-BPTT": 2 + 3 + 30 + 8,
         }
     )
     text = curve_caption(spec, found, numbers, [])

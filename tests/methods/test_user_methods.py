@@ -76,11 +76,11 @@ def test_a_users_method_is_made_from_its_module_and_class() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("random:Random", "is no method: it lacks next_window, observe, state, load_state"),
-        ("bench.config.run_config:RunConfig", "is no method: it lacks next_window"),
+        ("random:Random", "is not a method: it lacks next_window, observe, state, load_state"),
+        ("bench.config.run_config:RunConfig", "is not a method: it lacks next_window"),
         ("user_code.windows:NoInterface", "it lacks observe, state, load_state"),
-        ("user_code.windows:no_class", "it is no class"),
-        ("os:system", "it is no class"),
+        ("user_code.windows:no_class", "it is not a class"),
+        ("os:system", "it is not a class"),
         ("user_code.broken:Method", "cannot be imported: ZeroDivisionError"),
         ("user_code.leaves:Method", "cannot be imported: SystemExit"),
         (":", "cannot be imported"),

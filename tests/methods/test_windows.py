@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.training.randomness import python_random
 from methods import METHODS, BackwardWindow, Window, make_method
-from methods.weighted import EarlyRandomTruncatedBPTT
+from methods.early_random_truncated import EarlyRandomTruncatedBPTT
 from methods.window import Method
 
 DRAWS_PER_OUTCOME = 1000
