@@ -7,14 +7,14 @@ any number of finished seeds counts, and a run with any other setting never gets
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.labels import METHOD_NAMES, Variant, differences, distinct_labels
+from analysis.labels import Variant, differences, distinct_labels
 from bench.config.grid import Grid, requested
 from bench.config.run_config import RunConfig, experiment_identity
 from bench.runs.heartbeat import progress_of
@@ -139,7 +139,6 @@ def load_results(
     *,
     seeds: int | None = None,
     methods: Sequence[str] = (),
-    names: Mapping[str, str] = METHOD_NAMES,
     variants: Sequence[Variant] = (),
     told: Sequence[str] = (),
 ) -> Results:
@@ -151,7 +150,7 @@ def load_results(
         seeds: how many seeds are asked for (finished ones beyond them count all the same); by
             default what the grid states.
         methods: only these; by default all.
-        names, variants, told: what experiments are called, as for `distinct_labels`.
+        variants, told: what experiments are called, as for `distinct_labels`.
 
     Raises:
         UserError: a setting that no run has, a method that the grid has not, a damaged result.
@@ -160,7 +159,7 @@ def load_results(
     experiments: dict[str, RunConfig] = {}
     for config in asked:
         experiments.setdefault(experiment_identity(config), config)
-    distinct = distinct_labels([*experiments.values()], names, variants, told)
+    distinct = distinct_labels([*experiments.values()], variants, told)
     labels = dict(zip(experiments, distinct, strict=True))
 
     runs, missing, damages = [], [], []

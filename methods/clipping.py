@@ -1,60 +1,61 @@
-"""Conditioners: what is done to a meta-gradient before the distilled set is updated.
+"""What is done to a meta-gradient before it updates the distilled set.
 
-A clipping sees the norm of the whole meta-gradient (images and learned labels together) and
-answers with the factor that the gradient is multiplied by.
+A clipping takes the norm of the whole meta-gradient (images and learned labels together) and
+returns the factor that the gradient is multiplied by. `CLIPPINGS` lists them all.
 """
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 
-class Clipping(Protocol):
-    """The interface: `factor(norm)`, and a state for checkpoints."""
+class Clipping:
+    """The interface, built as `Class(clip_ratio, clip_decay)`. One without a state defines `factor`
+    only."""
+
+    def __init__(self, clip_ratio: float, clip_decay: float) -> None:
+        """Each subclass uses the settings that it needs."""
 
     def factor(self, norm: float) -> float:
         """The number that a gradient of norm `norm` is multiplied by."""
-        ...
+        raise NotImplementedError
 
-    def state(self) -> dict[str, Any]: ...
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold."""
+        return {}
 
-    def load_state(self, state: dict[str, Any]) -> None: ...
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Resume from what `state()` returned."""
 
 
-class NoClipping:
-    """Leaves the gradient as it is."""
+class NoClipping(Clipping):
+    """Leaves the gradient as it is: for gradients that are known to be stable."""
 
     def factor(self, norm: float) -> float:
         return 1.0
 
-    def state(self) -> dict[str, Any]:
-        return {}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        pass
-
-
-class UnitNorm(NoClipping):
+class UnitNorm(Clipping):
     """Scales every gradient to norm 1 (paper, C.5, "BPTT-Normalized Gradient")."""
 
     def factor(self, norm: float) -> float:
         return 1.0 / norm if norm > 0 and math.isfinite(norm) else 1.0
 
 
-class EMAClipping:
-    """Clips the norm at `ratio` times its exponential moving average (paper, C.5: decay 0.9,
-    ratio 2; 1.05 in the ablation of Figure 8).
+class EmaClipping(Clipping):
+    """Limits the norm to `clip_ratio` times its exponential moving average. The paper's choice:
+    decay 0.9, ratio 2 (C.5); 1.05 in the ablation of Figure 8.
 
     The average is first updated with the current, unclipped norm, then used. A norm that is not
     finite never enters the average: one NaN would switch the clipping off for good.
     """
 
-    def __init__(self, ratio: float, decay: float) -> None:
-        if not ratio > 0:
-            raise ValueError(f"clip_ratio={ratio} must be positive")
-        if not 0 <= decay < 1:
-            raise ValueError(f"clip_decay={decay} must lie in [0, 1)")
-        self.ratio = ratio
-        self.decay = decay
+    def __init__(self, clip_ratio: float, clip_decay: float) -> None:
+        if not clip_ratio > 0:
+            raise ValueError(f"clip_ratio={clip_ratio} must be positive")
+        if not 0 <= clip_decay < 1:
+            raise ValueError(f"clip_decay={clip_decay} must lie in [0, 1)")
+        self.ratio = clip_ratio
+        self.decay = clip_decay
         self.average: float | None = None
 
     def factor(self, norm: float) -> float:
@@ -73,15 +74,19 @@ class EMAClipping:
         self.average = state["average"]
 
 
-CLIPPINGS = ("ema", "unit_norm", "none")
+CLIPPINGS: dict[str, type[Clipping]] = {
+    "ema": EmaClipping,
+    "unit_norm": UnitNorm,
+    "none": NoClipping,
+}
 
 
 def make_clipping(name: str, clip_ratio: float, clip_decay: float) -> Clipping:
-    """The clipping called `name`, one of `CLIPPINGS`."""
-    if name == "ema":
-        return EMAClipping(clip_ratio, clip_decay)
-    if name == "unit_norm":
-        return UnitNorm()
-    if name == "none":
-        return NoClipping()
-    raise ValueError(f"unknown clipping {name!r}; known: {', '.join(CLIPPINGS)}")
+    """The clipping called `name` in `CLIPPINGS`, in its initial state.
+
+    Raises:
+        ValueError: an unknown name, or a setting out of its range.
+    """
+    if name not in CLIPPINGS:
+        raise ValueError(f"unknown clipping {name!r}; known: {', '.join(CLIPPINGS)}")
+    return CLIPPINGS[name](clip_ratio, clip_decay)

@@ -2,6 +2,7 @@
 
 import random
 
+from methods.look import DASH_DOTTED, ORANGE, Look
 from methods.window import StatelessMethod, Window
 
 
@@ -9,14 +10,21 @@ class GrowingBPTT(StatelessMethod):
     """Full back-propagation along a trajectory that grows linearly with the outer step (paper, C.5:
     "BPTT-Increasing Windows", from 10 to 180 inner steps).
 
-    Window: `[0, length(step))` with `length(step) = first_length + (unroll_length - first_length) *
-    step / grow_steps`, rounded to the nearest integer (a half up), until outer step `grow_steps`;
-    `unroll_length` from there on. The inner training ends where the window does. Nothing is drawn.
+    Window: `[0, length(step))` with
 
-    The paper does not say within how many outer steps its trajectory grows: a run of another length
-    than `grow_steps` should state it. `first_length=0` (the default) stands for the window size,
-    which has no other effect.
+        length(step) = first_length + (unroll_length - first_length) * step / grow_steps,
+
+    rounded to the nearest integer (a half up), until outer step `grow_steps`, and `unroll_length`
+    from there on. The inner training ends where the window ends.
+
+    An attempt to stabilize BPTT that the paper finds worse than BPTT and R-BPTT. It is cheap early
+    and as expensive as BPTT in the end. The paper does not say within how many outer steps the
+    trajectory grows: set `grow_steps` to fit the length of the run. `first_length=0` (the default)
+    stands for the window size, which has no other effect.
     """
+
+    label = "BPTT-Increasing Windows"
+    look = Look(ORANGE, DASH_DOTTED, "X")
 
     def __init__(
         self,
@@ -37,6 +45,7 @@ class GrowingBPTT(StatelessMethod):
         self.grow_steps = grow_steps
 
     def next_window(self, step: int, rng: random.Random) -> Window:
-        grown = (self.unroll_length - self.first_length) * min(step, self.grow_steps)
-        # Twice both, plus one half: rounded exactly, without floating point.
-        return Window(0, self.first_length + (2 * grown + self.grow_steps) // (2 * self.grow_steps))
+        growth = (self.unroll_length - self.first_length) * min(step, self.grow_steps)
+        # growth / grow_steps + 1/2 rounded down, in integers: exact for any number of steps.
+        rounded = (2 * growth + self.grow_steps) // (2 * self.grow_steps)
+        return Window(0, self.first_length + rounded)

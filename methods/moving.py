@@ -5,16 +5,21 @@ import random
 from abc import ABC, abstractmethod
 from typing import Any
 
+from methods.look import DASH_DOTTED, DASHED, GREEN, ORANGE, Look
 from methods.window import StatelessMethod, Window
 
 
 class MovingWindow(StatelessMethod, ABC):
     """A window that shifts by its own size whenever the outer loss stagnates.
 
-    Stagnant: the smoothed outer loss has had no new best for `patience` outer steps (the paper:
+    Stagnation: the smoothed outer loss has had no new best for `patience` outer steps (the paper:
     2,000). The loss is smoothed by an exponential moving average with decay `smoothing`. After a
-    shift both start afresh, because the loss at another end of the window is another quantity. At
+    shift both start again, because losses at different window ends are different quantities. At
     the limit of the trajectory the window stays.
+
+    The paper's control for RaT-BPTT: windows of the same size that cover the trajectory in order.
+    An outer step costs at most what one of T-BPTT does. Short runs need a shorter patience, or the
+    window never moves.
     """
 
     def __init__(
@@ -28,7 +33,7 @@ class MovingWindow(StatelessMethod, ABC):
         self.patience = patience
         self.smoothing = smoothing
         self.start = self.first_start()
-        self._forget()
+        self._restart_average()
 
     @abstractmethod
     def first_start(self) -> int:
@@ -55,9 +60,9 @@ class MovingWindow(StatelessMethod, ABC):
             self.steps_without_best += 1
         if self.steps_without_best >= self.patience:
             self.start = self.shifted_start()
-            self._forget()
+            self._restart_average()
 
-    def _forget(self) -> None:
+    def _restart_average(self) -> None:
         self.average: float | None = None
         self.best: float | None = None
         self.steps_without_best = 0
@@ -85,6 +90,9 @@ class ForwardWindow(MovingWindow):
     direction "forward". This file follows the paper's text.
     """
 
+    label = "Forward moving"
+    look = Look(ORANGE, DASHED, ">")
+
     def first_start(self) -> int:
         return self.unroll_length - self.window_size
 
@@ -96,8 +104,11 @@ class BackwardWindow(MovingWindow):
     """Called "backward moving" in the paper (C.2): starts at the BEGINNING, moves to the END.
 
     First window: `[0, window_size)`; each shift raises its start by `window_size`, up to
-    `unroll_length - window_size`. On the words see `ForwardWindow`.
+    `unroll_length - window_size`. On the ambiguity of the words see `ForwardWindow`.
     """
+
+    label = "Backward moving"
+    look = Look(GREEN, DASH_DOTTED, "<")
 
     def first_start(self) -> int:
         return 0

@@ -2,6 +2,7 @@
 
 import random
 
+from methods.look import DOTTED, PURPLE, Look
 from methods.window import StatelessMethod, Window
 
 
@@ -9,9 +10,16 @@ class RandomLengthBPTT(StatelessMethod):
     """Full unrolling along trajectories of randomly sampled lengths (paper, section 2, "R-BPTT").
 
     Window: `[0, length)` with length uniform on `{min_length, ..., unroll_length}`. The paper does
-    not state the distribution; `min_length=0` (the default) stands for the window size, so that the
-    trajectories end where RaT-BPTT's windows may end.
+    not state the distribution. `min_length=0` (the default) stands for the window size, so that the
+    trajectories end where the windows of RaT-BPTT may end.
+
+    The paper's control for RaT-BPTT: the same random ends, without truncation. On average it is
+    cheaper than BPTT and at worst as expensive; the paper finds its gradients as unstable and its
+    accuracy lower.
     """
+
+    label = "R-BPTT"
+    look = Look(PURPLE, DOTTED, "D")
 
     def __init__(self, unroll_length: int, window_size: int, min_length: int = 0) -> None:
         super().__init__(unroll_length, window_size)

@@ -2,6 +2,7 @@
 
 import random
 
+from methods.look import BLACK, SOLID, Look
 from methods.window import StatelessMethod, Window
 
 
@@ -9,9 +10,16 @@ class RandomTruncatedBPTT(StatelessMethod):
     """Random truncated back-propagation through time (paper, Algorithm 1 and equation 3).
 
     Window: `[start, start + window_size)` with start uniform on
-    `{0, ..., unroll_length - window_size}` (line 3 of Algorithm 1, where it is called M). Its end
-    is the end of the inner training: the steps behind it are not run.
+    `{0, ..., unroll_length - window_size}` (line 3 of Algorithm 1, where it is called M). The inner
+    training ends where the window ends: later steps are not run.
+
+    The paper's method and the first choice. Its backward pass costs what that of T-BPTT does, its
+    warm-up on average half as much, and over many outer steps it covers the whole trajectory. The
+    paper takes an unroll length of about three times the window size (C.3).
     """
+
+    label = "RaT-BPTT"
+    look = Look(BLACK, SOLID, "o")
 
     def next_window(self, step: int, rng: random.Random) -> Window:
         start = rng.randint(0, self.unroll_length - self.window_size)

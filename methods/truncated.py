@@ -2,6 +2,7 @@
 
 import random
 
+from methods.look import DASH_DOTTED, SKY_BLUE, Look
 from methods.window import StatelessMethod, Window
 
 
@@ -9,7 +10,14 @@ class TruncatedBPTT(StatelessMethod):
     """Truncated back-propagation through time (paper, section 2: equation 2 summed from T-M).
 
     Window: always `[unroll_length - window_size, unroll_length)`.
+
+    The usual way to save time and memory, both of which its backward pass spends on `window_size`
+    steps only, with a stable gradient and fast early progress. It never sees the first steps, and
+    the paper finds its final accuracy below that of BPTT: prefer RaT-BPTT at the same window size.
     """
+
+    label = "T-BPTT"
+    look = Look(SKY_BLUE, DASH_DOTTED, "^")
 
     def next_window(self, step: int, rng: random.Random) -> Window:
         return Window(self.unroll_length - self.window_size, self.unroll_length)

@@ -1,4 +1,4 @@
-"""What a method is: a rule that says through which inner steps the gradient flows."""
+"""What a method is: a rule that says through which inner steps the meta-gradient flows."""
 
 import random
 from dataclasses import dataclass
@@ -25,7 +25,12 @@ class Window:
 
 
 class Method(Protocol):
-    """The interface of a method: built as `Class(unroll_length, window_size, **method_options)`."""
+    """The interface of a method: built as `Class(unroll_length, window_size, **method_options)`.
+
+    A class may also have two attributes for figures and tables: `label`, a string (without one,
+    the name of the class is shown), and `look`, a `methods.Look` (without one, figures choose a
+    look that no other method of the figure has). Subclasses do not inherit them.
+    """
 
     def next_window(self, step: int, rng: random.Random) -> Window:
         """The window of outer step `step`. All randomness comes from `rng`, which is fresh at each
@@ -33,7 +38,7 @@ class Method(Protocol):
         ...
 
     def observe(self, step: int, outer_loss: float) -> None:
-        """Told the outer loss after each outer step; only methods that adapt care."""
+        """Called with the outer loss after each outer step, for methods that adapt."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -41,19 +46,23 @@ class Method(Protocol):
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state()` returned."""
+        """Resume from what `state()` returned."""
         ...
 
 
 class StatelessMethod:
-    """Base of the methods that neither adapt nor remember: they implement `next_window` only."""
+    """Base of the methods whose windows do not depend on the past: they define `next_window` only.
+
+    Raises:
+        ValueError: the window does not fit into the trajectory.
+    """
 
     def __init__(self, unroll_length: int, window_size: int) -> None:
-        if not 1 <= window_size <= unroll_length:
+        if window_size < 1:
+            raise ValueError(f"window_size={window_size} must be at least 1")
+        if window_size > unroll_length:
             raise ValueError(
                 f"window_size={window_size} is longer than unroll_length={unroll_length}"
-                if window_size > unroll_length
-                else f"window_size={window_size} must be at least 1"
             )
         self.unroll_length = unroll_length
         self.window_size = window_size

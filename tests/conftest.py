@@ -106,7 +106,7 @@ def command(tmp_path: Path, environment: dict[str, str]) -> Command:
 def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Start]:
     """`start("bench.sweep", "grid=...", ...)` does not wait; what still runs when the test ends,
     however it ends, is killed with all that it started."""
-    started: list[subprocess.Popen[str]] = []
+    processes: list[subprocess.Popen[str]] = []
 
     def run(module: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -121,11 +121,11 @@ def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Start]:
                 **options,
             },
         )
-        started.append(process)
+        processes.append(process)
         return process
 
     yield run
-    for process in started:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             for child in psutil.Process(process.pid).children(recursive=True):
                 child.kill()
@@ -140,15 +140,15 @@ def outcomes() -> Outcomes:
     """`outcomes(folder)`: what every run under a results folder computed, without times."""
 
     def read(folder: Path) -> dict[str, Any]:
-        found = {}
+        computed = {}
         for run in sorted((folder / "runs").iterdir()):
             lines = (run / "metrics.jsonl").read_text().splitlines()
-            found[run.name] = (
+            computed[run.name] = (
                 [{**json.loads(line), "seconds": 0} for line in lines],
                 (run / "measurements.jsonl").read_text(),
                 json.loads((run / "result.json").read_text())["evaluation"],
                 (run / "distilled.safetensors").read_bytes(),
             )
-        return found
+        return computed
 
     return read

@@ -174,10 +174,10 @@ OF_RUNS = [name for name in START if name not in ("tests.slurm.lab", "bench.spee
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("method=random:Random", "method 'random:Random' is no method"),
+        ("method=random:Random", "method 'random:Random' is not a method"),
         (
             "method=bench.config.run_config:RunConfig",
-            "method 'bench.config.run_config:RunConfig' is no method",
+            "method 'bench.config.run_config:RunConfig' is not a method",
         ),
         ("transfer_to={}", "transfer_to={} is not one of"),
         ("depth=digits", "depth=digits is not a whole number"),
@@ -198,7 +198,7 @@ def test_a_run_that_cannot_be_is_refused_by_every_command_with_the_reason(
 def test_only_a_method_can_be_drawn(
     argument: str, main: Callable[[Command, list[str]], None]
 ) -> None:
-    with pytest.raises(UserError, match="is no method"):
+    with pytest.raises(UserError, match="is not a method"):
         COMMANDS["analysis.plot"].module.main([*START["analysis.plot"], argument])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.figures.curves import Curves
 from analysis.figures.specs import CurveFigure, FigureSpec
-from analysis.labels import told_settings
+from analysis.labels import unlabeled_settings
 from analysis.load import FinishedRun, Results
 from analysis.provenance import data_text
 
@@ -70,7 +70,7 @@ def _networks(spec: CurveFigure, results: Results) -> str:
 
 
 def _settings(spec: FigureSpec, results: Results) -> str:
-    told = told_settings(results.experiments, spec.told)
+    told = unlabeled_settings(results.experiments, spec.told)
     return f"Settings that differ: {'; '.join(told)}." if told else ""
 
 

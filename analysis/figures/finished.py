@@ -33,7 +33,6 @@ def _load(
         request.overrides,
         seeds=request.seeds or None,
         methods=words(request.only),
-        names=spec.names,
         variants=spec.variants,
         told=spec.told,
     )

@@ -1,10 +1,10 @@
 """The figures of the paper: what each shows, and how."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from analysis.labels import METHOD_NAMES, Variant
+from analysis.labels import Variant
 from bench.config.run_config import RunConfig
 
 
@@ -17,7 +17,6 @@ class FigureSpec:
         title: what it shows, in a line.
         grid: whose runs it is drawn from; empty where it needs none.
         remark: what a reader must know besides; continues the title in the caption.
-        names: what methods are called in this figure.
         variants: names of runs that their method alone does not name.
         told: settings that names or the caption tell, so that labels need not.
     """
@@ -26,7 +25,6 @@ class FigureSpec:
     title: str
     grid: str = ""
     remark: str = ""
-    names: Mapping[str, str] = field(default_factory=lambda: METHOD_NAMES)
     variants: tuple[Variant, ...] = ()
     told: tuple[str, ...] = ()
 
@@ -162,7 +160,7 @@ FIGURES: dict[int, FigureSpec] = {
             grid="window_ablation",
             remark="; in the paper's words, the forward window starts at the end of the trajectory"
             " and the backward window at its beginning",
-            names={**METHOD_NAMES, "rat_bptt": "Random uniform (RaT-BPTT)"},
+            variants=(Variant({"method": "rat_bptt"}, "Random uniform (RaT-BPTT)"),),
         ),
         _accuracy(
             number=6,

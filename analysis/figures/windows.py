@@ -53,7 +53,7 @@ def configurations(
     if unknown := set(given).difference(*(config.method_options for config in found)):
         raise UserError(f"no method shown has method_options.{min(unknown)}")
     # Options are told in the caption: no label needs them.
-    return dict(zip(distinct_labels(found, spec.names), found, strict=True))
+    return dict(zip(distinct_labels(found), found, strict=True))
 
 
 def windows_of(config: RunConfig, steps: int) -> list[Window]:

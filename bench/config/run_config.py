@@ -26,7 +26,7 @@ from bench.system.choices import (
     PRECISIONS,
     SHAPES,
 )
-from methods import CLIPPINGS
+from methods import CLIPPINGS, METHODS
 
 SCHEMA_VERSION = 2
 
@@ -40,8 +40,7 @@ class RunConfig:
     # --- what is compared
     method: str = setting(
         "rat_bptt",
-        "where the window lies: bptt, t_bptt, r_bptt, rat_bptt, early_rat_bptt, forward_window,"
-        " backward_window, growing_bptt, or your own as package.module:Class",
+        f"where the window lies: {', '.join(METHODS)}, or your own as package.module:Class",
     )
     window_size: int = setting(
         80, "inner steps in the window, through which the gradient flows", minimum=1
@@ -55,7 +54,9 @@ class RunConfig:
     window_resample_every: int = setting(
         1, "outer steps before a random window is sampled again", minimum=1
     )
-    clipping: str = setting("ema", "how the meta-gradient is clipped before the update", CLIPPINGS)
+    clipping: str = setting(
+        "ema", "how the meta-gradient is clipped before the update", tuple(CLIPPINGS)
+    )
     clip_ratio: float = setting(
         2.0, "ema: largest allowed norm, as a multiple of the average norm", above=0
     )

@@ -8,31 +8,23 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from analysis.figures.captions import curve_caption
 from analysis.figures.curves import Curves, curves
 from analysis.figures.draw import make_figure
 from analysis.figures.specs import FIGURES, CurveFigure
-from analysis.figures.style import (
-    METHOD_LOOKS,
-    RC,
-    SMALL_POINTS,
-    VALUE_LOOKS,
-    Look,
-    looks,
-    value_looks,
-)
+from analysis.figures.style import RC, SMALL_POINTS, VALUE_LOOKS, Look, looks, value_looks
 from analysis.load import Results, load_results, stored_runs
 from bench.config.grid import load_grid, single_run
+from methods import METHODS, method_look
+from tests.analysis.color_vision import VISIONS, lab
 from tests.analysis.reading import assert_readable
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from tests.analysis.conftest import Maker
 
+METHOD_LOOKS = {m: look for m in METHODS if (look := method_look(m))}
 TOGETHER = {
     "figures 2, 3, 7": [METHOD_LOOKS[m] for m in ("bptt", "t_bptt", "r_bptt", "rat_bptt")],
     "figure 5": [METHOD_LOOKS[m] for m in ("rat_bptt", "forward_window", "backward_window")],
@@ -40,41 +32,6 @@ TOGETHER = {
     "figure 6, right": [VALUE_LOOKS[2], *VALUE_LOOKS[4:]],
 }
 CURVES = {number: spec for number, spec in FIGURES.items() if isinstance(spec, CurveFigure)}
-# Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
-VISIONS = {
-    "normal": np.eye(3),
-    "protanopia": np.array(
-        [
-            [0.152286, 1.052583, -0.204868],
-            [0.114503, 0.786281, 0.099216],
-            [-0.003882, -0.048116, 1.051998],
-        ]
-    ),
-    "deuteranopia": np.array(
-        [
-            [0.367322, 0.860646, -0.227968],
-            [0.280085, 0.672501, 0.047413],
-            [-0.011820, 0.042940, 0.968881],
-        ]
-    ),
-    "tritanopia": np.array(
-        [
-            [1.255528, -0.076749, -0.178779],
-            [-0.078411, 0.930809, 0.147602],
-            [0.004733, 0.691367, 0.303900],
-        ]
-    ),
-}
-TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-
-
-def lab(color: str, vision: str) -> "NDArray[np.float64]":
-    """CIE L*a*b* of a colour as seen with a vision."""
-    rgb = np.array(to_rgb(color))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    xyz = TO_XYZ @ np.clip(VISIONS[vision] @ linear, 0, 1) / np.array([0.9505, 1.0, 1.089])
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
 @pytest.mark.parametrize("vision", VISIONS)
@@ -97,7 +54,7 @@ def test_curves_of_a_figure_differ_in_lightness(together: list[Look]) -> None:
 def test_no_two_curves_of_a_figure_share_colour_dash_or_marker() -> None:
     stabilised = looks(found_for(FIGURES[8]).experiments)
     for together in [*TOGETHER.values(), list(stabilised.values())]:
-        for part in ("colour", "dash", "marker"):
+        for part in ("color", "dash", "marker"):
             assert len({getattr(look, part) for look in together}) == len(together)
 
 
@@ -107,7 +64,6 @@ def found_for(spec, stored=(), grid: str = "") -> Results:
         load_grid(grid or spec.grid),
         "quick",
         {},
-        names=spec.names,
         variants=spec.variants,
         told=spec.told,
     )
@@ -115,7 +71,7 @@ def found_for(spec, stored=(), grid: str = "") -> Results:
 
 def test_a_method_keeps_its_look_and_others_get_looks_of_their_own() -> None:
     experiments = {
-        "a": single_run("quick", {"method": "methods.truncated:TruncatedBPTT"}),
+        "a": single_run("quick", {"method": "early_rat_bptt"}),
         "b": single_run("quick", {"method": "rat_bptt"}),
         "c": single_run("quick", {"method": "rat_bptt", "window_size": 5}),
         "d": single_run("quick", {"method": "t_bptt"}),
@@ -219,12 +175,12 @@ def test_figure_8_calls_stabilised_bptt_what_the_paper_does_and_tells_the_settin
     (panel,) = drawn(spec, numbers, found)
     assert {name: values[0] for name, values in panel.items()} == pytest.approx(
         {
-            "BPTT": 2 + 8 + 30 + 4,
-            "BPTT-Gradient Clipping": 1.05 + 8 + 30 + 4,
+            "BPTT": 2 + 3 + 30 + 4,
+            "BPTT-Gradient Clipping": 1.05 + 3 + 30 + 4,
             "BPTT-Normalized Gradient": 2 + 9 + 30 + 4,
-            "BPTT-Increasing Windows": 2 + 8 + 45 + 12,
-            "R-BPTT": 2 + 8 + 30 + 6,
-            "RaT-BPTT": 2 + 8 + 30 + 8,
+            "BPTT-Increasing Windows": 2 + 3 + 45 + 12,
+            "R-BPTT": 2 + 3 + 30 + 6,
+            "RaT-BPTT": 2 + 3 + 30 + 8,
         }
     )
     text = curve_caption(spec, found, numbers, [])

@@ -170,7 +170,7 @@ def test_labels_name_the_settings_in_which_runs_differ() -> None:
         config(method="forward_window", method_options={"patience": 6}),
         config(method="backward_window", method_options={"patience": 7}),
     ) == ["Forward moving, patience=5", "Forward moving, patience=6", "Backward moving"]
-    assert labels(config(method="methods.truncated:TruncatedBPTT")) == ["TruncatedBPTT"]
+    assert labels(config(method="methods.truncated:TruncatedBPTT")) == ["T-BPTT"]
     assert labels(config(method="methods.bptt:BPTT"), config(method="bptt")) == [
         "BPTT, method=methods.bptt:BPTT",
         "BPTT, method=bptt",

@@ -219,7 +219,7 @@ def test_a_users_own_grid_and_method_are_drawn(results: "Maker", tmp_path: Path)
     assert list(dict.fromkeys(table["label"])) == [
         "RaT-BPTT, window_size=10",
         "RaT-BPTT, window_size=5",
-        "TruncatedBPTT, window_size=10",
+        "T-BPTT, window_size=10",
     ]
 
 

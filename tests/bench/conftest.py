@@ -37,9 +37,9 @@ def read(cache_root: Path, tmp_path: Path, tiny: list[str]) -> Read:
     `tmp_path`."""
 
     def images_and_labels(name: str, *settings: str) -> tuple[Tensor, Tensor]:
-        given = [f"distilled={tmp_path / name}", f"cache_root={cache_root}", *tiny, *settings]
-        given.append(f"results_root={tmp_path / 'results'}")
-        subject = set_up(parse(given, SubjectOptions, RunConfig, Environment))
+        arguments = [f"distilled={tmp_path / name}", f"cache_root={cache_root}", *tiny, *settings]
+        arguments.append(f"results_root={tmp_path / 'results'}")
+        subject = set_up(parse(arguments, SubjectOptions, RunConfig, Environment))
         assert subject.images is not None
         assert subject.labels is not None
         return subject.images, subject.labels

@@ -1,4 +1,4 @@
-"""Conditioners against independent loops over the sequence of gradient norms."""
+"""Clippings against independent loops over the sequence of gradient norms."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.training.randomness import python_random
 from methods import CLIPPINGS, make_clipping
-from methods.clipping import EMAClipping
+from methods.clipping import EmaClipping
 
 NORMS = [10 ** python_random(0, "norm", step).uniform(-6, 6) for step in range(200)]
 
@@ -29,21 +29,23 @@ def test_clipped_norms_equal_an_independent_loop(ratio: float, decay: float) -> 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_norm_that_is_not_finite_never_enters_the_average(bad: float) -> None:
-    undisturbed, disturbed = EMAClipping(2.0, 0.9), EMAClipping(2.0, 0.9)
-    for step, norm in enumerate(NORMS):
-        if step % 7 == 0:
-            assert disturbed.factor(bad) == 1.0
-        assert disturbed.factor(norm) == undisturbed.factor(norm)
+    undisturbed, disturbed = EmaClipping(2.0, 0.9), EmaClipping(2.0, 0.9)
+    for first in range(0, len(NORMS), 7):
+        assert disturbed.factor(bad) == 1.0
+        for norm in NORMS[first : first + 7]:
+            assert disturbed.factor(norm) == undisturbed.factor(norm)
     assert disturbed.state() == undisturbed.state()
 
 
 @pytest.mark.parametrize("interruption", [0, 1, 100])
-def test_a_clipping_restored_from_json_goes_on_as_the_uninterrupted_one(interruption: int) -> None:
-    uninterrupted, stopped = EMAClipping(1.05, 0.9), EMAClipping(1.05, 0.9)
+def test_a_clipping_restored_from_json_continues_as_the_uninterrupted_one(
+    interruption: int,
+) -> None:
+    uninterrupted, stopped = EmaClipping(1.05, 0.9), EmaClipping(1.05, 0.9)
     expected = [uninterrupted.factor(norm) for norm in NORMS]
     for norm in NORMS[:interruption]:
         stopped.factor(norm)
-    restored = EMAClipping(1.05, 0.9)
+    restored = EmaClipping(1.05, 0.9)
     restored.load_state(json.loads(json.dumps(stopped.state(), allow_nan=False)))
     assert [restored.factor(norm) for norm in NORMS[interruption:]] == expected[interruption:]
 
@@ -76,13 +78,13 @@ def test_the_factor_is_finite_and_positive_whatever_the_norms(
     [(0.0, 0.9, "clip_ratio"), (-1.0, 0.9, "clip_ratio"), (2.0, 1.0, "clip_decay"),
      (2.0, -0.1, "clip_decay"), (2.0, math.nan, "clip_decay")],
 )  # fmt: skip
-def test_clipping_settings_outside_their_range_are_refused_by_name(
+def test_clipping_settings_outside_their_range_are_rejected_by_name(
     ratio: float, decay: float, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make_clipping("ema", ratio, decay)
 
 
-def test_an_unknown_conditioner_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_clipping_is_rejected_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="ema, unit_norm, none"):
         make_clipping("clip", 2.0, 0.9)

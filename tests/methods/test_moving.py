@@ -119,7 +119,7 @@ def test_the_papers_patience_is_the_default() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_is_passed_over(bad: float) -> None:
+def test_a_loss_that_is_not_finite_is_ignored(bad: float) -> None:
     method = BackwardWindow(12, 3, patience=5, smoothing=0.5)
     for step in range(40):
         method.observe(step, bad if step == 2 else 40.0 - step)

@@ -4,6 +4,7 @@ import json
 import math
 import random
 from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench.training.randomness import python_random
 from methods import METHODS, BackwardWindow, Window, make_method
-from methods.weighted import EarlyRandomTruncatedBPTT
+from methods.early_random_truncated import EarlyRandomTruncatedBPTT
 from methods.window import Method
 
 DRAWS_PER_OUTCOME = 1000
@@ -156,8 +157,8 @@ def test_growing_bptt_has_the_length_that_lies_nearest_to_the_line_at_every_oute
         line = first + Fraction((last - first) * step, grow_steps)
         # Of all lengths the nearest; of two that are equally near the longer.
         assert length == min(range(first, last + 1), key=lambda n: (abs(n - line), -n))
-    if grow_steps >= last - first:
-        assert set(lengths) == set(range(first, last + 1))
+    every_length_occurs = set(lengths) == set(range(first, last + 1))
+    assert every_length_occurs == (grow_steps >= last - first)
 
 
 def test_growing_bptt_without_options_begins_at_the_window_size() -> None:
@@ -177,30 +178,53 @@ def test_the_window_size_has_no_effect_on_growing_bptt_where_its_first_length_is
     assert windows[: len(windows) // 2] == windows[len(windows) // 2 :]
 
 
+# With these a method changes its window within few outer steps; without, some never would.
+IMPATIENT = {"patience": 1, "smoothing": 0.0}
+OPTIONS = {
+    "forward_window": IMPATIENT,
+    "backward_window": IMPATIENT,
+    "growing_bptt": {"grow_steps": 40},
+}
+OF_FIXED_SIZE = ("t_bptt", "rat_bptt", "early_rat_bptt", "forward_window", "backward_window")
+
+
 @st.composite
-def method_settings(draw: st.DrawFn) -> tuple[str, int, int]:
+def method_settings(draw: st.DrawFn, names: Sequence[str]) -> tuple[str, int, int]:
     unroll_length = draw(st.integers(1, 60))
-    return draw(st.sampled_from(list(METHODS))), unroll_length, draw(st.integers(1, unroll_length))
+    return draw(st.sampled_from(names)), unroll_length, draw(st.integers(1, unroll_length))
 
 
-@given(
-    settings=method_settings(),
-    seed=st.integers(0, 2**32),
-    losses=st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=40),
-)
+LOSSES = st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=40)
+
+
+def windows_chosen(
+    settings: tuple[str, int, int], seed: int, losses: Sequence[float]
+) -> list[Window]:
+    """The windows of a method over outer steps with these losses."""
+    name, unroll_length, window_size = settings
+    method = make_method(name, unroll_length, window_size, OPTIONS.get(name))
+    windows = []
+    for step, loss in enumerate([0.0, *losses]):
+        windows.append(method.next_window(step, python_random(seed, "window", step)))
+        method.observe(step, loss)
+    return windows
+
+
+@given(settings=method_settings(list(METHODS)), seed=st.integers(0, 2**32), losses=LOSSES)
 def test_windows_of_every_method_lie_within_the_trajectory(
     settings: tuple[str, int, int], seed: int, losses: list[float]
 ) -> None:
-    name, unroll_length, window_size = settings
-    method = make_method(name, unroll_length, window_size)
-    if hasattr(method, "patience"):
-        method = make_method(name, unroll_length, window_size, {"patience": 1, "smoothing": 0.0})
-    for step, loss in enumerate([0.0, *losses]):
-        window = method.next_window(step, python_random(seed, "window", step))
+    _, unroll_length, _ = settings
+    for window in windows_chosen(settings, seed, losses):
         assert 0 <= window.start < window.stop <= unroll_length
-        if name not in ("bptt", "r_bptt", "growing_bptt"):
-            assert window.size == window_size
-        method.observe(step, loss)
+
+
+@given(settings=method_settings(OF_FIXED_SIZE), seed=st.integers(0, 2**32), losses=LOSSES)
+def test_truncated_and_moving_windows_have_the_window_size(
+    settings: tuple[str, int, int], seed: int, losses: list[float]
+) -> None:
+    *_, window_size = settings
+    assert {window.size for window in windows_chosen(settings, seed, losses)} == {window_size}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -216,10 +240,9 @@ def test_the_window_depends_on_the_random_numbers_only_through_the_given_generat
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_restored_from_json_goes_on_as_the_uninterrupted_one(name: str) -> None:
-    options = {"patience": 3, "smoothing": 0.8} if name.endswith("_window") else {}
-    if name == "growing_bptt":
-        options = {"grow_steps": 40}
+def test_a_method_restored_from_json_continues_as_the_uninterrupted_one(name: str) -> None:
+    moving = {"patience": 3, "smoothing": 0.8}
+    options = {**OPTIONS, "forward_window": moving, "backward_window": moving}.get(name)
     losses = [python_random(3, "loss", step).random() for step in range(60)]
 
     def windows(method: Method, steps: range) -> list[Window]:
@@ -240,7 +263,7 @@ def test_a_method_restored_from_json_goes_on_as_the_uninterrupted_one(name: str)
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize(("unroll_length", "window_size"), [(4, 5), (4, 0), (4, -1), (0, 0)])
-def test_window_sizes_that_do_not_fit_the_trajectory_are_refused(
+def test_window_sizes_that_do_not_fit_the_trajectory_are_rejected(
     name: str, unroll_length: int, window_size: int
 ) -> None:
     with pytest.raises(ValueError, match="window_size"):
@@ -265,7 +288,7 @@ def test_window_sizes_that_do_not_fit_the_trajectory_are_refused(
         ("early_rat_bptt", "power", math.nan),
     ],
 )
-def test_options_outside_their_range_are_refused_by_name(
+def test_options_outside_their_range_are_rejected_by_name(
     name: str, option: str, value: float
 ) -> None:
     with pytest.raises(ValueError, match=option):
@@ -273,7 +296,7 @@ def test_options_outside_their_range_are_refused_by_name(
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 2), (3, 3), (3, 2)])
-def test_an_empty_or_negative_window_is_refused(start: int, stop: int) -> None:
+def test_an_empty_or_negative_window_is_rejected(start: int, stop: int) -> None:
     with pytest.raises(ValueError, match="start"):
         Window(start, stop)
 
