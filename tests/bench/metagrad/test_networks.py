@@ -74,7 +74,6 @@ def test_the_exact_engine_equals_higher(
         optimizer=Adam(0.001, eps=1e-3),
         images=float64(2, 3, 32, 32, purpose="images"),
         labels=torch.eye(CLASSES, dtype=torch.float64)[:2],
-        inner_batch=lambda t, images, labels: (images, labels),
         learn_labels=True,
     )
     target = float64(2, 3, 32, 32, purpose="target"), torch.tensor([0, 2])

@@ -67,7 +67,7 @@ def test_higher_says_which_precisions_it_does_not_have(
     with pytest.raises(ValueError, match="bf16"):
         make_engine("higher", precision="bf16")
     problem = in_float32(make_problem(Adam(0.01)))
-    with pytest.raises(ValueError, match="tf32 from a GPU"):
+    with pytest.raises(ValueError, match="tf32 on a GPU only"):
         make_engine("higher", precision="tf32").meta_gradient(problem, Window(0, 2), *target)
 
 

@@ -150,7 +150,6 @@ def test_one_form_for_warm_up_and_window_is_percents_off(
         Adam(0.001),
         images[:10],
         torch.eye(10, dtype=torch.float64),
-        lambda t, images, labels: (images, labels),
     )
     target = images[10:], torch.arange(50) % 10
     expected = published_meta_gradient(problem, window, target)
