@@ -1,5 +1,5 @@
-"""One function call in a process of its own: memory that one engine took is not there for the next,
-and one that fails or outgrows the machine takes nothing else with it."""
+"""Call a function in a fresh process, so that memory used by one engine is free for the next, and a
+failure or lack of memory affects only that call."""
 
 import os
 import signal
@@ -79,7 +79,7 @@ def call(
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """A process started meanwhile never sees Ctrl-C: its parent will tell. Ours comes later."""
+    """Block Ctrl-C in processes started meanwhile: the parent stops them. Ours comes later."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
