@@ -86,11 +86,11 @@ def build_problem(
     count = CLASSES * IPC
     generator = torch_generator(0, "distilled")
     module = NETWORKS[network]()
-    drawn = initial_parameters(module, torch_generator(0, "network"))
+    initial = initial_parameters(module, torch_generator(0, "network"))
     hard_labels = torch.eye(CLASSES, dtype=torch.float64).repeat_interleave(IPC, dim=0)
     return Problem(
         network=module,
-        parameters={name: tensor.double() for name, tensor in drawn.items()},
+        parameters={name: tensor.double() for name, tensor in initial.items()},
         optimizer=optimizer,
         images=torch.randn(count, *IMAGE_SHAPE, dtype=torch.float64, generator=generator),
         labels=hard_labels

@@ -38,8 +38,8 @@ def float64(*shape: int, purpose: str) -> Tensor:
 
 
 def initial(network: nn.Module) -> dict[str, Tensor]:
-    drawn = initial_parameters(network, torch_generator(0, "network"))
-    return {name: tensor.double() for name, tensor in drawn.items()}
+    float32 = initial_parameters(network, torch_generator(0, "network"))
+    return {name: tensor.double() for name, tensor in float32.items()}
 
 
 @pytest.mark.parametrize("network", ARCHITECTURES, indirect=True)
