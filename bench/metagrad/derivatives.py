@@ -6,7 +6,7 @@ batch's loss is a sum over its images, each computed independently: a network th
 of a batch (batch norm) is not supported.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -47,7 +47,7 @@ class Derivatives(Protocol):
 
     repeatable: bool
 
-    def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
+    def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Parameters by name -> θ [P]."""
         ...
 
@@ -79,7 +79,7 @@ class AutogradDerivatives:
     def __init__(self, network: FlatNetwork) -> None:
         self.network = network
 
-    def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
+    def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
         return self.network.flatten(parameters)
 
     @torch.no_grad()

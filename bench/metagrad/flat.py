@@ -1,6 +1,6 @@
 """A network as a function of one flat parameter vector, and what it costs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ class FlatNetwork:
         self.shapes = [tensor.shape for tensor in named.values()]
         self.sizes = [tensor.numel() for tensor in named.values()]
 
-    def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
+    def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Parameters by name -> θ [P]."""
         return torch.cat([parameters[name].reshape(-1) for name in self.names]).detach()
 

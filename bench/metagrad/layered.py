@@ -1,6 +1,6 @@
 """First and second derivatives of a network by the layers' rules (`rules/`), without autograd."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class LayerDerivatives:
         self.nodes = trace(network.network)
         self.last_use = {i: n for n, node in enumerate(self.nodes) for i in node.inputs}
 
-    def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
+    def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
         return self.network.flatten(parameters)
 
     @torch.no_grad()

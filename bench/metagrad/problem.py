@@ -1,6 +1,6 @@
 """The bilevel problem that every engine solves, and the form of its answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,7 +98,7 @@ class Problem:
     """
 
     network: nn.Module
-    parameters: dict[str, Tensor]
+    parameters: Mapping[str, Tensor]
     optimizer: InnerOptimizer
     images: Tensor
     labels: Tensor
