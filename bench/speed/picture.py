@@ -22,10 +22,10 @@ AXES = {
 LOOKS = {
     HIGHER: ("#D55E00", "-", "o"),
     TORCHOPT: ("#CC79A7", "--", "D"),
-    AUTOGRAD: ("#E69F00", ":", "v"),
+    AUTOGRAD: ("#E69F00", ":", "P"),
     RECOMPUTING: ("#56B4E9", "--", "^"),
     AUTO: ("#000000", "-", "s"),
-    COMPILED: ("#009E73", "-.", "P"),
+    COMPILED: ("#009E73", "-.", "v"),
 }
 RC: Any = {
     "font.family": "sans-serif",
