@@ -1,13 +1,33 @@
-"""Engines: (problem, window, target batch) -> the exact meta-gradient and the outer loss."""
+"""Exact meta-gradients of a bilevel problem: (problem, window, target batch) -> gradient.
 
-from bench.metagrad.choice import make_derivatives
+To use the engine from Python (README.md has two examples that run):
+
+    make_engine, ExactEngine       engines; both kinds implement `Engine`
+    Problem, MetaGradient          the bilevel problem of one outer step, and the answer
+    Adam, SGD, InnerOptimizer      inner optimisers; subclass the last for your own
+    OUTER_LOSSES, Loss             outer losses by name; the class for your own
+    autograd_derivatives           for inputs that are no images [batch, C, H, W]
+    normalized_variance            of `Engine.sample_gradients` (paper, C.4)
+
+The other names are for the rooms of this project.
+"""
+
+from bench.metagrad.choice import autograd_derivatives, make_derivatives
 from bench.metagrad.compiled import compile_error
 from bench.metagrad.derivatives import Derivatives
 from bench.metagrad.exact import ExactEngine
 from bench.metagrad.mean_loss import MeanLoss
 from bench.metagrad.optimizers import SGD, Adam, InnerOptimizer
 from bench.metagrad.precision import storage_type
-from bench.metagrad.problem import OUTER_LOSSES, Engine, MetaGradient, Problem, cross_entropies
+from bench.metagrad.problem import (
+    OUTER_LOSSES,
+    Engine,
+    Loss,
+    MetaGradient,
+    Problem,
+    StepRange,
+    cross_entropies,
+)
 from bench.metagrad.stacked import networks_at_once, stacked_derivatives
 from bench.metagrad.variance import normalized_variance
 from bench.system.choices import ENGINES, EPS_FORMS, PRECISIONS
@@ -21,10 +41,14 @@ __all__ = [
     "Adam",
     "Derivatives",
     "Engine",
+    "ExactEngine",
     "InnerOptimizer",
+    "Loss",
     "MeanLoss",
     "MetaGradient",
     "Problem",
+    "StepRange",
+    "autograd_derivatives",
     "compile_error",
     "cross_entropies",
     "make_derivatives",
@@ -42,17 +66,17 @@ def make_engine(
     """The engine called `name`: "exact" (ours) or "higher" (the reference).
 
     Args:
-        activation_budget: bytes that the exact engine may keep for its backward pass.
+        activation_budget: bytes of activations that the exact engine may store.
         precision: one of `PRECISIONS`; the problem's tensors have its `storage_type`.
         compiled: whether the exact engine compiles its steps.
 
     Raises:
-        ValueError: an unknown engine, or a precision that it does not have.
+        ValueError: an unknown engine, or a precision that it does not support.
     """
     if name == "exact":
         return ExactEngine(activation_budget, precision=precision, compiled=compiled)
     if name == "higher":
-        # On demand: the library is unmaintained, and a run with our engine needs none of it.
+        # Imported on demand: the library is unmaintained, and the exact engine does not need it.
         from bench.metagrad.higher_reference import HigherEngine
 
         return HigherEngine(precision)

@@ -1,9 +1,9 @@
 """The steps of a trajectory as compiled functions (`torch.compile`).
 
-Compiled are four functions of tensors: the gradient, the product of second derivatives (with the
-activations computed again inside it), an optimiser step and its adjoint. On a GPU the first two are
-replayed as CUDA graphs: a step is a handful of launches instead of hundreds, its elementwise passes
-are fused, and the host runs ahead of the device. On a CPU it gains little (README.md).
+Four functions of tensors are compiled: the gradient, the product of second derivatives (which
+recomputes the activations), an optimiser step and its adjoint. On a GPU the first two are replayed
+as CUDA graphs: a step is a handful of launches instead of hundreds, its elementwise passes are
+fused, and the host runs ahead of the device. On a CPU it gains little (README.md).
 
 Compiled code rounds differently. The first result for each shape is compared with the eager one.
 """
@@ -20,17 +20,17 @@ from bench.metagrad.problem import CROSS_ENTROPY, Loss
 
 Tensors = tuple[Tensor, ...]
 
-# Every shape of a batch is compiled for itself, and every network of a process.
+# Each shape of a batch and each network is compiled separately.
 MOST_COMPILED_SHAPES = 64
-COEFFICIENTS_AT_ONCE = 256  # inner steps whose coefficients are moved to the device together
+COEFFICIENTS_AT_ONCE = 256  # inner steps whose coefficients go to the device together
 
 
 class WrongCompilation(RuntimeError):
-    """Compiled code does not compute what it was compiled from."""
+    """Compiled code gives another result than eager code."""
 
 
 class Compiled:
-    """A function of tensors, compiled, and compared with itself for each new shape.
+    """A compiled function of tensors, compared with the eager one for each new shape.
 
     Args:
         function: returns a tuple of tensors and changes nothing.
@@ -62,10 +62,10 @@ class Compiled:
         return outputs
 
     def compare(self, outputs: Tensors, expected: Tensors) -> None:
-        """Look whether the compiled outputs are what eager code gives.
+        """Compare the compiled outputs with the eager ones.
 
         Raises:
-            WrongCompilation: some output is further off than the tolerance.
+            WrongCompilation: an output differs by more than the tolerance.
         """
         for output, eager in zip(outputs, expected, strict=True):
             norm = eager.norm()
@@ -73,13 +73,13 @@ class Compiled:
             if norm.isfinite() and not distance <= self.tolerance * norm:
                 raise WrongCompilation(
                     f"torch.compile: {self.function.__qualname__} is off by {distance / norm:.1e};"
-                    " compile=never force=true begins anew without it"
+                    " compile=never force=true starts again without it"
                 )
 
 
 class CompiledDerivatives:
-    """`LayerDerivatives` with compiled functions. Nothing is kept for a product, so a memory budget
-    has no effect (`repeatable` is False)."""
+    """`LayerDerivatives` with compiled functions. Stores no activations, so a memory budget has
+    no effect (`repeatable` is False)."""
 
     repeatable = False
 
@@ -111,7 +111,7 @@ class CompiledDerivatives:
 
 
 class CompiledLinearization:
-    """Holds the point only."""
+    """Stores θ and the batch, not the activations."""
 
     def __init__(self, derivatives: CompiledDerivatives, at: tuple[Tensor, Tensor, Tensor]) -> None:
         self.derivatives, self.at = derivatives, at
@@ -172,8 +172,8 @@ class CompiledOptimizer(InnerOptimizer):
         )
 
     def _on_device(self, t: int, in_window: bool, theta: Tensor) -> Coefficients:
-        """As tensors on the device, moved there for many steps at a time: as Python numbers each
-        step would be compiled for itself."""
+        """The coefficients as tensors, moved to the device for many steps at a time. As Python
+        numbers, each step would be compiled separately."""
         block = t // COEFFICIENTS_AT_ONCE
         key = block, in_window, theta.device, theta.dtype
         if key not in self._numbers:
@@ -185,11 +185,11 @@ class CompiledOptimizer(InnerOptimizer):
 
 
 def compile_error(device: torch.device) -> str:
-    """Why `torch.compile` does not work here, in a line; empty where it does. It needs a C++
+    """Why `torch.compile` does not work here, in one line; empty if it works. It needs a C++
     compiler, on a GPU also Triton."""
     try:
         one = torch.compile(lambda x: x + 1, fullgraph=True)(torch.zeros(2, device=device))
     except Exception as error:  # whatever is missing: compilers, headers, room, a supported GPU
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return lines[0] if lines else type(error).__name__
-    return "" if bool((one == 1).all()) else "what it compiles computes something else"
+    return "" if bool((one == 1).all()) else "compiled code gives another result than eager code"

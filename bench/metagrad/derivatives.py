@@ -1,12 +1,12 @@
 """First and second derivatives of a network's training loss with respect to its parameters.
 
-The one question that the exact engine asks of a network, and two answers to it: by the layers' own
-derivatives (`layered.py`), for networks made of the layers known there, and by torch's autograd,
-here, for every other network. A batch's loss is a sum over its images, each taken alone: a network
-in which the images of a batch meet (batch norm) has no place here.
+The interface between the exact engine and a network, and two implementations: by the layers' rules
+(`layered.py`), if every layer has one, and by torch's autograd, here, for every other network. A
+batch's loss is a sum over its images, each computed independently: a network that mixes the images
+of a batch (batch norm) is not supported.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -47,39 +47,39 @@ class Derivatives(Protocol):
 
     repeatable: bool
 
-    def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
+    def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Parameters by name -> θ [P]."""
         ...
 
     def logits(self, theta: Tensor, images: Tensor) -> Tensor:
-        """[batch, classes]; nothing is kept."""
+        """[batch, classes]; stores nothing."""
         ...
 
     def gradient(
         self, theta: Tensor, images: Tensor, labels: Tensor, loss: Loss = CROSS_ENTROPY
     ) -> tuple[Tensor, Tensor]:
-        """(gradient [P], losses [batch]), of another loss too; nothing is kept."""
+        """(gradient [P], losses [batch]) of any loss; stores nothing."""
         ...
 
     def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> Linearization:
-        """The same, with what is needed to differentiate it kept."""
+        """The same gradient, storing what its derivative needs."""
         ...
 
     def linearization_bytes(self, theta: Tensor, images: Tensor, labels: Tensor) -> int:
-        """How much that is, given copies: of a view, all memory behind it is counted."""
+        """Bytes that `linearize` stores. Pass copies: of a view, all memory behind it counts."""
         ...
 
 
 class AutogradDerivatives:
-    """By torch's autograd: reverse-over-reverse, for any module. Not repeatable: torch takes other
-    formulas for a norm's backward when that is to be differentiated."""
+    """By torch's autograd: reverse-over-reverse, for any module. Not repeatable: torch uses other
+    formulas for a norm's backward pass when that will be differentiated."""
 
     repeatable = False
 
     def __init__(self, network: FlatNetwork) -> None:
         self.network = network
 
-    def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
+    def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
         return self.network.flatten(parameters)
 
     @torch.no_grad()
@@ -116,7 +116,7 @@ class AutogradDerivatives:
 
 
 class AutogradLinearization:
-    """Holds the graph of the gradient."""
+    """Stores the graph of the gradient."""
 
     def __init__(self, gradient: Tensor, leaves: tuple[Tensor, ...]) -> None:
         self._gradient, self._leaves = gradient, leaves
@@ -136,7 +136,7 @@ def pull_back(
     outputs: Sequence[Tensor], cotangents: Sequence[Tensor], leaves: Sequence[Tensor]
 ) -> tuple[Tensor | None, ...]:
     """Cotangents of `outputs`, with a leading [directions], -> of `leaves`; None for a leaf that no
-    output depends on. The graph is kept."""
+    output depends on. Does not free the graph."""
     one = len(cotangents[0]) == 1
     parts = torch.autograd.grad(
         outputs,

@@ -1,23 +1,25 @@
-"""The exact engine: the meta-gradient by one adjoint step an inner step, without an unrolled graph.
+"""The exact engine: one adjoint step for each inner step, without an unrolled graph.
 
-The forward pass runs the trajectory as plain training and keeps (θ_t, s_t, g_t) of the steps in the
-window: parameters, optimiser state and inner gradient. The backward pass walks the window in
-reverse. At each step the optimiser's part of the adjoint is closed-form and elementwise
-(`optimizers.py`); it yields the cotangent w of g_t. The network's part is the product of second
-derivatives with that one vector, (∂²ℓ/∂θ²)·w and (∂²ℓ/∂U∂θ)ᵀ·w (`derivatives.py`). It needs the
-activations of that step: those of the last steps are kept from the forward pass as far as the
-memory budget goes, those of the others are computed again. Both give the same numbers, on a CPU
-bit for bit (where they would not, nothing is kept).
+The forward pass is plain training. It stores (θ_t, s_t, g_t) for each step of the window:
+parameters, optimiser state and inner gradient. The backward pass walks the window in reverse. At
+each step the optimiser's part of the adjoint is closed-form and elementwise (`optimizers.py`); it
+yields the cotangent w of g_t. The network's part is the product of second derivatives with that
+vector, (∂²ℓ/∂θ²)·w and (∂²ℓ/∂U∂θ)ᵀ·w (`derivatives.py`). The product needs the activations of that
+step. The forward pass stores those of the last steps, as many as the memory budget allows; the
+others are recomputed. Both give the same numbers, bit for bit on a CPU (where they would not,
+no activations are stored).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from bench.metagrad.choice import make_derivatives
 from bench.metagrad.compiled import CompiledOptimizer
-from bench.metagrad.derivatives import pull_back
+from bench.metagrad.derivatives import Derivatives, pull_back
 from bench.metagrad.mean_loss import MeanLinearization, MeanLoss
 from bench.metagrad.optimizers import State
 from bench.metagrad.precision import hardware_precision
@@ -25,11 +27,11 @@ from bench.metagrad.problem import MetaGradient, Problem, StepRange
 
 
 @dataclass
-class KeptStep:
-    """What the forward pass leaves of one step of the window.
+class WindowStep:
+    """What the forward pass stores of one step of the window.
 
     Attributes:
-        linearization: the activations, where the memory budget allows to keep them.
+        linearization: the activations, if the memory budget allows storing them.
     """
 
     theta: Tensor
@@ -39,30 +41,36 @@ class KeptStep:
 
 
 class ExactEngine:
-    """See the module's first lines.
+    """Exact meta-gradients without an unrolled graph (see the module's docstring).
 
     Args:
-        activation_budget: bytes of activations to keep for the backward pass; 0: compute all again.
-        images_at_once: largest part of a batch that is worked on at one time; 0: as suits the
-            device. Sums over other parts round differently.
+        activation_budget: bytes of activations to store for the backward pass; 0: recompute all.
+        images_at_once: largest part of a batch to process at once; 0: chosen by device. Other
+            parts round differently.
         sample_chunk: how many single-sample cotangents `sample_gradients` carries at once.
         precision: one of `choices.PRECISIONS`.
-        compiled: run the steps as compiled functions (`compiled.py`); activations are then
-            always computed again.
+        compiled: run the steps as compiled functions (`compiled.py`), which always recompute
+            activations.
+        derivatives: how to differentiate a network; None: `make_derivatives`.
     """
 
     def __init__(
         self,
         activation_budget: int = 0,
+        *,
         images_at_once: int = 0,
         sample_chunk: int = 10,
         precision: str = "float32",
         compiled: bool = False,
+        derivatives: Callable[[nn.Module], Derivatives] | None = None,
     ) -> None:
         self.activation_budget = activation_budget
         self.images_at_once = images_at_once
         self.sample_chunk = sample_chunk
         self.precision, self.compiled = precision, compiled
+        self.derivatives = derivatives or partial(
+            make_derivatives, precision=precision, compiled=compiled
+        )
         self._network: nn.Module | None = None
         self._optimizer: CompiledOptimizer | None = None
 
@@ -71,10 +79,10 @@ class ExactEngine:
     ) -> MetaGradient:
         loss, problem = self._ready(problem)
         with hardware_precision(self.precision):
-            kept, theta = forward(loss, problem, window, self.activation_budget)
+            steps, theta = forward(loss, problem, window, self.activation_budget)
             labels = one_hot(target_labels, problem.labels)
             theta_bar, losses = loss.gradient(theta, target_images, labels, problem.outer_loss)
-            images_bar, labels_bar = backward(loss, problem, window, kept, theta_bar.unsqueeze(0))
+            images_bar, labels_bar = backward(loss, problem, window, steps, theta_bar.unsqueeze(0))
         return MetaGradient(
             images_bar[0], None if labels_bar is None else labels_bar[0], losses.mean()
         )
@@ -84,7 +92,7 @@ class ExactEngine:
     ) -> MetaGradient:
         loss, problem = self._ready(problem)
         with hardware_precision(self.precision):
-            kept, theta = forward(loss, problem, window, self.activation_budget)
+            steps, theta = forward(loss, problem, window, self.activation_budget)
             labels = one_hot(target_labels, problem.labels)
             samples = [
                 loss.gradient(theta, *sample, problem.outer_loss)
@@ -92,7 +100,7 @@ class ExactEngine:
             ]
             theta_bars = torch.stack([gradient for gradient, _ in samples])
             parts = [
-                backward(loss, problem, window, kept, chunk)
+                backward(loss, problem, window, steps, chunk)
                 for chunk in theta_bars.split(self.sample_chunk)
             ]
         return MetaGradient(
@@ -104,12 +112,11 @@ class ExactEngine:
         )
 
     def _ready(self, problem: Problem) -> tuple[MeanLoss, Problem]:
-        """The inner loss, and the problem with a compiled optimiser if so wanted. Both are kept for
-        the next problem with the same network and optimiser."""
+        """The inner loss, and the problem, with its optimiser compiled if `compiled`. Both are
+        cached for the next problem with the same network and optimiser."""
         if self._network is not problem.network:
             self._network = problem.network
-            derivatives = make_derivatives(problem.network, self.precision, self.compiled)
-            self._loss = MeanLoss(derivatives, self.images_at_once)
+            self._loss = MeanLoss(self.derivatives(problem.network), self.images_at_once)
         if not self.compiled:
             return self._loss, problem
         if self._optimizer is None or self._optimizer.optimizer is not problem.optimizer:
@@ -120,14 +127,14 @@ class ExactEngine:
 @torch.no_grad()
 def forward(
     loss: MeanLoss, problem: Problem, window: StepRange, activation_budget: int = 0
-) -> tuple[list[KeptStep], Tensor]:
+) -> tuple[list[WindowStep], Tensor]:
     """Train from θ_0 to θ_stop: the steps of the window, and θ_stop."""
     theta = loss.derivatives.flatten(problem.parameters)
     state = problem.optimizer.initial_state(theta)
-    # One block for what all steps keep: many small pieces that stay, between large ones that go,
-    # would leave holes in memory worth several times as much.
+    # One block for all steps: many small tensors that stay, between large ones that are freed,
+    # would fragment memory by several times their size.
     block = theta.new_empty(window.stop - window.start, 2 + len(state), len(theta))
-    kept: list[KeptStep] = []
+    steps: list[WindowStep] = []
     affordable = 0
     for t in range(window.stop):
         batch = problem.inner_batch(t, problem.images, problem.labels)
@@ -141,14 +148,14 @@ def forward(
             gradient = linearization.gradient()
         if t >= window.start:
             row = torch.stack([theta, gradient, *state], out=block[t - window.start])
-            kept.append(KeptStep(row[0], tuple(row[2:]), row[1], linearization))
+            steps.append(WindowStep(row[0], tuple(row[2:]), row[1], linearization))
         in_window = t >= window.start
         theta, state = problem.optimizer.step(theta, gradient, state, t, in_window)
-    return kept, theta
+    return steps, theta
 
 
 def backward(
-    loss: MeanLoss, problem: Problem, window: StepRange, kept: list[KeptStep], theta_bar: Tensor
+    loss: MeanLoss, problem: Problem, window: StepRange, steps: list[WindowStep], theta_bar: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Pull cotangents of θ_stop back to the distilled set.
 
@@ -163,8 +170,8 @@ def backward(
     labels = problem.labels.detach().requires_grad_(problem.learn_labels)
     distilled = (images, labels) if problem.learn_labels else (images,)
     bars = [part.new_zeros(len(theta_bar), *part.shape) for part in distilled]
-    state_bar = tuple(torch.zeros_like(theta_bar) for _ in kept[0].state)
-    for t, step in zip(reversed(range(window.start, window.stop)), reversed(kept), strict=True):
+    state_bar = tuple(torch.zeros_like(theta_bar) for _ in steps[0].state)
+    for t, step in zip(reversed(range(window.start, window.stop)), reversed(steps), strict=True):
         theta_bar, gradient_bar, state_bar = problem.optimizer.adjoint(
             theta_bar, state_bar, step.theta, step.gradient, step.state, t
         )

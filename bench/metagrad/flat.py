@@ -1,6 +1,6 @@
 """A network as a function of one flat parameter vector, and what it costs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ class FlatNetwork:
         self.shapes = [tensor.shape for tensor in named.values()]
         self.sizes = [tensor.numel() for tensor in named.values()]
 
-    def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
+    def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Parameters by name -> θ [P]."""
         return torch.cat([parameters[name].reshape(-1) for name in self.names]).detach()
 
@@ -38,7 +38,7 @@ class FlatNetwork:
 
 
 def multiply_adds(network: nn.Module, image: Tensor) -> int:
-    """Those of the convolutions and linear layers, for one image [C, H, W]."""
+    """Multiply-adds of the convolutions and linear layers, for one image [C, H, W]."""
 
     def count(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
         if not isinstance(layer, nn.Conv2d | nn.Linear):
@@ -50,18 +50,18 @@ def multiply_adds(network: nn.Module, image: Tensor) -> int:
 
 
 def map_bytes(network: nn.Module, image: Tensor) -> int:
-    """The largest maps that a layer reads and writes together, for one image [C, H, W]."""
+    """Bytes of the largest input and output of one layer, for one image [C, H, W]."""
     return max(of_layers(network, image, lambda _, inputs, output: inputs.nbytes + output.nbytes))
 
 
 def of_layers(
     network: nn.Module, image: Tensor, number: Callable[[nn.Module, Tensor, Tensor], int]
 ) -> list[int]:
-    """A number of each layer of the network, from its input and output for one image."""
-    found: list[int] = []
+    """`number(layer, input, output)` of each layer of the network, for one image."""
+    numbers: list[int] = []
 
     def note(layer: nn.Module, inputs: Any, output: Tensor) -> None:
-        found.append(number(layer, inputs[0], output))
+        numbers.append(number(layer, inputs[0], output))
 
     layers = [part for part in network.modules() if not list(part.children())]
     hooks = [layer.register_forward_hook(note) for layer in layers]
@@ -71,4 +71,4 @@ def of_layers(
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return numbers

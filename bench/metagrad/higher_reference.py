@@ -1,7 +1,7 @@
 """The reference engine: the unroll that the paper used, through the `higher` library.
 
-It holds the graph of the whole window in memory. `higher` is unmaintained; it is kept because it is
-independent of our own engine and because the paper's numbers were made with it.
+It holds the graph of the whole window in memory. `higher` is unmaintained; it stays because it is
+independent of the exact engine and the paper's numbers were made with it.
 """
 
 import copy
@@ -31,7 +31,7 @@ class HigherEngine:
 
     def __init__(self, precision: str = "float32") -> None:
         if precision == "bf16":
-            raise ValueError("engine=higher has no precision=bf16: choose float32 or tf32")
+            raise ValueError("engine=higher does not support precision=bf16: use float32 or tf32")
         self.precision = precision
 
     def meta_gradient(
@@ -56,7 +56,7 @@ class HigherEngine:
 
     def _hardware(self, problem: Problem) -> AbstractContextManager[None]:
         if self.precision == "tf32" and not problem.images.is_cuda:
-            raise ValueError("engine=higher takes precision=tf32 from a GPU; here is none")
+            raise ValueError("engine=higher supports precision=tf32 on a GPU only")
         return hardware_precision(self.precision)
 
     def _unroll(
@@ -115,7 +115,7 @@ def torch_optimizer(optimizer: InnerOptimizer, network: torch.nn.Module) -> torc
             eps=optimizer.eps,
             weight_decay=optimizer.weight_decay,
         )
-    raise TypeError(f"the higher engine knows Adam and SGD, not {type(optimizer).__name__}")
+    raise TypeError(f"engine=higher supports Adam and SGD, not {type(optimizer).__name__}")
 
 
 def step_settings(optimizer: InnerOptimizer, t: int, in_window: bool) -> dict[str, list[Any]]:

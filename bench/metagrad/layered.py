@@ -1,57 +1,25 @@
-"""First and second derivatives of a network layer by layer, without autograd (`rules/`)."""
+"""First and second derivatives of a network by the layers' rules (`rules/`), without autograd."""
 
-import operator
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor
 
 from bench.metagrad.flat import FlatNetwork
 from bench.metagrad.problem import CROSS_ENTROPY, Loss, logit_gradient
-from bench.metagrad.rules import (
-    Application,
-    AveragePool,
-    Cast,
-    Convolution,
-    Flatten,
-    InstanceNorm,
-    Linear,
-    MaxPool,
-    Parameters,
-    ReLU,
-)
-
-
-class UnknownLayer(TypeError):
-    """The network has a part whose derivatives are not written out."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One value of the network's computation, after the images, which are value 0.
-
-    Attributes:
-        inputs: the values that it is made of: one for a layer, several for a sum.
-        layer: None for a sum.
-        parameters: the names of the layer's parameters in the network.
-    """
-
-    inputs: tuple[int, ...]
-    layer: Callable[[Parameters, Cast], Application] | None
-    parameters: tuple[str, ...] = ()
+from bench.metagrad.rules import Application, Cast, Parameters
+from bench.metagrad.trace import Node, trace
 
 
 class LayerDerivatives:
-    """A network made of the layers in `rules/`, joined in any way by sums (residual networks).
+    """For networks of the layers in `rules/`, joined by sums (residual networks).
 
     Args:
-        cast: what is done to the inputs of convolutions and linear layers: the precision.
-        layout: how batches of maps lie in memory; changes speed only.
+        cast: applied to the inputs of convolutions and linear layers: the precision.
+        layout: memory layout of batches of maps; changes speed only.
 
     Raises:
-        UnknownLayer: it has others.
+        UnknownLayer: a layer has no rule.
     """
 
     repeatable = True
@@ -66,7 +34,7 @@ class LayerDerivatives:
         self.nodes = trace(network.network)
         self.last_use = {i: n for n, node in enumerate(self.nodes) for i in node.inputs}
 
-    def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
+    def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
         return self.network.flatten(parameters)
 
     @torch.no_grad()
@@ -79,7 +47,8 @@ class LayerDerivatives:
     ) -> tuple[Tensor, Tensor]:
         forward = Pass(self, theta, images)
         losses = loss.losses(forward.logits, labels)
-        return forward.backward(loss.slopes(forward.logits, labels)), losses
+        slopes = loss.slopes(forward.logits, labels)
+        return self.network.flatten(forward.backward(slopes)), losses
 
     @torch.no_grad()
     def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> "LayerLinearization":
@@ -88,13 +57,13 @@ class LayerDerivatives:
     def hvp(
         self, theta: Tensor, images: Tensor, labels: Tensor, directions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`linearize(...).product(directions)`, as one function of tensors."""
+        """`linearize(...).hvp(directions)`, as one function of tensors."""
         return self.linearize(theta, images, labels).hvp(directions)
 
     def linearization_bytes(self, theta: Tensor, images: Tensor, labels: Tensor) -> int:
-        kept = self.linearize(theta, images, labels)
-        tensors = [*kept.outputs.values()]
-        for application in kept.forward.applications:
+        linearization = self.linearize(theta, images, labels)
+        tensors = [*linearization.outputs.values()]
+        for application in linearization.forward.applications:
             tensors += vars(application).values() if application else ()
         storages = {
             part.untyped_storage().data_ptr(): part.untyped_storage().nbytes()
@@ -115,6 +84,11 @@ class Pass:
     def __init__(
         self, derivatives: LayerDerivatives, theta: Tensor, images: Tensor, keep: bool = True
     ) -> None:
+        if images.ndim != 4:
+            raise ValueError(
+                f"the layers' rules take images [batch, C, H, W], not {list(images.shape)};"
+                " use ExactEngine(derivatives=autograd_derivatives)"
+            )
         self.derivatives = derivatives
         self.parameters = derivatives.network.unflatten(theta)
         self.applications: list[Application | None] = []
@@ -142,15 +116,15 @@ class Pass:
     def of(node: Node, parameters: dict[str, Tensor]) -> Parameters:
         return tuple(parameters[name] for name in node.parameters)
 
-    def backward(self, logits_bar: Tensor) -> Tensor:
-        """The gradient [P]; applications are freed on the way."""
+    def backward(self, logits_bar: Tensor) -> dict[str, Tensor]:
+        """The gradients of the parameters by name. Frees the applications on the way."""
         gradients: dict[str, Tensor] = {}
         for n, node, application, gy in self.walk(logits_bar):
             if application:
                 parts = application.parameter_gradients(gy)
                 gradients.update(zip(node.parameters, parts, strict=True))
             self.applications[n] = None
-        return self.derivatives.network.flatten(gradients)
+        return gradients
 
     def walk(self, logits_bar: Tensor) -> Iterator[tuple[int, Node, Application | None, Tensor]]:
         """The nodes from the last to the first, each with the gradient of its output."""
@@ -164,7 +138,7 @@ class Pass:
 
 
 class LayerLinearization:
-    """Holds the activations and their gradients."""
+    """Stores the activations and their gradients."""
 
     def __init__(
         self, derivatives: LayerDerivatives, theta: Tensor, images: Tensor, labels: Tensor
@@ -240,80 +214,3 @@ class LayerLinearization:
 def accumulate(bars: dict[int, Tensor], i: int, part: Tensor) -> None:
     """Add to the gradient with respect to value `i`."""
     bars[i] = bars[i] + part if i in bars else part
-
-
-# --- from a module to nodes
-
-
-def trace(network: nn.Module) -> list[Node]:
-    """The network's computation, in order.
-
-    Raises:
-        UnknownLayer: a part of it is not known here, or it is not a plain composition of layers.
-    """
-    try:
-        graph = fx.Tracer().trace(network)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UnknownLayer(f"cannot be traced: {error}") from error
-    index: dict[fx.Node, int] = {}
-    nodes: list[Node] = []
-    for traced in graph.nodes:
-        if traced.op == "placeholder":
-            if index:
-                raise UnknownLayer("more than one input")
-            index[traced] = 0
-        elif traced.op != "output":
-            inputs = tuple(index[part] for part in traced.all_input_nodes)
-            nodes.append(node_of(network, traced, inputs))
-            index[traced] = len(nodes)
-        elif traced.args != (list(index)[-1],):
-            raise UnknownLayer("the last layer is not the output")
-    used = [name for node in nodes for name in node.parameters]
-    if sorted(used) != sorted(dict(network.named_parameters())):
-        raise UnknownLayer("some parameters are used twice or not at all")
-    return nodes
-
-
-def node_of(network: nn.Module, traced: fx.Node, inputs: tuple[int, ...]) -> Node:
-    """One step of the traced computation."""
-    target: Any = traced.target
-    if traced.op == "call_module" and len(inputs) == 1:
-        module = network.get_submodule(target)
-        names = tuple(f"{target}.{name}" for name, _ in module.named_parameters(recurse=False))
-        return Node(inputs, layer_of(module), names)
-    if is_flatten(traced):
-        return Node(inputs, lambda p, cast: Flatten())
-    if target in (operator.add, torch.add) and len(inputs) == 2 and not traced.kwargs:
-        return Node(inputs, None)
-    raise UnknownLayer(f"{traced.op} {target}")
-
-
-def layer_of(module: nn.Module) -> Callable[[Parameters, Cast], Application]:
-    """The rule of a module.
-
-    Raises:
-        UnknownLayer: there is none for this module with these settings.
-    """
-    match module:
-        case nn.Conv2d(groups=1, padding_mode="zeros") if not isinstance(module.padding, str):
-            return lambda p, cast: Convolution(module, p, cast)
-        case nn.GroupNorm(affine=True) if module.num_groups == module.num_channels:
-            return lambda p, cast: InstanceNorm(module, p)
-        case nn.ReLU():
-            return lambda p, cast: ReLU()
-        case nn.AvgPool2d(padding=0, ceil_mode=False, divisor_override=None):
-            return lambda p, cast: AveragePool(module)
-        case nn.MaxPool2d(return_indices=False):
-            return lambda p, cast: MaxPool(module)
-        case nn.Linear():
-            return lambda p, cast: Linear(p, cast)
-        case nn.Flatten(start_dim=1, end_dim=-1):
-            return lambda p, cast: Flatten()
-    raise UnknownLayer(f"{module}")
-
-
-def is_flatten(traced: fx.Node) -> bool:
-    """Whether a traced call is `x.flatten(1)` or `torch.flatten(x, 1)`."""
-    called = (traced.op, traced.target)
-    known = called in (("call_method", "flatten"), ("call_function", torch.flatten))
-    return known and traced.args[1:] == (1,) and not traced.kwargs

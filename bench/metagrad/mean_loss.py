@@ -1,4 +1,4 @@
-"""The mean loss of a batch, worked through some images at a time.
+"""The mean loss of a batch and its derivatives, computed in parts of the batch.
 
 Networks treat images one by one (`derivatives.py`), so gradients and their derivatives are sums
 over parts of the batch: exact up to rounding, in bounded memory, and on a CPU faster, because the
@@ -37,7 +37,7 @@ class MeanLoss:
     def gradient(
         self, theta: Tensor, images: Tensor, labels: Tensor, loss: Loss = CROSS_ENTROPY
     ) -> tuple[Tensor, Tensor]:
-        """(gradient [P], losses [batch]), of another loss too; nothing is kept."""
+        """(gradient [P], losses [batch]) of any loss; stores nothing."""
         parts = [
             self.derivatives.gradient(theta, *part, loss)
             for part in self._parts(theta, images, labels)
@@ -46,7 +46,7 @@ class MeanLoss:
         return gradient, torch.cat([losses for _, losses in parts])
 
     def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> "MeanLinearization":
-        """The gradient's derivative at θ, with the activations of the whole batch kept."""
+        """The gradient's derivative at θ; stores the activations of the whole batch."""
         linearizations = [
             self.derivatives.linearize(theta, *part) for part in self._parts(theta, images, labels)
         ]
@@ -55,8 +55,7 @@ class MeanLoss:
     def hvp(
         self, theta: Tensor, images: Tensor, labels: Tensor, directions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What `linearize(...).product(directions)` gives, with the activations of one part at a
-        time."""
+        """`linearize(...).hvp(directions)`, with one part's activations in memory at a time."""
         linearizations = (
             self.derivatives.linearize(theta, *part)
             for part in self._parts(theta, images, labels, len(directions))
@@ -64,7 +63,7 @@ class MeanLoss:
         return product_over_parts(linearizations, directions / len(images))
 
     def linearization_bytes(self, theta: Tensor, images: Tensor, labels: Tensor) -> int:
-        """The activations that `linearize` keeps."""
+        """Bytes of the activations that `linearize` stores."""
         key = images.shape[1:], images.dtype
         if key not in self._bytes_per_image:
             self._bytes_per_image[key] = self.derivatives.linearization_bytes(
@@ -98,7 +97,7 @@ class MeanLinearization:
         return total([part.gradient() for part in self.parts]) / self.batch
 
     def hvp(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Linearization.product`."""
+        """As `Linearization.hvp`."""
         return product_over_parts(iter(self.parts), directions / self.batch)
 
 

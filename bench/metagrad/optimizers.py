@@ -1,9 +1,9 @@
 """The inner optimisers: one step, and the adjoint of one step in closed form.
 
-Parameters are one flat vector θ [P]. A step takes the gradient g of the inner loss at θ and the
-optimiser's state s to θ', s'. Its adjoint takes cotangents of (θ', s') to cotangents of (θ, g, s);
-what g itself contributes (the second derivatives of the loss) is the engine's part. Cotangents may
-carry leading batch dimensions: [..., P].
+Parameters are one flat vector θ [P]. A step maps θ, the gradient g of the inner loss at θ and the
+optimiser's state s to θ', s'. Its adjoint maps cotangents of (θ', s') to cotangents of (θ, g, s);
+the engine differentiates g itself (the second derivatives of the loss). Cotangents may have leading
+batch dimensions: [..., P].
 """
 
 import math
@@ -21,15 +21,15 @@ Coefficients = tuple[float | Tensor, ...]
 
 
 class InnerOptimizer(ABC):
-    """What an engine asks of an inner optimiser, and what an optimiser has to supply for it.
+    """The interface of inner optimisers: implement the four abstract methods for your own.
 
-    Beside tensors, a few numbers change from step to step, the coefficients; `update` and
-    `update_adjoint` are functions of tensors and these numbers, so that they can be compiled once
-    for all steps. Step `t` counts from 0. Nothing is changed in place.
+    The coefficients are the few numbers that change from step to step. `update` and
+    `update_adjoint` are functions of tensors and the coefficients, so that they are compiled once
+    for all steps. Step `t` counts from 0. No tensor is changed in place.
 
-    A step may be another one inside the window than in plain training, which is the warm-up and the
-    training of networks that are evaluated (`Adam`, eps_form="published"). The state is the same,
-    so training goes on at the window's start from what the warm-up left.
+    A step inside the window may differ from one outside (warm-up, training for evaluation; see
+    `Adam`, eps_form="published"). The state is the same, so the window continues from the state
+    that the warm-up left.
     """
 
     def step(

@@ -1,15 +1,14 @@
-"""In which numbers meta-gradients are computed.
+"""The precision of meta-gradients.
 
-float32, the default, and float64 mean what they say, for every operation. The two reduced ones
-concern convolutions and linear layers only, whose inputs they round; sums are carried in float32,
-and so is everything else (norms, the optimiser, the distilled set):
+float32, the default, and float64 apply to every operation. The two reduced precisions round the
+inputs of convolutions and linear layers only; sums and everything else (norms, the optimiser, the
+distilled set) stay in float32:
 
     tf32   10 bits of mantissa, the range of float32: what tensor cores do with float32
     bf16    7 bits, and half the memory of the activations that those layers keep
 
-On a CPU, tf32 is imitated by rounding: slow, but it shows on any machine what it does to a
-gradient. So is bf16, by torch and even more slowly, on a CPU that has no units for it. The errors
-of each stand in the README beside this file.
+A CPU emulates tf32 by rounding: slow, but it shows on any machine what tf32 does to a gradient.
+torch emulates bf16, even more slowly, on a CPU without bf16 units. README.md has the errors.
 """
 
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ def storage_type(precision: str) -> torch.dtype:
 
 
 def cast_of(precision: str) -> Cast:
-    """What is done to the inputs of convolutions and linear layers."""
+    """The function applied to the inputs of convolutions and linear layers."""
     return {"tf32": to_tf32, "bf16": to_bf16}.get(precision, unchanged)
 
 
@@ -53,11 +52,11 @@ def to_tf32(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def hardware_precision(precision: str) -> Iterator[None]:
-    """While it lasts, a GPU's convolutions and products take TF32, or do not."""
+    """Within the block, a GPU's convolutions and matrix products use TF32 or full float32."""
     backends = torch.backends
     before = backends.fp32_precision  # pyright: ignore[reportAttributeAccessIssue]
-    wanted = "tf32" if precision == "tf32" else "ieee"
-    backends.fp32_precision = wanted  # pyright: ignore[reportAttributeAccessIssue]
+    chosen = "tf32" if precision == "tf32" else "ieee"
+    backends.fp32_precision = chosen  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
-"""The question that every engine answers, as data, and the form of the answer."""
+"""The bilevel problem that every engine solves, and the form of its answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,7 +64,7 @@ OUTER_LOSSES = {"cross_entropy": CROSS_ENTROPY, "mse": Loss(squared_errors, squa
 
 
 class StepRange(Protocol):
-    """The inner steps `[start, stop)` that the gradient flows through (a method's window)."""
+    """The inner steps `[start, stop)` that the gradient flows through: a `range` or a `Window`."""
 
     @property
     def start(self) -> int: ...
@@ -73,29 +73,36 @@ class StepRange(Protocol):
     def stop(self) -> int: ...
 
 
+def whole_set(t: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Every inner step trains on the whole distilled set."""
+    return images, labels
+
+
 @dataclass(frozen=True)
 class Problem:
-    """The bilevel problem of one outer step. Everything random is already drawn.
+    """The bilevel problem of one outer step. It contains no randomness.
 
     Attributes:
-        network: the architecture; the parameters it holds are not used.
+        network: the architecture; its own parameters are not used. It must treat the images of a
+            batch independently (no batch norm).
         parameters: θ_0 by name.
-        optimizer: the inner optimiser, its state zero at θ_0; it may take other steps before the
-            window than inside.
-        images: distilled images [classes*ipc, C, H, W].
+        optimizer: the inner optimiser, its state zero at θ_0. Steps before the window may differ
+            from steps inside it.
+        images: distilled images [classes*ipc, C, H, W]. Inputs of another shape [classes*ipc, ...]
+            need `ExactEngine(derivatives=autograd_derivatives)` or the engine "higher".
         labels: distilled labels [classes*ipc, classes], probabilities (not necessarily normalized).
         inner_batch: (t, images, labels) -> the batch of inner step t, differentiable with respect
-            to images and labels; it must return the same batch whenever it is asked for the same t.
-        learn_labels: whether the gradient with respect to the labels is wanted.
-        outer_loss: of the target batch; the inner loss is the cross-entropy always.
+            to images and labels; it must return the same batch each time it is called with t.
+        learn_labels: whether to compute the gradient with respect to the labels.
+        outer_loss: loss of the target batch; the inner loss is always the cross-entropy.
     """
 
     network: nn.Module
-    parameters: dict[str, Tensor]
+    parameters: Mapping[str, Tensor]
     optimizer: InnerOptimizer
     images: Tensor
     labels: Tensor
-    inner_batch: InnerBatch
+    inner_batch: InnerBatch = whole_set
     learn_labels: bool = False
     outer_loss: Loss = CROSS_ENTROPY
 

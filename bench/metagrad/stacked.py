@@ -1,5 +1,4 @@
-"""Several networks of one architecture at once: the gradients of their losses, each on a batch of
-its own.
+"""Gradients of several networks of one architecture at once, each on its own batch.
 
 Beside each other, k networks are one network with k times the channels. Norms, ReLUs and pools take
 the channels one by one anyway; convolutions fall into k groups, linear layers become a product for
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 from bench.metagrad.compiled import CompiledDerivatives
 from bench.metagrad.derivatives import AutogradDerivatives, Derivatives
 from bench.metagrad.flat import FlatNetwork, multiply_adds
-from bench.metagrad.layered import LayerDerivatives, Node, Pass
+from bench.metagrad.layered import LayerDerivatives, Pass
 from bench.metagrad.mean_loss import PART_BYTES
 from bench.metagrad.problem import cross_entropies, logit_gradient
 from bench.metagrad.rules import Application, Cast, Convolution, InstanceNorm, Linear, Parameters
+from bench.metagrad.trace import Node
 
 # On a CPU: the largest forward pass, in multiply-adds, of one network on its batch that is not
 # taken alone. Below it a step costs more in calls than in arithmetic; above it the arithmetic
@@ -29,7 +29,7 @@ MOST_MULTIPLY_ADDS = 8_000_000
 
 
 class StackedDerivatives(Protocol):
-    """Of the sum of k networks' losses, each a sum over its batch."""
+    """Gradients of k networks' losses, each summed over its batch."""
 
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """[k, P]; nothing is kept."""
@@ -37,10 +37,10 @@ class StackedDerivatives(Protocol):
 
 
 def stacked_derivatives(one: Derivatives) -> StackedDerivatives:
-    """The same for several networks as `one` is for one of them.
+    """What `one` computes for one network, for several at once.
 
     Raises:
-        TypeError: derivatives of an unknown kind.
+        TypeError: `one` is of an unknown kind.
     """
     match one:
         case CompiledDerivatives():
@@ -55,11 +55,12 @@ def stacked_derivatives(one: Derivatives) -> StackedDerivatives:
 def networks_at_once(
     network: nn.Module, one: Derivatives, theta: Tensor, images: Tensor, labels: Tensor
 ) -> int:
-    """How many networks to train at once, each on a batch like this one: as many as have their
-    activations in what `mean_loss.py` takes for a part of one batch; on a CPU only those that are
-    small. It depends on sizes and the kind of device alone, never on measured times or free memory:
-    stacked and separate networks round differently, and a run must give the same bits again.
-    Nothing was measured on a GPU yet.
+    """How many networks to train at once, each on a batch of this size.
+
+    As many as fit their activations into `mean_loss.PART_BYTES`; on a CPU, large networks are
+    trained one at a time. The answer depends only on sizes and the kind of device, never on
+    measured times or free memory: stacked and separate networks round differently, and a run must
+    be reproducible bit for bit. Not yet measured on a GPU.
 
     Args:
         network: what `one` are the derivatives of.
@@ -92,11 +93,11 @@ class StackedAutograd:
 
 
 class StackedLayers:
-    """Layer by layer, with maps [batch, k·channels, height, width]."""
+    """By the layers' rules, with maps [batch, k·channels, height, width]."""
 
     def __init__(self, one: LayerDerivatives) -> None:
         self.names = one.network.names
-        # The walk through the layers stays what it is; each of them is k times as wide.
+        # The same walk through the layers, each of them k times as wide.
         self.wide = LayerDerivatives(one.network, one.cast, one.layout)
         self.wide.nodes = [stacked_node(one.network.network, node) for node in one.nodes]
 
@@ -105,18 +106,12 @@ class StackedLayers:
         forward = Pass(self.wide, theta, images.flatten(1, 2))
         logits = forward.logits.view(labels.shape).flatten(0, 1)
         logits_bar = logit_gradient(logits, labels.flatten(0, 1)).view(forward.logits.shape)
-        gradients: dict[str, Tensor] = {}
-        for n, node, application, gy in forward.walk(logits_bar):
-            if application:
-                parts = application.parameter_gradients(gy)
-                gradients.update(zip(node.parameters, parts, strict=True))
-            forward.applications[n] = None  # its memory
+        gradients = forward.backward(logits_bar)
         return torch.cat([gradients[name].reshape(len(theta), -1) for name in self.names], dim=1)
 
 
 def stacked_node(network: nn.Module, node: Node) -> Node:
-    """The same step of the computation for several networks: its parameters come with a leading
-    [k]."""
+    """`node` for several networks: its parameters have a leading [k]."""
     if not node.parameters:
         return node
     module: Any = network.get_submodule(node.parameters[0].rpartition(".")[0])

@@ -2,14 +2,12 @@
 
 from torch import Tensor, nn
 
+from bench.networks.parts import convolution_block
+
 
 class ConvNet(nn.Module):
     """`depth` blocks of 3x3 convolution, instance norm, ReLU and 2x2 average pooling, then a linear
     layer (paper, section 3 "Setup" and C.1 "Models": depth 3 for 32x32 images, 4 for 64x64).
-
-    Instance norm is a group norm with one channel a group, affine, the same in training and
-    evaluation. The convolutions have biases, as in the published code, although the norm behind
-    them removes their effect.
 
     Args:
         image_shape: (channels, height, width) of the images.
@@ -40,12 +38,7 @@ class ConvNet(nn.Module):
             )
         blocks: list[nn.Module] = []
         for out_channels in widths:
-            blocks += [
-                nn.Conv2d(channels, out_channels, kernel_size=3, padding=1),
-                nn.GroupNorm(out_channels, out_channels),
-                nn.ReLU(),
-                nn.AvgPool2d(2),
-            ]
+            blocks += [*convolution_block(channels, out_channels, kernel_size=3), nn.AvgPool2d(2)]
             channels = out_channels
         self.features = nn.Sequential(*blocks)
         self.classifier = nn.Linear(channels * (height >> depth) * (image_width >> depth), classes)

@@ -17,25 +17,25 @@ def initial_parameters(network: nn.Module, generator: torch.Generator) -> dict[s
     """
     parameters: dict[str, Tensor] = {}
     for module_name, module in network.named_modules():
-        own = dict(module.named_parameters(recurse=False))
-        if not own:
+        shapes = {name: tensor.shape for name, tensor in module.named_parameters(recurse=False)}
+        if not shapes:
             continue
         if isinstance(module, nn.Conv2d | nn.Linear):
             bound = 1 / math.sqrt(module.weight[0].numel())
-            drawn = {
-                name: torch.empty(tensor.shape, dtype=torch.float32).uniform_(
+            initial = {
+                name: torch.empty(shape, dtype=torch.float32).uniform_(
                     -bound, bound, generator=generator
                 )
-                for name, tensor in own.items()
+                for name, shape in shapes.items()
             }
         elif isinstance(module, nn.GroupNorm):
-            drawn = {
-                "weight": torch.ones(own["weight"].shape, dtype=torch.float32),
-                "bias": torch.zeros(own["bias"].shape, dtype=torch.float32),
+            initial = {
+                "weight": torch.ones(shapes["weight"], dtype=torch.float32),
+                "bias": torch.zeros(shapes["bias"], dtype=torch.float32),
             }
         else:
             raise TypeError(
                 f"no initialisation is known for {type(module).__name__} ({module_name})"
             )
-        parameters |= {f"{module_name}.{name}".lstrip("."): drawn[name] for name in own}
+        parameters |= {f"{module_name}.{name}".lstrip("."): initial[name] for name in shapes}
     return parameters

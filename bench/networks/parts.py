@@ -1,4 +1,4 @@
-"""What the networks have in common: convolution with instance norm, and the maps that it needs."""
+"""Building blocks shared by the networks, and a check that images are large enough."""
 
 from torch import nn
 
@@ -22,10 +22,10 @@ def convolution_block(inputs: int, outputs: int, kernel_size: int) -> list[nn.Mo
 
 
 def check_maps(network: str, image_shape: tuple[int, int, int], maps: tuple[int, int]) -> None:
-    """Refuse images whose last maps, (height, width), are too small to be normalized.
+    """Check that the network's last maps, (height, width), are large enough to be normalized.
 
-    A single pixel less its own mean is 0, whatever the image; two pixels become ±1. No gradient
-    passes either of them.
+    A single pixel minus its own mean is 0, whatever the image; two pixels become ±1. No gradient
+    passes through either.
 
     Raises:
         ValueError: a side of the maps has a single pixel or none.

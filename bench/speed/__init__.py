@@ -1,11 +1,10 @@
-"""`python -m bench.speed`: the same meta-gradients by every engine, side by side on this machine.
+"""`python -m bench.speed`: time and memory of every engine on the same meta-gradients.
 
-work.py     what is computed, and the other pieces of work that show how cost grows
-engines.py  who computes it: ours, `higher`, and peers where they are installed (peers.py)
-measure.py  time, memory and error of one engine on one piece of work
-process.py  each measurement in a process of its own, which may fail or outgrow the machine
-fit.py      what would not fit is not started
-errors.py   what each precision costs in exactness      imitated.py   bf16 by rounding
-rates.py    what this machine can do      floor.py    the least time that it could take
-report.py   table and JSON        picture.py  the picture
+work.py                what is computed: one outer step, and the same step grown in one direction
+engines.py             the engines, torchopt_engine.py if TorchOpt is installed
+measure.py             time, memory and error of one engine on one piece of work
+memory_prediction.py   work that would not fit is not started
+precision_errors.py    the error of each precision, with bf16_emulation.py on a CPU
+rates.py, roofline.py  rates of this machine, and the least time that it could take
+report.py, picture.py  table and JSON, and the picture
 """

@@ -9,7 +9,7 @@ from bench.speed.engines import TORCHOPT, can, engines, installed, precisions
 from bench.speed.measure import Measurement, Missing, measure
 from bench.speed.memory_prediction import USABLE, free_bytes, predicted_bytes, smaller_did_not_fit
 from bench.speed.precision_errors import WORK, errors_table, measure_errors
-from bench.speed.rates import is_imitated, measure_rates
+from bench.speed.rates import is_emulated, measure_rates
 from bench.speed.report import Report, describe_machine, needs, read, table, write
 from bench.speed.work import GROWTH, QUICK_GROWTH, Work, variations
 from bench.system.errors import UserError
@@ -42,9 +42,9 @@ class SpeedOptions:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, SpeedOptions, Work, Environment)
-    quick = QUICK if typed(SpeedOptions, only(given, SpeedOptions)).quick else {}
-    settings = {**quick, **given}
+    arguments = parse(argv, SpeedOptions, Work, Environment)
+    quick = QUICK if typed(SpeedOptions, only(arguments, SpeedOptions)).quick else {}
+    settings = {**quick, **arguments}
     options = typed(SpeedOptions, only(settings, SpeedOptions))
     work = typed(Work, only(settings, Work))
     environment = typed(Environment, only(settings, Environment))
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     if not options.redraw:
         print("looking at this machine ...", flush=True)
     if options.errors:
-        return tell_errors(environment, folder)
+        return report_errors(environment, folder)
     report = read(folder) if options.redraw else measure_all(options, work, environment, folder)
     print(table(report))
     # On demand: matplotlib takes a second to import.
@@ -64,15 +64,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def tell_errors(environment: Environment, folder: Path) -> int:
-    """Print and write the errors of the precisions; the exit status."""
+def report_errors(environment: Environment, folder: Path) -> int:
+    """Print and write the errors of the precisions; return the exit status."""
     print("the error of each precision against float64 ...", flush=True)
-    found = call(measure_errors, environment)
-    print(errors_table(found))
+    errors = call(measure_errors, environment)
+    print(errors_table(errors))
     content = {
         **describe_machine(environment),
         "work": asdict(WORK),
-        "errors": [asdict(e) for e in found],
+        "errors": [asdict(error) for error in errors],
     }
     write_json(folder / "errors.json", content)
     print(f"written: {folder / 'errors.json'}")
@@ -92,11 +92,11 @@ def measure_all(
     make_network(work)  # refuses what is impossible before anything is measured
     report = Report(describe_machine(environment), work, options.repeats, free_bytes(device.type))
     if not installed(TORCHOPT):
-        report.notes.append("torchopt is not installed, so not measured: pip install -e '.[peers]'")
+        report.notes.append("torchopt is not installed and not measured: pip install -e '.[peers]'")
         print(report.notes[-1])
     growth = QUICK_GROWTH if options.quick else {**GROWTH, "precision": precisions(device.type)}
     works = variations(work, growth) if options.growth else [work]
-    works = without_imitated(report, works, environment)
+    works = without_emulated(report, works, environment)
     tasks = [
         (engine, piece)
         for piece in works
@@ -120,47 +120,47 @@ def measure_all(
     return report
 
 
-def without_imitated(report: Report, works: list[Work], environment: Environment) -> list[Work]:
-    """Measure the rates of the machine in each precision; the works in those that it has units for.
-    What is left out is noted.
+def without_emulated(report: Report, works: list[Work], environment: Environment) -> list[Work]:
+    """Measure the machine's rates in each precision; return the works in those it has units for.
+    Adds a note for each precision skipped.
 
     Raises:
-        UserError: it has none for the precision that was asked for.
+        UserError: the machine only emulates the precision of `report.base`.
     """
-    left_out = []
+    skipped = []
     for precision in dict.fromkeys(["float32", *(piece.precision for piece in works)]):
         update_rates(report, precision, environment)
         rates, single = (report.rates.get(name) for name in (precision, "float32"))
-        if not (rates and single and is_imitated(rates, single)):
+        if not (rates and single and is_emulated(rates, single)):
             continue
         speed, usual = rates.operations / 1e9, single.operations / 1e9
         why = (
-            f"this machine has no units for it and imitates it ({speed:.1f} GFLOP/s in matrix"
-            f" products, in float32 {usual:.1f})"
+            f"this machine only emulates it ({speed:.1f} GFLOP/s in matrix products, in float32"
+            f" {usual:.1f})"
         )
         if precision == report.base.precision:
             raise UserError(f"precision={precision} is not measured: {why}")
-        report.notes.append(f"{precision} is left out: {why}")
+        report.notes.append(f"{precision} is skipped: {why}")
         print(report.notes[-1], flush=True)
-        left_out.append(precision)
+        skipped.append(precision)
         del report.rates[precision]
-    return [piece for piece in works if piece.precision not in left_out]
+    return [piece for piece in works if piece.precision not in skipped]
 
 
 def update_rates(report: Report, precision: str, environment: Environment) -> None:
-    """Measure what the machine can do, and keep the best so far."""
+    """Measure the machine's rates; `report` keeps the best so far."""
     print(f"rates of this machine, {precision} ...", end=" ", flush=True)
     try:
-        rates = call(measure_rates, precision, environment, waiting=tell_seconds)
+        rates = call(measure_rates, precision, environment, waiting=print_seconds)
     except (OutOfMemory, Failed) as error:  # then there is no floor to compare with
-        print(f"not measured: {error or 'memory ran out'}", flush=True)
+        print(f"not measured: {error or 'out of memory'}", flush=True)
         return
     report.rates[precision] = rates.best(report.rates.get(precision, rates))
     print(f"{rates.operations / 1e9:.1f} GFLOP/s, {rates.bytes / 1e9:.1f} GB/s", flush=True)
 
 
-def tell_seconds(seconds: float) -> None:
-    """That a measurement goes on, so long already."""
+def print_seconds(seconds: float) -> None:
+    """Show that a measurement is still running."""
     print(f"{seconds:.0f} s ...", end=" ", flush=True)
 
 
@@ -172,7 +172,7 @@ def attempt(
     report: Report,
     device_type: str,
 ) -> Measurement | Missing:
-    """Measure in a fresh process what can be expected to fit."""
+    """Measure in a fresh process, unless it is predicted not to fit."""
     free = free_bytes(device_type)
     smaller = smaller_did_not_fit(engine, work, report.missing)
     needed = predicted_bytes(engine, work, report.measurements)
@@ -181,9 +181,9 @@ def attempt(
     if needed is None and smaller and smaller.needed_bytes is not None:
         return Missing(engine, work, smaller.needed_bytes, True, "less did not fit; not started")
     try:
-        return call(measure, engine, work, repeats, environment, waiting=tell_seconds)
+        return call(measure, engine, work, repeats, environment, waiting=print_seconds)
     except OutOfMemory:
-        return Missing(engine, work, free, True, "tried, and killed or refused memory")
+        return Missing(engine, work, free, True, "ran out of memory")
     except Failed as failure:
         return Missing(engine, work, None, False, f"failed: {failure}")
 

@@ -1,4 +1,4 @@
-"""What would not fit is not started: a machine that runs out of memory is of no use to anyone."""
+"""Predict the memory of a measurement, so that one that would not fit is not started."""
 
 from dataclasses import replace
 
@@ -12,9 +12,9 @@ USABLE = 0.9  # of the free memory: the prediction is a straight line, the truth
 
 
 def predicted_bytes(engine: str, work: Work, measured: list[Measurement]) -> int | None:
-    """Memory that an engine with a graph will take, by the straight line through two smaller pieces
-    of work that differ from this one in one number only; None where there are no two, or where the
-    engine does with what there is."""
+    """Peak memory of an engine that holds a graph, extrapolated from two smaller pieces of work
+    that differ from this one in one number only. None if there are not two, or for other
+    engines."""
     if engine not in GRAPH_ENGINES:
         return None
     for key in KEYS:
@@ -31,7 +31,7 @@ def predicted_bytes(engine: str, work: Work, measured: list[Measurement]) -> int
 
 
 def smaller_did_not_fit(engine: str, work: Work, missing: list[Missing]) -> Missing | None:
-    """A smaller piece of work, in one number, that this engine had too little memory for."""
+    """A piece of work, smaller in one number, that did not fit for this engine."""
     for m in missing:
         if m.engine == engine and m.needed_bytes is not None:
             for key in KEYS:

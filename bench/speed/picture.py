@@ -1,11 +1,11 @@
-"""The picture: time and memory of each engine as the work grows in one direction."""
+"""Plot time and memory of each engine as one size of the work grows."""
 
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.speed.engines import AUTO, COMPILED, HIGHER, RECOMPUTING, TORCHOPT
+from bench.speed.engines import AUTO, AUTOGRAD, COMPILED, HIGHER, RECOMPUTING, TORCHOPT
 from bench.speed.measure import Measurement
 from bench.speed.memory_prediction import differs_in
 from bench.speed.report import Report
@@ -22,6 +22,7 @@ AXES = {
 LOOKS = {
     HIGHER: ("#D55E00", "-", "o"),
     TORCHOPT: ("#CC79A7", "--", "D"),
+    AUTOGRAD: ("#E69F00", ":", "P"),
     RECOMPUTING: ("#56B4E9", "--", "^"),
     AUTO: ("#000000", "-", "s"),
     COMPILED: ("#009E73", "-.", "v"),

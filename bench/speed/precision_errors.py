@@ -4,8 +4,8 @@ One short window at the very start says little: Adam's first steps are nearly ±
 gradient, and their derivatives live on the few entries as small as eps, which rounding decides. So:
 two windows, one at the start and one after a warm-up, and each inner optimiser.
 
-On a CPU the reduced precisions are imitated by rounding (`imitated.py`), so that any processor can
-show in a minute or two what they do.
+On a CPU the reduced precisions are emulated by rounding (`bf16_emulation.py`), so that any
+processor can show in a minute or two what they do.
 """
 
 from contextlib import nullcontext
@@ -45,11 +45,11 @@ class PrecisionError:
 def measure_errors(
     environment: Environment, work: Work = WORK, seeds: int = SEEDS
 ) -> list[PrecisionError]:
-    """Run in a fresh process: sets the threads of the whole process. Prints each as it is found."""
+    """Run in a fresh process: sets the threads of the whole process. Prints each result."""
     import torch
 
     from bench.metagrad import SGD, Adam, make_engine
-    from bench.speed.imitated import ImitatedBf16
+    from bench.speed.bf16_emulation import EmulatedBf16
     from bench.system.machine import default_threads
     from bench.training.setup import activation_budget, choose_device
     from methods import Window
@@ -70,12 +70,12 @@ def measure_errors(
         problem, target = make_work(work, device, dtype, seed)
         problem = replace(problem, optimizer=optimizers[optimizer])
         engine = make_engine("exact", activation_budget(environment, device), precision)
-        imitated = precision == "bf16" and device.type == "cpu"
-        with ImitatedBf16() if imitated else nullcontext():
-            found = engine.meta_gradient(problem, Window(*window), *target).images
-        return found.double().flatten()
+        emulated = precision == "bf16" and device.type == "cpu"
+        with EmulatedBf16() if emulated else nullcontext():
+            images = engine.meta_gradient(problem, Window(*window), *target).images
+        return images.double().flatten()
 
-    found = []
+    errors = []
     for optimizer in optimizers:
         for window in WINDOWS:
             print(f"{optimizer}, window [{window[0]}, {window[1]}): float64 ...", flush=True)
@@ -85,14 +85,14 @@ def measure_errors(
                 pairs = list(zip(answers, expected, strict=True))
                 distances = [((a - b).norm() / b.norm()).item() for a, b in pairs]
                 cosines = [(a @ b / a.norm() / b.norm()).item() for a, b in pairs]
-                found.append(PrecisionError(optimizer, window, precision, distances, cosines))
-                print(f"  {precision:8} {found[-1].text}", flush=True)
-    return found
+                errors.append(PrecisionError(optimizer, window, precision, distances, cosines))
+                print(f"  {precision:8} {errors[-1].text}", flush=True)
+    return errors
 
 
-def errors_table(found: list[PrecisionError]) -> str:
-    """One line an optimiser and window."""
-    n = len(found[0].distances)
+def errors_table(errors: list[PrecisionError]) -> str:
+    """One line for each optimiser and window."""
+    n = len(errors[0].distances)
     lines = [
         "distance of the meta-gradient to the float64 one, relative to its norm, and their cosine:"
         f" the worst of n = {n} seeds",
@@ -102,7 +102,7 @@ def errors_table(found: list[PrecisionError]) -> str:
         + "".join(f"{precision:>18}" for precision in PRECISIONS),
     ]
     rows: dict[tuple[str, tuple[int, int]], list[str]] = {}
-    for each in found:
+    for each in errors:
         rows.setdefault((each.optimizer, each.window), []).append(f"{each.text:>18}")
     for (optimizer, (start, stop)), cells in rows.items():
         lines.append(f"{optimizer:26}{f'[{start}, {stop})':>10}{''.join(cells)}")

@@ -1,11 +1,11 @@
-"""What this machine can do: operations a second in matrix products, bytes a second in a copy.
+"""Rates of this machine: operations per second in matrix products, bytes per second in a copy.
 
 Each is measured on sizes that double from a small one, until one takes long enough to be timed. So
 it takes about a second on any machine. Of the products the best rate counts; of the copies that of
 the largest, since a small one does not leave the processor's cache.
 
-Whether a processor has units for a precision shows in its rate: without them it imitates each
-operation with several others, and is slower than in float32 by a factor of ten or a hundred.
+A processor without units for a precision emulates it and is ten to a hundred times slower than in
+float32, which shows in its rate.
 """
 
 import time
@@ -24,12 +24,12 @@ SHARE_OF_MEMORY = 8  # a copy takes twice its size
 
 # A processor with units for a precision is faster in it than in float32. Not twice as slow, even if
 # something else kept it busy during one of the two measurements.
-IMITATED_BELOW = 0.5
+EMULATED_BELOW = 0.5
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What the machine was measured to do.
+    """Measured rates of the machine.
 
     Attributes:
         operations: floating point operations a second of a matrix product.
@@ -44,9 +44,9 @@ class Rates:
         return Rates(max(self.operations, other.operations), max(self.bytes, other.bytes))
 
 
-def is_imitated(rates: Rates, single: Rates) -> bool:
-    """Whether the device imitates a precision that has these rates; `single` are its float32's."""
-    return rates.operations < IMITATED_BELOW * single.operations
+def is_emulated(rates: Rates, single: Rates) -> bool:
+    """Whether the device only emulates a precision with these rates; `single`: float32's rates."""
+    return rates.operations < EMULATED_BELOW * single.operations
 
 
 def measure_rates(precision: str, environment: Environment) -> Rates:
@@ -110,11 +110,11 @@ def best_seconds(work: Callable[[], object], device: Any) -> float:
     """The shortest of at least two repetitions, after one to warm up."""
     import torch
 
-    taken: list[float] = []
-    while len(taken) < 3 or sum(taken[1:]) < ENOUGH_SECONDS:
+    durations: list[float] = []
+    while len(durations) < 3 or sum(durations[1:]) < ENOUGH_SECONDS:
         started = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        taken.append(time.perf_counter() - started)
-    return min(taken[1:])
+        durations.append(time.perf_counter() - started)
+    return min(durations[1:])

@@ -1,4 +1,4 @@
-"""What was measured, as a table and as JSON."""
+"""The measurements as a table and as JSON."""
 
 import statistics
 from dataclasses import asdict, dataclass, field
@@ -38,10 +38,8 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def works(self) -> list[Work]:
-        """The pieces of work, in the order in which they were begun."""
-        known = [*self.measurements, *self.missing]
-        order = {m.work: None for m in known}
-        return list(order)
+        """The pieces of work, in the order of measurement."""
+        return list(dict.fromkeys(m.work for m in [*self.measurements, *self.missing]))
 
     def floor_seconds(self, work: Work) -> float | None:
         """None where the machine was not measured at that precision."""
@@ -91,7 +89,7 @@ def work_lines(report: Report, work: Work) -> list[str]:
         )
     lines = [
         heading,
-        f"  {'engine':19}{'outer step, ms':>26}{'inner step, ms':>24}{'speed':>8}{'x floor':>9}"
+        f"  {'engine':28}{'outer step, ms':>26}{'inner step, ms':>24}{'speed':>8}{'x floor':>9}"
         f"{'first':>9}{'memory':>12}{'of higher':>11}{'error':>10}",
     ]
     here = [m for m in report.measurements if m.work == work]
@@ -101,11 +99,11 @@ def work_lines(report: Report, work: Work) -> list[str]:
         share = f"{m.peak_bytes / base.peak_bytes:.3f}" if base and base.peak_bytes else ""
         above = f"{m.median / floor:.1f}x" if floor else ""
         lines.append(
-            f"  {m.engine:19}{spread(m.seconds, 1):>26}{spread(m.seconds, work.inner_steps):>24}"
+            f"  {m.engine:28}{spread(m.seconds, 1):>26}{spread(m.seconds, work.inner_steps):>24}"
             f"{speed:>8}{above:>9}{m.first_seconds:7.2f} s"
             f"{m.peak_bytes / 2**20:8.0f} MiB{share:>11}{m.error:10.1e}"
         )
-    lines += [f"  {m.engine:19}{needs(m):>26}" for m in report.missing if m.work == work]
+    lines += [f"  {m.engine:28}{needs(m):>26}" for m in report.missing if m.work == work]
     return lines
 
 
@@ -117,12 +115,12 @@ def spread(seconds: list[float], steps: int) -> str:
 
 
 def digits(seconds: float) -> int:
-    """Decimals of milliseconds that mean something."""
+    """Significant decimals of milliseconds."""
     return 0 if seconds >= 1 else 1 if seconds >= 0.01 else 2
 
 
 def write(folder: Path, report: Report) -> None:
-    """speed.json and speed.txt, as far as measured."""
+    """Write speed.json and speed.txt with the measurements so far."""
     floors = [
         {"work": asdict(work), **asdict(cost(work)), "seconds": report.floor_seconds(work)}
         for work in report.works()
@@ -144,20 +142,20 @@ def write(folder: Path, report: Report) -> None:
 
 
 def read(folder: Path) -> Report:
-    """What `write` wrote.
+    """Read the report in the folder.
 
     Raises:
-        UserError: there is nothing, or nothing of this form.
+        UserError: the file does not exist or has another format.
     """
     path = folder / "speed.json"
     content = read_json(path)
     if content is None:
-        raise UserError(f"{path} is not there; python -m bench.speed makes it")
+        raise UserError(f"{path} does not exist; run: python -m bench.speed")
     try:
-        own = ("base", "repeats", "free_bytes", "rates", "notes")
-        own += ("measurements", "missing", "floors")
+        fields = ("base", "repeats", "free_bytes", "rates", "notes")
+        fields += ("measurements", "missing", "floors")
         return Report(
-            {key: value for key, value in content.items() if key not in own},
+            {key: value for key, value in content.items() if key not in fields},
             Work(**content["base"]),
             content["repeats"],
             content["free_bytes"],
@@ -167,17 +165,17 @@ def read(folder: Path) -> Report:
             content["notes"],
         )
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is of another form ({error}); measure again") from error
+        raise UserError(f"{path} has an unknown format ({error}); measure again") from error
 
 
 def with_work(entry: dict[str, Any], leave: str = "") -> dict[str, Any]:
     """The fields of a measurement, without the key `leave`."""
-    kept = {key: value for key, value in entry.items() if key != leave}
-    return {**kept, "work": Work(**entry["work"])}
+    fields = {key: value for key, value in entry.items() if key != leave}
+    return {**fields, "work": Work(**entry["work"])}
 
 
 def describe_machine(environment: Environment) -> dict[str, Any]:
-    """What everything is measured on, and with."""
+    """Hardware, threads, versions and commit."""
     from importlib.metadata import version
 
     from bench.speed.engines import TORCHOPT, installed

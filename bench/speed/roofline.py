@@ -2,8 +2,8 @@
 
     floor = max(operations / (operations a second), bytes / (bytes a second))
 
-Operations: of the convolutions and matrix products of the algorithm that needs the fewest, exact
-with all activations kept (bench/metagrad/README.md). With C multiply-adds of a forward pass of one
+Operations: convolutions and matrix products of the algorithm with the fewest, `exact` with all
+activations stored (bench/metagrad/README.md). With C multiply-adds of a forward pass of one
 image and c of its first convolution, training takes 3C - c an image and step (the first layer needs
 no input gradient), the product 6C - 2c. Two operations a multiply-add.
 
@@ -38,16 +38,16 @@ class Cost:
         return Cost(self.operations + other.operations, self.bytes + other.bytes)
 
     def times(self, factor: float) -> "Cost":
-        """So often."""
+        """This cost, `factor` times."""
         return Cost(self.operations * factor, self.bytes * factor)
 
     def seconds(self, rates: Rates) -> float:
-        """The floor."""
+        """The floor, in seconds."""
         return max(self.operations / rates.operations, self.bytes / rates.bytes)
 
 
 def cost(work: Work) -> Cost:
-    """Of one outer step by the exact algorithm with all activations kept."""
+    """Cost of one outer step of the exact algorithm with all activations stored."""
     training, product = cost_of_an_image(work)
     trained = work.images * work.inner_steps + work.target_batch
     return training.times(trained) + product.times(work.images * work.window)
@@ -93,7 +93,7 @@ class Layer:
 
 
 def layers(work: Work) -> Iterator[Layer]:
-    """Of the ConvNet. The linear layer counts as a convolution."""
+    """Layers of the ConvNet. The linear layer counts as a convolution."""
     channels, size, _ = IMAGE_SHAPE
     for block in range(work.depth):
         kind = "convolution" if block else "first convolution"

@@ -1,4 +1,4 @@
-"""What is computed: one outer step of a ConvNet, and the same step grown in one direction."""
+"""The work to measure: one outer step of a ConvNet, and the same step grown in one direction."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -73,7 +73,7 @@ def make_work(work: Work, device: Any, dtype: Any, seed: int = 0) -> tuple[Any, 
     from bench.training.randomness import torch_generator
 
     network = make_network(work)
-    drawn = initial_parameters(network, torch_generator(seed, "speed/network"))
+    parameters = initial_parameters(network, torch_generator(seed, "speed/network"))
     generator = torch_generator(seed, "speed/data")
     images = torch.randn(work.images, *IMAGE_SHAPE, generator=generator)
     targets = torch.randn(work.target_batch, *IMAGE_SHAPE, generator=generator)
@@ -81,11 +81,10 @@ def make_work(work: Work, device: Any, dtype: Any, seed: int = 0) -> tuple[Any, 
     labels = torch.nn.functional.one_hot(torch.arange(work.images) % CLASSES, CLASSES)
     problem = Problem(
         network,
-        {name: value.to(device, dtype) for name, value in drawn.items()},
+        {name: value.to(device, dtype) for name, value in parameters.items()},
         Adam(1e-3),
         images.to(device, dtype),
         labels.to(device, dtype),
-        lambda t, images, labels: (images, labels),
     )
     return problem, (targets.to(device, dtype), classes.to(device))
 

@@ -14,9 +14,8 @@ At the end ġp is the Hessian-vector product and the first layer's ġx is the mi
 respect to the batch. Torch's own route to the same numbers, the double backward of its layers, is
 composed of many elementwise passes for a norm and of slow kernels for a convolution.
 
-A layer applied to a batch is an `Application`: it remembers what the later steps need and nothing
-else. Tangents carry a leading dimension [directions]: what depends on x and gy only is then
-computed once for all directions.
+A layer applied to a batch is an `Application`: it stores what the later steps need. Tangents have
+a leading dimension [directions]: what depends on x and gy only is computed once for all directions.
 """
 
 from collections.abc import Callable
@@ -29,8 +28,8 @@ Cast = Callable[[Tensor], Tensor]
 
 
 class Application(Protocol):
-    """One layer at work on one batch: the methods are the steps above, called in this order. The
-    first layer goes without input gradients; the tangent steps may be taken again with other ṗ."""
+    """One layer applied to one batch. The methods are the steps above, called in this order. The
+    first layer needs no input gradient; the tangent steps may be repeated with other ṗ."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x [batch, ...] -> y."""

@@ -39,7 +39,7 @@ def convnet() -> nn.Module:
 
 
 def smooth_network() -> nn.Module:
-    """Without kinks and without a pooling average: for finite differences."""
+    """Without kinks. Its tanh has no rule, so autograd differentiates it."""
     channels, height, width = IMAGE_SHAPE
     return nn.Sequential(
         nn.Conv2d(channels, 3, kernel_size=3, stride=2, padding=1),
@@ -50,7 +50,29 @@ def smooth_network() -> nn.Module:
     )
 
 
-NETWORKS = {"convnet": convnet, "smooth": smooth_network}
+class AllRules(nn.Module):
+    """Every layer that has a rule, each also where its input depends on parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.GroupNorm(2, 2)
+        self.stem = nn.Conv2d(2, 4, 3, padding=1)
+        self.norm = nn.GroupNorm(4, 4)
+        self.relu = nn.ReLU()
+        self.widest = nn.MaxPool2d(2)
+        self.inner = nn.Conv2d(4, 6, 3, stride=2, padding=1)
+        self.shortcut = nn.Conv2d(4, 6, 1, stride=2, bias=False)
+        self.pool = nn.AvgPool2d(2, stride=1)
+        self.hidden = nn.Linear(6, 5)
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.widest(self.relu(self.norm(self.stem(self.scale(images)))))
+        x = self.pool(self.inner(x) + self.shortcut(x))
+        return self.head(self.relu(self.hidden(torch.flatten(x, 1))))
+
+
+NETWORKS = {"convnet": convnet, "smooth": smooth_network, "all_rules": AllRules}
 
 
 def build_problem(
@@ -64,11 +86,11 @@ def build_problem(
     count = CLASSES * IPC
     generator = torch_generator(0, "distilled")
     module = NETWORKS[network]()
-    drawn = initial_parameters(module, torch_generator(0, "network"))
+    initial = initial_parameters(module, torch_generator(0, "network"))
     hard_labels = torch.eye(CLASSES, dtype=torch.float64).repeat_interleave(IPC, dim=0)
     return Problem(
         network=module,
-        parameters={name: tensor.double() for name, tensor in drawn.items()},
+        parameters={name: tensor.double() for name, tensor in initial.items()},
         optimizer=optimizer,
         images=torch.randn(count, *IMAGE_SHAPE, dtype=torch.float64, generator=generator),
         labels=hard_labels

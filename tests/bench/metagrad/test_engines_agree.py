@@ -120,14 +120,14 @@ def test_an_image_outside_every_batch_of_the_window_has_no_gradient(
 ) -> None:
     problem = make_problem(Adam(0.01), batches="subset", learn_labels=True)
     numbers = torch.arange(len(problem.images), dtype=torch.float64)[:, None, None, None]
-    drawn = {int(i) for i in problem.inner_batch(4, numbers, problem.labels)[0].flatten()}
-    absent = sorted(set(range(len(problem.images))) - drawn)
+    present = {int(i) for i in problem.inner_batch(4, numbers, problem.labels)[0].flatten()}
+    absent = sorted(set(range(len(problem.images))) - present)
     assert absent
     for answer in answers(problem, Window(4, 5), target):
         assert answer.labels is not None
         assert not answer.images[absent].any()
         assert not answer.labels[absent].any()
-        assert answer.images[sorted(drawn)].flatten(1).any(dim=1).all()
+        assert answer.images[sorted(present)].flatten(1).any(dim=1).all()
 
 
 @pytest.mark.parametrize("engine", ["exact", "higher"])

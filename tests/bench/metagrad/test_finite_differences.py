@@ -9,20 +9,34 @@ import copy
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from bench.metagrad import SGD, Adam, Problem, make_engine
+from bench.metagrad import SGD, Adam, Problem, make_derivatives, make_engine
+from bench.metagrad.derivatives import AutogradDerivatives
+from bench.metagrad.layered import LayerDerivatives
+from bench.metagrad.rules import (
+    AveragePool,
+    Convolution,
+    Flatten,
+    InstanceNorm,
+    Linear,
+    MaxPool,
+    ReLU,
+)
 from bench.training.randomness import torch_generator
 from methods import Window
 
 TorchOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 ENGINES = ("exact", "higher")
-# Small, because m/(√v + eps) bends sharply where a gradient passes through zero.
+# Small, because m/(√v + eps) bends sharply where a gradient passes through zero, and so that no
+# input of a ReLU or max pool crosses a kink.
 STEP = 1e-6
 OPTIMIZERS: dict[str, tuple[Adam | SGD, TorchOptimizer]] = {
     "adam": (Adam(0.02, eps=1e-3), partial(torch.optim.Adam, lr=0.02, eps=1e-3)),
@@ -93,6 +107,14 @@ class Reference:
         return loss
 
 
+DERIVATIVES = {
+    "smooth": AutogradDerivatives,
+    "convnet": LayerDerivatives,
+    "all_rules": LayerDerivatives,
+}
+
+
+@pytest.mark.parametrize("network", DERIVATIVES)
 @pytest.mark.parametrize("batches", ["whole_set", "augmented_subset"])
 @pytest.mark.parametrize("window", [Window(0, 3), Window(2, 5), Window(3, 4)], ids=str)
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -102,9 +124,11 @@ def test_the_meta_gradient_equals_finite_differences_along_random_directions(
     name: str,
     window: Window,
     batches: str,
+    network: str,
 ) -> None:
     optimizer, make_optimizer = OPTIMIZERS[name]
-    problem = make_problem(optimizer, batches=batches, learn_labels=True, network="smooth")
+    problem = make_problem(optimizer, batches=batches, learn_labels=True, network=network)
+    assert type(make_derivatives(problem.network)) is DERIVATIVES[network]
     reference = Reference(problem, make_optimizer, target)
     warm_up = range(window.start)
     reference.train(warm_up, problem.images, problem.labels, before_correction={"higher"})
@@ -136,3 +160,35 @@ def test_the_meta_gradient_equals_finite_differences_along_random_directions(
             derivative = (answer.images * image_direction).sum()
             derivative += (answer.labels * label_direction).sum()
             assert derivative.item() == pytest.approx(difference, rel=1e-5, abs=1e-8)
+
+
+STEPS_OF_A_RULE = ("forward", "input_gradient", "tangent", "tangent_input_gradient")
+PARAMETER_STEPS = ("parameter_gradients", "tangent_parameter_gradients")
+RULES = [
+    *((rule, step) for rule in (AveragePool, Flatten, MaxPool, ReLU) for step in STEPS_OF_A_RULE),
+    *(
+        (rule, step)
+        for rule in (Convolution, InstanceNorm, Linear)
+        for step in STEPS_OF_A_RULE + PARAMETER_STEPS
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "step"), RULES)
+def test_an_error_of_a_thousandth_in_any_rule_fails_the_test_above(
+    make_problem: Callable[..., Problem],
+    target: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    rule: type,
+    step: str,
+) -> None:
+    correct = getattr(rule, step)
+
+    def wrong(*arguments: Any) -> Any:
+        return tree_map(lambda tensor: 1.001 * tensor, correct(*arguments))
+
+    monkeypatch.setattr(rule, step, wrong)
+    with pytest.raises(AssertionError, match="comparison failed"):
+        test_the_meta_gradient_equals_finite_differences_along_random_directions(
+            make_problem, target, "adam", Window(2, 5), "whole_set", "all_rules"
+        )

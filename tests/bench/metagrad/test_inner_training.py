@@ -131,9 +131,9 @@ def test_training_inside_the_engines_equals_a_torch_training_loop(
     outer_loss = F.cross_entropy(network(target[0]), target[1]).item()
 
     window = Window(1, STEPS)
-    kept, ours_stop = forward(MeanLoss(make_derivatives(problem.network)), problem, window)
+    steps, ours_stop = forward(MeanLoss(make_derivatives(problem.network)), problem, window)
     # A bias before a norm has a gradient of rounding noise alone, which Adam enlarges.
-    for ours, expected in zip(kept, thetas[1:], strict=True):
+    for ours, expected in zip(steps, thetas[1:], strict=True):
         torch.testing.assert_close(ours.theta, expected, rtol=0, atol=1e-8)
     torch.testing.assert_close(ours_stop, theta_stop, rtol=0, atol=1e-8)
     for engine in ("exact", "higher"):

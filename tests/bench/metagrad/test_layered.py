@@ -13,12 +13,15 @@ from bench.metagrad import (
     MeanLoss,
     MetaGradient,
     Problem,
+    autograd_derivatives,
     make_derivatives,
+    make_engine,
     mean_loss,
 )
 from bench.metagrad.derivatives import AutogradDerivatives
 from bench.metagrad.flat import FlatNetwork
-from bench.metagrad.layered import LayerDerivatives, UnknownLayer, trace
+from bench.metagrad.layered import LayerDerivatives
+from bench.metagrad.trace import UnknownLayer, trace
 from methods import Window
 
 CLASSES = 3
@@ -156,6 +159,22 @@ def test_an_unknown_layer_is_left_to_autograd(layer: nn.Module) -> None:
     with pytest.raises(UnknownLayer):
         trace(network)
     assert isinstance(make_derivatives(network), AutogradDerivatives)
+
+
+def test_inputs_that_are_no_images_go_through_autograd_on_request(
+    error: Callable[[MetaGradient, MetaGradient], float],
+) -> None:
+    network = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, CLASSES)).double()
+    parameters = dict(network.named_parameters())
+    labels = torch.eye(CLASSES, dtype=torch.float64)
+    problem = Problem(network, parameters, Adam(0.01, eps=1e-3), float64(3, 5, seed=1), labels)
+    target = float64(4, 5, seed=2), torch.tensor([0, 1, 2, 0])
+    with pytest.raises(ValueError, match="autograd_derivatives"):
+        ExactEngine().meta_gradient(problem, range(1, 4), *target)
+    answer = ExactEngine(derivatives=autograd_derivatives).meta_gradient(
+        problem, range(1, 4), *target
+    )
+    assert error(answer, make_engine("higher").meta_gradient(problem, range(1, 4), *target)) < 1e-9
 
 
 class Shared(nn.Module):

@@ -38,8 +38,8 @@ def float64(*shape: int, purpose: str) -> Tensor:
 
 
 def initial(network: nn.Module) -> dict[str, Tensor]:
-    drawn = initial_parameters(network, torch_generator(0, "network"))
-    return {name: tensor.double() for name, tensor in drawn.items()}
+    float32 = initial_parameters(network, torch_generator(0, "network"))
+    return {name: tensor.double() for name, tensor in float32.items()}
 
 
 @pytest.mark.parametrize("network", ARCHITECTURES, indirect=True)
@@ -74,7 +74,6 @@ def test_the_exact_engine_equals_higher(
         optimizer=Adam(0.001, eps=1e-3),
         images=float64(2, 3, 32, 32, purpose="images"),
         labels=torch.eye(CLASSES, dtype=torch.float64)[:2],
-        inner_batch=lambda t, images, labels: (images, labels),
         learn_labels=True,
     )
     target = float64(2, 3, 32, 32, purpose="target"), torch.tensor([0, 2])

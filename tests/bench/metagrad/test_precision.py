@@ -23,13 +23,13 @@ def in_float32(problem: Problem) -> Problem:
 
 
 def test_tf32_keeps_ten_bits_of_mantissa() -> None:
-    kept = torch.tensor([0.0, 1.0, -1.5, 1 + 2.0**-10, 3e38, -1e-30])
+    values = torch.tensor([0.0, 1.0, -1.5, 1 + 2.0**-10, 3e38, -1e-30])
     expected = torch.tensor([1.0, 1 + 2.0**-10, -(1 + 2.0**-10), float("inf"), float("-inf")])
     rounded = to_tf32(
         torch.tensor([1 + 2.0**-12, 1 + 3 * 2.0**-12, -(1 + 2.0**-11), float("inf"), -float("inf")])
     )
-    assert (to_tf32(kept) - kept).abs().max() <= 3e38 * 2.0**-11
-    assert torch.equal(to_tf32(kept[:4]), kept[:4])
+    assert (to_tf32(values) - values).abs().max() <= 3e38 * 2.0**-11
+    assert torch.equal(to_tf32(values[:4]), values[:4])
     assert torch.equal(rounded, expected)
     assert to_tf32(torch.tensor([float("nan")])).isnan().all()
 
@@ -67,7 +67,7 @@ def test_higher_says_which_precisions_it_does_not_have(
     with pytest.raises(ValueError, match="bf16"):
         make_engine("higher", precision="bf16")
     problem = in_float32(make_problem(Adam(0.01)))
-    with pytest.raises(ValueError, match="tf32 from a GPU"):
+    with pytest.raises(ValueError, match="tf32 on a GPU only"):
         make_engine("higher", precision="tf32").meta_gradient(problem, Window(0, 2), *target)
 
 

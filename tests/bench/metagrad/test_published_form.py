@@ -140,17 +140,16 @@ def test_one_form_for_warm_up_and_window_is_percents_off(
     window that comes later the two forms are nearly the same; what they make of the warm-up, whose
     first steps are largest where the gradient is as small as eps, is not."""
     network = ConvNet((3, 32, 32), 10, width=32, depth=3)
-    drawn = initial_parameters(network, torch_generator(0, "network"))
+    initial = initial_parameters(network, torch_generator(0, "network"))
     generator = torch_generator(0, "images")
     images = torch.randn(60, 3, 32, 32, dtype=torch.float64, generator=generator)
     images /= images.flatten(1).norm(dim=1)[:, None, None, None]
     problem = Problem(
         network,
-        {name: tensor.double() for name, tensor in drawn.items()},
+        {name: tensor.double() for name, tensor in initial.items()},
         Adam(0.001),
         images[:10],
         torch.eye(10, dtype=torch.float64),
-        lambda t, images, labels: (images, labels),
     )
     target = images[10:], torch.arange(50) % 10
     expected = published_meta_gradient(problem, window, target)

@@ -84,8 +84,8 @@ def test_exact_equals_higher(problem: Problem, error: RelativeError, target: Tar
 def test_the_chunk_of_samples_has_no_effect(
     problem: Problem, error: RelativeError, target: Target, sample_chunk: int
 ) -> None:
-    answer = ExactEngine(sample_chunk).sample_gradients(problem, WINDOW, *target)
-    expected = ExactEngine(3).sample_gradients(problem, WINDOW, *target)
+    answer = ExactEngine(sample_chunk=sample_chunk).sample_gradients(problem, WINDOW, *target)
+    expected = ExactEngine(sample_chunk=3).sample_gradients(problem, WINDOW, *target)
     assert error(answer, expected) < 1e-12
 
 

@@ -59,7 +59,7 @@ OTHERS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def drawn(one: Derivatives, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+def random_point(one: Derivatives, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
     """θ [networks, P], images [batch, networks, C, H, W], labels that are not normalized."""
     generator = torch.Generator().manual_seed(0)
 
@@ -94,7 +94,7 @@ def test_gradients_at_once_are_the_separate_ones(name: str) -> None:
     one = make_derivatives(network)
     several = stacked_derivatives(one)
     assert isinstance(several, StackedLayers if name in LAYERED else StackedAutograd)
-    at = drawn(one, network)
+    at = random_point(one, network)
     assert distances(several.gradient(*at), separately(one, *at)).max() < 1e-13
 
 
@@ -102,7 +102,7 @@ def test_gradients_at_once_are_the_separate_ones(name: str) -> None:
 def test_layered_networks_go_through_autograd_as_well(name: str) -> None:
     flat = FlatNetwork(LAYERED[name]())
     one = AutogradDerivatives(flat)
-    at = drawn(one, flat.network)
+    at = random_point(one, flat.network)
     assert distances(StackedAutograd(flat).gradient(*at), separately(one, *at)).max() < 1e-13
 
 
@@ -110,7 +110,7 @@ def test_layered_networks_go_through_autograd_as_well(name: str) -> None:
 def test_reduced_precision_rounds_each_network_s_layers(precision: str) -> None:
     network = LAYERED["convnet"]()
     one, exact = make_derivatives(network, precision), make_derivatives(network)
-    theta, images, labels = (part.float() for part in drawn(one, network))
+    theta, images, labels = (part.float() for part in random_point(one, network))
     separate = separately(one, theta, images, labels)
     rounding = distances(separate, separately(exact, theta, images, labels))
     ours = stacked_derivatives(one).gradient(theta, images, labels)
@@ -120,7 +120,7 @@ def test_reduced_precision_rounds_each_network_s_layers(precision: str) -> None:
 def test_compiled_derivatives_are_stacked_as_what_was_compiled() -> None:
     network = LAYERED["convnet"]()
     one = make_derivatives(network, compiled=True)
-    at = drawn(one, network)
+    at = random_point(one, network)
     separate = separately(make_derivatives(network), *at)
     assert distances(stacked_derivatives(one).gradient(*at), separate).max() < 1e-13
 

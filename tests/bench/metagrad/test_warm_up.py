@@ -85,11 +85,11 @@ def test_steps_behind_the_window_are_not_run(
     make_problem: Callable[..., Problem], target: tuple[Tensor, Tensor], engine: str
 ) -> None:
     problem = make_problem(SGD(0.1))
-    asked: set[int] = set()
+    steps: set[int] = set()
 
     def batch(t: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        asked.add(t)
+        steps.add(t)
         return problem.inner_batch(t, images, labels)
 
     make_engine(engine).meta_gradient(replace(problem, inner_batch=batch), Window(1, 3), *target)
-    assert asked == {0, 1, 2}
+    assert steps == {0, 1, 2}

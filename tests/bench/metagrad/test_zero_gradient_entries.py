@@ -21,8 +21,8 @@ def linear_problem(problem: Problem, dark_images: slice) -> Problem:
     images = problem.images.clone()
     images[dark_images, :, DARK] = 0
     network = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), problem.labels.shape[1]))
-    drawn = initial_parameters(network, torch_generator(0, "linear"))
-    parameters = {name: tensor.double() for name, tensor in drawn.items()}
+    initial = initial_parameters(network, torch_generator(0, "linear"))
+    parameters = {name: tensor.double() for name, tensor in initial.items()}
     return replace(problem, network=network, parameters=parameters, images=images)
 
 

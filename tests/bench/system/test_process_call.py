@@ -1,5 +1,4 @@
-"""A function in a process of its own: its reports, and its end. (`tests/bench/test_speed.py` has
-memory that runs out and errors in code.)"""
+"""A function in a process of its own: its reports, its end, its memory and its failures."""
 
 import os
 import signal
@@ -11,9 +10,12 @@ from typing import Literal
 
 import psutil
 import pytest
+import torch
 
+from bench.system import process_call
 from bench.system.errors import Unwritable, UserError
-from bench.system.process_call import Killed, TimedOut, call
+from bench.system.machine import free_memory
+from bench.system.process_call import Failed, Killed, OutOfMemory, TimedOut, call
 from tests.waiting import has_ended, wait_until
 
 StartMethod = Literal["spawn", "fork"]
@@ -80,3 +82,40 @@ def test_the_process_ends_with_the_one_that_started_it() -> None:
     parent.wait()
     parent.stdout.close()
     wait_until(lambda: has_ended(child), "the child to end")
+
+
+def test_a_call_that_takes_too_much_memory_is_ended() -> None:
+    free = free_memory()
+    with pytest.raises(OutOfMemory):
+        # Whatever is free is less than all there is.
+        call(time.sleep, 60, reserve=2.0)
+    assert free_memory() > free / 2
+
+
+def test_a_process_killed_by_the_system_did_not_fit() -> None:
+    with pytest.raises(OutOfMemory):
+        call(signal.raise_signal, signal.SIGKILL)
+
+
+def test_memory_that_is_refused_did_not_fit() -> None:
+    with pytest.raises(OutOfMemory):
+        call(bytearray, 1 << 60)
+    with pytest.raises(OutOfMemory):
+        call(torch.zeros, 1 << 55)
+
+
+def test_a_failure_ends_the_call_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Failed, match="invalid literal"):
+        call(int, "seven")
+    assert "Traceback" in capfd.readouterr().err
+    with pytest.raises(Failed, match="exit status 3"):
+        call(os._exit, 3)
+    assert call(int, "7") == 7
+
+
+def test_a_long_measurement_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_call, "BEAT_SECONDS", 0.01)
+    reported: list[float] = []
+    call(time.sleep, 1, waiting=reported.append)
+    assert len(reported) >= 2
+    assert reported == pytest.approx([0.01 * (k + 1) for k in range(len(reported))])

@@ -1,8 +1,8 @@
-"""Products and convolutions of bf16 numbers on a processor that has no units for them.
+"""Emulate bf16 matrix products and convolutions on a processor without bf16 units.
 
-torch's own way there takes ten to a hundred times as long as float32. The product of two bf16
-numbers is exact in float32, and units carry the sums in float32. So the same answers, up to the
-order of the sums, come from float32 and one rounding of what comes out.
+torch's own fallback takes ten to a hundred times as long as float32. The product of two bf16
+numbers is exact in float32, and bf16 units accumulate in float32. So float32 arithmetic followed by
+one rounding gives the same result, up to the order of the sums.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ OPERATIONS = {
 }
 
 
-class ImitatedBf16(TorchDispatchMode):
+class EmulatedBf16(TorchDispatchMode):
     """Within a `with` block, products and convolutions of bf16 are computed in float32."""
 
     def __torch_dispatch__(
