@@ -111,7 +111,7 @@ def main(
     monkeypatch.setattr("bench.speed.__main__.measure_all", compute)
     monkeypatch.setattr("tests.slurm.lab.lab.Lab.start", compute)
     monkeypatch.setattr("analysis.figures.page.save", compute)
-    monkeypatch.setattr("analysis.tables.cells.table", asked(1))
+    monkeypatch.setattr("analysis.tables.beside_paper.beside_paper", asked(1))
     monkeypatch.setattr("analysis.verdicts.judge.outcomes", asked(1))
     monkeypatch.setattr("analysis.report_page.contents.report", asked(0))
     monkeypatch.setattr(bench.evaluation.fresh_networks, "evaluate", compute)

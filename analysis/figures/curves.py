@@ -42,8 +42,8 @@ class Curves:
     left_out: pd.DataFrame
     panels: list[Panel]
 
-    def drawn(self, spec: CurveFigure) -> pd.DataFrame:
-        """The numbers in the figure: `table`, with the value of every seed where each is drawn."""
+    def shown_table(self, spec: CurveFigure) -> pd.DataFrame:
+        """`table`, with the value of every seed if the figure draws each seed."""
         if not spec.each_seed:
             return self.table
         return self.table.merge(self.values, on=["experiment", "label", "method", "step"])

@@ -79,7 +79,7 @@ def _figure_of_seeds(
         _mark_left_out(axes, curves, identity, color)
         title = "\n".join(wrapped(text, WIDE_INCHES / 2 - 0.7))
         axes.set_title(title, fontsize="medium", loc="left", pad=4)
-        axes.set_ylabel("" if k % 2 else "\n".join(wrapped(spec.y_label, PANEL_INCHES)))
+        axes.set_ylabel("" if k % 2 else "\n".join(wrapped(spec.y_label, 0.8 * PANEL_INCHES)))
         axes.set_xlabel("Outer step" if k + 2 >= len(panel.texts) else "")
         axes.tick_params(labelbottom=k + 2 >= len(panel.texts))
     if spec.log:

@@ -45,7 +45,7 @@ def picture_of(spec: FigureSpec, results: Results, request: Request) -> Picture:
             )
         text = curve_caption(spec, results, numbers, request)
         make = partial(make_figure, spec, numbers, curve_looks(spec, results))
-        return Picture(numbers.drawn(spec), text, make)
+        return Picture(numbers.shown_table(spec), text, make)
     if isinstance(spec, ComparisonFigure):
         table = comparison_table(results)
         text = comparison_caption(spec, results, table, request)
