@@ -26,7 +26,8 @@ SYMBOLS = {
 
 
 def charts(spec: CurveFigure, curves: Curves, looks: Mapping[str, Look]) -> list[go.Figure]:
-    """One chart per panel: a line with a band for each experiment, with its numbers and n on hover.
+    """One chart per panel, with numbers on hover: a line and band for each experiment, or a line for
+    each seed.
 
     Args:
         looks: by identity of the experiment.
@@ -37,8 +38,12 @@ def charts(spec: CurveFigure, curves: Curves, looks: Mapping[str, Look]) -> list
 def _chart(spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, Look]) -> go.Figure:
     figure = go.Figure()
     for identity, text in panel.texts.items():
-        rows = curves.table[curves.table["experiment"] == identity]
-        _add_curve(figure, spec, rows, identity, text, looks[identity])
+        table = curves.values if spec.each_seed else curves.table
+        rows = table[table["experiment"] == identity]
+        if spec.each_seed:
+            _add_seeds(figure, rows, identity, text, looks[identity])
+        else:
+            _add_curve(figure, spec, rows, identity, text, looks[identity])
         left_out = curves.left_out.loc[curves.left_out["experiment"] == identity, "step"]
         for step in left_out.tolist():
             figure.add_annotation(
@@ -103,6 +108,22 @@ def _add_curve(
         ],
         hovertemplate="%{customdata}",
     )
+
+
+def _add_seeds(
+    figure: go.Figure, rows: "pd.DataFrame", identity: str, text: str, look: Look
+) -> None:
+    for k, (seed, values) in enumerate(rows.groupby("seed")):
+        figure.add_scatter(
+            x=values["step"],
+            y=values["value"],
+            name=text,
+            legendgroup=identity,
+            showlegend=k == 0,
+            mode="lines",
+            line={"color": look.color, "width": 0.8},
+            hovertemplate=f"%{{y:.3g}}, seed {seed}",
+        )
 
 
 def _number_text(mean: float, low: float, high: float, n: int, log: bool) -> str:

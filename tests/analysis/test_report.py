@@ -106,6 +106,15 @@ def test_a_chart_shows_the_mean_band_and_n_of_the_runs(of_two_grids: str, result
     assert curve["customdata"][2] == text
 
 
+def test_the_chart_of_figure_2_shows_every_seed(of_two_grids: str) -> None:
+    found = re.search(r'Plotly\.newPlot\(\s*"chart2-0",\s*(\[.*?\}\]),', of_two_grids)
+    assert found
+    curves = json.loads(found[1])
+    assert [curve["name"] for curve in curves].count("BPTT") == 3
+    seeds = {curve["hovertemplate"].rpartition(" ")[2] for curve in curves}
+    assert seeds == {"0", "1", "2"}
+
+
 def test_it_says_what_is_missing_and_each_command_once(of_two_grids: str) -> None:
     missing = of_two_grids.partition('<section id="missing">')[2].partition("</pre>")[0]
     lines = re.findall(r"python -m bench.sweep grid=\w+", missing)
