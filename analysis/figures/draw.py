@@ -21,10 +21,17 @@ from matplotlib.ticker import (
 from analysis.figures.curves import Curves, Panel
 from analysis.figures.page import add_legend, finish_page, new_page, wrapped
 from analysis.figures.specs import CurveFigure
-from analysis.figures.style import AXES_HEIGHT_INCHES, WIDE_INCHES, WIDTH_INCHES, Look
+from analysis.figures.style import (
+    AXES_HEIGHT_INCHES,
+    SMALL_POINTS,
+    WIDE_INCHES,
+    WIDTH_INCHES,
+    Look,
+)
 
 MARKERS_PER_CURVE = 15
-PANEL_INCHES = 1.2  # height of a panel of one experiment, with its title
+PANEL_INCHES = 1.2  # height of a panel of one experiment, with a title of one line
+TITLE_LINE_INCHES = 0.13
 FINE_TICKS = tuple(half / 2 for half in range(2, 20))
 
 
@@ -60,10 +67,12 @@ def _figure_of_seeds(
 ) -> Figure:
     """A panel per experiment with a line per seed."""
     (panel,) = curves.panels
-    rows = math.ceil(len(panel.texts) / 2)
-    figure = new_page(PANEL_INCHES * rows + 0.35, WIDE_INCHES)
+    titles = {k: wrapped(text, WIDE_INCHES / 2 - 0.7) for k, text in panel.texts.items()}
+    rows = math.ceil(len(titles) / 2)
+    higher = TITLE_LINE_INCHES * (max(map(len, titles.values())) - 1)
+    figure = new_page((PANEL_INCHES + higher) * rows + 0.35, WIDE_INCHES)
     all_axes = list(figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True).flat)
-    for k, (axes, (identity, text)) in enumerate(zip(all_axes, panel.texts.items(), strict=False)):
+    for k, (axes, (identity, title)) in enumerate(zip(all_axes, titles.items(), strict=False)):
         color = looks[identity].color
         sns.lineplot(
             curves.values[curves.values["experiment"] == identity],
@@ -77,15 +86,14 @@ def _figure_of_seeds(
             ax=axes,
         )
         _mark_left_out(axes, curves, identity, color)
-        title = "\n".join(wrapped(text, WIDE_INCHES / 2 - 0.7))
-        axes.set_title(title, fontsize="medium", loc="left", pad=4)
+        axes.set_title("\n".join(title), fontsize=SMALL_POINTS, loc="left", pad=4)
         axes.set_ylabel("" if k % 2 else "\n".join(wrapped(spec.y_label, 0.8 * PANEL_INCHES)))
-        axes.set_xlabel("Outer step" if k + 2 >= len(panel.texts) else "")
-        axes.tick_params(labelbottom=k + 2 >= len(panel.texts))
+        axes.set_xlabel("Outer step" if k + 2 >= len(titles) else "")
+        axes.tick_params(labelbottom=k + 2 >= len(titles))
     if spec.log:
         all_axes[0].set_yscale("log")
     _set_axes(all_axes[0], spec.log)
-    for axes in all_axes[len(panel.texts) :]:
+    for axes in all_axes[len(titles) :]:
         axes.remove()
     return finish_page(figure, caption)
 

@@ -26,8 +26,8 @@ SYMBOLS = {
 
 
 def charts(spec: CurveFigure, curves: Curves, looks: Mapping[str, Look]) -> list[go.Figure]:
-    """One chart per panel, with numbers on hover: a line and band for each experiment, or a line for
-    each seed.
+    """One chart per panel, with numbers on hover: a line and band for each experiment, or a line
+    for each seed.
 
     Args:
         looks: by identity of the experiment.
