@@ -263,8 +263,7 @@ def test_quoted_numbers_are_the_papers_and_marked_as_quoted(
     ]
     found = quoted["paper_mean"].astype(object).where(quoted["paper_mean"].notna(), None)
     assert list(found) == expected
-    if expected:
-        assert "Method (quoted)" in capsys.readouterr().out
+    assert ("Method (quoted)" in capsys.readouterr().out) == bool(expected)
 
 
 def test_every_table_is_written_as_markdown_latex_and_csv(results: "Maker", capsys) -> None:
