@@ -186,8 +186,8 @@ def _statistic(table: Table) -> str:
             " measurements, and the median of one step. Other work on the machine adds to them."
         )
     return (
-        "Ours: mean ± standard deviation over n seeds, a distilled set each; a seed's value is the"
-        f" mean over fresh networks. The paper's ±: {table.paper.spread}."
+        "Ours: mean ± standard deviation over n seeds, each with its own distilled set; a seed's"
+        f" value is the mean over fresh networks. The paper's ±: {table.paper.spread}."
     )
 
 
