@@ -1,4 +1,4 @@
-"""What a command of the analysis was asked for: its arguments as written, and what they mean."""
+"""The request behind a command of the analysis: its arguments as written, and what they mean."""
 
 import hashlib
 import re
@@ -14,14 +14,14 @@ from bench.config.run_config import RunConfig
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for.
+    """What a command should make.
 
     Attributes:
-        argv: the arguments as they were written.
+        argv: the arguments as written.
         overrides: the settings of runs among them.
         scale: of the runs.
-        seeds: how many seeds should be there; 0: as many as a grid states.
-        grid: name or path of a grid that was asked for; empty: whichever feeds what is made.
+        seeds: how many seeds there should be; 0: as many as a grid states.
+        grid: name or path of a grid; empty: the one that belongs to the figure or table.
         only: only these methods, comma-separated.
     """
 
@@ -33,24 +33,24 @@ class Request:
     only: str = ""
 
     def written(self, *keys: str) -> list[str]:
-        """The arguments that set these keys, as they were written."""
+        """The arguments that set these keys, as written."""
         return [argument for argument in self.argv if re.split(r"[.=]", argument)[0] in keys]
 
     def settings(self) -> list[str]:
-        """The settings of runs among the arguments, as they were written."""
+        """The settings of runs among the arguments, as written."""
         keys = [key for key in keys_of(RunConfig) if key not in ("scale", "seed")]
         return self.written(*keys)
 
     def stem(self, what: str) -> str:
-        """The name of a file that shows `what`, such as figure5_quick, and whatever else
-        distinguishes what was asked for: other settings must not take another's place."""
+        """The name of a file, such as figure5_quick. Settings are part of it, so that figures of
+        other settings do not overwrite each other."""
         parts = [what, self.scale]
         other = [load_grid(self.grid).name] if self.grid else []
         other += [*self.settings(), *self.written("only")]
-        told = "_".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in other)
-        if len(told) > 80:
-            told = hashlib.sha256(" ".join(other).encode()).hexdigest()[:12]
-        return "_".join([*parts, told] if told else parts)
+        suffix = "_".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in other)
+        if len(suffix) > 80:
+            suffix = hashlib.sha256(" ".join(other).encode()).hexdigest()[:12]
+        return "_".join([*parts, suffix] if suffix else parts)
 
     def sweep(self, grid: str) -> str:
         """The command that makes the runs of a grid."""
@@ -60,7 +60,7 @@ class Request:
         return shlex.join(words)
 
     def evaluate(self, distilled: Sequence[str], network: str) -> str:
-        """The command that tests distilled sets, in the folders of their runs, on a network."""
+        """The command that tests the distilled sets of runs on a network."""
         same = [f"arch={network}", *self.written("results_root")]
         if len(distilled) == 1:
             words = ["python", "-m", "bench.evaluate", f"distilled={distilled[0]}", *same]
@@ -72,5 +72,5 @@ class Request:
 
 
 def sweeps_first(commands: Iterable[str]) -> list[str]:
-    """Each command once; what makes runs before what tests their distilled sets."""
+    """Each command once; those that make runs come before those that test distilled sets."""
     return sorted(dict.fromkeys(commands), key=lambda line: "bench.sweep" not in line)

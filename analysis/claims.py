@@ -1,4 +1,4 @@
-"""`python -m analysis.claims`: the paper's claims, and what these results say of each."""
+"""`python -m analysis.claims`: a verdict on each of the paper's claims."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.arguments import Request, sweeps_first
+from analysis.arguments import Request
 from bench.config.command_line import command, only, parse, setting, typed, words
 from bench.config.grid import choose_scale
 from bench.config.run_config import Environment, RunConfig
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 USAGE = """
 python -m analysis.claims [key=value ...]     a verdict on each of the paper's claims, with its n
-  give the settings that the sweeps were given; every finished seed counts
+  give the same settings as to the sweeps; every finished seed counts
 """
 COLORS = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not run": "dim"}
 
 
 @dataclass(frozen=True)
 class ClaimsOptions:
-    """What this command is asked to do."""
+    """The settings of this command."""
 
     claims: str = setting("all", "ids of claims, comma-separated, or all")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
     seeds: int = setting(
-        0, "seeds that should be there; 0: as many as a grid states", minimum=0, maximum=10_000
+        0, "seeds that there should be; 0: as many as a grid states", minimum=0, maximum=10_000
     )
     output: str = setting("", "folder of the files; by default claims in results_root")
 
@@ -46,31 +46,27 @@ def main(argv: list[str]) -> int:
 
     from analysis.load import stored_runs
     from analysis.verdicts.judge import load_claims, outcomes
-    from analysis.verdicts.texts import RULES, caption, csv, frame, markdown, record
+    from analysis.verdicts.texts import RULES, claims_table, record
 
     claims = chosen(load_claims(), options.claims)
     scale, why = choose_scale(options.scale)
     print(f"scale={scale} ({why})")
     request = Request(argv, only(given, RunConfig), scale, options.seeds)
     root = Path(environment.results_root)
-    found = outcomes(claims, request, stored_runs(root), root)
-    table = frame(found)
-    about = caption(found, request)
-    show(table, f"{about}\n{RULES.strip()}")
-    commands = sweeps_first(line for outcome in found for line in outcome.commands)
-    if commands:
-        print("\nwhat is missing is made with:")
-        print("\n".join(f"    {line}" for line in commands))
+    verdicts = outcomes(claims, request, stored_runs(root), root)
+    table = claims_table(verdicts, request)
+    show(table.frames[0][0], f"{table.caption}\n{RULES.strip()}")
+    if table.commands:
+        print("\nmake what is missing with:")
+        print("\n".join(f"    {line}" for line in table.commands))
     folder = make_folder(
         Path(options.output) if options.output else root / "claims", "folder of the claims"
     )
+    records = [record(outcome) for outcome in verdicts]
     texts = {
-        "md": markdown(table, about, commands),
-        "csv": csv(found),
-        "json": json.dumps(
-            {"caption": about, "rules": RULES, "claims": [record(outcome) for outcome in found]},
-            indent=2,
-        ),
+        "md": table.markdown(),
+        "csv": table.tidy.to_csv(index=False),
+        "json": json.dumps({"caption": table.caption, "rules": RULES, "claims": records}, indent=2),
     }
     for path in write_texts(texts, folder / request.stem(file_name(options.claims))):
         print(path)
@@ -93,7 +89,7 @@ def chosen(claims: "Sequence[Claim]", ids: str) -> "list[Claim]":
 
 
 def file_name(ids: str) -> str:
-    """The name of the files: claims, or of one claim or some, which must not take their place."""
+    """The name of the files; a selection of claims must not overwrite the file of all."""
     if ids == "all":
         return "claims"
     if len(words(ids)) == 1:
@@ -102,7 +98,7 @@ def file_name(ids: str) -> str:
 
 
 def show(table: "pd.DataFrame", beneath: str) -> None:
-    """The table in the terminal; the files have the places and the comparisons too."""
+    """Print the table; the files have the places and the comparisons too."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -1,19 +1,22 @@
-"""The label of a curve or row: what its method is called, and the settings that set it apart."""
+"""The label of an experiment: the paper's name of its method, and the settings that set it apart.
 
-from collections.abc import Mapping, Sequence
+Labels are for people. Runs are matched by `experiment_identity`, never by label.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.config.run_config import RunConfig
 from methods import method_label
 
-# What a run does once its set is distilled: no curve shows it, so labels do not name it.
+# What a run does once its distilled set is finished. No curve depends on it, so labels omit it.
 AT_THE_END = ("transfer_to", "scores", "full_train_batch_size", "full_train_steps")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A name for the runs that have these settings, instead of the label of their method."""
+    """A name for the runs that have these settings."""
 
     settings: Mapping[str, Any]
     name: str
@@ -22,23 +25,23 @@ class Variant:
 def distinct_labels(
     configs: Sequence[RunConfig],
     variants: Sequence[Variant] = (),
-    in_caption: Sequence[str] = (),
+    unlabeled: Sequence[str] = (),
 ) -> list[str]:
-    """A label for each of several different experiments; no two are alike.
+    """A distinct label for each of several different experiments.
 
-    Settings of the run in which any of them differ stand in every label: curves that were not held
-    equal must not look as if they were. Options of a method stand there only where two experiments
-    of the same name differ in nothing else; so does what is done at the end of a run.
+    A setting in which any two experiments differ appears in every label: curves that were not held
+    equal must not look as if they were. Options of a method, and what is done at the end of a run,
+    appear only where two experiments of the same name differ in nothing else.
 
     Args:
-        variants: names for runs of some settings.
-        in_caption: settings that names or a caption state: they too stand in labels only where two
+        variants: what runs with certain settings are called instead.
+        unlabeled: settings that names or the caption state. They too appear only where two
             experiments of the same name differ in nothing else.
     """
     settings = [flat_settings(config) for config in configs]
-    shared = [{k: v for k, v in each.items() if "." not in k} for each in settings]
-    differing = _differing(shared, apart_from=("method", *AT_THE_END, *in_caption))
-    labels = [_label(_name(each, variants), each, differing) for each in settings]
+    shared = [{k: v for k, v in one.items() if "." not in k} for one in settings]
+    differing = _differing(shared, apart_from=("method", *AT_THE_END, *unlabeled))
+    labels = [_label(_name(one, variants), one, differing) for one in settings]
     return [
         label
         if labels.count(label) == 1
@@ -52,9 +55,9 @@ def distinct_labels(
 
 
 def differences(one: RunConfig, other: RunConfig) -> dict[str, Any]:
-    """The settings in which `one` differs from `other`, seed apart, with the values of `one`."""
-    ours, theirs = flat_settings(one), flat_settings(other)
-    return {key: value for key, value in ours.items() if key not in theirs or theirs[key] != value}
+    """The settings other than the seed in which `one` differs from `other`, with `one`'s values."""
+    settings, others = flat_settings(one), flat_settings(other)
+    return {k: v for k, v in settings.items() if k not in others or others[k] != v}
 
 
 def flat_settings(config: RunConfig) -> dict[str, Any]:
@@ -65,15 +68,29 @@ def flat_settings(config: RunConfig) -> dict[str, Any]:
     return {**flat, **{f"method_options.{key}": value for key, value in options.items()}}
 
 
-def unlabeled_settings(experiments: Mapping[str, RunConfig], keys: Sequence[str]) -> list[str]:
-    """For a caption: each setting of `keys` in which experiments differ, with its values and the
-    labels that have them, as `unroll_length=30, with BPTT-Increasing Windows 45`."""
-    settings = {label: flat_settings(config) for label, config in experiments.items()}
+def unlabeled_settings(
+    experiments: Iterable[tuple[str, RunConfig]], unlabeled: Sequence[str]
+) -> list[str]:
+    """Each setting of `unlabeled` in which the (label, configuration) pairs differ, with its values
+    and the labels that have them: `unroll_length=30, with BPTT-Increasing Windows 45`."""
+    settings = [(label, flat_settings(config)) for label, config in experiments]
     return [
-        _with_labels(key, {label: each[key] for label, each in settings.items() if key in each})
-        for key in keys
-        if len({repr(each.get(key)) for each in settings.values()}) > 1
+        _with_labels(key, [(label, one[key]) for label, one in settings if key in one])
+        for key in unlabeled
+        if len({repr(one.get(key)) for _, one in settings}) > 1
     ]
+
+
+def _with_labels(key: str, values: Sequence[tuple[str, Any]]) -> str:
+    labels: dict[Any, list[str]] = {}
+    for label, value in values:
+        labels.setdefault(value, []).append(label)
+    usual = max(labels, key=lambda value: len(labels[value]))
+    name = key.removeprefix("method_options.")
+    if len(labels) == 1:
+        return f"{name}={usual} for {', '.join(labels[usual])}"
+    others = [f"with {', '.join(few)} {value}" for value, few in labels.items() if value != usual]
+    return f"{name}={usual}, {', '.join(others)}"
 
 
 def _name(settings: dict[str, Any], variants: Sequence[Variant]) -> str:
@@ -83,21 +100,9 @@ def _name(settings: dict[str, Any], variants: Sequence[Variant]) -> str:
     return method_label(settings["method"])
 
 
-def _with_labels(key: str, values: Mapping[str, Any]) -> str:
-    labels: dict[Any, list[str]] = {}
-    for label, value in values.items():
-        labels.setdefault(value, []).append(label)
-    usual = max(labels, key=lambda value: len(labels[value]))
-    name = key.removeprefix("method_options.")
-    if len(labels) == 1:
-        return f"{name}={usual} for {', '.join(labels[usual])}"
-    others = [f"with {', '.join(those)} {v}" for v, those in labels.items() if v != usual]
-    return f"{name}={usual}, {', '.join(others)}"
-
-
 def _differing(settings: Sequence[dict[str, Any]], apart_from: Sequence[str] = ()) -> list[str]:
-    keys = dict.fromkeys(key for each in settings for key in each if key not in apart_from)
-    return [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
+    keys = dict.fromkeys(key for one in settings for key in one if key not in apart_from)
+    return [key for key in keys if len({repr(one.get(key)) for one in settings}) > 1]
 
 
 def _label(name: str, settings: dict[str, Any], keys: Sequence[str]) -> str:

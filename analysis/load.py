@@ -1,7 +1,7 @@
 """Results as tidy tables: the finished runs of a grid, their outer steps and their measurements.
 
-Which runs belong to a grid is decided by `experiment_identity`, the configuration without its seed:
-any number of finished seeds counts, and a run with any other setting never gets in between.
+Runs are matched to a grid by `experiment_identity`, the hash of the configuration without its seed:
+every finished seed counts, and a run with any other setting is never mixed in.
 """
 
 import json
@@ -22,13 +22,13 @@ from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import Damaged, Unwritable, UserError
 from bench.system.files import atomic_write
 
-MOST_SETTINGS = 2  # that somebody gave to a sweep and forgot
-MOST_DAMAGES = 5  # that are named one by one
+MAX_FORGOTTEN_SETTINGS = 2  # a run that differs in more is of another grid
+MAX_DAMAGES_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run that has a folder, finished or not."""
+    """A run that has a folder; `experiment` is its `experiment_identity`."""
 
     folder: RunFolder
     config: RunConfig
@@ -37,60 +37,80 @@ class StoredRun:
 
 
 @dataclass(frozen=True)
+class Experiment:
+    """One configuration of a grid, whatever the seed.
+
+    Attributes:
+        identity: its `experiment_identity`, by which runs are matched.
+        label: its name in legends and tables; for display only.
+    """
+
+    identity: str
+    label: str
+    config: RunConfig
+
+
+@dataclass(frozen=True)
 class FinishedRun:
-    """A finished run of a grid; `label` names its experiment, as in legends and tables."""
+    """A finished run of a grid."""
 
     folder: RunFolder
     config: RunConfig
-    label: str
+    experiment: Experiment
     manifest: dict[str, Any]
     result: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class MissingRun:
-    """A run that the grid asks for, or that was begun for it, and that has no result."""
+    """A run without a result, which the grid asks for or which was started for it."""
 
-    label: str
+    experiment: Experiment
     seed: int
     state: str
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a grid has to show at one scale.
+    """The runs of a grid at one scale.
 
     Attributes:
-        experiments: one configuration an experiment, by label, in the grid's order.
+        experiments: in the grid's order.
         runs: the finished ones, in the grid's order, then by seed.
-        missing: what is not finished.
+        missing: those that are not finished.
     """
 
     grid: str
     scale: str
-    experiments: dict[str, RunConfig]
+    experiments: list[Experiment]
     runs: list[FinishedRun]
     missing: list[MissingRun]
 
+    def runs_of(self, experiment: Experiment) -> list[FinishedRun]:
+        return [run for run in self.runs if run.experiment.identity == experiment.identity]
+
+    def missing_of(self, experiment: Experiment) -> list[MissingRun]:
+        return [run for run in self.missing if run.experiment.identity == experiment.identity]
+
     def metrics(self) -> pd.DataFrame:
-        """One row a run and outer step: run, method, label, seed, and what `OuterStep` records."""
+        """One row per run and outer step: run, experiment, label, method, seed, and the fields of
+        `OuterStep`."""
         return self._table("metrics")
 
     def measurements(self) -> pd.DataFrame:
-        """One row a run and measurement: run, method, label, seed, step, `kind` ("variance" or
-        "accuracy"), and what was measured; accuracies of single networks are left out."""
+        """One row per run and measurement: run, experiment, label, method, seed, step, `kind`
+        ("variance" or "accuracy") and the measured values, except accuracies of single networks."""
         table = self._table("measurements")
         counted = table["n"].notna() if "n" in table else pd.Series(False, index=table.index)
         return table.assign(kind=counted.map({True: "accuracy", False: "variance"}))
 
     def restricted(self, shown: Callable[[RunConfig], bool]) -> "Results":
         """The same for some of the experiments only."""
-        experiments = {label: c for label, c in self.experiments.items() if shown(c)}
         return replace(
             self,
-            experiments=experiments,
-            runs=[run for run in self.runs if run.label in experiments],
-            missing=[run for run in self.missing if run.label in experiments],
+            experiments=[one for one in self.experiments if shown(one.config)],
+            runs=[run for run in self.runs if shown(run.experiment.config)],
+            missing=[run for run in self.missing if shown(run.experiment.config)],
         )
 
     def _table(self, name: str) -> pd.DataFrame:
@@ -99,17 +119,23 @@ class Results:
             table = collected(run.folder, name)
             if table.empty:
                 continue
-            who = {"run": run.folder.name, "method": run.config.method, "label": run.label}
-            for place, (key, value) in enumerate({**who, "seed": run.config.seed}.items()):
-                table.insert(place, key, value)
+            columns = {
+                "run": run.folder.name,
+                "experiment": run.experiment.identity,
+                "label": run.experiment.label,
+                "method": run.config.method,
+                "seed": run.config.seed,
+            }
+            for position, (key, value) in enumerate(columns.items()):
+                table.insert(position, key, value)
             tables.append(table)
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def stored_runs(root: Path) -> list[StoredRun]:
-    """All runs under a results folder. One whose configuration is damaged belongs to no grid and is
-    left out, which is said; so is one of another version, silently."""
-    found, damages = [], []
+    """All runs under a results folder. A run whose configuration is damaged is skipped with a note;
+    a run of another version is skipped silently."""
+    runs, damages = [], []
     for folder in Store(root).runs():
         try:
             config = folder.config()
@@ -118,17 +144,17 @@ def stored_runs(root: Path) -> list[StoredRun]:
             continue
         except UserError:
             continue
-        found.append(StoredRun(folder, config, experiment_identity(config), folder.has_result()))
-    tell_left_out(damages)
-    return found
+        runs.append(StoredRun(folder, config, experiment_identity(config), folder.has_result()))
+    print_damages(damages)
+    return runs
 
 
-def tell_left_out(damages: Sequence[str]) -> None:
-    """Say of each run that is left out what of it is damaged and what to do."""
-    for damage in damages[:MOST_DAMAGES]:
-        print(f"note: left out: {damage}", file=sys.stderr)
-    if (more := len(damages) - MOST_DAMAGES) > 0:
-        print(f"note: left out: {more} more; python -m bench.status names them", file=sys.stderr)
+def print_damages(damages: Sequence[str]) -> None:
+    """Print a note for each run that is skipped because it is damaged."""
+    for damage in damages[:MAX_DAMAGES_SHOWN]:
+        print(f"note: skipped: {damage}", file=sys.stderr)
+    if (more := len(damages) - MAX_DAMAGES_SHOWN) > 0:
+        print(f"note: skipped: {more} more; python -m bench.status names them", file=sys.stderr)
 
 
 def load_results(
@@ -140,53 +166,52 @@ def load_results(
     seeds: int | None = None,
     methods: Sequence[str] = (),
     variants: Sequence[Variant] = (),
-    told: Sequence[str] = (),
+    unlabeled: Sequence[str] = (),
 ) -> Results:
     """The runs of `grid` at `scale` among the stored ones.
 
     Args:
         stored: from `stored_runs`.
-        overrides: settings as they were given to the sweep; `seed` is the first seed asked for.
-        seeds: how many seeds are asked for (finished ones beyond them count all the same); by
-            default what the grid states.
+        overrides: the settings that the sweep was given; `seed` is the first seed.
+        seeds: how many seeds there should be, by default the grid's number; further finished seeds
+            count too.
         methods: only these; by default all.
-        variants, told: what experiments are called, as for `distinct_labels`.
+        variants, unlabeled: how experiments are labeled, as for `distinct_labels`.
 
     Raises:
-        UserError: a setting that no run has, a method that the grid has not, a damaged result.
+        UserError: an unknown setting, or a method that is not in the grid.
     """
-    asked = requested(grid, scale, overrides, seeds=seeds or 0, methods=methods)
-    experiments: dict[str, RunConfig] = {}
-    for config in asked:
-        experiments.setdefault(experiment_identity(config), config)
-    distinct = distinct_labels([*experiments.values()], variants, told)
-    labels = dict(zip(experiments, distinct, strict=True))
+    configs = requested(grid, scale, overrides, seeds=seeds or 0, methods=methods)
+    wanted: dict[str, dict[int, RunConfig]] = {}
+    for config in configs:
+        wanted.setdefault(experiment_identity(config), {})[config.seed] = config
+    firsts = [next(iter(by_seed.values())) for by_seed in wanted.values()]
+    labels = distinct_labels(firsts, variants, unlabeled)
+    experiments = [Experiment(*one) for one in zip(wanted, labels, firsts, strict=True)]
 
     runs, missing, damages = [], [], []
-    for key, label in labels.items():
-        own = {run.config.seed: run for run in stored if run.experiment == key}
-        wanted = {config.seed for config in asked if experiment_identity(config) == key}
-        for seed in sorted(wanted | own.keys()):
-            if seed in own and own[seed].finished:
-                folder, shown = own[seed].folder, own[seed].folder.shown
-                try:
-                    result = shown.read("result") or {}
-                except Damaged as error:
-                    damages.append(str(error))
-                    missing.append(MissingRun(label, seed, "damaged (result.json)"))
-                    continue
-                manifest = _origin(shown)
-                runs.append(FinishedRun(folder, own[seed].config, label, manifest, result))
-            else:
-                state = _state(own[seed].folder) if seed in own else "not started"
-                missing.append(MissingRun(label, seed, state))
-    tell_left_out(damages)
-    by_label = {labels[key]: config for key, config in experiments.items()}
-    return Results(grid.name, scale, by_label, runs, missing)
+    for experiment in experiments:
+        by_seed = {run.config.seed: run for run in stored if run.experiment == experiment.identity}
+        for seed in sorted(wanted[experiment.identity].keys() | by_seed.keys()):
+            run = by_seed.get(seed)
+            if run is None or not run.finished:
+                state = "not started" if run is None else _state(run.folder)
+                missing.append(MissingRun(experiment, seed, state))
+                continue
+            shown = run.folder.shown
+            try:
+                result = shown.read("result") or {}
+            except Damaged as error:
+                damages.append(str(error))
+                missing.append(MissingRun(experiment, seed, "damaged (result.json)"))
+                continue
+            runs.append(FinishedRun(run.folder, run.config, experiment, _manifest(shown), result))
+    print_damages(damages)
+    return Results(grid.name, scale, experiments, runs, missing)
 
 
-def _origin(folder: RunFolder) -> dict[str, Any]:
-    """What a run was made with; nothing, where that is damaged: its numbers stand all the same."""
+def _manifest(folder: RunFolder) -> dict[str, Any]:
+    """The manifest of a run; empty if it is damaged, since the run's numbers are still valid."""
     try:
         return folder.read("manifest") or {}
     except Damaged as error:
@@ -202,29 +227,29 @@ def _state(folder: RunFolder) -> str:
 
 
 def settings_of_others(stored: Sequence[StoredRun], results: Results) -> dict[str, Any]:
-    """What sets the finished runs of the same methods and scale apart from those asked for: the
-    smallest such difference that most of them share; empty where there are none. A run that
-    differs in more than `MOST_SETTINGS` is of another grid.
+    """The settings that someone who swept with `outer_steps=60` forgot when plotting.
 
-    Someone who swept with `outer_steps=60` and plots without it learns so from this.
+    That is the smallest difference, shared by most, between finished runs of the same methods and
+    scale and the experiments of `results`; empty if there is none.
     """
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for run in stored:
-        likely = [c for c in results.experiments.values() if c.method == run.config.method]
+        configs = [one.config for one in results.experiments]
+        likely = [config for config in configs if config.method == run.config.method]
         if run.finished and run.config.scale == results.scale and likely:
-            nearest = min((differences(run.config, c) for c in likely), key=len)
-            if len(nearest) <= MOST_SETTINGS:
-                found[json.dumps(nearest)] += 1
-    if not found:
+            nearest = min((differences(run.config, config) for config in likely), key=len)
+            if len(nearest) <= MAX_FORGOTTEN_SETTINGS:
+                counts[json.dumps(nearest)] += 1
+    if not counts:
         return {}
-    return json.loads(min(found, key=lambda text: (len(json.loads(text)), -found[text])))
+    return json.loads(min(counts, key=lambda text: (len(json.loads(text)), -counts[text])))
 
 
 def collected(folder: RunFolder, name: str) -> pd.DataFrame:
-    """The records "metrics" or "measurements" of a finished run as a table, lists left out.
+    """The records "metrics" or "measurements" of a finished run as a table, without lists.
 
-    They are collected once into a Parquet file beside the JSON lines and read from there as long as
-    it is the newer of the two; where the folder cannot be written, from the JSON lines every time.
+    The table is cached in a Parquet file beside the JSON lines, and read from it as long as it is
+    newer. If the folder cannot be written, the JSON lines are read every time.
 
     Raises:
         UserError: the records are missing or damaged.
@@ -241,7 +266,9 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
     try:
         table = _tidy(folder.records(name))
     except json.JSONDecodeError as error:
-        raise UserError(f"{lines} is damaged ({error}); restore it or run anew") from error
+        raise UserError(
+            f"{lines} is damaged ({error}); restore it or start the run anew"
+        ) from error
     try:
         with atomic_write(parquet) as temporary:
             table.to_parquet(temporary, index=False)
@@ -256,7 +283,7 @@ def _tidy(records: list[dict[str, Any]]) -> pd.DataFrame:
         for record in records
     ]
     table = pd.DataFrame(plain)
-    # A standard deviation of one network is null: a number that is not there, not an object.
+    # The standard deviation of one network is null: a missing number, not an object.
     nulls = [key for key in table if table[key].isna().all()]
     return table.astype(dict.fromkeys(nulls, "float64"))
 

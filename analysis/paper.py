@@ -1,4 +1,4 @@
-"""The paper's numbers, from `paper.yaml`, where each stands with its place."""
+"""The paper's numbers, from `paper.yaml`, which states the place of each."""
 
 import re
 from collections.abc import Iterator
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from bench.system.text import mean_std
 
 FILE = Path(__file__).parent / "paper.yaml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast
@@ -20,8 +22,8 @@ class Number:
     """A number of the paper, in the unit of its table.
 
     Attributes:
-        mean: None where the paper has none, or none that could be read; `absent` says which.
-        std: as the paper gives it; None where it gives none.
+        mean: None if the paper reports none or it could not be read; `absent` says which.
+        std: as the paper reports it; None if it does not.
     """
 
     mean: float | None
@@ -31,7 +33,7 @@ class Number:
     def __str__(self) -> str:
         if self.mean is None:
             return self.absent
-        return f"{self.mean:g}" if self.std is None else f"{self.mean:.1f} ± {self.std:.1f}"
+        return f"{self.mean:g}" if self.std is None else mean_std(self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One of the paper's tables; `spread` says what its ± is over."""
+    """One of the paper's tables; `spread` states what its ± is over."""
 
     place: str
     title: str
@@ -56,10 +58,10 @@ class PaperTable:
 
 @cache
 def content() -> dict[str, Any]:
-    """The whole file, as it stands."""
-    found = yaml.load(FILE.read_text(), Loader=LOADER)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
+    """The content of the file."""
+    entries = yaml.load(FILE.read_text(), Loader=LOADER)
+    assert isinstance(entries, dict)
+    return {str(key): value for key, value in entries.items()}
 
 
 def paper_table(name: str) -> PaperTable:
@@ -93,8 +95,8 @@ def number(text: str | float) -> Number:
     """
     if text in ABSENT:
         return Number(None, absent=str(text))
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(?:±(\d+(?:\.\d+)?))?", str(text))
-    if found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:±(\d+(?:\.\d+)?))?", str(text))
+    if match is None:
         raise ValueError(f"{FILE.name}: {text!r} is neither a number nor one of {ABSENT}")
-    mean, std = found.groups()
+    mean, std = match.groups()
     return Number(float(mean), None if std is None else float(std))

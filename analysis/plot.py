@@ -21,22 +21,25 @@ if TYPE_CHECKING:
 KNOWN = ", ".join(str(number) for number in FIGURES)
 USAGE = f"""
 python -m analysis.plot figure=N [key=value ...]     a figure from finished runs: {KNOWN}
-  give the settings that the sweep was given; every finished seed is drawn; 1 needs no runs
+  give the same settings as to the sweep; every finished seed is drawn; figure 1 needs no runs
 """
 
 
 @dataclass(frozen=True)
 class PlotOptions:
-    """What this command is asked to do."""
+    """The settings of this command."""
 
     figure: str = setting("all", f"number of the paper's figure ({KNOWN}), or all")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
     grid: str = setting("", "another grid to draw in this way: a name or your own .yaml")
     seeds: int = setting(
-        0, "seeds that should be there; 0: as many as the grid states", minimum=0, maximum=10_000
+        0, "seeds that there should be; 0: as many as the grid states", minimum=0, maximum=10_000
     )
     only: str = setting("", "only these methods, comma-separated")
     output: str = setting("", "folder of the figures; by default figures in results_root")
+    caption: bool = setting(
+        True, "draw the caption beneath the figure; false: write it to a .txt file beside it"
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -55,20 +58,20 @@ def main(argv: list[str]) -> int:
     root = Path(environment.results_root)
     stored = stored_runs(root)
     folder = Path(options.output) if options.output else root / "figures"
-    refusals: list[UserError] = []
+    errors: list[UserError] = []
     for spec in specs:
         try:
-            for path in plot(spec, request, stored, folder):
+            for path in plot(spec, request, stored, folder, options.caption):
                 print(path)
         except UserError as error:
-            refusals.append(error)
+            errors.append(error)
     needing_runs = [spec for spec in specs if not isinstance(spec, WindowFigure)]
-    nothing = refusals and len(refusals) >= len(needing_runs)
-    told = dict.fromkeys(str(refusal) for refusal in refusals)  # all may have one cause
-    for line in list(told)[1:] if nothing else told:
+    no_figure = errors and len(errors) >= len(needing_runs)
+    lines = list(dict.fromkeys(map(str, errors)))  # all may have the same cause
+    for line in lines[1:] if no_figure else lines:
         print(f"note: {line}", file=sys.stderr)
-    if nothing:
-        raise refusals[0]
+    if no_figure:
+        raise errors[0]
     return 0
 
 
@@ -82,17 +85,21 @@ def chosen(figure: str) -> list[FigureSpec]:
         return list(FIGURES.values())
     known = {str(number): spec for number, spec in FIGURES.items()}
     if figure not in known:
-        raise UserError(f"figure={shown(figure)} cannot be drawn; there are {KNOWN}, and all")
+        raise UserError(f"figure={shown(figure)} is not a figure; there are {KNOWN}, and all")
     return [known[figure]]
 
 
 def plot(
-    spec: FigureSpec, request: Request, stored: "Sequence[StoredRun]", folder: Path
+    spec: FigureSpec,
+    request: Request,
+    stored: "Sequence[StoredRun]",
+    folder: Path,
+    with_caption: bool,
 ) -> list[Path]:
-    """Draw one figure from what is finished, and say what is not; returns the paths made.
+    """Draw one figure from its finished runs and note the missing ones; returns the paths written.
 
     Raises:
-        UserError: nothing is finished that the figure could show, or `folder` cannot be written.
+        UserError: no run of the figure is finished, or `folder` cannot be written.
     """
     if isinstance(spec, WindowFigure):
         from analysis.figures.pictures import picture_of_windows
@@ -111,7 +118,7 @@ def plot(
     from analysis.figures.page import save
 
     make_folder(folder, "folder of the figures")
-    return save(picture, folder / request.stem(f"figure{spec.number}"))
+    return save(picture, folder / request.stem(f"figure{spec.number}"), with_caption)
 
 
 if __name__ == "__main__":

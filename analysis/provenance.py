@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.captions import data_text
 from analysis.labels import flat_settings
 from analysis.load import FinishedRun, Results
 from bench.config.run_config import RunConfig
@@ -13,13 +14,13 @@ from bench.system.text import count, duration
 
 @dataclass(frozen=True)
 class Origin:
-    """What stands behind the numbers of one grid, in words.
+    """The runs behind the numbers of one grid, in words.
 
     Attributes:
         runs: finished of all.
         seeds: of the finished ones.
-        time: of their outer steps and measurements, all together.
-        memory: the most that one took, where it was recorded.
+        time: sum over runs of outer steps and measurements.
+        memory: the largest peak of any run, where it was recorded.
     """
 
     grid: str
@@ -33,7 +34,7 @@ class Origin:
 
 
 def origin_of(results: Results, about: str) -> Origin:
-    """What stands behind the finished runs of a grid."""
+    """The runs behind the numbers of a grid."""
     runs = results.runs
     states = Counter(run.state.partition(" at outer step ")[0] for run in results.missing)
     return Origin(
@@ -43,14 +44,14 @@ def origin_of(results: Results, about: str) -> Origin:
         seeds=", ".join(map(str, sorted({run.config.seed for run in runs}))),
         time=duration(sum(run.result.get("seconds") or 0 for run in runs)) if runs else "",
         memory=_memory_text(runs),
-        data="; ".join(dict.fromkeys(data_text(run.result) for run in runs)),
-        missing=", ".join(f"{count} {state}" for state, count in states.items()),
+        data="; ".join(dict.fromkeys(map(data_text, runs))),
+        missing=", ".join(f"{number} {state}" for state, number in states.items()),
     )
 
 
 def machines(runs: Iterable[FinishedRun]) -> dict[str, dict[str, int]]:
     """Hardware, versions and commits, each with the number of runs that were last started there."""
-    starts = [(run.manifest.get("starts") or [{}])[-1] for run in runs]
+    starts = [last_start(run) for run in runs]
     return {
         "Hardware": Counter(map(_hardware, starts)),
         "Versions": Counter(map(_versions, starts)),
@@ -58,27 +59,38 @@ def machines(runs: Iterable[FinishedRun]) -> dict[str, dict[str, int]]:
     }
 
 
+def last_start(run: FinishedRun) -> dict[str, Any]:
+    """What the manifest records of a run's last start."""
+    return (run.manifest.get("starts") or [{}])[-1]
+
+
+def machine_name(start: dict[str, Any]) -> str:
+    """The GPU or CPU of a start."""
+    hardware = start.get("hardware") or {}
+    return hardware.get("gpu") or hardware.get("cpu") or "unknown machine"
+
+
 def _memory_text(runs: Sequence[FinishedRun]) -> str:
     peaks = [run.result.get("peak_memory_bytes") or {} for run in runs]
     kinds = dict.fromkeys(kind for peak in peaks for kind in peak)
-    most = {kind: max(peak.get(kind) or 0 for peak in peaks) for kind in kinds}
-    return ", ".join(f"{value / 2**30:.1f} GiB ({kind})" for kind, value in most.items())
+    largest = {kind: max(peak.get(kind) or 0 for peak in peaks) for kind in kinds}
+    return ", ".join(f"{value / 2**30:.1f} GiB ({kind})" for kind, value in largest.items())
 
 
 def _hardware(start: dict[str, Any]) -> str:
-    own = start.get("hardware") or {}
-    machine = own.get("gpu") or own.get("cpu") or "unknown machine"
+    hardware = start.get("hardware") or {}
     parts = [
-        count(own["cpu_cores"], "core") if own.get("cpu_cores") else "",
-        f"{own['memory_bytes'] / 2**30:.0f} GiB" if own.get("memory_bytes") else "",
-        f"device {own['device']}" if own.get("device") else "",
+        machine_name(start),
+        count(hardware["cpu_cores"], "core") if hardware.get("cpu_cores") else "",
+        f"{hardware['memory_bytes'] / 2**30:.0f} GiB" if hardware.get("memory_bytes") else "",
+        f"device {hardware['device']}" if hardware.get("device") else "",
     ]
-    return ", ".join(filter(None, [machine, *parts]))
+    return ", ".join(filter(None, parts))
 
 
 def _versions(start: dict[str, Any]) -> str:
-    told = [f"{name} {own}" for name, own in (start.get("versions") or {}).items()]
-    return ", ".join(told) or "unknown"
+    versions = (start.get("versions") or {}).items()
+    return ", ".join(f"{name} {version}" for name, version in versions) or "unknown"
 
 
 def _commit(start: dict[str, Any]) -> str:
@@ -86,48 +98,27 @@ def _commit(start: dict[str, Any]) -> str:
     return f"{(start.get('commit') or 'unknown')[:10]}{changed}"
 
 
-# --- in captions
-
-
-def data_text(result: dict[str, Any]) -> str:
-    """Which copy of the data a result was made with."""
-    data = result.get("data") or {}
-    return f"{data.get('source', 'unknown')}, fingerprint {data.get('fingerprint', 'unknown')}"
-
-
-def selection_text(configs: Sequence[RunConfig]) -> str:
-    """What chose checkpoint and number of training steps."""
-    told = dict.fromkeys(
-        "selection=test (the published protocol, not a fair number)"
-        if config.selection == "test"
-        else f"selection=validation ({100 * config.validation_fraction:g}% of the training set),"
-        " not the paper's protocol, which selects by test accuracy"
-        for config in configs
-    )
-    return f"{' and '.join(told)}." if told else ""
-
-
 # --- settings
 
 
 def common_settings(grids: Sequence[Results]) -> dict[str, str]:
     """The value of each setting that most experiments of all grids have."""
-    settings = [_texts(config) for results in grids for config in results.experiments.values()]
-    keys = dict.fromkeys(key for own in settings for key in own if "." not in key)
+    settings = [_texts(one.config) for results in grids for one in results.experiments]
+    keys = dict.fromkeys(key for one in settings for key in one if "." not in key)
     return {
-        key: Counter(own[key] for own in settings if key in own).most_common(1)[0][0]
+        key: Counter(one[key] for one in settings if key in one).most_common(1)[0][0]
         for key in keys
     }
 
 
-def own_settings(results: Results, common: dict[str, str]) -> list[tuple[str, str]]:
+def special_settings(results: Results, common: dict[str, str]) -> list[tuple[str, str]]:
     """(label, the settings that differ from the common ones) of each experiment."""
     return [
         (
-            label,
-            " ".join(f"{k}={v}" for k, v in _texts(config).items() if common.get(k) != v),
+            one.label,
+            " ".join(f"{k}={v}" for k, v in _texts(one.config).items() if common.get(k) != v),
         )
-        for label, config in results.experiments.items()
+        for one in results.experiments
     ]
 
 

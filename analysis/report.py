@@ -1,4 +1,4 @@
-"""`python -m analysis.report`: one HTML page with all that the runs have to say."""
+"""`python -m analysis.report`: one HTML page with all verdicts, figures, tables and images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,17 @@ from bench.system.text import count
 
 USAGE = """
 python -m analysis.report [key=value ...]     verdicts, figures, tables, images on one page, to keep
-  give the settings that the sweeps were given; every finished seed counts; needs no network
+  give the same settings as to the sweeps; every finished seed counts; the page is self-contained
 """
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What this command is asked to do."""
+    """The settings of this command."""
 
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
     seeds: int = setting(
-        0, "seeds that should be there; 0: as many as a grid states", minimum=0, maximum=10_000
+        0, "seeds that there should be; 0: as many as a grid states", minimum=0, maximum=10_000
     )
     output: str = setting("", "folder of the page; by default results_root")
 
@@ -42,16 +42,16 @@ def main(argv: list[str]) -> int:
     request = Request(argv, only(given, RunConfig), scale, options.seeds)
     root = Path(environment.results_root)
     folder = make_folder(Path(options.output) if options.output else root, "folder of the page")
-    made = report(request, stored_runs(root), root)
-    print(f"{count(len(made.claims), 'claim')}: {', '.join(made.counts.values())}")
-    drawn = sum(bool(part.still) for part in made.figures)
-    print(f"{drawn} of {count(len(made.figures), 'figure')}, {count(len(made.tables), 'table')}")
-    if made.commands:
-        print("what is missing is made with:")
-        print("\n".join(f"    {line}" for line in made.commands))
+    page = report(request, stored_runs(root), root)
+    print(f"{count(len(page.claims), 'claim')}: {', '.join(page.counts.values())}")
+    figures = sum(bool(part.still) for part in page.figures)
+    print(f"{figures} of {count(len(page.figures), 'figure')}, {count(len(page.tables), 'table')}")
+    if page.commands:
+        print("make what is missing with:")
+        print("\n".join(f"    {line}" for line in page.commands))
     path = folder / f"{request.stem('report')}.html"
     with atomic_write(path) as temporary:
-        temporary.write_text(html(made))
+        temporary.write_text(html(page))
     print(path)
     return 0
 

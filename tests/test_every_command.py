@@ -115,7 +115,7 @@ def main(
     monkeypatch.setattr("bench.speed.__main__.measure_all", compute)
     monkeypatch.setattr("tests.slurm.lab.lab.Lab.start", compute)
     monkeypatch.setattr("analysis.figures.page.save", compute)
-    monkeypatch.setattr("analysis.tables.cells.table", resolving(1))
+    monkeypatch.setattr("analysis.tables.beside_paper.beside_paper", resolving(1))
     monkeypatch.setattr("analysis.verdicts.judge.outcomes", resolving(1))
     monkeypatch.setattr("analysis.report_page.contents.report", resolving(0))
     monkeypatch.setattr(bench.evaluation.fresh_networks, "evaluate", compute)

@@ -1,28 +1,19 @@
-"""What stands beneath a figure: how to read it and where its numbers come from."""
+"""Captions of curves."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from analysis.arguments import Request
+from analysis.captions import caption
 from analysis.figures.curves import Curves
 from analysis.figures.specs import CurveFigure, FigureSpec
 from analysis.labels import unlabeled_settings
-from analysis.load import FinishedRun, Results
-from analysis.provenance import data_text
-
-PAPER_DATASET = "cifar10"  # of all its figures
-DATASET_NAMES = {"digits": "8x8 digits", "cifar10": "CIFAR-10"}
+from analysis.load import Results
+from bench.config.run_config import RunConfig
 
 
-def curve_caption(
-    spec: CurveFigure, results: Results, curves: Curves, overrides: Iterable[str]
-) -> str:
-    """The text beneath curves, in two paragraphs: how to read it (statistic, n, networks behind a
-    point), and where it comes from (scale, settings, data, selection).
-
-    Args:
-        overrides: settings that the figure was asked for with, as `key=value`.
-    """
+def curve_caption(spec: CurveFigure, results: Results, curves: Curves, request: Request) -> str:
+    """The caption of curves: statistic, n, networks behind a point, settings, source."""
     reading = [
         headline(spec),
         _statistic(spec, results),
@@ -31,103 +22,75 @@ def curve_caption(
         _in_no_panel(results, curves),
         _left_out(spec, curves),
     ]
-    selection = f"{selection_text(results)}; no point shown is selected."
-    return f"{' '.join(filter(None, reading))}\n{origin(results, overrides)} {selection}"
+    return caption(
+        reading,
+        request,
+        results.runs,
+        grid=results.grid,
+        selected="; every measured point is shown, none is selected",
+    )
 
 
 def headline(spec: FigureSpec) -> str:
-    """What a figure shows, and which of the paper's it is."""
+    """The title of a figure and its number in the paper."""
     return f"{spec.title} (paper: Figure {spec.number}){spec.remark}."
 
 
 def _statistic(spec: CurveFigure, results: Results) -> str:
-    n = dict.fromkeys(results.experiments, 0)
-    n.update(Counter(run.label for run in results.runs))
-    drawn = {label: count for label, count in n.items() if count}
-    counts = f"n = {_told(drawn, str)}"
+    counts = [(one.label, len(results.runs_of(one))) for one in results.experiments]
+    counts = [(label, n) for label, n in counts if n]
+    if spec.each_seed:
+        return f"Each line is a seed (n = {_by_label(counts)}), neither averaged nor smoothed."
     geometric = "geometric " if spec.log else ""
     spread = "×/÷ one geometric standard deviation" if spec.log else "± one standard deviation"
-    band = f"; band: {spread}" if any(count > 1 for count in drawn.values()) else ""
-    lone = "; a single seed has no band" if min(drawn.values(), default=0) == 1 else ""
-    if not spec.smoothed_over:
-        return f"Line: {geometric}mean over seeds ({counts}){band}{lone}."
-    return (
-        f"Thick line: {geometric}mean over seeds ({counts}), each smoothed by a rolling {geometric}"
-        f"mean over {spec.smoothed_over} steps{band}{lone}. Thin line: not smoothed."
-    )
+    band = f"; band: {spread}" if any(n > 1 for _, n in counts) else ""
+    single = "; a single seed has no band" if any(n == 1 for _, n in counts) else ""
+    return f"Line: {geometric}mean over seeds (n = {_by_label(counts)}){band}{single}."
 
 
 def _networks(spec: CurveFigure, results: Results) -> str:
-    configs = {run.label: run.config for run in results.runs}
+    def values(value: Callable[[RunConfig], Any]) -> str:
+        with_runs = [one for one in results.experiments if results.runs_of(one)]
+        return _by_label([(one.label, value(one.config)) for one in with_runs])
+
     if spec.kind == "accuracy":
-        networks = _told({k: c.accuracy_networks for k, c in configs.items()}, str)
-        steps = _told({k: c.accuracy_steps for k, c in configs.items()}, str)
-        return f"A seed's point: mean of {networks} fresh networks after {steps} steps."
+        networks, steps = values(lambda c: c.accuracy_networks), values(lambda c: c.accuracy_steps)
+        return f"Each seed's value is the mean of {networks} fresh networks after {steps} steps."
     if spec.kind == "variance":
-        samples = _told({k: c.variance_samples for k, c in configs.items()}, str)
-        return f"A seed's point: over {samples} single-sample losses of one batch."
+        samples = values(lambda c: c.variance_samples)
+        return f"Each seed's value is over {samples} single-sample losses of one batch."
     return ""
 
 
 def _settings(spec: FigureSpec, results: Results) -> str:
-    told = unlabeled_settings(results.experiments, spec.told)
-    return f"Settings that differ: {'; '.join(told)}." if told else ""
+    experiments = [(one.label, one.config) for one in results.experiments]
+    texts = unlabeled_settings(experiments, spec.unlabeled)
+    return f"Settings that differ: {'; '.join(texts)}." if texts else ""
 
 
 def _in_no_panel(results: Results, curves: Curves) -> str:
-    drawn = {label for panel in curves.panels for label in panel.texts}
-    others = [label for label in dict.fromkeys(curves.table["label"]) if label not in drawn]
-    return f"In neither panel, so not drawn: {', '.join(others)}." if others else ""
+    in_a_panel = {identity for panel in curves.panels for identity in panel.texts}
+    others = [
+        one.label
+        for one in results.experiments
+        if one.identity not in in_a_panel and results.runs_of(one)
+    ]
+    return f"Not drawn, because they belong to no panel: {', '.join(others)}." if others else ""
 
 
 def _left_out(spec: CurveFigure, curves: Curves) -> str:
     if curves.left_out.empty:
         return ""
-    counts = Counter(curves.left_out["label"])
-    told = "; ".join(f"{count} of {label}" for label, count in counts.items())
-    what = "not finite or not positive" if spec.log else "not finite"
-    return f"Crosses at the top: values left out because they are {what} ({told})."
+    groups = curves.left_out.groupby("experiment", sort=False)["label"]
+    texts = "; ".join(f"{len(labels)} of {labels.iloc[0]}" for _, labels in groups)
+    reason = "not finite or not positive" if spec.log else "not finite"
+    return f"Crosses at the top: values left out because they are {reason} ({texts})."
 
 
-def origin(results: Results, overrides: Iterable[str]) -> str:
-    """Where numbers come from: grid, scale, settings, data."""
-    given = ", ".join(overrides)
-    data = dict.fromkeys(
-        data_text(run.result) for run in results.runs
-    )  # one, unless runs were mixed
-    return (
-        f"grid={results.grid}, scale={results.scale}{f', {given}' if given else ''};"
-        f" data: {' and '.join(data)}{_stand_in(results.runs)}."
-    )
-
-
-def _stand_in(runs: Iterable[FinishedRun]) -> str:
-    others = dict.fromkeys(run.config.dataset for run in runs)
-    others.pop(PAPER_DATASET, None)
-    if not others:
-        return ""
-    told = " and ".join(DATASET_NAMES.get(name, name) for name in others)
-    return f" ({told}, standing in for the paper's {DATASET_NAMES[PAPER_DATASET]})"
-
-
-def selection_text(results: Results) -> str:
-    """What the runs select by. A curve shows every measured point, so nothing in it is selected;
-    but what a run keeps for selection it cannot train on, so the protocol stands there too."""
-    held = {
-        run.label: f"selection={run.config.selection}"
-        + (
-            " (the published protocol, not a fair number)"
-            if run.config.selection == "test"
-            else f" ({100 * run.config.validation_fraction:g}% of the training set)"
-        )
-        for run in results.runs
-    }
-    return _told(held, str)
-
-
-def _told(values: Mapping[str, Any], text: Callable[[Any], str]) -> str:
-    """One value where all labels have the same, else each with its label."""
-    distinct = list(dict.fromkeys(values.values()))
+def _by_label(values: Iterable[tuple[str, Any]]) -> str:
+    """One value if all labels have the same, otherwise each value with its label."""
+    values = list(values)
+    distinct = list(dict.fromkeys(value for _, value in values))
     if len(distinct) == 1:
-        return text(distinct[0])
-    return ", ".join(f"{text(value)} ({label})" for label, value in values.items())
+        return str(distinct[0])
+    return ", ".join(f"{value} ({label})" for label, value in values)

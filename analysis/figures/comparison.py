@@ -1,15 +1,18 @@
 """Final accuracies of experiments side by side, beside the paper's: its Figure 4, a table there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from analysis.figures.captions import headline, origin, selection_text
+from analysis.arguments import Request
+from analysis.captions import caption
+from analysis.figures.captions import headline
 from analysis.figures.specs import ComparisonFigure
-from analysis.load import FinishedRun, Results
+from analysis.load import Experiment, FinishedRun, Results
 from analysis.paper import Number, paper_table
-from bench.config.run_config import RunConfig
+from bench.system.text import mean_std
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
     from analysis.figures.style import Look
 
 ROW_INCHES = 0.27
-# Of the paper: (table in paper.yaml, its row) for each parameterisation; its data set is CIFAR-10.
+OFFSET = 0.28  # of the seeds and of the paper's number from our mean, in rows
+PAPER_COLOR = "#888888"
+# In paper.yaml: (table, row) of each parameterization; the data set is CIFAR-10.
 PAPER_ROWS = {
     "pixels": ("table1", "RaT-BPTT"),
     "linear": ("parameterization", "Linear + RaT-BPTT"),
@@ -26,7 +31,7 @@ PAPER_ROWS = {
 
 
 def paper_number(parameterization: str, ipc: int) -> Number | None:
-    """The paper's test accuracy (%) on CIFAR-10, where it has one."""
+    """The paper's test accuracy (%) on CIFAR-10, if it has one."""
     table, method = PAPER_ROWS.get(parameterization, ("", ""))
     rows = paper_table(table).rows if table else []
     for row in rows:
@@ -36,23 +41,31 @@ def paper_number(parameterization: str, ipc: int) -> Number | None:
 
 
 def comparison_table(results: Results) -> pd.DataFrame:
-    """One row an experiment that has runs: text, label, parameterization, ipc, mean, std, n, seeds
-    (their accuracies), storage_floats, budget_floats, paper_mean, paper_std. Accuracies in percent;
-    `std` is over seeds and NaN where n is 1."""
-    return pd.DataFrame(
-        [
-            _row(label, config, runs)
-            for label, config in results.experiments.items()
-            if (runs := [run for run in results.runs if run.label == label])
-        ]
-    ).assign(text=lambda table: _texts(table))
+    """One row per experiment that has runs: experiment, text, label, parameterization, ipc, mean,
+    std, n, seeds (their accuracies), storage_floats, budget_floats, paper_mean, paper_std.
+    Accuracies in percent; `std` is over seeds and NaN where n is 1."""
+    rows = [
+        _row(experiment, runs)
+        for experiment in results.experiments
+        if (runs := results.runs_of(experiment))
+    ]
+    table = pd.DataFrame(rows)
+    short = [f"IPC {row['ipc']}, {row['parameterization']}" for row in rows]
+    texts = [
+        text if short.count(text) == 1 else row["label"]
+        for text, row in zip(short, rows, strict=True)
+    ]
+    table.insert(1, "text", texts)
+    return table
 
 
-def _row(label: str, config: RunConfig, runs: Sequence[FinishedRun]) -> dict[str, Any]:
+def _row(experiment: Experiment, runs: list[FinishedRun]) -> dict[str, Any]:
     values = pd.Series([100 * run.result["evaluation"]["test_accuracy_mean"] for run in runs])
+    config = experiment.config
     paper = paper_number(config.parameterization, config.ipc)
     return {
-        "label": label,
+        "experiment": experiment.identity,
+        "label": experiment.label,
         "parameterization": config.parameterization,
         "ipc": config.ipc,
         "mean": values.mean(),
@@ -66,65 +79,54 @@ def _row(label: str, config: RunConfig, runs: Sequence[FinishedRun]) -> dict[str
     }
 
 
-def _texts(table: pd.DataFrame) -> list[str]:
-    """What stands beside a row: no more than tells it from the others."""
-    short = [f"IPC {row['ipc']}, {row['parameterization']}" for row in _rows(table)]
-    return [
-        text if short.count(text) == 1 else label
-        for text, label in zip(short, table["label"], strict=True)
-    ]
-
-
 def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
     return table.to_dict("records")
 
 
-def is_comparable(results: Results, overrides: Sequence[str]) -> bool:
-    """Whether the runs have the paper's settings, whoever selected."""
-    changed = [text for text in overrides if text.partition("=")[0] != "selection"]
-    return results.scale == "paper" and not changed
+def is_comparable(request: Request) -> bool:
+    """Whether the runs have the paper's settings, whatever the selection."""
+    changed = {text.partition("=")[0] for text in request.settings()} - {"selection"}
+    return request.scale == "paper" and not changed
 
 
 def comparison_caption(
-    spec: ComparisonFigure, results: Results, table: pd.DataFrame, overrides: Sequence[str]
+    spec: ComparisonFigure, results: Results, table: pd.DataFrame, request: Request
 ) -> str:
-    """The text beneath, in two paragraphs: how to read it, where it comes from."""
-    n = dict.fromkeys(table["n"])
+    """The caption: marks, n, storage, the paper's numbers, source."""
     networks = dict.fromkeys(run.result["evaluation"]["n"] for run in results.runs)
-    spread = "; bar: ± one standard deviation" if max(n) > 1 else ""
-    lone = "; a single seed has no bar" if min(n) == 1 else ""
-    told = [
-        f"Filled: mean over seeds (n at the right){spread}{lone}; small and hollow: each seed, mean"
-        f" of {' or '.join(map(str, networks))} fresh networks.",
+    spread = "; bar: ± one standard deviation" if table["n"].max() > 1 else ""
+    single = "; a single seed has no bar" if table["n"].min() == 1 else ""
+    reading = [
+        headline(spec),
+        f"Large: mean over seeds (n at the right){spread}{single}. Small: each seed, the mean of"
+        f" {' or '.join(map(str, networks))} fresh networks.",
         _storage_text(table),
-        _paper_text(table, is_comparable(results, overrides), results.scale),
+        _paper_text(table, request),
     ]
-    select = f"{selection_text(results)}: the checkpoint and the number of steps were chosen so."
-    reading = " ".join(filter(None, [headline(spec), *told]))
-    return f"{reading}\n{origin(results, overrides)} {select}"
+    selected = ": it chose the checkpoint and the number of training steps"
+    return caption(reading, request, results.runs, grid=results.grid, selected=selected)
 
 
 def _storage_text(table: pd.DataFrame) -> str:
-    known = table[table["storage_floats"].notna()]
-    if known.empty:
-        return ""
-    told = [
+    texts = [
         f"{row['text']}: {row['storage_floats']:,.0f} of {row['budget_floats']:,.0f}"
-        for row in _rows(known)
+        for row in _rows(table[table["storage_floats"].notna()])
     ]
-    return f"Floats stored of those allowed: {'; '.join(told)}."
+    return f"Floats stored, of the budget: {'; '.join(texts)}." if texts else ""
 
 
-def _paper_text(table: pd.DataFrame, comparable: bool, scale: str) -> str:
-    known = table[table["paper_mean"].notna()]
-    if known.empty:
+def _paper_text(table: pd.DataFrame, request: Request) -> str:
+    texts = [
+        f"{row['text']} {Number(row['paper_mean'], row['paper_std'])}"
+        for row in _rows(table[table["paper_mean"].notna()])
+    ]
+    if not texts:
         return ""
-    told = [f"{row['text']} {Number(row['paper_mean'], row['paper_std'])}" for row in _rows(known)]
-    if comparable:
-        return f"Grey: the paper's, ± over ten networks: {'; '.join(told)}."
+    if is_comparable(request):
+        return f"Gray: the paper's, ± over ten networks: {'; '.join(texts)}."
     return (
-        f"The paper's, on CIFAR-10 and not comparable at scale={scale}"
-        f" or with other settings: {'; '.join(told)}."
+        f"The paper's, on CIFAR-10 and not comparable at scale={request.scale}"
+        f" or with other settings: {'; '.join(texts)}."
     )
 
 
@@ -134,61 +136,64 @@ def draw_comparison(
     """The figure as matplotlib's object; to be called under `RC`.
 
     Args:
-        looks: by parameterisation.
+        looks: by parameterization.
         with_paper: whether the paper's numbers are drawn.
     """
-    from analysis.figures.page import new_page
+    from analysis.figures.page import finish_page, new_page
 
-    figure = new_page(caption, ROW_INCHES * len(table) + 0.5)
+    figure = new_page(ROW_INCHES * len(table) + 0.5)
     axes = figure.add_subplot()
-    for place, row in enumerate(_rows(table)):
-        look = looks[row["parameterization"]]
-        if with_paper and pd.notna(row["paper_mean"]):
-            _paper_mark(axes, place, row)
-        axes.errorbar(
-            row["mean"],
-            place,
-            xerr=None if pd.isna(row["std"]) else row["std"],
-            color=look.color,
-            marker=look.marker,
-            capsize=2,
-            zorder=3,
-        )
-        seeds = [float(value) for value in row["seeds"].split()]
-        axes.plot(
-            seeds,
-            [place + 0.28] * len(seeds),
-            linestyle="",
-            marker=look.marker,
-            markersize=2.5,
-            markerfacecolor="white",
-            markeredgecolor=look.color,
-            markeredgewidth=0.5,
-        )
+    _draw_seeds(axes, table, looks)
+    if with_paper:
+        for position, row in enumerate(_rows(table)):
+            if pd.notna(row["paper_mean"]):
+                _draw_paper(axes, position, row)
     axes.set_yticks(range(len(table)), table["text"])
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.margins(x=0.1)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("Test accuracy (%)")
+    axes.set_ylabel("")
     numbers = axes.secondary_yaxis("right")
-    numbers.set_yticks(range(len(table)), [_number_text(row) for row in _rows(table)])
+    texts = [f"{mean_std(row['mean'], row['std'])} (n = {row['n']})" for row in _rows(table)]
+    numbers.set_yticks(range(len(table)), texts)
     numbers.tick_params(length=0)
     numbers.spines["right"].set_visible(False)
-    return figure
+    return finish_page(figure, caption)
 
 
-def _paper_mark(axes: "Axes", place: int, row: dict[str, Any]) -> None:
-    axes.errorbar(
-        row["paper_mean"],
-        place - 0.28,
-        xerr=None if pd.isna(row["paper_std"]) else row["paper_std"],
-        color="#888888",
-        marker="|",
-        capsize=2,
-        zorder=2,
+def _draw_seeds(axes: "Axes", table: pd.DataFrame, looks: "Mapping[str, Look]") -> None:
+    """Mean and standard deviation of each experiment, and its seeds beneath them."""
+    import seaborn as sns
+
+    seeds = table.assign(accuracy=table["seeds"].str.split()).explode("accuracy")
+    hues = list(dict.fromkeys(table["parameterization"]))
+    shared: dict[str, Any] = {
+        "data": seeds.astype({"accuracy": float}),
+        "x": "accuracy",
+        "y": "experiment",
+        "order": list(table["experiment"]),
+        "hue": "parameterization",
+        "hue_order": hues,
+        "palette": [looks[name].color for name in hues],
+        "legend": False,
+        "ax": axes,
+    }
+    sns.stripplot(**shared, jitter=False, size=2.5, alpha=0.7)
+    for points in axes.collections:
+        points.set_offsets(np.add(np.asarray(points.get_offsets()), (0, OFFSET)))
+    markers: list[Any] = [looks[name].marker for name in hues]
+    sns.pointplot(
+        **shared, errorbar="sd", linestyle="none", markers=markers, capsize=0.15, err_kws={"lw": 1}
     )
 
 
-def _number_text(row: dict[str, Any]) -> str:
-    spread = "" if pd.isna(row["std"]) else f" ± {row['std']:.1f}"
-    return f"{row['mean']:.1f}{spread} (n = {row['n']})"
+def _draw_paper(axes: "Axes", position: int, row: dict[str, Any]) -> None:
+    axes.errorbar(
+        row["paper_mean"],
+        position - OFFSET,
+        xerr=None if pd.isna(row["paper_std"]) else row["paper_std"],
+        color=PAPER_COLOR,
+        marker="|",
+        capsize=2,
+    )

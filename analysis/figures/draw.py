@@ -1,15 +1,15 @@
-"""Drawing curves with bands, a legend above and the caption beneath, nothing on top of the data.
+"""Curves with bands over seeds, drawn by seaborn.
 
 Imports matplotlib, so it is imported only once there is something to draw.
 """
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import (
     LogFormatterSciNotation,
     LogLocator,
@@ -19,14 +19,19 @@ from matplotlib.ticker import (
 )
 
 from analysis.figures.curves import Curves, Panel
-from analysis.figures.page import add_legend, new_page, width_inches, wrapped
+from analysis.figures.page import add_legend, finish_page, new_page, wrapped
 from analysis.figures.specs import CurveFigure
-from analysis.figures.style import AXES_HEIGHT_INCHES, WIDE_INCHES, WIDTH_INCHES, Look
-
-if TYPE_CHECKING:
-    import pandas as pd
+from analysis.figures.style import (
+    AXES_HEIGHT_INCHES,
+    SMALL_POINTS,
+    WIDE_INCHES,
+    WIDTH_INCHES,
+    Look,
+)
 
 MARKERS_PER_CURVE = 15
+PANEL_INCHES = 1.2  # height of a panel of one experiment, with a title of one line
+TITLE_LINE_INCHES = 0.13
 FINE_TICKS = tuple(half / 2 for half in range(2, 20))
 
 
@@ -36,86 +41,114 @@ def make_figure(
     """The figure as matplotlib's object; to be called under `RC`.
 
     Args:
-        looks: the look of each label.
+        looks: by identity of the experiment.
     """
+    if spec.each_seed:
+        return _figure_of_seeds(spec, curves, looks, caption)
     count = len(curves.panels)
-    width = WIDTH_INCHES if count == 1 else WIDE_INCHES
-    legends = [_legend(panel, width / count) for panel in curves.panels]
-    figure = new_page(caption, AXES_HEIGHT_INCHES, max(rows for *_, rows in legends), width)
-    every = figure.subplots(1, count, squeeze=False, sharey=True)[0]
-    for k, (axes, panel, (texts, columns, _)) in enumerate(
-        zip(every, curves.panels, legends, strict=True)
-    ):
+    figure = new_page(AXES_HEIGHT_INCHES, WIDTH_INCHES if count == 1 else WIDE_INCHES)
+    all_axes = figure.subplots(1, count, squeeze=False, sharey=True)[0]
+    if spec.log:  # before seaborn estimates: its means are then geometric
+        all_axes[0].set_yscale("log")
+    for k, (axes, panel) in enumerate(zip(all_axes, curves.panels, strict=True)):
+        _draw_means(axes, curves, panel, looks)
+        _set_axes(axes, spec.log)
         axes.set_xlabel("Outer step")
-        if k == 0:
-            axes.set_ylabel(spec.y_label)
-        handles = [
-            _curve(axes, spec, curves, label, looks[label], shift / len(panel.texts))
-            for shift, label in enumerate(panel.texts)
-        ]
-        _set_axes(axes, spec)
-        add_legend(figure, handles, texts, columns=columns, title=panel.title, left=k / count)
-    return figure
+        axes.set_ylabel(spec.y_label if k == 0 else "")
+        handles, identities = axes.get_legend_handles_labels()
+        axes.get_legend().remove()
+        texts = [panel.texts[identity] for identity in identities]
+        add_legend(figure, handles, texts, panel.title, (k, count))
+    return finish_page(figure, caption)
 
 
-def _legend(panel: Panel, width: float) -> tuple[list[str], int, int]:
-    """(what it says, columns, lines) of the legend of a panel that is so many inches wide."""
-    texts = ["\n".join(wrapped(text, width - 0.6)) for text in panel.texts.values()]
-    columns = (
-        2 if all(width_inches(text) < width / 2 - 0.55 for text in panel.texts.values()) else 1
-    )
-    lines = math.ceil(len(texts) / 2) if columns == 2 else "\n".join(texts).count("\n") + 1
-    return texts, columns, lines + bool(panel.title)
-
-
-def _curve(
-    axes: Axes, spec: CurveFigure, curves: Curves, label: str, look: Look, shift: float
-) -> Line2D:
-    rows: pd.DataFrame = curves.table[curves.table["label"] == label]
-    steps = rows["step"].to_numpy()
-    prefix = "smooth_" if spec.smoothed_over else ""
-    mean, low, high = (rows[prefix + part].to_numpy() for part in ("mean", "low", "high"))
-    axes.fill_between(steps, low, high, color=look.color, alpha=0.13, linewidth=0)
-    if spec.smoothed_over:
-        axes.plot(steps, rows["mean"], color=look.color, linewidth=0.5, alpha=0.35, zorder=1.5)
-    else:
-        for edge in (low, high):  # where bands overlap, their edges tell them apart
-            axes.plot(steps, edge, color=look.color, linestyle=look.dash, linewidth=0.4, alpha=0.6)
-    every = max(1, math.ceil(len(steps) / MARKERS_PER_CURVE))
-    (line,) = axes.plot(
-        steps,
-        mean,
-        color=look.color,
-        linestyle=look.dash,
-        marker=look.marker,
-        # Shifted from curve to curve, so that markers of curves that coincide stay apart.
-        markevery=(int(shift * every), every),
-        markeredgecolor="white",
-        markeredgewidth=0.4,
-    )
-    lost = curves.left_out.loc[curves.left_out["label"] == label, "step"]
-    if len(lost):
-        (crosses,) = axes.plot(
-            lost,
-            [0.985] * len(lost),
-            linestyle="",
-            marker="x",
-            color=look.color,
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
+def _figure_of_seeds(
+    spec: CurveFigure, curves: Curves, looks: Mapping[str, Look], caption: str
+) -> Figure:
+    """A panel per experiment with a line per seed."""
+    (panel,) = curves.panels
+    titles = {k: wrapped(text, WIDE_INCHES / 2 - 0.7) for k, text in panel.texts.items()}
+    rows = math.ceil(len(titles) / 2)
+    higher = TITLE_LINE_INCHES * (max(map(len, titles.values())) - 1)
+    figure = new_page((PANEL_INCHES + higher) * rows + 0.35, WIDE_INCHES)
+    all_axes = list(figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True).flat)
+    for k, (axes, (identity, title)) in enumerate(zip(all_axes, titles.items(), strict=False)):
+        color = looks[identity].color
+        sns.lineplot(
+            curves.values[curves.values["experiment"] == identity],
+            x="step",
+            y="value",
+            units="run",
+            estimator=None,
+            color=color,
+            linewidth=0.5,
+            alpha=0.7,
+            ax=axes,
         )
-        crosses.set_in_layout(False)
-    return line
+        _mark_left_out(axes, curves, identity, color)
+        axes.set_title("\n".join(title), fontsize=SMALL_POINTS, loc="left", pad=4)
+        axes.set_ylabel("" if k % 2 else "\n".join(wrapped(spec.y_label, 0.8 * PANEL_INCHES)))
+        axes.set_xlabel("Outer step" if k + 2 >= len(titles) else "")
+        axes.tick_params(labelbottom=k + 2 >= len(titles))
+    if spec.log:
+        all_axes[0].set_yscale("log")
+    _set_axes(all_axes[0], spec.log)
+    for axes in all_axes[len(titles) :]:
+        axes.remove()
+    return finish_page(figure, caption)
 
 
-def _set_axes(axes: Axes, spec: CurveFigure) -> None:
+def _draw_means(axes: Axes, curves: Curves, panel: Panel, looks: Mapping[str, Look]) -> None:
+    """Mean and standard deviation over seeds of each curve, on the axes' scale."""
+    order = list(panel.texts)
+    values = curves.values[curves.values["experiment"].isin(order)]
+    dashes: dict[str, Any] = {identity: looks[identity].dash[1] or "" for identity in order}
+    sns.lineplot(
+        values,
+        x="step",
+        y="value",
+        hue="experiment",
+        style="experiment",
+        hue_order=order,
+        style_order=order,
+        palette={identity: looks[identity].color for identity in order},
+        dashes=dashes,
+        markers={identity: looks[identity].marker for identity in order},
+        errorbar="sd",
+        err_kws={"alpha": 0.15, "linewidth": 0.4},
+        markeredgewidth=0.4,
+        ax=axes,
+    )
+    every = max(1, math.ceil(values["step"].nunique() / MARKERS_PER_CURVE))
+    for k, (identity, line) in enumerate(zip(order, axes.get_lines(), strict=False)):
+        # Shifted from curve to curve, so that markers of curves that coincide stay apart.
+        line.set_markevery((k * every // len(order), every))
+        _mark_left_out(axes, curves, identity, looks[identity].color)
+
+
+def _mark_left_out(axes: Axes, curves: Curves, identity: str, color: str) -> None:
+    steps = curves.left_out.loc[curves.left_out["experiment"] == identity, "step"]
+    if steps.empty:
+        return
+    axes.plot(
+        steps,
+        [0.985] * len(steps),
+        linestyle="",
+        marker="x",
+        color=color,
+        transform=axes.get_xaxis_transform(),
+        clip_on=False,
+        in_layout=False,
+    )
+
+
+def _set_axes(axes: Axes, log: bool) -> None:
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    if not spec.log:
+    if not log:
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         return
-    axes.set_yscale("log")
     low, high = axes.get_ylim()
     decades = math.log10(high / low)
     if decades < 2:  # powers of ten alone would leave one tick or none

@@ -1,4 +1,4 @@
-"""The finished runs that a figure shows, and what is said of those that are not there."""
+"""The finished runs that a figure shows, and messages about those that are missing."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from bench.system.errors import UserError
 
 
 def results_of(spec: FigureSpec, request: Request, stored: Sequence[StoredRun]) -> Results:
-    """What a figure is drawn from.
+    """The runs that a figure shows.
 
     Raises:
-        UserError: nothing is finished that the figure could show.
+        UserError: none of them is finished.
     """
     grid = load_grid(request.grid or spec.grid)
     results = _load(spec, request, stored, grid, request.scale)
@@ -34,7 +34,7 @@ def _load(
         seeds=request.seeds or None,
         methods=words(request.only),
         variants=spec.variants,
-        told=spec.told,
+        unlabeled=spec.unlabeled,
     )
     if isinstance(spec, ImageFigure):
         results = results.restricted(spec.shows)
@@ -44,11 +44,13 @@ def _load(
 
 
 def lacking_text(spec: FigureSpec, request: Request, results: Results) -> str:
-    """What a figure lacks, and the command that makes it."""
-    told = ", ".join(f"{run.label} seed {run.seed} ({run.state})" for run in results.missing)
+    """The runs that a figure lacks, and the command that makes them."""
+    runs = ", ".join(
+        f"{run.experiment.label} seed {run.seed} ({run.state})" for run in results.missing
+    )
     total = len(results.missing) + len(results.runs)
     return (
-        f"figure {spec.number} lacks {len(results.missing)} of {total} runs: {told};"
+        f"figure {spec.number} lacks {len(results.missing)} of {total} runs: {runs};"
         f" make them with: {request.sweep(results.grid)}"
     )
 
@@ -60,19 +62,23 @@ def _nothing(
     grid: Grid,
     results: Results,
 ) -> str:
-    """Why there is nothing to draw, and what can be done about it."""
+    """Why there is nothing to draw, and what to do about it."""
     lines = [f"figure {spec.number}: no finished run of grid {grid.name} at scale={results.scale}"]
-    begun = [run for run in results.missing if run.state != "not started"]
-    if begun:
-        lines.append(f"({', '.join(f'{run.label} seed {run.seed}: {run.state}' for run in begun)})")
+    started = [
+        f"{run.experiment.label} seed {run.seed}: {run.state}"
+        for run in results.missing
+        if run.state != "not started"
+    ]
+    if started:
+        lines.append(f"({', '.join(started)})")
     lines.append(f"; make them with: {request.sweep(grid.name)}")
     others = [path.stem for path in sorted(SCALES.glob("*.yaml")) if path.stem != results.scale]
     with_results = [s for s in others if _has_results(spec, request, stored, grid, s)]
     if with_results:
         lines.append(f"; there are results at scale={' and scale='.join(with_results)}")
-    if apart := settings_of_others(stored, results):
-        told = " ".join(f"{key}={value}" for key, value in apart.items())
-        lines.append(f"; there are results of runs with other settings: {told}")
+    if others_settings := settings_of_others(stored, results):
+        text = " ".join(f"{key}={value}" for key, value in others_settings.items())
+        lines.append(f"; there are results of runs with other settings: {text}")
     return " ".join(lines).replace(" ;", ";")
 
 

@@ -1,7 +1,6 @@
-"""The images of a distilled set, class by class, cut out of the picture that its run left."""
+"""The images of a distilled set by class, cut out of the picture that its run wrote."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,18 +8,20 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from analysis.figures.captions import headline, origin, selection_text
+from analysis.arguments import Request
+from analysis.captions import caption
+from analysis.figures.captions import headline
 from analysis.figures.specs import ImageFigure
 from analysis.load import FinishedRun, Results
 from bench.system.choices import PICTURE_COLUMNS, PICTURE_GAP
 from bench.system.errors import UserError
-from bench.system.text import count
+from bench.system.text import count, mean_std
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-MOST_CLASSES = 20  # that are drawn: a page is not longer
+MAX_CLASSES = 20  # on a page
 ROW_INCHES = 0.32  # at most
 WHITE = 255
 
@@ -30,11 +31,11 @@ class Gallery:
     """Distilled images in pixel space.
 
     Attributes:
-        run: whose they are.
-        classes: their names.
-        tiles: [classes, images a class, H, W] or [..., 3], bytes, enlarged as in distilled.png.
-        block: images a class in each block of a boosted set; all of them where it is not boosted.
-        labels: [classes, images a class]: the class that each image's label says most of.
+        run: the run that distilled them.
+        classes: names of the classes.
+        tiles: [classes, images per class, H, W] or [..., 3], bytes, enlarged as in distilled.png.
+        block: images per class in each block of a boosted set; all of them if it is not boosted.
+        labels: [classes, images per class]: the class with the largest weight in each label.
     """
 
     run: FinishedRun
@@ -45,10 +46,10 @@ class Gallery:
 
 
 def gallery(spec: ImageFigure, results: Results, overrides: dict[str, Any]) -> Gallery:
-    """The images of the first finished run, or of the seed that was asked for.
+    """The images of the first finished run, or of the requested seed.
 
     Raises:
-        UserError: there is no such run, or as `gallery_of`.
+        UserError: there is no such run, or its files are missing or damaged.
     """
     runs = results.runs
     if "seed" in overrides:
@@ -67,22 +68,22 @@ def gallery_of(run: FinishedRun) -> Gallery:
         UserError: its files are missing or damaged.
     """
     labels, classes = _labels(run)
-    count = len(labels) // len(classes)  # images a class; they lie class by class
-    found = tiles(_sheet(run), len(labels), count if count > 1 else PICTURE_COLUMNS)
+    count = len(labels) // len(classes)  # images per class; they are ordered by class
+    images = tiles(_sheet(run), len(labels), count if count > 1 else PICTURE_COLUMNS)
     return Gallery(
         run,
         classes,
-        found.reshape(len(classes), count, *found.shape[1:]),
+        images.reshape(len(classes), count, *images.shape[1:]),
         run.config.boost_block or count,
         labels.argmax(axis=1).reshape(len(classes), count),
     )
 
 
 def tiles(sheet: "NDArray[np.uint8]", count: int, columns: int) -> "NDArray[np.uint8]":
-    """The images of a sheet of `columns` images a row, [count, H, W] or [count, H, W, 3].
+    """The images of a sheet with `columns` images per row, [count, H, W] or [count, H, W, 3].
 
     Raises:
-        UserError: the sheet cannot have been laid out so.
+        UserError: the sheet has another layout.
     """
     rows = -(-count // columns)
     (height, height_over), (width, width_over) = (
@@ -127,8 +128,8 @@ def _labels(run: FinishedRun) -> "tuple[NDArray[np.float32], list[str]]":
 
 
 def gallery_table(shown: Gallery) -> pd.DataFrame:
-    """One row an image: class, image, block, label (the class its label says most of),
-    mean_pixel and share_clipped (the part of its values at either end of 0 to 255)."""
+    """One row per image: class, image, block, label (the class with the largest weight),
+    mean_pixel and share_clipped (the fraction of values that are 0 or 255)."""
     return pd.DataFrame(
         [
             (
@@ -146,59 +147,53 @@ def gallery_table(shown: Gallery) -> pd.DataFrame:
     )
 
 
-def gallery_caption(
-    spec: ImageFigure, results: Results, shown: Gallery, overrides: Sequence[str]
-) -> str:
-    """The text beneath, in two paragraphs: what is shown, where it comes from."""
-    run, drawn = shown.run, min(len(shown.classes), MOST_CLASSES)
+def gallery_caption(spec: ImageFigure, results: Results, shown: Gallery, request: Request) -> str:
+    """The caption: rows, blocks, accuracy of the set, source."""
+    run, classes = shown.run, len(shown.classes)
     evaluation = run.result["evaluation"]
-    part = (
-        f", the first {drawn} of {len(shown.classes)} classes" if drawn < len(shown.classes) else ""
-    )
-    boosting = _boosting_text(run, shown) if shown.block < shown.tiles.shape[1] else ""
-    told = [
-        f"Row: a class{part}; {count(shown.tiles.shape[1], 'image')} each, in pixel space: the"
-        " whitening is undone, and what lies outside of the range of pixels is clipped.",
-        boosting,
-        f"One set, of seed {run.config.seed} ({len(results.runs)} finished). Fresh networks"
-        f" trained on it reach {accuracy_text(evaluation)} test accuracy (mean ± standard"
+    part = f", the first {MAX_CLASSES} of {classes} classes" if classes > MAX_CLASSES else ""
+    reading = [
+        headline(spec),
+        f"Each row is a class{part}, with {count(shown.tiles.shape[1], 'image')} in pixel space:"
+        " whitening is inverted, and values outside the range of pixels are clipped.",
+        _boosting_text(run, shown) if shown.block < shown.tiles.shape[1] else "",
+        f"The distilled set of seed {run.config.seed} ({len(results.runs)} finished). Fresh"
+        f" networks trained on it reach {accuracy_text(evaluation)} test accuracy (mean ± standard"
         f" deviation over n = {count(evaluation['n'], 'network')}).",
     ]
-    select = (
-        f"{selection_text(results)}: the checkpoint (outer step {run.result.get('distilled_step')})"
-        f" and the number of training steps were chosen so."
+    selected = (
+        f": it chose the checkpoint (outer step {run.result.get('distilled_step')})"
+        " and the number of training steps"
     )
-    reading = " ".join(filter(None, [headline(spec), *told]))
-    return f"{reading}\n{origin(results, overrides)} {select}"
+    return caption(reading, request, results.runs, grid=results.grid, selected=selected)
 
 
 def _boosting_text(run: FinishedRun, shown: Gallery) -> str:
-    factor = run.config.boost_beta
     prefixes = run.result.get("prefixes") or []
-    reached = [f"{accuracy_text(p)} with {p['ipc']} a class" for p in prefixes[:-1]]
+    accuracies = [f"{accuracy_text(p)} with {p['ipc']} per class" for p in prefixes[:-1]]
     return (
-        f"Blocks of {count(shown.block, 'image')} a class, from left to right as they joined;"
-        f" boost_beta={factor}" + (f". Test accuracy {', '.join(reached)}." if reached else ".")
+        f"Blocks of {count(shown.block, 'image')} per class, from left to right in the order in"
+        f" which they were added; boost_beta={run.config.boost_beta}"
+        + (f". Test accuracy {', '.join(accuracies)}." if accuracies else ".")
     )
 
 
 def accuracy_text(evaluation: dict[str, Any]) -> str:
-    """Mean and spread of an evaluation, in per cent."""
+    """Mean and standard deviation of an evaluation, in percent."""
     std = evaluation.get("test_accuracy_std")
-    spread = "" if std is None else f" ± {100 * std:.1f}"
-    return f"{100 * evaluation['test_accuracy_mean']:.1f}{spread} %"
+    return f"{mean_std(100 * evaluation['test_accuracy_mean'], 100 * std if std else None)} %"
 
 
 def draw_gallery(shown: Gallery, caption: str) -> "Figure":
     """The figure as matplotlib's object; to be called under `RC`."""
-    from analysis.figures.page import new_page
+    from analysis.figures.page import finish_page, new_page
     from analysis.figures.style import WIDTH_INCHES
 
-    names = shown.classes[:MOST_CLASSES]
+    names = shown.classes[:MAX_CLASSES]
     sheet, rows, blocks = composed(shown.tiles[: len(names)], shown.block)
     axes_width = WIDTH_INCHES - 0.85  # beside the names of the classes
     height = min(axes_width * sheet.shape[0] / sheet.shape[1], ROW_INCHES * len(names))
-    figure = new_page(caption, height + (0.25 if len(blocks) > 1 else 0.1))
+    figure = new_page(height + (0.25 if len(blocks) > 1 else 0.1))
     axes = figure.add_subplot()
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=WHITE, interpolation="nearest")
     axes.set_yticks(rows, names)
@@ -209,14 +204,14 @@ def draw_gallery(shown: Gallery, caption: str) -> "Figure":
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    return figure
+    return finish_page(figure, caption)
 
 
 def composed(
     tiles: "NDArray[np.uint8]", block: int
 ) -> "tuple[NDArray[np.uint8], list[float], list[float]]":
-    """(sheet, vertical centres of the classes, horizontal centres of the blocks), in pixels: a
-    class a row, with wider gaps between blocks."""
+    """(sheet, vertical centers of the classes, horizontal centers of the blocks), in pixels: a row
+    per class, with wider gaps between blocks."""
     classes, count, height, width, *colors = tiles.shape
     gap = max(1, height // 16)
     lefts = [k * (width + gap) + k // block * 4 * gap for k in range(count)]

@@ -1,7 +1,7 @@
-"""The page that every figure stands on: its caption beneath, its legend above, its three files.
+"""The page of a figure: legends above the axes, caption beneath them, and its files.
 
-Imports matplotlib, so it is imported only once there is something to draw. No pyplot: no global
-state, no display needed.
+Imports matplotlib, so it is imported only once there is something to draw. It makes `Figure`
+objects without pyplot: no global state, no display.
 """
 
 import io
@@ -14,6 +14,7 @@ import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 
 from analysis.figures.style import RC, SMALL_POINTS, WIDTH_INCHES
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
 
 DPI = 300
 SCREEN_DPI = 200
-CAPTION_LINE_INCHES = SMALL_POINTS * 1.3 / 72
-LEGEND_LINE_INCHES = SMALL_POINTS * 1.7 / 72
 MARGIN_INCHES = 0.05
+HANDLE_INCHES = 0.6  # the line, marker and gaps of a legend's entry
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,31 @@ class Picture:
     make: Callable[[str], Figure]
 
 
-def save(picture: Picture, stem: Path) -> list[Path]:
-    """Write `stem`.png, `stem`.pdf and `stem`.csv, each whole or not at all; returns the paths."""
+def save(picture: Picture, stem: Path, with_caption: bool) -> list[Path]:
+    """Write `stem`.png, `stem`.pdf and `stem`.csv, each atomically; returns the paths.
+
+    The caption is part of the figure, or is written to `stem`.txt.
+    """
+    metadata = picture.caption.replace("\n", " ")
+    paths = [stem.with_name(f"{stem.name}.{end}") for end in ("png", "pdf", "csv", "txt")]
+    png, pdf, csv, txt = paths
     with mpl.rc_context(RC):
-        figure = picture.make(picture.caption)
-        told = picture.caption.replace("\n", " ")
-        png, pdf, csv = (stem.with_name(f"{stem.name}.{end}") for end in ("png", "pdf", "csv"))
+        figure = picture.make(picture.caption if with_caption else "")
         with atomic_write(png) as temporary:
-            figure.savefig(temporary, dpi=DPI, metadata={"Description": told})
+            figure.savefig(temporary, dpi=DPI, metadata={"Description": metadata})
         with atomic_write(pdf) as temporary:
             # No date: the same results make the same file.
-            figure.savefig(temporary, metadata={"Subject": told, "CreationDate": None})
-        with atomic_write(csv) as temporary:
-            picture.table.to_csv(temporary, index=False)
-    return [png, pdf, csv]
+            figure.savefig(temporary, dpi=DPI, metadata={"Subject": metadata, "CreationDate": None})
+    with atomic_write(csv) as temporary:
+        picture.table.to_csv(temporary, index=False)
+    if with_caption:
+        return paths[:3]
+    with atomic_write(txt) as temporary:
+        temporary.write_text(f"{picture.caption}\n")
+    return paths
 
 
-def drawn(picture: Picture, form: str) -> bytes:
+def rendered(picture: Picture, form: str) -> bytes:
     """The picture without its caption, as "svg" or "png"; the same results make the same bytes."""
     with mpl.rc_context({**RC, "svg.hashsalt": "figure"}), io.BytesIO() as file:
         date = {"Date": None} if form == "svg" else None
@@ -68,81 +76,80 @@ def drawn(picture: Picture, form: str) -> bytes:
         return file.getvalue()
 
 
-def new_page(
-    caption: str, axes_inches: float, legend_lines: int = 0, width: float = WIDTH_INCHES
-) -> Figure:
-    """An empty page with its caption, and room for a legend and for axes.
-
-    Args:
-        axes_inches: height of the axes with their labels.
-        legend_lines: lines of legend above them.
-        width: of the page, in inches.
-    """
-    limit = width - 2 * MARGIN_INCHES
-    lines = [line for part in caption.splitlines() for line in wrapped(part, limit)]
-    above = LEGEND_LINE_INCHES * legend_lines + 2 * MARGIN_INCHES
-    beneath = CAPTION_LINE_INCHES * len(lines) + 2 * MARGIN_INCHES
-    height = above + axes_inches + beneath
-    figure = Figure(figsize=(width, height))
-    # The layout fits the axes and their labels between the two; it would count neither right.
-    figure.set_layout_engine(
-        "constrained",
-        rect=(0, beneath / height, 1, axes_inches / height),
-        w_pad=MARGIN_INCHES,
-        h_pad=0.01,
-    )
-    figure.text(
-        MARGIN_INCHES / width,
-        MARGIN_INCHES / height,
-        "\n".join(lines),
-        va="bottom",
-        fontsize=SMALL_POINTS,
-        color="#333333",
-        linespacing=1.15,
-        in_layout=False,
-    )
-    return figure
+def new_page(axes_inches: float, width: float = WIDTH_INCHES) -> Figure:
+    """A page for axes of this height, their labels included; `finish_page` adds the rest."""
+    return Figure(figsize=(width, axes_inches))
 
 
 def add_legend(
     figure: Figure,
     handles: Sequence[Artist],
     texts: Sequence[str],
-    *,
-    columns: int = 1,
     title: str = "",
-    left: float = 0.0,
+    part: tuple[int, int] = (0, 1),
 ) -> None:
-    """A legend at the top of the page, its left edge at `left` of the width."""
-    width, height = figure.get_size_inches()
-    figure.legend(
-        handles,
-        texts,
-        loc="upper left",
-        bbox_to_anchor=(left + MARGIN_INCHES / width, 1 - MARGIN_INCHES / height),
-        ncols=columns,
-        title=title or None,
-        alignment="left",
-        frameon=False,
-        handlelength=3.6,
-        columnspacing=1.5,
-        borderpad=0,
-        borderaxespad=0,
-    ).set_in_layout(False)
+    """A legend at the top of the page, in two columns if they fit.
+
+    Args:
+        part: (k, n): the legend is above the k-th of n equal parts of the width.
+    """
+    limit = figure.get_figwidth() / part[1]
+    lines = ["\n".join(wrapped(text, limit - HANDLE_INCHES)) for text in texts]
+    for columns in (2, 1):
+        legend = figure.legend(
+            handles,
+            lines,
+            loc="upper left",
+            bbox_to_anchor=(part[0] / part[1], 1),
+            ncols=columns,
+            title=title or None,
+            alignment="left",
+            frameon=False,
+            handlelength=3.6,
+            columnspacing=1.5,
+            borderpad=0,
+            borderaxespad=1,
+        )
+        legend.set_in_layout(False)
+        if columns == 1 or legend.get_window_extent().width / figure.dpi < limit:
+            return
+        legend.remove()
 
 
-def width_inches(text: str) -> float:
-    """How wide a line of legend or caption is."""
-    font = FontProperties(family=RC["font.sans-serif"], size=SMALL_POINTS)
-    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+def finish_page(figure: Figure, caption: str) -> Figure:
+    """Make the page higher by its legends and its caption, which is added here."""
+    width, axes_inches = figure.get_size_inches()
+    lines = [line for part in caption.splitlines() for line in wrapped(part, width - 0.1)]
+    text = figure.text(
+        MARGIN_INCHES,
+        MARGIN_INCHES,
+        "\n".join(lines),
+        transform=figure.dpi_scale_trans,
+        va="bottom",
+        fontsize=SMALL_POINTS,
+        color="#333333",
+        linespacing=1.15,
+        in_layout=False,
+    )
+    boxes = [legend.get_window_extent() for legend in figure.legends]
+    above = max((box.height / figure.dpi for box in boxes), default=0) + 3 * MARGIN_INCHES
+    beneath = text.get_window_extent().height / figure.dpi + 2 * MARGIN_INCHES if lines else 0.0
+    height = above + axes_inches + beneath
+    figure.set_size_inches(width, height)
+    rect = (0, beneath / height, 1, axes_inches / height)
+    layout = ConstrainedLayoutEngine(rect=rect, w_pad=MARGIN_INCHES, h_pad=0.01)
+    figure.set_layout_engine(layout)
+    return figure
 
 
 def wrapped(text: str, limit_inches: float) -> list[str]:
     """`text` broken at spaces into lines no wider than the limit, as far as its words allow."""
+    font = FontProperties(family=RC["font.sans-serif"], size=SMALL_POINTS)
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and width_inches(longer) > limit_inches:
+        width = text_to_path.get_text_width_height_descent(longer, font, ismath=False)[0] / 72
+        if lines[-1] and width > limit_inches:
             lines.append(word)
         else:
             lines[-1] = longer

@@ -1,4 +1,4 @@
-"""From a figure of the paper and the results for it to a picture: each kind of figure in its way.
+"""From the specification of a figure and its results to a picture.
 
 Imports matplotlib, so it is imported only once there is something to draw.
 """
@@ -27,8 +27,6 @@ from analysis.figures.specs import (
 from analysis.figures.style import PARAMETERIZATION_LOOKS, Look, looks, value_looks
 from analysis.figures.windows import configurations, draw_windows, window_caption, window_table
 from analysis.load import Results
-from bench.config.command_line import words
-from bench.config.grid import load_grid
 from bench.system.errors import UserError
 
 
@@ -38,43 +36,40 @@ def picture_of(spec: FigureSpec, results: Results, request: Request) -> Picture:
     Raises:
         UserError: they did not record what the figure shows.
     """
-    settings = request.settings()
     if isinstance(spec, CurveFigure):
         numbers = curves(spec, results)
         if numbers.table["mean"].notna().sum() == 0:
             raise UserError(
                 f"figure {spec.number}: the finished runs of grid {results.grid} recorded no"
-                f" {spec.column}, or none that is finite"
+                f" {spec.column}, or no finite one"
             )
-        text = curve_caption(spec, results, numbers, settings)
+        text = curve_caption(spec, results, numbers, request)
         make = partial(make_figure, spec, numbers, curve_looks(spec, results))
-        return Picture(numbers.table, text, make)
+        return Picture(numbers.shown_table(spec), text, make)
     if isinstance(spec, ComparisonFigure):
         table = comparison_table(results)
-        text = comparison_caption(spec, results, table, settings)
-        comparable = is_comparable(results, settings)
-        make = partial(draw_comparison, table, PARAMETERIZATION_LOOKS, comparable)
+        text = comparison_caption(spec, results, table, request)
+        make = partial(draw_comparison, table, PARAMETERIZATION_LOOKS, is_comparable(request))
         return Picture(table, text, make)
     assert isinstance(spec, ImageFigure)
     shown = gallery(spec, results, request.overrides)
-    text = gallery_caption(spec, results, shown, settings)
+    text = gallery_caption(spec, results, shown, request)
     return Picture(gallery_table(shown), text, partial(draw_gallery, shown))
 
 
 def curve_looks(spec: CurveFigure, results: Results) -> dict[str, Look]:
-    """The look of each label: that of its method or, where one method is shown with several
-    settings, of its place among them."""
-    return value_looks(results.experiments) if spec.panels else looks(results.experiments)
+    """The look of each experiment, by identity: that of its method or, if the figure compares
+    settings of one method, that of its position."""
+    experiments = {one.identity: one.config for one in results.experiments}
+    return value_looks(experiments) if spec.panels else looks(experiments)
 
 
 def picture_of_windows(spec: WindowFigure, request: Request) -> Picture:
-    """The picture of what methods answer, for which no run is needed.
+    """The picture of the windows that methods choose; it needs no runs.
 
     Raises:
-        UserError: an unknown method, or impossible settings.
+        UserError: an unknown method, or invalid settings.
     """
-    grid, only = load_grid(request.grid or spec.like), words(request.only)
-    configs = configurations(spec, grid, request.scale, request.overrides, only)
+    configs = configurations(spec, request)
     table = window_table(configs, spec.steps)
-    text = window_caption(spec, configs, request.scale, request.settings())
-    return Picture(table, text, partial(draw_windows, table))
+    return Picture(table, window_caption(spec, configs, request), partial(draw_windows, table))

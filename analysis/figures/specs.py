@@ -15,10 +15,10 @@ class FigureSpec:
     Attributes:
         number: in the paper.
         title: what it shows, in a line.
-        grid: whose runs it is drawn from; empty where it needs none.
+        grid: the grid whose runs it shows; empty if it needs none.
         remark: what a reader must know besides; continues the title in the caption.
         variants: names of runs that their method alone does not name.
-        told: settings that names or the caption tell, so that labels need not.
+        unlabeled: settings that names or the caption state, so labels omit them.
     """
 
     number: int
@@ -26,7 +26,7 @@ class FigureSpec:
     grid: str = ""
     remark: str = ""
     variants: tuple[Variant, ...] = ()
-    told: tuple[str, ...] = ()
+    unlabeled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class PanelSpec:
     """One panel of several: the runs that share one setting and differ in another.
 
     Attributes:
-        varying: the setting in which they differ; `word` says it in the legend.
-        fixed: the setting that they share; `title` says it above the panel.
+        varying: the setting in which they differ, called `word` in the legend.
+        fixed: the setting that they share, called `title` above the panel.
     """
 
     varying: str
@@ -52,12 +52,12 @@ class CurveFigure(FigureSpec):
         quantity: name of the plotted quantity in the CSV.
         kind: where it is recorded: "outer step", or a kind of measurement.
         column: its column there.
-        unit: what one of `column` is worth in the plotted unit.
+        unit: factor from `column` to the plotted unit.
         y_label: with the unit, where there is one.
-        log: drawn on a logarithmic axis; then means and spreads are geometric.
-        first_steps: only so many outer steps are shown; 0: all.
-        smoothed_over: outer steps of the rolling mean that is drawn over the noisy curve; 0: none.
+        log: drawn on a logarithmic axis; means and standard deviations are then geometric.
+        first_steps: outer steps that are shown; 0: all.
         panels: side by side; empty: all curves in one.
+        each_seed: draws every seed's values, a panel per experiment: a mean would smooth spikes.
     """
 
     quantity: str
@@ -67,19 +67,19 @@ class CurveFigure(FigureSpec):
     unit: float = 1.0
     log: bool = False
     first_steps: int = 0
-    smoothed_over: int = 0
     panels: tuple[PanelSpec, ...] = ()
+    each_seed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowFigure(FigureSpec):
-    """The windows of methods over the first outer steps, asked of the methods themselves.
+    """The windows that methods choose in the first outer steps; needs no runs.
 
     Attributes:
-        like: the grid whose unroll length, window size and the like they are asked with.
-        methods: one panel each, unless others are asked for.
+        like: the grid whose unroll length, window size and so on the methods get.
+        methods: one panel each, unless `only=` names others.
         steps: outer steps.
-        options: of those methods that have them, so that something happens within so few steps.
+        options: for the methods that have them, so that windows move within so few steps.
     """
 
     like: str
@@ -141,7 +141,7 @@ FIGURES: dict[int, FigureSpec] = {
             y_label="Meta-gradient norm (log scale)",
             log=True,
             first_steps=500,
-            smoothed_over=25,
+            each_seed=True,
             remark=": mean over images of the norm of each image's gradient, before clipping",
         ),
         _accuracy(
@@ -151,7 +151,7 @@ FIGURES: dict[int, FigureSpec] = {
         ),
         ComparisonFigure(
             number=4,
-            title="Test accuracy with pixels or a linear parameterisation at the same storage",
+            title="Test accuracy with pixels or a linear parameterization at the same storage",
             grid="parameterization",
         ),
         _accuracy(
@@ -184,7 +184,7 @@ FIGURES: dict[int, FigureSpec] = {
         ),
         _accuracy(
             number=8,
-            title="Test accuracy during distillation with stabilised BPTT",
+            title="Test accuracy during distillation with stabilized BPTT",
             grid="stabilization",
             variants=(
                 Variant(
@@ -193,7 +193,7 @@ FIGURES: dict[int, FigureSpec] = {
                 ),
                 Variant({"method": "bptt", "clipping": "unit_norm"}, "BPTT-Normalized Gradient"),
             ),
-            told=(
+            unlabeled=(
                 *("clipping", "clip_ratio", "unroll_length"),
                 *("method_options.first_length", "method_options.grow_steps"),
             ),

@@ -1,4 +1,4 @@
-"""From what a report holds to the text of its page."""
+"""From the contents of a report to the HTML of its page."""
 
 from importlib import resources
 
@@ -8,8 +8,8 @@ from plotly.offline import get_plotlyjs
 from analysis.report_page.contents import Report
 
 
-def html(made: Report) -> str:
-    """The page: everything is in it, and it asks no other machine for anything."""
+def html(report: Report) -> str:
+    """The page, self-contained: it loads nothing from anywhere."""
     pages = Environment(
         loader=PackageLoader("analysis.report_page"),
         autoescape=True,
@@ -19,4 +19,4 @@ def html(made: Report) -> str:
     )
     style = resources.files("analysis.report_page").joinpath("templates/report.css").read_text()
     template = pages.get_template("report.html.j2")
-    return template.render(report=made, style=style, plotly=get_plotlyjs())
+    return template.render(report=report, style=style, plotly=get_plotlyjs())

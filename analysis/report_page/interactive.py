@@ -1,4 +1,4 @@
-"""Curves that a reader can zoom into and ask for their numbers: what `figures/draw.py` draws.
+"""The curves of `figures/draw.py` as interactive charts.
 
 Imports plotly, so it is imported only once there is a page to make.
 """
@@ -26,24 +26,29 @@ SYMBOLS = {
 
 
 def charts(spec: CurveFigure, curves: Curves, looks: Mapping[str, Look]) -> list[go.Figure]:
-    """One chart a panel: a line with a band for each label, its numbers and n under the pointer.
+    """One chart per panel, with numbers on hover: a line and band for each experiment, or a line
+    for each seed.
 
     Args:
-        looks: the look of each label.
+        looks: by identity of the experiment.
     """
     return [_chart(spec, curves, panel, looks) for panel in curves.panels]
 
 
 def _chart(spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, Look]) -> go.Figure:
     figure = go.Figure()
-    for label, text in panel.texts.items():
-        rows = curves.table[curves.table["label"] == label]
-        _add_curve(figure, spec, rows, text, looks[label])
-        lost = curves.left_out.loc[curves.left_out["label"] == label, "step"]
-        for step in lost.tolist():
+    for identity, text in panel.texts.items():
+        table = curves.values if spec.each_seed else curves.table
+        rows = table[table["experiment"] == identity]
+        if spec.each_seed:
+            _add_seeds(figure, rows, identity, text, looks[identity])
+        else:
+            _add_curve(figure, spec, rows, identity, text, looks[identity])
+        left_out = curves.left_out.loc[curves.left_out["experiment"] == identity, "step"]
+        for step in left_out.tolist():
             figure.add_annotation(
                 **{"x": step, "y": 1, "yref": "paper", "text": "×", "showarrow": False},
-                font_color=looks[label].color,
+                font_color=looks[identity].color,
             )
     figure.update_layout(
         template="simple_white",
@@ -69,13 +74,16 @@ def _chart(spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, 
 
 
 def _add_curve(
-    figure: go.Figure, spec: CurveFigure, rows: "pd.DataFrame", text: str, look: Look
+    figure: go.Figure,
+    spec: CurveFigure,
+    rows: "pd.DataFrame",
+    identity: str,
+    text: str,
+    look: Look,
 ) -> None:
-    prefix = "smooth_" if spec.smoothed_over else ""
-    mean, low, high = (rows[prefix + part] for part in ("mean", "low", "high"))
-    steps = rows["step"]
-    # What is switched off in the legend goes as a whole.
-    common: dict[str, Any] = {"x": steps, "legendgroup": text}
+    mean, low, high, steps = (rows[column] for column in ("mean", "low", "high", "step"))
+    # A click in the legend hides the curve with its band.
+    common: dict[str, Any] = {"x": steps, "legendgroup": identity}
     silent: dict[str, Any] = {**common, "showlegend": False, "hoverinfo": "skip"}
     if low.notna().any():
         edge = {"mode": "lines", "line": {"width": 0}}
@@ -83,9 +91,6 @@ def _add_curve(
         figure.add_scatter(
             **silent, **edge, y=high, fill="tonexty", fillcolor=_transparent(look.color, 0.13)
         )
-    if spec.smoothed_over:
-        thin = {"color": _transparent(look.color, 0.35), "width": 0.8}
-        figure.add_scatter(**silent, mode="lines", y=rows["mean"], line=thin)
     figure.add_scatter(
         **common,
         y=mean,
@@ -105,6 +110,22 @@ def _add_curve(
     )
 
 
+def _add_seeds(
+    figure: go.Figure, rows: "pd.DataFrame", identity: str, text: str, look: Look
+) -> None:
+    for k, (seed, values) in enumerate(rows.groupby("seed")):
+        figure.add_scatter(
+            x=values["step"],
+            y=values["value"],
+            name=text,
+            legendgroup=identity,
+            showlegend=k == 0,
+            mode="lines",
+            line={"color": look.color, "width": 0.8},
+            hovertemplate=f"%{{y:.3g}}, seed {seed}",
+        )
+
+
 def _number_text(mean: float, low: float, high: float, n: int, log: bool) -> str:
     form = ".3g" if log else ".1f"
     band = "" if math.isnan(low) else f" ({low:{form}} to {high:{form}})"
@@ -112,7 +133,7 @@ def _number_text(mean: float, low: float, high: float, n: int, log: bool) -> str
 
 
 def dash(look: Look) -> str:
-    """A look's dash as plotly writes it; matplotlib's is in line widths."""
+    """A look's dash in plotly's format; matplotlib's is in line widths."""
     _, pattern = look.dash
     return ",".join(f"{LINE_PIXELS * part:g}px" for part in pattern) or "solid"
 

@@ -15,26 +15,24 @@ from analysis.arguments import Request
 from analysis.figures.curves import curves
 from analysis.figures.finished import lacking_text, results_of
 from analysis.figures.gallery import accuracy_text, composed, gallery_of
-from analysis.figures.page import Picture, drawn
+from analysis.figures.page import Picture, rendered
 from analysis.figures.pictures import curve_looks, picture_of, picture_of_windows
 from analysis.figures.specs import CurveFigure, FigureSpec, ImageFigure, WindowFigure
 from analysis.grid_entries import Entry, GridRuns
 from analysis.load import Results, StoredRun
+from analysis.rendered_table import RenderedTable
 from analysis.report_page.interactive import charts
-from analysis.tables.captions import caption, missing_text
-from analysis.tables.cells import Table
-from analysis.tables.render import column_name, measured, quoted
-from analysis.tables.scores import ScoreTable
+from analysis.tables.beside_paper import column_name
 from bench.system.errors import UserError
 
-# The page stands alone: no button sends its numbers anywhere.
+# The page is self-contained: no button sends its numbers anywhere.
 CHART_CONFIG = {
     "responsive": True,
     "displaylogo": False,
     "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"],
     "plotlyServerURL": "",
 }
-MOST_CLASSES, MOST_IMAGES = 10, 10  # of a set in the gallery: a page is looked at as a whole
+MAX_CLASSES, MAX_IMAGES = 10, 10  # of each set on the page
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,10 @@ class FigurePart:
     """A figure, or why there is none.
 
     Attributes:
-        still: the figure as an image, as a data URI; empty where there is none.
-        charts: the same as plotly's HTML, one a panel; none where it is no figure of curves.
+        still: the figure as an image, as a data URI; empty if there is none.
+        charts: interactive charts of curves as HTML, one per panel.
         csv: the numbers behind it, as a data URI.
-        note: what is missing, and how to make it.
+        note: what is missing, and the command that makes it.
     """
 
     number: int
@@ -59,7 +57,7 @@ class FigurePart:
 
 @dataclass(frozen=True)
 class TablePart:
-    """A table: its frames as HTML, and what it lacks."""
+    """A table: its frames as HTML, and what is missing."""
 
     name: str
     title: str
@@ -97,7 +95,7 @@ def figure_part(spec: FigureSpec, request: Request, stored: Sequence[StoredRun])
         spec.number,
         spec.title,
         picture.caption.splitlines(),
-        _uri("image/svg+xml" if form == "svg" else "image/png", drawn(picture, form)),
+        _uri("image/svg+xml" if form == "svg" else "image/png", rendered(picture, form)),
         live,
         _csv(picture),
         note,
@@ -107,7 +105,7 @@ def figure_part(spec: FigureSpec, request: Request, stored: Sequence[StoredRun])
 def _charts(spec: FigureSpec, results: Results) -> list[str]:
     if not isinstance(spec, CurveFigure):
         return []
-    made = charts(spec, curves(spec, results), curve_looks(spec, results))
+    figures = charts(spec, curves(spec, results), curve_looks(spec, results))
     return [
         chart.to_html(
             config=CHART_CONFIG,
@@ -115,7 +113,7 @@ def _charts(spec: FigureSpec, results: Results) -> list[str]:
             full_html=False,
             div_id=f"chart{spec.number}-{k}",
         )
-        for k, chart in enumerate(made)
+        for k, chart in enumerate(figures)
     ]
 
 
@@ -123,27 +121,10 @@ def _csv(picture: Picture) -> str:
     return _uri("text/csv", picture.table.to_csv(index=False).encode())
 
 
-def table_part(made: Table, request: Request) -> TablePart:
-    """A table beside the paper's."""
-    return TablePart(
-        made.spec.name,
-        made.paper.title,
-        caption(made, request.scale, request.settings()),
-        [_html(frame) for frame in (measured(made), quoted(made)) if len(frame)],
-        _without_commands(missing_text(made)),
-    )
-
-
-def score_part(made: ScoreTable) -> TablePart:
-    """The table of scores."""
-    title = "What distilled sets are worth beside random real images and the full training set"
-    note = _without_commands(made.missing)
-    return TablePart("scores", title, made.caption, [_html(made.shown)], note)
-
-
-def _without_commands(missing: Sequence[str]) -> str:
-    """What is missing; the page has all commands in one place."""
-    return missing[0].partition("; make them with")[0] if missing else ""
+def table_part(table: RenderedTable) -> TablePart:
+    """A table; the page lists the commands of all tables in one place."""
+    frames = [_html(frame) for frame, _ in table.frames]
+    return TablePart(table.name, table.title, table.caption, frames, table.missing)
 
 
 def image_parts(grid: GridRuns) -> Iterator[ImagePart]:
@@ -154,36 +135,39 @@ def image_parts(grid: GridRuns) -> Iterator[ImagePart]:
             continue
         run = runs[min(runs)]
         try:
-            shown = gallery_of(run)
+            gallery = gallery_of(run)
         except UserError:
             continue  # a run whose pictures were removed still has its numbers
-        tiles = shown.tiles[:MOST_CLASSES, :MOST_IMAGES]
+        tiles = gallery.tiles[:MAX_CLASSES, :MAX_IMAGES]
         if tiles.shape[1] < tiles.shape[0]:
-            tiles = tiles.swapaxes(0, 1)  # few images a class: a class a column
+            tiles = tiles.swapaxes(0, 1)  # few images of each class: a column per class
         sheet, *_ = composed(tiles, tiles.shape[1])
-        classes, count = shown.tiles.shape[:2]
-        part = [f"first {MOST_CLASSES} of {classes} classes"] if classes > MOST_CLASSES else []
-        part += [f"first {MOST_IMAGES} of {count} images a class"] if count > MOST_IMAGES else []
+        classes, images = gallery.tiles.shape[:2]
         evaluation = run.result["evaluation"]
-        reached = f"{accuracy_text(evaluation)} (n = {evaluation['n']}), seed {run.config.seed}"
+        texts = [
+            _stand_in(entry),
+            f"{accuracy_text(evaluation)} (n = {evaluation['n']}), seed {run.config.seed}",
+            f"first {MAX_CLASSES} of {classes} classes" if classes > MAX_CLASSES else "",
+            f"first {MAX_IMAGES} of {images} images per class" if images > MAX_IMAGES else "",
+        ]
         with io.BytesIO() as file:
             Image.fromarray(sheet).save(file, "png")
             uri = _uri("image/png", file.getvalue())
-        text = ", ".join([*_stand_in(entry), reached, *part])
-        yield ImagePart(grid.grid.name, _name(grid, entry), text, uri)
+        yield ImagePart(grid.grid.name, _name(grid, entry), ", ".join(filter(None, texts)), uri)
 
 
 def _name(grid: GridRuns, entry: Entry) -> str:
-    """What an entry is in the paper: its method, or its place in a table."""
+    """The name of an entry in the paper: its method, or its place in a table."""
     if len({other.paper.method for other in grid.entries}) > 1:
-        return entry.label
+        return entry.experiment.label
     linear = ", linear" if entry.paper.parameterization == "linear" else ""
     return f"{column_name(entry.paper.dataset)}, IPC {entry.paper.ipc}{linear}"
 
 
-def _stand_in(entry: Entry) -> list[str]:
-    own, paper = ((c.dataset, c.ipc) for c in (entry.config, entry.paper))
-    return [] if own == paper else [f"run on {own[0]}, IPC {own[1]}"]
+def _stand_in(entry: Entry) -> str:
+    config, paper = entry.experiment.config, entry.paper
+    same = (config.dataset, config.ipc) == (paper.dataset, paper.ipc)
+    return "" if same else f"run on {config.dataset}, IPC {config.ipc}"
 
 
 def _html(frame: pd.DataFrame) -> str:

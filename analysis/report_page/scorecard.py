@@ -1,4 +1,4 @@
-"""Verdicts as a scorecard: of each claim its sentence, its numbers, and its interval as a bar."""
+"""Verdicts as a scorecard: the sentence, numbers and interval of each claim."""
 
 import math
 from collections import Counter
@@ -17,17 +17,17 @@ from analysis.verdicts.texts import (
 )
 
 VERDICTS = ("holds", "does not hold", "undecided", "not run")
-MARGIN = 0.12  # of the axis, beyond what it has to show
+MARGIN = 0.12  # of the axis, on either side of what it shows
 
 
 @dataclass(frozen=True)
 class Bar:
-    """An interval on an axis of its own, in per cent of the axis' length from its left end.
+    """An interval on an axis of its own. Positions are in percent of the axis from its left end.
 
     Attributes:
-        region: where the claim says that the effect lies.
-        interval: of the effect; None where one seed has none.
-        neutral: where there is no effect.
+        region: the claimed region of the effect.
+        interval: of the effect; None if there is only one seed.
+        neutral: no effect.
     """
 
     effect: float
@@ -38,7 +38,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Line:
-    """One claim of the scorecard; what is not known is empty."""
+    """One claim of the scorecard; unknown values are empty."""
 
     id: str
     claim: str
@@ -56,19 +56,19 @@ class Line:
     missing: str
 
 
-def lines(found: Sequence[Outcome]) -> list[Line]:
+def lines(outcomes: Sequence[Outcome]) -> list[Line]:
     """The scorecard, in the order of the claims."""
-    return [_line(outcome) for outcome in found]
+    return [_line(outcome) for outcome in outcomes]
 
 
-def counts(found: Sequence[Outcome]) -> dict[str, str]:
-    """In words, how many claims have each verdict; those that none has are left out."""
-    own = Counter(outcome.decision.verdict for outcome in found)
-    many = {"holds": "hold", "does not hold": "do not hold"}
+def counts(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """The number of claims with each verdict, in words; verdicts of no claim are omitted."""
+    numbers = Counter(outcome.decision.verdict for outcome in outcomes)
+    plurals = {"holds": "hold", "does not hold": "do not hold"}
     return {
-        verdict: f"{own[verdict]} {verdict if own[verdict] == 1 else many.get(verdict, verdict)}"
+        verdict: f"{n} {verdict if n == 1 else plurals.get(verdict, verdict)}"
         for verdict in VERDICTS
-        if own[verdict]
+        if (n := numbers[verdict])
     }
 
 
@@ -89,7 +89,7 @@ def _line(outcome: Outcome) -> Line:
         several=comparisons_text(outcome),
         shown=worst_text(outcome),
         comparisons=[
-            (one.name, effect_text_of(claim, one), _standing(one)) for one in decision.comparisons
+            (one.name, effect_text_of(claim, one), _verdict_of(one)) for one in decision.comparisons
         ]
         if several
         else [],
@@ -97,12 +97,12 @@ def _line(outcome: Outcome) -> Line:
     )
 
 
-def _standing(comparison: Comparison) -> str:
+def _verdict_of(comparison: Comparison) -> str:
     return "holds" if comparison.holds else "does not hold" if comparison.fails else "undecided"
 
 
 def bar(claim: Claim, comparison: Comparison) -> Bar:
-    """A comparison's interval beside the claimed region. Factors are drawn by their logarithm."""
+    """A comparison's interval beside the claimed region. Factors are drawn on a log scale."""
     region = claim.region()
     known = [comparison.effect, comparison.low, comparison.high, region.low, region.high, 0.0]
     shown = [value for value in known if math.isfinite(value)]

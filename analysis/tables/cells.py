@@ -1,4 +1,4 @@
-"""The tables that results are set beside the paper's in: which runs answer to which number."""
+"""The tables of the paper, and the runs that stand for each of its numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,9 +7,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 from analysis.arguments import Request
-from analysis.grid_entries import GridRuns, grid_exists, grid_runs, seeds_text
+from analysis.grid_entries import GridRuns, grid_runs, seeds_text
 from analysis.load import FinishedRun, StoredRun, collected
 from analysis.paper import Number, PaperTable, Row, paper_table
+from bench.config.run_config import RunConfig
 from bench.system.text import count
 
 Column = tuple[str | int, ...]
@@ -21,12 +22,12 @@ class TableSpec:
     """One table.
 
     Attributes:
-        name: as it is asked for.
-        paper: its key among the paper's numbers.
+        name: the value of `table=`.
+        paper: its key in paper.yaml.
         grid: the runs behind it.
-        heading: what its columns are in the paper.
+        heading: the headings of its columns in the paper.
         hours: it shows times, not accuracies.
-        storage: it shows what a distilled set takes to store, beside what it may.
+        storage: it shows the storage of a distilled set beside the budget.
     """
 
     name: str
@@ -43,10 +44,7 @@ TABLES = {
         TableSpec("1", "table1", "standard_benchmarks", ("Data set", "IPC")),
         TableSpec("2", "table2", "architectures", ("Architecture",)),
         TableSpec(
-            "parameterization",
-            "parameterization",
-            "parameterization",
-            ("Data set", "IPC"),
+            *("parameterization", "parameterization", "parameterization", ("Data set", "IPC")),
             storage=True,
         ),
         TableSpec("inner_optimizer", "inner_optimizer", "inner_optimizer", ()),
@@ -57,25 +55,25 @@ TABLES = {
 
 @dataclass
 class Cell:
-    """A number of the paper, and what our runs say of it.
+    """A number of the paper and our runs for it.
 
     Attributes:
         column: its column in the paper's table.
         seeds: our values by seed, in the unit of the table.
         evaluations: the records behind them.
         runs: the finished runs behind them.
-        run_on: what was run, in words; empty where nothing stands for this number.
-        missing: what is not there yet.
-        commands: how to make it.
+        run_on: data set, IPC and network of our runs, in words.
+        missing: what is missing, in words.
+        commands: the commands that make it.
     """
 
     method: str
     column: Column
     paper: Number
+    run_on: str
     seeds: dict[int, float] = field(default_factory=dict)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     runs: list[FinishedRun] = field(default_factory=list)
-    run_on: str = ""
     missing: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
 
@@ -88,18 +86,17 @@ class Cell:
         return stdev(self.seeds.values()) if len(self.seeds) > 1 else None
 
     @property
-    def networks(self) -> list[int]:
-        """Networks behind the value of a seed: one number, unless runs were mixed."""
-        return sorted({evaluation["n"] for evaluation in self.evaluations})
+    def networks(self) -> str:
+        """Networks behind the value of a seed: one number, unless runs are mixed."""
+        return networks_text(self.evaluations)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table's numbers; `grid` is None where this version has no such grid."""
+    """The numbers of a table."""
 
     spec: TableSpec
     paper: PaperTable
-    grid: GridRuns | None
     cells: list[Cell]
     comparable: bool
 
@@ -108,34 +105,34 @@ def table(spec: TableSpec, request: Request, stored: Sequence[StoredRun], root: 
     """The numbers of a table, from the runs under `root`.
 
     Raises:
-        UserError: a setting that no run has.
+        UserError: an unknown setting.
     """
     paper = paper_table(spec.paper)
-    grid = grid_runs(spec.grid, request, stored, root) if grid_exists(spec.grid) else None
+    grid = grid_runs(spec.grid, request, stored, root)
     cells = []
     for row in paper.rows:
         if not row.quoted:
-            own = [
-                _cell(spec, variant, row, column, settings, grid, request, root)
+            measured = [
+                _cell(spec, variant, row, column, settings, grid, request)
                 for variant, settings in _variants(spec, row)
                 for column in row.numbers
                 if column != ("average",)
             ]
-            cells += own
+            cells += measured
             if ("average",) in row.numbers:
-                cells.append(_average(row, own))
-    return Table(spec, paper, grid, cells, comparable(spec, request))
+                cells.append(_average(row, measured))
+    return Table(spec, paper, cells, comparable(spec, request))
 
 
 def comparable(spec: TableSpec, request: Request) -> bool:
-    """Whether a difference to the paper means something: at the paper's scale, with no setting
-    changed but the selection, and never for times, which are those of another machine."""
+    """Whether a difference to the paper is meaningful: at the paper's scale, with no setting
+    changed but the selection, and never for times, which the paper measured on another machine."""
     changed = {text.partition("=")[0] for text in request.settings()} - {"selection"}
     return request.scale == "paper" and not changed and not spec.hours
 
 
 def _variants(spec: TableSpec, row: Row) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What we run for a row of the paper: its name and the settings that find it in the grid."""
+    """The experiments for a row of the paper: name, and settings that find it in the grid."""
     match spec.name:
         case "parameterization":
             linear = row.method.startswith("Linear")
@@ -149,7 +146,7 @@ def _variants(spec: TableSpec, row: Row) -> Iterator[tuple[str, dict[str, Any]]]
             yield row.method, {}
 
 
-def _place(spec: TableSpec, row: Row, column: Column) -> tuple[dict[str, Any], str]:
+def _column_settings(spec: TableSpec, row: Row, column: Column) -> tuple[dict[str, Any], str]:
     """The settings of a column's entry, and the other network that it is tested on, if any."""
     if spec.name == "2":
         transfer = row.method == "Transfer"
@@ -166,25 +163,26 @@ def _cell(
     row: Row,
     column: Column,
     settings: Mapping[str, Any],
-    grid: GridRuns | None,
+    grid: GridRuns,
     request: Request,
-    root: Path,
 ) -> Cell:
-    cell = Cell(method, column if spec.heading else (), row.numbers[column])
-    if grid is None:
-        cell.missing.append(f"no grid {spec.grid} in this version")
-        return cell
-    own, network = _place(spec, row, column)
-    entry = grid.entry({**settings, **own})
-    cell.run_on = _run_on(entry.config.dataset, entry.config.ipc, network or entry.config.arch)
-    cell.missing = grid.missing(entry)
+    column_settings, network = _column_settings(spec, row, column)
+    entry = grid.entry({**settings, **column_settings})
+    config = entry.experiment.config
+    cell = Cell(
+        method,
+        column if spec.heading else (),
+        row.numbers[column],
+        run_on(config, network),
+        missing=grid.missing(entry),
+    )
     if cell.missing:
         cell.commands.append(request.sweep(spec.grid))
     untested = {}
     for seed, run in grid.runs(entry).items():
         evaluation = grid.evaluation(run, network)
         if evaluation is None:
-            untested[seed] = str(root / "runs" / run.folder.name)
+            untested[seed] = str(run.folder.path)
             continue
         cell.seeds[seed] = hours(run) if spec.hours else 100 * evaluation["test_accuracy_mean"]
         cell.evaluations.append(evaluation)
@@ -192,13 +190,19 @@ def _cell(
     if untested:
         cell.missing.append(f"{seeds_text([*untested])} not tested on {network}")
         cell.commands.append(request.evaluate([*untested.values()], network))
-    elif network and cell.missing and network not in entry.config.transfer_to:
-        cell.commands.append(f"# after it, this command names what tests the sets on {network}")
+    elif network and cell.missing and network not in config.transfer_to:
+        cell.commands.append(f"# then repeat this command to see how to test the sets on {network}")
     return cell
 
 
-def _run_on(dataset: str, ipc: int, network: str) -> str:
-    return f"{dataset}, IPC {ipc}, {network}"
+def run_on(config: RunConfig, network: str = "") -> str:
+    """Data set, IPC and network of an experiment, in words."""
+    return f"{config.dataset}, IPC {config.ipc}, {network or config.arch}"
+
+
+def networks_text(evaluations: Sequence[dict[str, Any]]) -> str:
+    """The numbers of networks behind evaluations: one, unless runs are mixed."""
+    return "/".join(map(str, sorted({evaluation["n"] for evaluation in evaluations})))
 
 
 def hours(run: FinishedRun) -> float:
@@ -207,20 +211,20 @@ def hours(run: FinishedRun) -> float:
 
 
 def median_seconds(run: FinishedRun) -> float:
-    """Of an outer step: what else the machine did disturbs it less than their sum."""
+    """Of an outer step: other processes on the machine disturb it less than the sum."""
     return float(collected(run.folder, "metrics")["seconds"].median())
 
 
 def _average(row: Row, cells: Sequence[Cell]) -> Cell:
-    """The mean over all columns of each seed that all of them have."""
-    found = Cell(row.method, ("average",), row.numbers[("average",)], run_on="all of the above")
+    """The mean over all columns, for each seed that all of them have."""
+    average = Cell(row.method, ("average",), row.numbers[("average",)], "all of the above")
     common = set.intersection(*(set(cell.seeds) for cell in cells))
-    found.seeds = {seed: fmean(cell.seeds[seed] for cell in cells) for seed in sorted(common)}
+    average.seeds = {seed: fmean(cell.seeds[seed] for cell in cells) for seed in sorted(common)}
     if common:
-        found.evaluations = [evaluation for cell in cells for evaluation in cell.evaluations]
-    lacking = sum(not cell.seeds for cell in cells)
-    if lacking:
-        found.missing.append(f"{lacking} of {count(len(cells), 'column')} have no run")
+        average.evaluations = [evaluation for cell in cells for evaluation in cell.evaluations]
+    empty = sum(not cell.seeds for cell in cells)
+    if empty:
+        average.missing.append(f"{empty} of {count(len(cells), 'column')} have no run")
     elif not common:
-        found.missing.append("no seed has all columns")
-    return found
+        average.missing.append("no seed has all columns")
+    return average

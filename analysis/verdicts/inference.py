@@ -1,22 +1,22 @@
-"""Verdicts: what paired seeds say of a claim, and how sure that is.
+"""Verdicts on claims from paired seeds, with error rates.
 
-A claim is one or more comparisons; the effect of each is a number a seed (the same seed means the
-same networks and target batches on both sides, so the two are subtracted seed by seed), and the
-claim says in which region the mean effect lies: above a threshold, below one, or within a margin.
+A claim is one or more comparisons. The effect of each is one number per seed: the same seed means
+the same networks and target batches on both sides, so the two are subtracted seed by seed. The
+claim states the region of the mean effect: above a threshold, below one, or within a margin.
 
-- The interval of an effect is, on either side, the wider of the paired t interval and the
-  percentile interval of the bootstrap. The first is right for normal differences at any number of
-  seeds; the bootstrap alone is far too narrow at 3 to 5 seeds, but follows a skewed distribution.
-- *holds*: the 95 % interval of every comparison lies within its region. Both ends have to: for a
-  claim that two things are alike these are the two one-sided tests of equivalence, each at 2.5 %.
-- *does not hold*: the interval of some comparison lies wholly outside of its region. The level is
-  95 % over all of them together (Bonferroni).
-- *undecided*: neither, or fewer than 3 seeds. With it stands how many seeds it would need: the
-  fewest at which the t test decides with a probability of 80 %, were the effects and spreads seen
-  here the true ones.
+- The interval of an effect is, at each end, the wider of the paired t interval and the percentile
+  interval of the bootstrap. The t interval is right for normal differences at any number of seeds;
+  the bootstrap is far too narrow at 3 to 5 seeds, but follows a skewed distribution.
+- *holds*: the 95 % interval of every comparison lies within the region, at both ends. For a claim
+  of equality these are the two one-sided tests of equivalence (TOST), each at 2.5 %.
+- *does not hold*: the interval of some comparison lies wholly outside the region. The level is 95 %
+  over all comparisons of the claim (Bonferroni).
+- *undecided*: neither, or fewer than 3 seeds. The number of seeds needed is the smallest at which
+  the t test decides with a probability of 80 %, if the observed effects and spreads were the true
+  ones.
 
-At a true effect on the very edge of its region, a claim of one comparison gets a wrong verdict of
-either kind in at most 2.5 % of repetitions. Nothing is corrected for the number of claims.
+If the true effect lies on the edge of the region, a claim with one comparison gets a wrong verdict
+of either kind in at most 2.5 % of repetitions. There is no correction for the number of claims.
 """
 
 import math
@@ -39,19 +39,19 @@ Verdict = Literal["holds", "does not hold", "undecided", "not run"]
 
 @dataclass(frozen=True)
 class Region:
-    """Where a claim says that the mean effect lies: between `low` and `high`."""
+    """The claimed region of the mean effect, from `low` to `high`."""
 
     low: float
     high: float
 
     def inner_distance(self, effect: float) -> float:
-        """How far inside the region an effect lies; negative: outside."""
+        """Distance of an effect inside the region from its edge; negative outside."""
         return min(effect - self.low, self.high - effect)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the seeds say of one comparison.
+    """The effect in one comparison.
 
     Attributes:
         name: what is compared.
@@ -70,11 +70,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict and what it rests on.
+    """A verdict and its comparisons.
 
     Attributes:
-        seeds_needed: None unless undecided; more than `MAX_NEEDED` stands for "not in sight", and 0
-            for "not known": one seed has no spread.
+        seeds_needed: None unless undecided; above `MAX_NEEDED`: not feasible; 0: unknown, because
+            one seed has no spread.
     """
 
     verdict: Verdict
@@ -84,7 +84,7 @@ class Decision:
 
     @property
     def worst(self) -> Comparison:
-        """The comparison that speaks least for the claim: the first, as they are sorted."""
+        """The comparison that supports the claim least: the first, as they are sorted."""
         return self.comparisons[0]
 
 
@@ -94,21 +94,21 @@ def decide(effects: "NDArray", names: Sequence[str], region: Region) -> Decision
     Args:
         effects: [comparisons, seeds], finite.
         names: of the comparisons.
-        region: where the mean of each row should lie.
+        region: the claimed region of each row's mean.
     """
     comparisons, n = effects.shape
     means = effects.mean(axis=1)
     if n < 2:
         nan = math.nan
-        lone = [
+        single = [
             Comparison(name, float(mean), nan, nan, nan, False, False)
             for name, mean in zip(names, means, strict=True)
         ]
-        return Decision("undecided", n, _worst_first(lone, region), 0)
+        return Decision("undecided", n, _worst_first(single, region), 0)
     spreads = effects.std(axis=1, ddof=1)
     joint = 1 - (1 - LEVEL) / comparisons
     (low, high), (joint_low, joint_high) = intervals(effects, LEVEL, joint)
-    found = [
+    rows = [
         Comparison(
             names[k],
             float(means[k]),
@@ -120,18 +120,18 @@ def decide(effects: "NDArray", names: Sequence[str], region: Region) -> Decision
         )
         for k in range(comparisons)
     ]
-    found = _worst_first(found, region)
+    rows = _worst_first(rows, region)
     if n >= MIN_SEEDS:
-        if all(comparison.holds for comparison in found):
-            return Decision("holds", n, found)
-        if any(comparison.fails for comparison in found):
-            return Decision("does not hold", n, found)
-    return Decision("undecided", n, found, _needed(found, region))
+        if all(comparison.holds for comparison in rows):
+            return Decision("holds", n, rows)
+        if any(comparison.fails for comparison in rows):
+            return Decision("does not hold", n, rows)
+    return Decision("undecided", n, rows, _needed(rows, region))
 
 
 def intervals(effects: "NDArray", *levels: float) -> "list[tuple[NDArray, NDArray]]":
-    """(lower, upper) ends of the interval of each row's mean, at each of the levels: the wider of
-    the t interval and the bootstrap's.
+    """(lower, upper) ends of the interval of each row's mean, for each level: the wider of the t
+    interval and the bootstrap interval.
 
     Args:
         effects: [comparisons, seeds], at least two seeds.
@@ -142,7 +142,7 @@ def intervals(effects: "NDArray", *levels: float) -> "list[tuple[NDArray, NDArra
     n = effects.shape[1]
     mean = effects.mean(axis=1)
     error = effects.std(axis=1, ddof=1) / math.sqrt(n)
-    found, resampled = [], None
+    pairs, resampled = [], None
     for level in levels:
         resampled = stats.bootstrap(
             (effects,),
@@ -156,17 +156,17 @@ def intervals(effects: "NDArray", *levels: float) -> "list[tuple[NDArray, NDArra
         )
         half = stats.t.ppf((1 + level) / 2, n - 1) * error
         ends = resampled.confidence_interval
-        found.append((np.minimum(mean - half, ends.low), np.maximum(mean + half, ends.high)))
-    return found
+        pairs.append((np.minimum(mean - half, ends.low), np.maximum(mean + half, ends.high)))
+    return pairs
 
 
 def _worst_first(comparisons: list[Comparison], region: Region) -> list[Comparison]:
-    return sorted(comparisons, key=lambda found: region.inner_distance(found.effect))
+    return sorted(comparisons, key=lambda one: region.inner_distance(one.effect))
 
 
 def _needed(comparisons: Sequence[Comparison], region: Region) -> int:
-    """Seeds that would decide: all comparisons for the claim or, where some effect lies outside of
-    its region, the clearest of those against it."""
+    """Seeds that would decide: for all comparisons or, if some effect lies outside the region, for
+    the clearest of those."""
     outside = [c for c in comparisons if region.inner_distance(c.effect) < 0]
     judged = outside or comparisons
     counts = [seeds_needed(abs(region.inner_distance(c.effect)), c.spread) for c in judged]
@@ -174,9 +174,8 @@ def _needed(comparisons: Sequence[Comparison], region: Region) -> int:
 
 
 def seeds_needed(distance: float, spread: float) -> int:
-    """The fewest seeds, at least `MIN_SEEDS`, at which a t test at `LEVEL` tells an effect at this
-    distance from its bound with a probability of `POWER`; `MAX_NEEDED` + 1 where so many do not.
-    """
+    """The fewest seeds, at least `MIN_SEEDS`, at which a t test at `LEVEL` separates an effect at
+    this distance from its bound with a probability of `POWER`; at most `MAX_NEEDED` + 1."""
     for n, quantiles in _quantiles().items():
         if distance > 0 and distance >= quantiles * spread / math.sqrt(n):
             return n
@@ -185,7 +184,7 @@ def seeds_needed(distance: float, spread: float) -> int:
 
 @cache
 def _quantiles() -> dict[int, float]:
-    """Of t, at `LEVEL` and at `POWER` together, by number of seeds."""
+    """Sum of the quantiles of t at `LEVEL` and at `POWER`, by number of seeds."""
     import numpy as np
     from scipy import stats
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from analysis.arguments import Request
-from analysis.grid_entries import GridRuns, grid_exists, grid_runs, seeds_text
+from analysis.grid_entries import GridRuns, grid_runs, seeds_text
 from analysis.load import FinishedRun, StoredRun
 from analysis.verdicts.inference import Decision, Region, decide
 from analysis.verdicts.quantities import QUANTITIES, Values
@@ -18,13 +18,13 @@ from bench.system.errors import UserError
 FILE = Path(__file__).parent / "claims.yaml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast
 
-# The settings that find an entry, and "tested_on": another network for its set.
+# The settings that find an entry, and "tested_on": another network for its distilled set.
 Side = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim; how it is written is said in the file."""
+    """One claim; claims.yaml describes the format."""
 
     id: str
     claim: str
@@ -57,17 +57,17 @@ class Claim:
 
 @dataclass
 class Outcome:
-    """What the runs say of a claim.
+    """The verdict on a claim.
 
     Attributes:
         seeds: those that all sides of the claim have.
         runs: the finished runs behind them.
-        missing: what is not there yet.
-        commands: how to make it.
+        missing: what is missing, in words.
+        commands: the commands that make it.
     """
 
     claim: Claim
-    decision: Decision
+    decision: Decision = field(default_factory=lambda: Decision("not run", 0, []))
     seeds: list[int] = field(default_factory=list)
     runs: list[FinishedRun] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -75,26 +75,26 @@ class Outcome:
 
 
 def load_claims(path: Path = FILE) -> list[Claim]:
-    """The claims as the file states them.
+    """The claims in the file.
 
     Raises:
-        UserError: one is not as described there.
+        UserError: a claim is invalid.
     """
-    found = yaml.load(path.read_text(), Loader=LOADER)
-    assert isinstance(found, list)
-    return [_claim(entry) for entry in found]
+    claims = yaml.load(path.read_text(), Loader=LOADER)
+    assert isinstance(claims, list)
+    return [_claim(entry) for entry in claims]
 
 
 def _claim(entry: dict[str, Any]) -> Claim:
-    own = dict(entry)
-    name = own.get("id", "a claim")
+    settings = dict(entry)
+    name = settings.get("id", "a claim")
     try:
-        if "pairs" in own:
-            pairs = [(first, than) for first, than in own.pop("pairs")]
+        if "pairs" in settings:
+            pairs = [(first, than) for first, than in settings.pop("pairs")]
         else:
-            first = own.pop("first")
-            pairs = [(first, than) for than in own.pop("than")]
-        claim = Claim(pairs=pairs, direction=own.pop("is"), **own)
+            first = settings.pop("first")
+            pairs = [(first, than) for than in settings.pop("than")]
+        claim = Claim(pairs=pairs, direction=settings.pop("is"), **settings)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{FILE.name}: {name}: {error}") from error
     if claim.quantity not in QUANTITIES:
@@ -102,7 +102,7 @@ def _claim(entry: dict[str, Any]) -> Claim:
     if claim.direction not in ("above", "below", "equal"):
         raise UserError(f"{FILE.name}: {name}: is must be above, below or equal")
     if (claim.direction == "equal") != (claim.margin is not None):
-        raise UserError(f"{FILE.name}: {name}: a margin is for what is equal, and needed there")
+        raise UserError(f"{FILE.name}: {name}: margin is required with is: equal, and only there")
     return claim
 
 
@@ -112,77 +112,61 @@ def outcomes(
     """The verdict on each claim from the runs under `root`.
 
     Raises:
-        UserError: a claim names an entry that its grid has not, or a setting no run has.
+        UserError: a claim names an entry that its grid does not have, or a setting is unknown.
     """
-    grids = {
-        name: grid_runs(name, request, stored, root)
-        for name in dict.fromkeys(claim.grid for claim in claims)
-        if grid_exists(name)
-    }
-    return [outcome_of(claim, grids.get(claim.grid), request, root) for claim in claims]
+    names = dict.fromkeys(claim.grid for claim in claims)
+    grids = {name: grid_runs(name, request, stored, root) for name in names}
+    return [outcome_of(claim, grids[claim.grid], request) for claim in claims]
 
 
-def outcome_of(claim: Claim, grid: GridRuns | None, request: Request, root: Path) -> Outcome:
-    """The verdict on one claim; `grid` is None where this version has no such grid."""
-    if grid is None:
-        not_run = Decision("not run", 0, [])
-        return Outcome(claim, not_run, missing=[f"no grid {claim.grid} in this version"])
-    found = Outcome(claim, Decision("not run", 0, []))
-    values: dict[str, dict[int, Values]] = {}
-    for side in _sides(claim):
-        values[str(side)] = _values(claim, side, grid, request, root, found)
-    found.seeds = sorted(set.intersection(*(set(own) for own in values.values())))
-    rows = list(_rows(claim, values, found.seeds))
-    if found.seeds and rows:
+def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
+    """The verdict on one claim."""
+    outcome = Outcome(claim)
+    sides = {str(side): side for pair in claim.pairs for side in pair}
+    values = {key: _values(side, grid, request, outcome) for key, side in sides.items()}
+    outcome.seeds = sorted(set.intersection(*(set(by_seed) for by_seed in values.values())))
+    rows = list(_rows(claim, values, outcome.seeds))
+    if outcome.seeds and rows:
         import numpy as np
 
         names, effects = zip(*rows, strict=True)
-        found.decision = decide(np.array(effects), names, claim.region())
-    elif found.seeds:
-        found.missing.append("no step that all runs measured")
-    return found
+        outcome.decision = decide(np.array(effects), names, claim.region())
+    elif outcome.seeds:
+        outcome.missing.append("no step that all runs measured")
+    return outcome
 
 
-def _sides(claim: Claim) -> list[Side]:
-    return list({str(side): side for pair in claim.pairs for side in pair}.values())
-
-
-def _values(
-    claim: Claim, side: Side, grid: GridRuns, request: Request, root: Path, outcome: Outcome
-) -> dict[int, Values]:
-    """The quantity by seed; what is missing is added to `outcome`."""
+def _values(side: Side, grid: GridRuns, request: Request, outcome: Outcome) -> dict[int, Values]:
+    """The measured values of one side by seed; notes in `outcome` what is missing."""
+    quantity = QUANTITIES[outcome.claim.quantity]
     settings = {key: value for key, value in side.items() if key != "tested_on"}
     network = side.get("tested_on", "")
     entry = grid.entry(settings)
-    if lacking := grid.missing(entry):
-        told = [f"{entry.label} {text}" for text in lacking]
-        outcome.missing += [text for text in told if text not in outcome.missing]
+    label = entry.experiment.label
+    for missing_runs in grid.missing(entry):
+        _add(outcome.missing, f"{label} {missing_runs}")
         _add(outcome.commands, request.sweep(grid.grid.name))
-    found, untested, unrecorded = {}, {}, []
+    values, untested, unrecorded = {}, {}, []
     for seed, run in grid.runs(entry).items():
         evaluation = grid.evaluation(run, network)
         if evaluation is None:
-            untested[seed] = str(root / "runs" / run.folder.name)
-            continue
-        measured = QUANTITIES[claim.quantity].of(run, evaluation)
-        if measured:
-            found[seed] = measured
+            untested[seed] = str(run.folder.path)
+        elif measured := quantity.of(run, evaluation):
+            values[seed] = measured
             outcome.runs.append(run)
         else:
             unrecorded.append(seed)
     if untested:
-        told = f"{entry.label} {seeds_text([*untested])} not tested on {network}"
-        outcome.missing.append(told)
+        outcome.missing.append(f"{label} {seeds_text([*untested])} not tested on {network}")
         _add(outcome.commands, request.evaluate([*untested.values()], network))
     if unrecorded:
-        what = QUANTITIES[claim.quantity].about
-        outcome.missing.append(f"{entry.label} {seeds_text(unrecorded)} recorded no {what}")
-    return found
+        outcome.missing.append(f"{label} {seeds_text(unrecorded)} recorded no {quantity.about}")
+    return values
 
 
-def _add(commands: list[str], command: str) -> None:
-    if command not in commands:
-        commands.append(command)
+def _add(texts: list[str], text: str) -> None:
+    if text not in texts:
+        texts.append(text)
 
 
 def _rows(
@@ -200,6 +184,6 @@ def _rows(
 
 
 def _side_text(side: Side, other: Side) -> str:
-    """A side by what sets it apart from the other."""
-    own = {key: value for key, value in side.items() if other.get(key) != value} or side
-    return " ".join(f"{key}={value}" for key, value in own.items())
+    """The settings of a side that differ from the other's."""
+    settings = {key: value for key, value in side.items() if other.get(key) != value} or side
+    return " ".join(f"{key}={value}" for key, value in settings.items())

@@ -1,4 +1,4 @@
-"""What claims are about: a number of one run, or one for each of its measured outer steps."""
+"""The quantities of claims: a number per run, or one per measured outer step."""
 
 import math
 from collections.abc import Callable
@@ -10,22 +10,22 @@ from analysis.load import FinishedRun, collected
 if TYPE_CHECKING:
     import pandas as pd
 
-FIRST_STEPS = 500  # Figure 2 shows so many
-EARLY = 0.2  # the part of the outer steps that counts as early
+FIRST_STEPS = 500  # as in Figure 2
+EARLY = 0.2  # the fraction of the outer steps that counts as early
 
-# A measured value by outer step; a number of the whole run stands at step 0.
+# A measured value by outer step; a number of the whole run is at step 0.
 Values = dict[int, float]
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something measured of a run.
+    """A measured quantity.
 
     Attributes:
-        about: in words.
-        of: its values, from a run and its evaluation; empty where the run recorded none.
+        about: its description.
+        of: its values, from a run and its evaluation; empty if the run recorded none.
         factor: two runs are compared by their ratio; its values are then logarithms.
-        each_step: it has a value at each measured outer step, not one of the whole run.
+        each_step: it has a value at each measured outer step, not one for the whole run.
     """
 
     about: str
@@ -41,15 +41,15 @@ def final_accuracy(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
 
 def accuracy_at_each_step(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
     """In points, at each measurement after the first update."""
-    found = _measured(run, "test_accuracy_mean")
-    return {step: 100 * value for step, value in found.items() if step > 0}
+    values = _measured(run, "test_accuracy_mean")
+    return {step: 100 * value for step, value in values.items() if step > 0}
 
 
 def early_accuracy(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
     """In points, mean over the early measurements."""
-    found = accuracy_at_each_step(run, evaluation)
+    values = accuracy_at_each_step(run, evaluation)
     last = EARLY * run.config.outer_steps
-    return _mean({step: value for step, value in found.items() if step <= last})
+    return _mean({step: value for step, value in values.items() if step <= last})
 
 
 def variance_at_each_step(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
@@ -63,19 +63,19 @@ def mean_variance(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
 
 
 def variance_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
-    """The logarithm of the spread of logarithms."""
+    """The logarithm of the standard deviation of logarithms."""
     return _fluctuation(variance_at_each_step(run, evaluation))
 
 
 def norm_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
-    """The same of the norm that Figure 2 shows."""
+    """The logarithm of the standard deviation of logarithms of the norm in Figure 2."""
     table = collected(run.folder, "metrics")
     table = table[table["step"] < FIRST_STEPS]
     return _fluctuation(_logs(_by_step(table, "image_gradient_norm")))
 
 
 def seconds_per_step(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
-    """The median: other processes of the machine disturb single steps."""
+    """The logarithm of the median: other processes on the machine disturb single steps."""
     return {0: math.log(collected(run.folder, "metrics")["seconds"].median())}
 
 
@@ -117,7 +117,7 @@ def _measured(run: FinishedRun, column: str) -> Values:
 
 
 def _by_step(table: "pd.DataFrame", column: str) -> Values:
-    """What is finite, by step."""
+    """The finite values, by step."""
     if column not in table:
         return {}
     pairs = zip(table["step"], table[column], strict=True)

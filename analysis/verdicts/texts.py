@@ -1,4 +1,4 @@
-"""Verdicts in words and numbers: for readers, and for programs."""
+"""Verdicts as text, as a table and as JSON."""
 
 import math
 from collections.abc import Sequence
@@ -7,49 +7,49 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.arguments import Request
-from analysis.provenance import data_text, selection_text
+from analysis.arguments import Request, sweeps_first
+from analysis.captions import caption
+from analysis.rendered_table import RenderedTable, as_shown
 from analysis.verdicts.inference import MAX_NEEDED, MIN_SEEDS, Comparison
 from analysis.verdicts.judge import Claim, Outcome
 from bench.system.text import count
 
 RULES = """\
-A verdict rests on the seeds that all sides share: the same seed means the same networks and target
-batches, and differences are taken seed by seed. Interval: 95 %, the wider of the paired t interval
-and the bootstrap over seeds. Holds: the interval of every comparison lies within what is claimed.
-Does not hold: that of some comparison lies wholly outside, at 95 % over all of them together.
-Undecided: neither, or fewer than 3 seeds; it needs so many seeds to be decided with a probability
-of 80 %, were the effects and spreads seen here the true ones. Of several comparisons of a claim,
-the one that speaks least for it is shown. A claim at the very edge of being true gets a wrong
-verdict of either kind in 1 of 40 cases, and nothing is corrected for the number of claims.
+A verdict uses the seeds that all sides of a claim share: the same seed means the same networks and
+target batches, and differences are taken seed by seed. Interval: 95 %, the wider of the paired t
+interval and the bootstrap interval over seeds. Holds: the interval of every comparison lies within
+the claimed region. Does not hold: the interval of some comparison lies wholly outside it, at 95 %
+over all comparisons of the claim. Undecided: neither, or fewer than 3 seeds; the number of seeds
+given would decide with a probability of 80 % if the observed effects and spreads were the true
+ones. If a claim has several comparisons, the one that supports it least is shown. A claim on the
+edge of its region gets a wrong verdict of either kind in 1 of 40 cases. There is no correction for
+the number of claims.
 """
 
 
-def caption(found: Sequence[Outcome], request: Request) -> str:
+SCALE_NOTES = {
+    "quick": "These verdicts are about a small network, few steps and the bundled digits. They say"
+    " nothing about the paper's CIFAR-10.",
+    "cpu": "These verdicts are about a narrow network and few steps.",
+}
+
+
+def claims_caption(outcomes: Sequence[Outcome], request: Request) -> str:
     """What the verdicts are about."""
-    told = [f"scale={request.scale}", *request.settings()]
-    parts = [f"{count(len(found), 'claim')} of the paper; {', '.join(told)}."]
-    runs = [run for outcome in found for run in outcome.runs]
-    if runs:
-        data = " and ".join(dict.fromkeys(data_text(run.result) for run in runs))
-        parts.append(f"Data: {data}. {selection_text([run.config for run in runs])}")
-    if request.scale == "quick":
-        parts.append(
-            "The bundled digits stand in for every data set: these verdicts are about them, with a"
-            " small network and few steps, and say nothing about the paper's CIFAR-10."
-        )
-    elif request.scale == "cpu":
-        parts.append("A narrow network and few steps: these verdicts are about that setting.")
+    reading = [f"{count(len(outcomes), 'claim')} of the paper."]
     if request.scale != "paper":
-        parts.append("Claims name the paper's settings; the grids state what stands for them here.")
-    return " ".join(parts)
+        reading += [
+            SCALE_NOTES.get(request.scale, ""),
+            "Claims name the paper's settings; the grids state the settings used here instead.",
+        ]
+    return caption(reading, request, [run for outcome in outcomes for run in outcome.runs])
 
 
 # --- one outcome in words
 
 
 def effect_text(outcome: Outcome) -> str:
-    """The effect that speaks least for the claim, with its interval."""
+    """The effect that supports the claim least, with its interval."""
     if not outcome.decision.comparisons:
         return ""
     return effect_text_of(outcome.claim, outcome.decision.worst)
@@ -69,7 +69,7 @@ def effect_text_of(claim: Claim, one: Comparison) -> str:
 
 
 def claimed_text(claim: Claim) -> str:
-    """What the effect should be."""
+    """The claimed region of the effect."""
     region = claim.region()
     if claim.factor:
         low, high = (f"×{math.exp(x):.3g}" if x < 700 else "" for x in (region.low, region.high))
@@ -88,7 +88,7 @@ def claim_neutral(claim: Claim) -> str:
 
 
 def comparisons_text(outcome: Outcome) -> str:
-    """How many of a claim's comparisons hold, where there are several."""
+    """How many of a claim's comparisons hold, if there are several."""
     comparisons = outcome.decision.comparisons
     if len(comparisons) < 2:
         return ""
@@ -97,13 +97,13 @@ def comparisons_text(outcome: Outcome) -> str:
 
 
 def worst_text(outcome: Outcome) -> str:
-    """The name of the comparison that is shown, where there are several."""
+    """The name of the comparison that is shown, if there are several."""
     comparisons = outcome.decision.comparisons
     return comparisons[0].name if len(comparisons) > 1 else ""
 
 
 def verdict_text(outcome: Outcome) -> str:
-    """The verdict; undecided ones with the seeds they would need."""
+    """The verdict and, if it is undecided, the number of seeds that it needs."""
     decision = outcome.decision
     if decision.verdict != "undecided":
         return decision.verdict
@@ -113,32 +113,57 @@ def verdict_text(outcome: Outcome) -> str:
     return f"undecided, needs {needed or f'at least {MIN_SEEDS}'} seeds"
 
 
-# --- all of them
+# --- all outcomes
 
 
-def frame(found: Sequence[Outcome]) -> pd.DataFrame:
-    """One row a claim, as it is read."""
-    rows = [
-        {
-            "Claim": outcome.claim.claim,
-            "Place": outcome.claim.place,
-            "Grid": outcome.claim.grid,
-            "Claimed": claimed_text(outcome.claim),
-            "Effect [95 %]": effect_text(outcome),
-            "n (seeds)": str(outcome.decision.n),
-            "Verdict": verdict_text(outcome),
-            "Comparisons": comparisons_text(outcome),
-            "Shown": worst_text(outcome),
-            "Missing": "; ".join(outcome.missing),
-        }
-        for outcome in found
-    ]
-    table = pd.DataFrame(rows)
-    return table if table["Missing"].any() else table.drop(columns="Missing")
+def claims_table(outcomes: Sequence[Outcome], request: Request) -> RenderedTable:
+    """The verdicts as a table, a claim per row."""
+    return RenderedTable(
+        name="claims",
+        title="Claims of the paper",
+        caption=claims_caption(outcomes, request),
+        frames=[(as_shown([_shown(outcome) for outcome in outcomes]), "")],
+        tidy=pd.DataFrame([_tidy(outcome) for outcome in outcomes]),
+        missing="Some claims lack runs (column Missing)"
+        if any(outcome.missing for outcome in outcomes)
+        else "",
+        commands=sweeps_first(line for outcome in outcomes for line in outcome.commands),
+        notes=[RULES.strip()],
+    )
+
+
+def _shown(outcome: Outcome) -> dict[str, str]:
+    return {
+        "Claim": outcome.claim.claim,
+        "Place": outcome.claim.place,
+        "Grid": outcome.claim.grid,
+        "Claimed": claimed_text(outcome.claim),
+        "Effect [95 %]": effect_text(outcome),
+        "n (seeds)": str(outcome.decision.n),
+        "Verdict": verdict_text(outcome),
+        "Comparisons": comparisons_text(outcome),
+        "Shown": worst_text(outcome),
+        "Missing": "; ".join(outcome.missing),
+    }
+
+
+def _tidy(outcome: Outcome) -> dict[str, Any]:
+    """One row of the CSV, with the comparison that supports the claim least."""
+    whole = record(outcome)
+    worst = (whole["comparisons"] or [{}])[0]
+    keys = ("id", "claim", "place", "grid", "quantity", "direction", "verdict", "n")
+    return {
+        **{key: whole[key] for key in (*keys, "seeds_needed")},
+        "unit": "factor" if outcome.claim.factor else "points",
+        **{f"worst_{key}": worst.get(key) for key in ("name", "effect", "low", "high")},
+        "comparisons": len(whole["comparisons"]),
+        "comparisons_that_hold": sum(one["holds"] for one in whole["comparisons"]),
+        "missing": "; ".join(whole["missing"]),
+    }
 
 
 def record(outcome: Outcome) -> dict[str, Any]:
-    """Everything about a claim, for programs; factors as factors, not as logarithms."""
+    """Everything about a claim, for the JSON file; factors as factors, not as logarithms."""
     decision = outcome.decision
     return {
         **asdict(outcome.claim),
@@ -146,7 +171,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
         "n": decision.n,
         "seeds": outcome.seeds,
         "seeds_needed": decision.seeds_needed,
-        "comparisons": [_plain(c, outcome.claim.factor) for c in decision.comparisons],
+        "comparisons": [_plain(one, outcome.claim.factor) for one in decision.comparisons],
         "missing": outcome.missing,
         "commands": outcome.commands,
     }
@@ -154,34 +179,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
 
 def _plain(comparison: Comparison, factor: bool) -> dict[str, Any]:
     scale = math.exp if factor else float
-    own = asdict(comparison)
+    numbers = asdict(comparison)
     for key in ("effect", "low", "high", "spread"):
-        own[key] = None if math.isnan(own[key]) else scale(own[key])
-    return own
-
-
-def csv(found: Sequence[Outcome]) -> str:
-    """One row a claim, with the comparison that speaks least for it."""
-    rows = []
-    for outcome in found:
-        whole = record(outcome)
-        worst = (whole["comparisons"] or [{}])[0]
-        keys = ("id", "claim", "place", "grid", "quantity", "direction", "verdict", "n")
-        rows.append(
-            {key: whole[key] for key in (*keys, "seeds_needed")}
-            | {"unit": "factor" if outcome.claim.factor else "points"}
-            | {f"worst_{key}": worst.get(key) for key in ("name", "effect", "low", "high")}
-            | {"comparisons": len(whole["comparisons"])}
-            | {"comparisons_that_hold": sum(c["holds"] for c in whole["comparisons"])}
-            | {"missing": "; ".join(whole["missing"])}
-        )
-    return pd.DataFrame(rows).to_csv(index=False)
-
-
-def markdown(table: pd.DataFrame, about: str, commands: Sequence[str]) -> str:
-    """The whole as Markdown."""
-    parts = [f"**{about}**", table.to_markdown(index=False, disable_numparse=True), RULES.strip()]
-    if commands:
-        lines = "\n".join(f"    {line}" for line in commands)
-        parts.append(f"What is missing is made with:\n\n{lines}")
-    return "\n\n".join(parts) + "\n"
+        numbers[key] = None if math.isnan(numbers[key]) else scale(numbers[key])
+    return numbers

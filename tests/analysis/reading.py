@@ -33,8 +33,8 @@ def assert_readable(figure: Figure) -> None:
     for k, (one, box) in enumerate(boxes):
         for other, its in boxes[:k]:
             assert not box.overlaps(its), (one, other)
-    (caption,) = figure.texts
-    under = [*figure.legends, caption]
+    under = [*figure.legends, *(text for text in figure.texts if not text.get_in_layout())]
+    assert len(under) > len(figure.legends)
     for axes in figure.axes:
         around = axes.get_tightbbox(renderer)
         assert around is not None

@@ -3,18 +3,23 @@ that the curves in them are the numbers behind them."""
 
 from itertools import combinations
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from analysis.arguments import Request
 from analysis.figures.captions import curve_caption
 from analysis.figures.curves import Curves, curves
 from analysis.figures.draw import make_figure
+from analysis.figures.pictures import curve_looks
 from analysis.figures.specs import FIGURES, CurveFigure
-from analysis.figures.style import RC, SMALL_POINTS, VALUE_LOOKS, Look, looks, value_looks
+from analysis.figures.style import RC, SMALL_POINTS, VALUE_LOOKS, Look, looks
 from analysis.load import Results, load_results, stored_runs
 from bench.config.grid import load_grid, single_run
 from methods import METHODS, method_look
@@ -52,8 +57,8 @@ def test_curves_of_a_figure_differ_in_lightness(together: list[Look]) -> None:
 
 
 def test_no_two_curves_of_a_figure_share_colour_dash_or_marker() -> None:
-    stabilised = looks(found_for(FIGURES[8]).experiments)
-    for together in [*TOGETHER.values(), list(stabilised.values())]:
+    stabilized = curve_looks(CURVES[8], found_for(CURVES[8]))
+    for together in [*TOGETHER.values(), list(stabilized.values())]:
         for part in ("color", "dash", "marker"):
             assert len({getattr(look, part) for look in together}) == len(together)
 
@@ -65,7 +70,7 @@ def found_for(spec, stored=(), grid: str = "") -> Results:
         "quick",
         {},
         variants=spec.variants,
-        told=spec.told,
+        unlabeled=spec.unlabeled,
     )
 
 
@@ -105,12 +110,12 @@ def test_no_text_is_cut_or_covered_or_too_small(
         results.grid(grid)
     found = found_for(spec, stored_runs(results.root), grid)
     numbers = curves(spec, found)
-    text = curve_caption(spec, found, numbers, ["inner_lr=0.02"] * 5)
+    text = curve_caption(spec, found, numbers, Request(["inner_lr=0.02"] * 5, {}, "quick"))
     with mpl.rc_context(RC):
-        figure = make_figure(spec, numbers, looks(found.experiments), text)
+        figure = make_figure(spec, numbers, curve_looks(spec, found), text)
         assert_readable(figure)
         for axes in figure.axes:
-            assert axes.get_window_extent().height / figure.dpi > 1.5
+            assert axes.get_window_extent().height / figure.dpi > (0.7 if spec.each_seed else 1.5)
             low, high = axes.get_ylim()
             assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
         assert all(
@@ -120,17 +125,21 @@ def test_no_text_is_cut_or_covered_or_too_small(
         )
 
 
-def drawn(spec: CurveFigure, numbers: Curves, found: Results) -> list[dict[str, list[float]]]:
-    """For each panel the y values of the curve with each text of the legend."""
-    of = value_looks(found.experiments) if spec.panels else looks(found.experiments)
+def figure_of(spec: CurveFigure, numbers: Curves, found: Results) -> Figure:
     with mpl.rc_context(RC):
-        figure = make_figure(spec, numbers, of, "")
+        figure = make_figure(spec, numbers, curve_looks(spec, found), "")
         FigureCanvasAgg(figure).draw()
+    return figure
+
+
+def means_by_text(figure: Figure) -> list[dict[str, list[float]]]:
+    """For each panel the y values of the curve with each text of the legend."""
     panels = []
     for axes, legend in zip(figure.axes, figure.legends, strict=True):
         by_look = {
             (line.get_color(), line.get_marker()): np.asarray(line.get_ydata()).tolist()
             for line in axes.get_lines()
+            if line.get_marker() != "x" and len(np.asarray(line.get_ydata()))
         }
         panels.append(
             {
@@ -141,6 +150,55 @@ def drawn(spec: CurveFigure, numbers: Curves, found: Results) -> list[dict[str, 
     return panels
 
 
+@pytest.mark.parametrize("number", [3, 7])
+def test_lines_and_bands_are_the_numbers_of_the_csv(results: "Maker", number: int) -> None:
+    results.grid("methods_comparison", seeds=3)
+    spec = CURVES[number]
+    found = found_for(spec, stored_runs(results.root))
+    numbers = curves(spec, found)
+    figure = figure_of(spec, numbers, found)
+    (means,), (axes,) = means_by_text(figure), figure.axes
+    bands = [band for band in axes.collections if isinstance(band, PolyCollection)]
+    assert len(bands) == len(means) == 4
+    for experiment, band in zip(found.experiments, bands, strict=True):
+        rows = numbers.table[numbers.table["experiment"] == experiment.identity]
+        assert means[experiment.label] == pytest.approx(list(rows["mean"]))
+        corners = {(x, round(y, 6)) for x, y in np.asarray(band.get_paths()[0].vertices).tolist()}
+        for column in ("low", "high"):
+            assert corners >= {
+                (x, round(y, 6)) for x, y in zip(rows["step"], rows[column], strict=True)
+            }
+
+
+def test_figure_2_draws_every_value_of_every_seed_so_that_no_spike_is_smoothed(
+    results: "Maker",
+) -> None:
+    for config in results.configs("methods_comparison", 3):
+        spike = 10 * config.seed
+        results.run(config, norm=lambda _, step, s=spike: 1000.0 if step == s else 1.0 + step / 99)
+    spec = CURVES[2]
+    found = found_for(spec, stored_runs(results.root))
+    figure = figure_of(spec, curves(spec, found), found)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["BPTT", "T-BPTT", "R-BPTT", "RaT-BPTT"]
+    for axes in figure.axes:
+        lines = [np.asarray(line.get_ydata()).tolist() for line in axes.get_lines()]
+        seeds = [line for line in lines if line]
+        assert sorted(line.index(1000.0) for line in seeds) == [0, 10, 20]
+        assert {len(line) for line in seeds} == {40}
+
+
+def test_experiments_of_the_same_label_have_curves_of_their_own(results: "Maker") -> None:
+    results.grid("window_ablation")
+    with patch("analysis.load.distinct_labels", lambda configs, *_: ["same"] * len(configs)):
+        found = found_for(CURVES[5], stored_runs(results.root))
+    figure = figure_of(CURVES[5], curves(CURVES[5], found), found)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["same"] * 3
+    lines = [np.asarray(line.get_ydata()) for line in figure.axes[0].get_lines()]
+    assert len({line[-1] for line in lines if len(line)}) == 3
+
+
 def test_figure_6_draws_the_records_of_each_unroll_length_and_of_each_window_size(
     results: "Maker",
 ) -> None:
@@ -149,7 +207,7 @@ def test_figure_6_draws_the_records_of_each_unroll_length_and_of_each_window_siz
         results.run(config, accuracy=lambda c, step, v=level: (v + c.seed + step / 1000) / 100)
     spec = CURVES[6]
     found = found_for(spec, stored_runs(results.root))
-    left, right = drawn(spec, curves(spec, found), found)
+    left, right = means_by_text(figure_of(spec, curves(spec, found), found))
     steps = range(0, 41, 10)
 
     def mean(unroll: int, window: int) -> list[float]:
@@ -163,7 +221,7 @@ def test_figure_6_draws_the_records_of_each_unroll_length_and_of_each_window_siz
         assert right[f"window size {window}"] == pytest.approx(mean(50, window))
 
 
-def test_figure_8_calls_stabilised_bptt_what_the_paper_does_and_tells_the_settings(
+def test_figure_8_names_stabilized_bptt_as_the_paper_does_and_states_the_settings(
     results: "Maker",
 ) -> None:
     for config in results.configs("stabilization", 2):
@@ -172,7 +230,7 @@ def test_figure_8_calls_stabilised_bptt_what_the_paper_does_and_tells_the_settin
     spec = CURVES[8]
     found = found_for(spec, stored_runs(results.root))
     numbers = curves(spec, found)
-    (panel,) = drawn(spec, numbers, found)
+    (panel,) = means_by_text(figure_of(spec, numbers, found))
     assert {name: values[0] for name, values in panel.items()} == pytest.approx(
         {
             "BPTT": 2 + 3 + 30 + 4,
@@ -183,6 +241,6 @@ def test_figure_8_calls_stabilised_bptt_what_the_paper_does_and_tells_the_settin
             "RaT-BPTT": 2 + 3 + 30 + 8,
         }
     )
-    text = curve_caption(spec, found, numbers, [])
+    text = curve_caption(spec, found, numbers, Request([], {}, "quick"))
     assert "clip_ratio=2.0, with BPTT-Gradient Clipping 1.05" in text
     assert "unroll_length=30, with BPTT-Increasing Windows 45" in text

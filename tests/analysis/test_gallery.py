@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from analysis.arguments import Request
 from analysis.figures.gallery import (
     Gallery,
     composed,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
 
 SIDE = 8
+QUICK = Request([], {}, "quick")
 
 
 def leave_images(folder: "RunFolder", per_class: int, channels: int = 1) -> "NDArray[np.uint8]":
@@ -112,7 +114,7 @@ def test_what_is_drawn_is_each_class_in_its_row_and_each_block_apart(results: "M
         np.testing.assert_array_equal(strip, shown.tiles[7, k][(side - 1) // 2])
     assert blocks == [side + 1.5, 3 * side + 25.5]
     with mpl.rc_context(RC):
-        figure = draw_gallery(shown, gallery_caption(spec(10), found, shown, []))
+        figure = draw_gallery(shown, gallery_caption(spec(10), found, shown, QUICK))
         assert_readable(figure)
     (axes,) = figure.axes
     np.testing.assert_array_equal(axes.images[0].get_array(), sheet)
@@ -135,17 +137,23 @@ def test_a_figure_shows_the_runs_that_the_paper_shows_in_it() -> None:
 def test_the_caption_names_the_set_its_accuracy_and_what_was_chosen(results: "Maker") -> None:
     found, folder = found_of(results, ipc=2)
     leave_images(folder, 2)
-    text = gallery_caption(spec(9), found, gallery(spec(9), found, {}), [])
-    for part in ("seed 0 (1 finished)", "50.0 %", "n = 10", "what lies outside", "standing in for"):
+    text = gallery_caption(spec(9), found, gallery(spec(9), found, {}), QUICK)
+    for part in (
+        "seed 0 (1 finished)",
+        "50.0 %",
+        "n = 10",
+        "values outside",
+        "digits stand in for",
+    ):
         assert part in text
     run = found.runs[0]
     prefixes = [{"ipc": k, "test_accuracy_mean": k / 10, "test_accuracy_std": 0.01} for k in (1, 2)]
     boosted = replace(run, result={**run.result, "prefixes": prefixes})
     shown: Gallery = replace(gallery(spec(9), found, {}), run=boosted, block=1)
-    assert "10.0 ± 1.0 % with 1 a class" in gallery_caption(spec(10), found, shown, [])
+    assert "10.0 ± 1.0 % with 1 per class" in gallery_caption(spec(10), found, shown, QUICK)
 
 
-def test_a_seed_can_be_asked_for_and_damage_is_told(results: "Maker") -> None:
+def test_a_seed_can_be_asked_for_and_damage_is_named(results: "Maker") -> None:
     found, folder = found_of(results, ipc=1)
     with pytest.raises(UserError, match=r"distilled\.safetensors cannot be read"):
         gallery(spec(9), found, {})
@@ -165,7 +173,7 @@ def test_a_grid_without_such_a_run_is_refused(results: "Maker") -> None:
 def test_each_of_the_three_figures_is_drawn_from_its_runs(results: "Maker") -> None:
     made: list[pd.DataFrame] = []
 
-    def keep(picture: Picture, stem: Path) -> list[Path]:
+    def keep(picture: Picture, stem: Path, with_caption: bool) -> list[Path]:
         made.append(picture.table)
         return []
 

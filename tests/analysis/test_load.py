@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
@@ -37,7 +38,7 @@ def test_unfinished_runs_are_left_out_and_named(results: "Maker") -> None:
     folder.write("error", {"kind": "diverged", "message": "50 in a row", "traceback": ""})
     found = loaded(results)
     assert [(run.config.method, run.config.seed) for run in found.runs] == [("rat_bptt", 0)]
-    states = {(run.label, run.seed): run.state for run in found.missing}
+    states = {(run.experiment.label, run.seed): run.state for run in found.missing}
     assert states[("RaT-BPTT", 1)] == "failed (diverged)"
     assert states[("Forward moving", 0)] == "not started"
     asked = len(expand(load_grid("window_ablation"), "quick", {}))
@@ -75,6 +76,20 @@ def test_runs_with_other_settings_are_not_mixed_in(results: "Maker") -> None:
     assert len(other.runs) == 9
 
 
+def test_experiments_of_the_same_label_are_not_mixed_up(results: "Maker") -> None:
+    results.grid("window_ablation", seeds=2)
+    with patch("analysis.load.distinct_labels", lambda configs, *_: ["same"] * len(configs)):
+        found = loaded(results, seeds=3)
+    assert len({one.identity for one in found.experiments}) == 3
+    for one in found.experiments:
+        assert one.label == "same"
+        runs = [(run.config.method, run.config.seed) for run in found.runs_of(one)]
+        assert runs == [(one.config.method, 0), (one.config.method, 1)]
+        assert [run.seed for run in found.missing_of(one)] == [2]
+    means = found.metrics().groupby("experiment")["image_gradient_norm"].mean()
+    assert means.nunique() == 3
+
+
 def test_a_run_outside_the_grid_counts_where_only_the_seed_differs(results: "Maker") -> None:
     results.run(replace(single_run("quick", {"method": "rat_bptt"}), seed=17))
     assert [run.config.seed for run in loaded(results).runs] == [17]
@@ -92,7 +107,8 @@ def test_metrics_and_measurements_are_what_was_recorded(results: "Maker") -> Non
     results.grid("window_ablation")
     metrics, measurements = loaded(results).metrics(), loaded(results).measurements()
     assert len(metrics) == 6 * 40
-    assert list(metrics.columns[:5]) == ["run", "method", "label", "seed", "step"]
+    first = ["run", "experiment", "label", "method", "seed", "step"]
+    assert list(metrics.columns[:6]) == first
     config = results.configs("window_ablation")[3]
     own = metrics[(metrics["method"] == config.method) & (metrics["seed"] == config.seed)]
     assert list(own["image_gradient_norm"]) == [results.norm(config, k) for k in range(40)]
@@ -100,14 +116,12 @@ def test_metrics_and_measurements_are_what_was_recorded(results: "Maker") -> Non
     assert not any(str(column).startswith("all_") for column in measurements)
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["from JSON lines", "from Parquet"])
-def test_not_finite_numbers_survive(results: "Maker", again: bool) -> None:
+@pytest.mark.parametrize("reads", [1, 2], ids=["from JSON lines", "from Parquet"])
+def test_not_finite_numbers_survive(results: "Maker", reads: int) -> None:
     values = {3: float("nan"), 5: float("inf"), 6: float("-inf")}
     config = results.configs("window_ablation")[0]
     results.run(config, norm=lambda config, step: values.get(step, 1.0))
-    column = loaded(results).metrics()["image_gradient_norm"]
-    if again:
-        column = loaded(results).metrics()["image_gradient_norm"]
+    column = [loaded(results).metrics()["image_gradient_norm"] for _ in range(reads)][-1]
     assert pd.isna(column[3])
     assert column[5] == float("inf")
     assert column[6] == float("-inf")
@@ -181,9 +195,9 @@ def test_results_can_be_restricted_to_some_experiments(results: "Maker") -> None
     results.grid("window_ablation", seeds=1)
     found = loaded(results, seeds=2)
     moving = found.restricted(lambda config: config.method != "rat_bptt")
-    assert list(moving.experiments) == ["Forward moving", "Backward moving"]
-    assert [run.label for run in moving.runs] == ["Forward moving", "Backward moving"]
-    assert [run.label for run in moving.missing] == ["Forward moving", "Backward moving"]
+    for part in (moving.runs, moving.missing):
+        assert [run.experiment.label for run in part] == ["Forward moving", "Backward moving"]
+    assert [one.label for one in moving.experiments] == ["Forward moving", "Backward moving"]
     assert len(found.runs) == 3
 
 
@@ -196,5 +210,5 @@ def test_a_run_that_differs_in_many_settings_is_no_hint_at_forgotten_ones(
     assert load.settings_of_others(stored, loaded(results)) == {}
     results.grid("window_ablation", seeds=1, inner_lr=0.02, outer_lr=0.02)
     stored = load.stored_runs(results.root)
-    told = load.settings_of_others(stored, loaded(results))
-    assert told == {"inner_lr": 0.02, "outer_lr": 0.02}
+    settings = load.settings_of_others(stored, loaded(results))
+    assert settings == {"inner_lr": 0.02, "outer_lr": 0.02}

@@ -38,11 +38,11 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_windows_are_those_that_a_run_met(found: "Results") -> None:
     met = found.metrics()
-    asked = windows_of(found.runs[0].config, 5)
-    assert [(w.start, w.stop) for w in asked] == list(
+    chosen = windows_of(found.runs[0].config, 5)
+    assert [(w.start, w.stop) for w in chosen] == list(
         zip(met["window_start"], met["window_stop"], strict=True)
     )
-    assert len(set(asked)) > 1
+    assert len(set(chosen)) > 1
 
 
 def test_each_image_of_a_run_is_found_in_its_picture(found: "Results") -> None:

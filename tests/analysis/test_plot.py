@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).resolve().parents[2]
 
 
-def save_undrawn(picture: Picture, stem: Path) -> list[Path]:
+def save_undrawn(picture: Picture, stem: Path, with_caption: bool) -> list[Path]:
     """In place of `page.save`, which takes two seconds: numbers and caption alone."""
     csv, png = stem.with_suffix(".csv"), stem.with_suffix(".png")
     picture.table.to_csv(csv, index=False)
-    told = PngInfo()
-    told.add_text("Description", picture.caption.replace("\n", " "))
-    Image.new("L", (1, 1)).save(png, pnginfo=told)
+    metadata = PngInfo()
+    metadata.add_text("Description", picture.caption.replace("\n", " "))
+    Image.new("L", (1, 1)).save(png, pnginfo=metadata)
     return [csv, png]
 
 
@@ -74,15 +74,12 @@ def test_means_and_spreads_on_logarithmic_axes_are_geometric(
     assert row["high"] == pytest.approx(math.exp(mean + spread))
 
 
-def test_figure_2_states_raw_and_smoothed_numbers(results: "Maker") -> None:
-    results.grid("methods_comparison", seeds=1)
+def test_figure_2_has_the_numbers_of_every_seed(results: "Maker") -> None:
+    results.grid("methods_comparison", seeds=2)
     table = plotted(results, "figure=2")
-    config = results.configs("methods_comparison", 1)[0]
-    raw = [results.norm(config, step) for step in range(40)]
-    own = table[table["label"] == "BPTT"].reset_index()
-    assert list(own["mean"]) == pytest.approx(raw)
-    window = [math.log(value) for value in raw[20 - 12 : 20 + 13]]
-    assert own["smooth_mean"][20] == pytest.approx(math.exp(statistics.mean(window)))
+    config = results.configs("methods_comparison", 2)[1]
+    rows = table[(table["label"] == "BPTT") & (table["seed"] == 1)]
+    assert list(rows["value"]) == pytest.approx([results.norm(config, k) for k in range(40)])
 
 
 def test_figure_2_shows_the_first_outer_steps_only(
@@ -104,17 +101,17 @@ def test_a_single_seed_has_no_band(results: "Maker") -> None:
     assert table["high"].isna().all()
 
 
-def test_values_not_finite_are_left_out_counted_and_told(results: "Maker") -> None:
+def test_values_not_finite_are_left_out_and_counted(results: "Maker") -> None:
     for config in results.configs("methods_comparison"):
         broken = config.method == "bptt" and config.seed == 1
         results.run(config, norm=lambda _, step, b=broken: math.nan if b and step == 9 else 2.0)
     table = plotted(results, "figure=2")
     row = table[(table["label"] == "BPTT") & (table["step"] == 9)].iloc[0]
     assert (row["n"], row["mean"]) == (1, pytest.approx(2.0))
-    assert "left out because they are not finite or not positive (1 of BPTT)" in told(results)
+    assert "left out because they are not finite or not positive (1 of BPTT)" in caption_of(results)
 
 
-def told(results: "Maker") -> str:
+def caption_of(results: "Maker") -> str:
     """The caption of the only figure drawn."""
     (png,) = results.root.glob("figures/*.png")
     with Image.open(png) as image:
@@ -127,10 +124,10 @@ def test_all_draws_what_has_runs_and_names_the_command_for_the_rest(
     results.grid("window_ablation", seeds=1)
     assert main(["seeds=1", "scale=quick", f"results_root={results.root}"]) == 0
     printed, noted = (stream.splitlines() for stream in capsys.readouterr())
-    drawn = (1, 5)
+    with_runs = (1, 5)
     made = [
         results.root / "figures" / f"figure{n}_quick.{e}"
-        for n in drawn
+        for n in with_runs
         for e in ("png", "pdf", "csv")
     ]
     assert printed[1:] == [str(path) for path in made]
@@ -139,11 +136,31 @@ def test_all_draws_what_has_runs_and_names_the_command_for_the_rest(
         assert image.info["dpi"] == pytest.approx((300, 300), abs=1)
         assert image.width == pytest.approx(3.5 * 300, abs=1)
     assert not list(results.root.glob("figures/.*"))
-    assert len(noted) == len(FIGURES) - len(drawn)
-    for number, line in zip([n for n in FIGURES if n not in drawn], noted, strict=True):
+    assert len(noted) == len(FIGURES) - len(with_runs)
+    for number, line in zip([n for n in FIGURES if n not in with_runs], noted, strict=True):
         grid = FIGURES[number].grid
         assert f"figure {number}: no finished run of grid {grid}" in line
         assert f"python -m bench.sweep grid={grid} scale=quick seeds=1 results_root=" in line
+
+
+def test_without_its_caption_a_figure_is_lower_and_the_caption_is_in_a_file(
+    results: "Maker", capsys
+) -> None:
+    results.grid("window_ablation", seeds=1)
+    heights = {}
+    for caption in ("true", "false"):
+        folder = results.root / caption
+        words = ["figure=5", f"caption={caption}", f"output={folder}"]
+        assert main([*words, "scale=quick", f"results_root={results.root}"]) == 0
+        with Image.open(folder / "figure5_quick.png") as image:
+            heights[caption] = image.height
+            description = image.info["Description"]
+    assert heights["false"] < heights["true"] - 300 * 0.5
+    text = (results.root / "false" / "figure5_quick.txt").read_text()
+    assert text.startswith("Test accuracy during distillation, by where the window lies (paper:")
+    assert text.replace("\n", " ").strip() == description
+    assert "figure5_quick.txt" in capsys.readouterr().out
+    assert not (results.root / "true" / "figure5_quick.txt").exists()
 
 
 def test_all_without_any_run_draws_figure_1_and_is_refused(tmp_path: Path, capsys) -> None:
@@ -164,7 +181,7 @@ def test_a_grid_that_names_its_figures_is_the_one_they_are_drawn_from() -> None:
 def test_the_caption_states_scale_data_selection_seeds_and_networks(results: "Maker") -> None:
     results.grid("window_ablation", selection="test")
     plotted(results, "figure=5", "selection=test")
-    caption = told(results)
+    caption = caption_of(results)
     for part in (
         "grid=window_ablation, scale=quick, selection=test",
         "made up, fingerprint 0123456789abcdef",
@@ -176,15 +193,15 @@ def test_the_caption_states_scale_data_selection_seeds_and_networks(results: "Ma
         assert part in caption
 
 
-def test_different_data_is_told(results: "Maker") -> None:
+def test_the_caption_names_each_copy_of_the_data(results: "Maker") -> None:
     first, second, *_ = results.configs("window_ablation")
     results.run(first)
     results.run(second, fingerprint="fedcba9876543210")
     plotted(results, "figure=5")
-    assert "0123456789abcdef and made up, fingerprint fedcba9876543210" in told(results)
+    assert "0123456789abcdef and made up, fingerprint fedcba9876543210" in caption_of(results)
 
 
-def test_what_is_finished_is_drawn_and_what_is_missing_is_told(results: "Maker", capsys) -> None:
+def test_what_is_finished_is_drawn_and_what_is_missing_is_named(results: "Maker", capsys) -> None:
     for config in results.configs("window_ablation", seeds=2)[:3]:
         results.run(config)
     table = plotted(results, "figure=5", "seeds=2")
@@ -232,7 +249,7 @@ def refusal(*arguments: str) -> str:
 def test_an_unknown_figure_is_refused_with_those_there_are() -> None:
     assert (
         refusal("figure=12", "scale=quick")
-        == "figure=12 cannot be drawn; there are 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, and all"
+        == "figure=12 is not a figure; there are 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, and all"
     )
 
 

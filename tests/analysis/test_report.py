@@ -86,12 +86,12 @@ def test_each_figure_that_has_runs_names_its_scale_and_the_others_the_command_th
     parts = re.split(r'<figure id="figure(\d+)">', of_two_grids.partition('id="tables"')[0])[1:]
     texts = dict(zip(map(int, parts[::2]), parts[1::2], strict=True))
     assert texts.keys() == FIGURES.keys()
-    for number, text in texts.items():
-        if number in (1, 2, 3, 6, 7):
-            assert "scale=quick" in text.partition("<figcaption>")[2]
-            assert 'src="data:image/' in text
-        else:
-            assert f"bench.sweep grid={FIGURES[number].grid} scale=quick" in text
+    with_runs = (1, 2, 3, 6, 7)
+    for number in with_runs:
+        assert "scale=quick" in texts[number].partition("<figcaption>")[2]
+        assert 'src="data:image/' in texts[number]
+    for number in set(FIGURES) - set(with_runs):
+        assert f"bench.sweep grid={FIGURES[number].grid} scale=quick" in texts[number]
 
 
 def test_a_chart_shows_the_mean_band_and_n_of_the_runs(of_two_grids: str, results: "Maker") -> None:
@@ -102,8 +102,17 @@ def test_a_chart_shows_the_mean_band_and_n_of_the_runs(of_two_grids: str, result
     values = [100 * results.accuracy(config, 20) for config in own]
     mean = sum(values) / 3
     spread = (sum((value - mean) ** 2 for value in values) / 2) ** 0.5
-    told = f"{mean:.1f} ({mean - spread:.1f} to {mean + spread:.1f}), n = 3"
-    assert curve["customdata"][2] == told
+    text = f"{mean:.1f} ({mean - spread:.1f} to {mean + spread:.1f}), n = 3"
+    assert curve["customdata"][2] == text
+
+
+def test_the_chart_of_figure_2_shows_every_seed(of_two_grids: str) -> None:
+    found = re.search(r'Plotly\.newPlot\(\s*"chart2-0",\s*(\[.*?\}\]),', of_two_grids)
+    assert found
+    curves = json.loads(found[1])
+    assert [curve["name"] for curve in curves].count("BPTT") == 3
+    seeds = {curve["hovertemplate"].rpartition(" ")[2] for curve in curves}
+    assert seeds == {"0", "1", "2"}
 
 
 def test_it_says_what_is_missing_and_each_command_once(of_two_grids: str) -> None:
@@ -149,13 +158,13 @@ def test_an_interval_is_drawn_within_the_claimed_region_where_the_claim_holds(
     claim = claimed(direction="above", threshold=0.2)
     decision = decide(np.array([effects]), ["one"], claim.region())
     assert (decision.verdict == "holds") == within
-    drawn = bar(claim, decision.worst)
-    assert drawn.interval is not None
-    low, high = drawn.interval
-    assert 0 < low < drawn.effect < high < 100
-    assert (drawn.region[0] < low) == within
-    assert drawn.region[1] == 100
-    assert (drawn.neutral < drawn.region[0]) is True
+    shown = bar(claim, decision.worst)
+    assert shown.interval is not None
+    low, high = shown.interval
+    assert 0 < low < shown.effect < high < 100
+    assert (shown.region[0] < low) == within
+    assert shown.region[1] == 100
+    assert shown.neutral < shown.region[0]
 
 
 def test_a_single_seed_is_drawn_without_an_interval() -> None:
@@ -163,9 +172,9 @@ def test_a_single_seed_is_drawn_without_an_interval() -> None:
 
     claim = claimed(direction="equal", margin=1.0)
     decision = decide(np.array([[3.0]]), ["one"], claim.region())
-    drawn = bar(claim, decision.worst)
-    assert drawn.interval is None
-    assert drawn.region[1] < drawn.effect
+    shown = bar(claim, decision.worst)
+    assert shown.interval is None
+    assert shown.region[1] < shown.effect
 
 
 def claimed(**given: Any) -> Claim:

@@ -114,8 +114,10 @@ def test_runs_that_are_not_in_the_papers_setting_get_no_difference(
     assert table["difference"].isna().all()
     printed = capsys.readouterr().out
     assert printed.count("not comparable") == 2
-    assert "no difference to its numbers is computed" in printed
-    assert ("digits stand in for every data set" in printed) == (arguments == ["scale=quick"])
+    assert "no difference to the paper's numbers is computed" in printed
+    assert ("digits stand in for the paper's data sets" in printed) == (
+        arguments == ["scale=quick"]
+    )
 
 
 def test_selection_by_test_is_comparable_and_labelled(results: "Maker", capsys) -> None:
@@ -177,7 +179,7 @@ def test_runs_that_are_missing_need_no_command_but_the_sweep(results: "Maker", c
         made(results, name, "scale=quick")
     printed = capsys.readouterr().out
     assert printed.count("bench.sweep") == 2
-    assert "tests the sets on" not in printed
+    assert "to test the sets on" not in printed
     assert "bench.evaluate" not in printed
 
 
@@ -227,7 +229,7 @@ def test_the_scores_are_means_over_seeds_of_what_the_runs_recorded(
     assert pd.isna(row["note"])
     lacking = table[table["dataset"] == "tiny_imagenet"]
     assert lacking["full_mean"].isna().all()
-    assert set(lacking["note"]) == {"no scores asked for (scores=true)"}
+    assert set(lacking["note"]) == {"run without scores=true"}
     printed = capsys.readouterr().out
     for text in ("60.0 ± 10.0", "| CIFAR-100 ", "2 of 10 rows lack runs", "fingerprint 0123"):
         assert text in printed
@@ -261,8 +263,7 @@ def test_quoted_numbers_are_the_papers_and_marked_as_quoted(
     ]
     found = quoted["paper_mean"].astype(object).where(quoted["paper_mean"].notna(), None)
     assert list(found) == expected
-    if expected:
-        assert "Method (quoted)" in capsys.readouterr().out
+    assert ("Method (quoted)" in capsys.readouterr().out) == bool(expected)
 
 
 def test_every_table_is_written_as_markdown_latex_and_csv(results: "Maker", capsys) -> None:
