@@ -206,8 +206,8 @@ def main(argv: list[str]) -> int:
             if missing:
                 send({"missing": missing})
     if len(configs) > 1:
-        # torch imports it, and with it sympy, to check cotangents: two seconds, here once instead
-        # of in each forked process.
+        # torch imports it, with sympy, to check cotangents: two seconds, here once and not in
+        # each forked process.
         import torch.fx.experimental.symbolic_shapes  # noqa: F401
     estimator = Estimator(configs, environment, say)
     for config in configs:
