@@ -30,15 +30,15 @@ class Command:
 
 def commands() -> list[Command]:
     """Everything that can be typed as `python -m NAME key=value`."""
-    found = []
+    listed = []
     rooms = ("bench", "analysis", "slurm", "methods", "tests/slurm/lab")
     for path in sorted(path for room in rooms for path in REPOSITORY.glob(f"{room}/**/*.py")):
         parts = path.relative_to(REPOSITORY).with_suffix("").parts
         if schemas := COMMAND.search(path.read_text()):
             module = importlib.import_module(".".join(parts))
-            own = tuple(getattr(module, name) for name in schemas[1].split(", "))
-            found.append(Command(".".join(parts).removesuffix(".__main__"), module, own))
-    return found
+            types = tuple(getattr(module, name) for name in schemas[1].split(", "))
+            listed.append(Command(".".join(parts).removesuffix(".__main__"), module, types))
+    return listed
 
 
 def member(item: Field[Any]) -> Any:

@@ -172,7 +172,7 @@ OF_RUNS = [name for name in START if name not in ("tests.slurm.lab", "bench.spee
 
 @pytest.mark.parametrize("name", OF_RUNS)
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "message"),
     [
         ("method=random:Random", "method 'random:Random' is not a method"),
         (
@@ -185,11 +185,11 @@ OF_RUNS = [name for name in START if name not in ("tests.slurm.lab", "bench.spee
     ],
 )
 def test_a_run_that_cannot_be_is_refused_by_every_command_with_the_reason(
-    name: str, argument: str, told: str, main: Callable[[Command, list[str]], None]
+    name: str, argument: str, message: str, main: Callable[[Command, list[str]], None]
 ) -> None:
     with pytest.raises(UserError) as refused:
         COMMANDS[name].module.main([*START[name], argument])
-    assert str(refused.value).startswith(told)
+    assert str(refused.value).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,8 @@ def test_what_keeps_every_figure_from_being_drawn_is_said_once(
 @pytest.mark.parametrize("device", [*NASTY, "cuda:-1", "cuda:x", "cpu:99", "mps", "META"])
 def test_a_device_is_there_or_refused(device: str) -> None:
     with suppress(UserError):
-        found = bench.training.setup.choose_device(device)
-        assert torch.ones(1, device=found).item() == 1
+        chosen = bench.training.setup.choose_device(device)
+        assert torch.ones(1, device=chosen).item() == 1
 
 
 def test_every_command_is_here_but_the_one_that_reads_its_input() -> None:

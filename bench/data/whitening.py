@@ -18,7 +18,7 @@ class Whitening:
     """Per-image normalization, followed by regularized ZCA if there are `eigenvectors`.
 
     Each image x with D = C*H*W values in [0, 1] becomes (x - mean(x)) / ||x - mean(x)||, train and
-    test images alike. With C = XᵀX/n over the n normalized training images (not centred) and
+    test images alike. With C = XᵀX/n over the n normalized training images (not centered) and
     C = V diag(E) Vᵀ, an image is then multiplied by
 
         W = V diag(gains) Vᵀ,    gains = (E + λ mean(E))^(-1/2).

@@ -75,7 +75,7 @@ def evaluate(
 ) -> Evaluation:
     """Train fresh networks on a distilled set and measure each at every number of `steps`.
 
-    The network, the inner optimiser, the batches and the augmentation are those of `config`. No
+    The network, the inner optimizer, the batches and the augmentation are those of `config`. No
     gradient flows through this training, so that inner_eps_form=published is torch's Adam here.
 
     Args:

@@ -15,7 +15,7 @@ from bench.system.errors import UserError
 
 Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
-# Pillow's names of pixel formats: grey, with 1 or 8 bits or transparency; 16 bits; colour.
+# Pillow's names of pixel formats: gray, with 1 or 8 bits or transparency; 16 bits; color.
 _GRAY = ("1", "L", "LA", "La")
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _COLOR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX")

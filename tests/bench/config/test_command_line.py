@@ -68,12 +68,12 @@ def typed_all(command: Command, *argv: str) -> dict[str, Any]:
     """What a command line comes to, in the types of every schema of the command."""
     given = parse(argv, *command.schemas)
     for schema in command.schemas:
-        own = {k: v for k, v in given.items() if k in {item.name for item in fields(schema)}}
+        values = {k: v for k, v in given.items() if k in {item.name for item in fields(schema)}}
         if schema is RunConfig:
-            own.pop("scale", None)  # of the command's options: it may be auto there
-            resolve(own)
+            values.pop("scale", None)  # of the command's options: it may be auto there
+            resolve(values)
         else:
-            typed(schema, own)
+            typed(schema, values)
     return given
 
 
@@ -86,8 +86,8 @@ def settings(*kinds: type) -> Iterator[tuple[Command, str, Field[Any]]]:
 
 
 def test_the_commands_are_found() -> None:
-    found = {command.name for command in COMMANDS}
-    assert found == {
+    names = {command.name for command in COMMANDS}
+    assert names == {
         *(f"bench.{name}" for name in ("sweep", "run", "status", "evaluate", "scores", "prepare")),
         *("bench.estimate", "bench.speed", "tests.slurm.lab"),
         *(f"analysis.{name}" for name in ("plot", "table", "claims", "report")),
@@ -156,7 +156,7 @@ def test_whole_numbers_are_decimal_however_many_zeros_they_begin_with() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "message"),
     [
         ("inner_lr=inf", "inner_lr=inf is not finite"),
         ("outer_lr=inf", "outer_lr=inf is not finite"),
@@ -171,9 +171,9 @@ def test_whole_numbers_are_decimal_however_many_zeros_they_begin_with() -> None:
         ("evaluation_steps=300,600", "evaluation_steps=300,600 is not a whole number"),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_reason(argument: str, told: str) -> None:
+def test_what_cannot_be_is_refused_with_the_reason(argument: str, message: str) -> None:
     (run,) = [command for command in COMMANDS if command.name == "bench.run"]
-    assert refusal(run, argument).startswith(told)
+    assert refusal(run, argument).startswith(message)
 
 
 # --- text
@@ -274,8 +274,8 @@ def test_options_of_a_method_have_the_types_of_its_constructor(
     defaults = {"count": 3, "name": "x", "part": 1, "limit": float("inf"), "free": None}
     assert options() == defaults
     given = ["count=010", "name=010", "part=0.5", "limit=2", "free=010"]
-    found = options(*(f"method_options.{each}" for each in given))
-    assert found == {"count": 10, "name": "010", "part": 0.5, "limit": 2, "free": 10}
+    converted = options(*(f"method_options.{each}" for each in given))
+    assert converted == {"count": 10, "name": "010", "part": 0.5, "limit": 2, "free": 10}
     assert options("method_options={count: 4}", "method_options.name=y")["count"] == 4
     for wrong in ("count=1.5", "count=nan", "part=nan", "limit=inf", "part=x", "other=1"):
         with pytest.raises(UserError, match=f"method_options.{wrong.partition('=')[0]}"):
@@ -305,7 +305,7 @@ def test_options_of_sbatch_are_added_to_those_of_the_profile(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("runs: [{ipc: many}]", "ipc=many is not a whole number"),
         ("runs: [{ipc: 0}]", "ipc=0 must be at least 1"),
@@ -327,12 +327,12 @@ def test_options_of_sbatch_are_added_to_those_of_the_profile(tmp_path: Path) -> 
     ],
 )
 def test_a_mistake_in_a_grid_is_refused_in_a_line_that_names_the_file(
-    tmp_path: Path, text: str, told: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(UserError) as refused:
         load_grid(str(tmp_path / "mine.yaml"))
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert "mine.yaml" in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
 

@@ -62,8 +62,8 @@ def test_figures_2_3_and_7_at_the_paper_scale_have_the_paper_s_numbers() -> None
 
 def test_figure_4_at_the_paper_scale_compares_equal_storage_with_the_paper_s_numbers() -> None:
     configs = expand(load_grid("parameterization"), "paper", {}, seeds=1)
-    found = [(config.parameterization, config.ipc) for config in configs]
-    assert found == [("pixels", 1), ("linear", 1), ("pixels", 10), ("linear", 10)]
+    resolved = [(config.parameterization, config.ipc) for config in configs]
+    assert resolved == [("pixels", 1), ("linear", 1), ("pixels", 10), ("linear", 10)]
     lengths = {1: (60, 200), 10: (80, 250)}  # C.3
     for config in configs:
         assert (config.dataset, config.learn_labels) == ("cifar10", False)
@@ -156,8 +156,8 @@ def test_seeds_are_counted_from_the_first() -> None:
 def test_options_of_one_method_do_not_reach_another() -> None:
     layers = {"method": "forward_window", "method_options": {"patience": 3}}, {"method": "bptt"}
     assert not merge(*layers).get("method_options")
-    kept = merge(layers[0], {"method_options": {"smoothing": 0.5}})
-    assert kept["method_options"] == {"patience": 3, "smoothing": 0.5}
+    same_method = merge(layers[0], {"method_options": {"smoothing": 0.5}})
+    assert same_method["method_options"] == {"patience": 3, "smoothing": 0.5}
 
 
 def test_an_unknown_grid_or_scale_names_the_known_ones(tmp_path: Path) -> None:

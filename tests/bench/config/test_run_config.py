@@ -72,7 +72,7 @@ def test_a_setting_that_is_added_renames_no_run_where_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "told"),
+    ("old", "message"),
     [
         ("conditioner=none", "it is called clipping now"),
         ("clipping=ema_clip", "did you mean ema?"),
@@ -81,13 +81,13 @@ def test_a_setting_that_is_added_renames_no_run_where_nothing_changes() -> None:
         ("boost_factor=1", "it is called boost_beta now"),
     ],
 )
-def test_an_old_name_is_refused_with_the_new_one(old: str, told: str) -> None:
-    with pytest.raises(UserError, match=re.escape(told)):
+def test_an_old_name_is_refused_with_the_new_one(old: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
         parse([old], RunConfig)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"windw_size": 3}, "did you mean window_size?"),
         ({"window_size": "long"}, "window_size=long"),
@@ -137,11 +137,11 @@ def test_an_old_name_is_refused_with_the_new_one(old: str, told: str) -> None:
     ],
 )
 def test_an_impossible_setting_is_refused_in_the_user_s_words(
-    settings: dict[str, object], told: str
+    settings: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UserError) as caught:
         resolve(settings)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_network_of_one_size_has_one_identity_whatever_a_scale_says_of_others() -> None:
@@ -168,7 +168,7 @@ def test_a_network_is_refused_for_images_that_it_cannot_hold_and_for_no_larger_o
     arch: str,
 ) -> None:
     other = "wide_convnet" if arch == "convnet" else "convnet"
-    own = {"dataset": "digits", "depth": 2, "arch": other}
+    base = {"dataset": "digits", "depth": 2, "arch": other}
 
     def builds(side: int) -> bool:
         shape = (1, side, side)
@@ -180,7 +180,7 @@ def test_a_network_is_refused_for_images_that_it_cannot_hold_and_for_no_larger_o
 
     def accepted(side: int) -> bool:
         try:
-            resolve({**own, "image_size": side, "transfer_to": [arch]})
+            resolve({**base, "image_size": side, "transfer_to": [arch]})
         except UserError:
             return False
         return True

@@ -132,8 +132,8 @@ def test_tiny_imagenet_sorted_by_any_script_is_the_same_set(tmp_path: Path, layo
     official = load("tiny_imagenet", write(tmp_path / "official", contents, TINY))
     changed = LAYOUTS[layout](contents)
     assert changed != contents
-    found = load("tiny_imagenet", write(tmp_path / "changed", changed, TINY))
-    assert found.fingerprint == official.fingerprint
+    loaded = load("tiny_imagenet", write(tmp_path / "changed", changed, TINY))
+    assert loaded.fingerprint == official.fingerprint
     zipped(tmp_path / "zip" / f"{TINY}.zip", changed, f"{TINY}/")
     assert load("tiny_imagenet", tmp_path / "zip").fingerprint == official.fingerprint
 
@@ -219,17 +219,17 @@ def test_the_published_cifar_is_read_wherever_it_lies(
 ) -> None:
     contents = cifar(tmp_path, monkeypatch)
     expected = load("cifar10", write(tmp_path / "plain", class_folders(), "cifar10"))
-    found = load("cifar10", CIFAR_PLACES[place](tmp_path / "data", contents))
-    assert found.fingerprint == expected.fingerprint
-    assert found.source.startswith("official files in ")
+    loaded = load("cifar10", CIFAR_PLACES[place](tmp_path / "data", contents))
+    assert loaded.fingerprint == expected.fingerprint
+    assert loaded.source.startswith("official files in ")
 
 
 @pytest.mark.parametrize("place", FOLDER_PLACES)
 def test_class_folders_are_read_wherever_they_lie(tmp_path: Path, place: str) -> None:
     expected = load("cifar10", write(tmp_path / "plain", class_folders(), "cifar10"))
-    found = load("cifar10", FOLDER_PLACES[place](tmp_path / "data", class_folders()))
-    assert found.fingerprint == expected.fingerprint
-    assert found.source.startswith("class folders in ")
+    loaded = load("cifar10", FOLDER_PLACES[place](tmp_path / "data", class_folders()))
+    assert loaded.fingerprint == expected.fingerprint
+    assert loaded.source.startswith("class folders in ")
 
 
 PUBLISHED = {"cub200": (CUB, birds), "tiny_imagenet": (TINY, tiny_imagenet)}
@@ -256,8 +256,8 @@ def test_what_is_fetched_by_hand_is_read_wherever_it_lies(
 ) -> None:
     folder, make = PUBLISHED[name]
     expected = load(name, write(tmp_path / "plain", make(), folder))
-    found = load(name, PUBLISHED_PLACES[place](tmp_path / "data", make(), folder))
-    assert found.fingerprint == expected.fingerprint
+    loaded = load(name, PUBLISHED_PLACES[place](tmp_path / "data", make(), folder))
+    assert loaded.fingerprint == expected.fingerprint
 
 
 def test_birds_and_tiny_images_in_class_folders_are_the_same_set(tmp_path: Path) -> None:

@@ -305,7 +305,7 @@ def test_a_missing_annotation_file_is_named(
 
 
 @pytest.mark.parametrize(
-    ("name", "table", "old", "new", "told"),
+    ("name", "table", "old", "new", "message"),
     [
         ("cub200", "images.txt", "7 ", "7\n7 ", "images.txt, line 1 is damaged: '7'"),
         ("cub200", "images.txt", "\n9 ", "\n8 ", "images.txt, line 3 is damaged"),
@@ -322,16 +322,16 @@ def test_a_missing_annotation_file_is_named(
     ],
 )
 def test_a_damaged_annotation_is_told(
-    tmp_path: Path, name: str, table: str, old: str, new: str, told: str
+    tmp_path: Path, name: str, table: str, old: str, new: str, message: str
 ) -> None:
     folder, make = SETS[name]
     contents = make()
     text = contents[table].decode()
     assert old in text
-    once = "no test images" not in told
+    once = "no test images" not in message
     contents[table] = text.replace(old, new, 1 if once else -1).encode()
     write_folder(tmp_path, contents, folder)
-    assert told in failure(name, tmp_path)
+    assert message in failure(name, tmp_path)
 
 
 def test_an_image_listed_twice_is_told(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def zip_of(root: Path, images: dict[str, NDArray[np.uint8]], name: str = "cifar1
 def write_torchvision(
     root: Path, images: dict[str, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """The CIFAR-10 authors' format, shuffled, and torchvision told the sums of these files."""
+    """The CIFAR-10 authors' format, shuffled; torchvision gets the checksums of these files."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
 
@@ -186,13 +186,13 @@ def test_copies_are_tried_in_the_stated_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert find_source("cifar10", tmp_path) is None
-    found = []
+    readers = []
     for write in (zip_of, write_folder):
         write(tmp_path, pictures())
-        found.append(find_source("cifar10", tmp_path))
+        readers.append(find_source("cifar10", tmp_path))
     write_torchvision(tmp_path, pictures(), monkeypatch)
-    found.append(find_source("cifar10", tmp_path))
-    assert [reader.description for reader in found if reader] == [
+    readers.append(find_source("cifar10", tmp_path))
+    assert [reader.description for reader in readers if reader] == [
         "class folders in cifar10.zip",
         "class folders in cifar10/",
         "official files in cifar-10-batches-py",
@@ -382,13 +382,13 @@ def test_simultaneous_loads_build_once_and_agree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zip_of(tmp_path, pictures())
-    builds, start, found = [], threading.Barrier(4), []
+    builds, start, fingerprints = [], threading.Barrier(4), []
     save = cache.save
     monkeypatch.setattr(cache, "save", lambda *args: (builds.append(1), save(*args)))
 
     def load() -> None:
         start.wait()
-        found.append(load_raw("cifar10", tmp_path, tmp_path / "cache").fingerprint)
+        fingerprints.append(load_raw("cifar10", tmp_path, tmp_path / "cache").fingerprint)
 
     threads = [threading.Thread(target=load) for _ in range(4)]
     for thread in threads:
@@ -396,8 +396,8 @@ def test_simultaneous_loads_build_once_and_agree(
     for thread in threads:
         thread.join()
     assert len(builds) == 1
-    assert len(found) == 4
-    assert len(set(found)) == 1
+    assert len(fingerprints) == 4
+    assert len(set(fingerprints)) == 1
 
 
 def test_what_a_killed_writer_left_is_removed_and_never_read(tmp_path: Path) -> None:

@@ -89,16 +89,16 @@ def test_to_pixels_inverts_images_of_average_brightness_and_contrast(zca: bool) 
     whitening = Whitening.fit(pixels, zca=zca, zca_lambda=LAMBDA)
     assert whitening.mean == pytest.approx(0.5)
     assert whitening.norm == pytest.approx(0.5)
-    drawn = whitening.to_pixels(whitening.apply(pixels).double())
-    torch.testing.assert_close(drawn, pixels, rtol=0, atol=1e-5)
+    restored_pixels = whitening.to_pixels(whitening.apply(pixels).double())
+    torch.testing.assert_close(restored_pixels, pixels, rtol=0, atol=1e-5)
 
 
 def test_to_pixels_stays_within_the_range_of_pixels() -> None:
     train = correlated_pixels(100)
     whitening = Whitening.fit(train, zca=True, zca_lambda=LAMBDA)
-    drawn = whitening.to_pixels(100 * whitening.apply(train))
-    assert drawn.min() == 0
-    assert drawn.max() == 1
+    restored_pixels = whitening.to_pixels(100 * whitening.apply(train))
+    assert restored_pixels.min() == 0
+    assert restored_pixels.max() == 1
 
 
 def test_without_zca_images_have_mean_zero_and_norm_one() -> None:
@@ -140,8 +140,8 @@ def test_state_survives_a_safetensors_file_beside_other_tensors(zca: bool, tmp_p
     restored = Whitening.from_state(load_file(tmp_path / "set.safetensors"))
     assert restored.image_shape == (3, 4, 4)
     assert torch.equal(restored.apply(train), whitening.apply(train))
-    drawn = whitening.to_pixels(whitening.apply(train))
-    assert torch.equal(restored.to_pixels(whitening.apply(train)), drawn)
+    restored_pixels = whitening.to_pixels(whitening.apply(train))
+    assert torch.equal(restored.to_pixels(whitening.apply(train)), restored_pixels)
 
 
 # --- the target set, on the bundled digits ---

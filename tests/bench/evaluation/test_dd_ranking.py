@@ -95,7 +95,7 @@ def distilled(digits: TargetSet) -> tuple[Tensor, Tensor]:
 def test_each_set_has_its_images_and_labels_and_all_begin_with_the_same_networks(
     config: RunConfig, digits: TargetSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[list[Trainee], list[int], str]] = []
+    calls: list[tuple[list[Trainee], list[int], str]] = []
 
     def noting(
         config: RunConfig,
@@ -106,7 +106,7 @@ def test_each_set_has_its_images_and_labels_and_all_begin_with_the_same_networks
         report: Any,
         check: Any,
     ) -> Evaluation:
-        asked.append((trainees, steps, purpose))
+        calls.append((trainees, steps, purpose))
         return evaluate_trainees(config, target_set, trainees, steps, purpose, report, check)
 
     monkeypatch.setattr("bench.evaluation.dd_ranking.evaluate_trainees", noting)
@@ -114,23 +114,23 @@ def test_each_set_has_its_images_and_labels_and_all_begin_with_the_same_networks
     config = replace(config, full_train_batch_size=16, full_train_steps=[3])
     scores = score(config, digits, images, labels)
     assert list(scores.evaluations) == [FULL, OWN, RANDOM, HARD, RANDOM_HARD]
-    full, own, random, hard, random_hard = (trainees for trainees, _, _ in asked)
-    assert [steps for _, steps, _ in asked] == [[3], *[config.evaluation_steps] * 4]
-    assert {purpose for _, _, purpose in asked} == {"evaluation"}
-    for trainees in (full, own, random, hard, random_hard):
+    full, ours, random, hard, random_hard = (trainees for trainees, _, _ in calls)
+    assert [steps for _, steps, _ in calls] == [[3], *[config.evaluation_steps] * 4]
+    assert {purpose for _, _, purpose in calls} == {"evaluation"}
+    for trainees in (full, ours, random, hard, random_hard):
         assert [trainee.key for trainee in trainees] == [(0,), (1,)]
-    assert [trainee.batch_size for trainee in (full[0], own[0], random[0])] == [16, 0, 0]
+    assert [trainee.batch_size for trainee in (full[0], ours[0], random[0])] == [16, 0, 0]
     assert torch.equal(full[0].labels.argmax(dim=1), digits.train.labels)
-    classes = own[0].labels.argmax(dim=1)
+    classes = ours[0].labels.argmax(dim=1)
     assert classes.tolist() == sorted(classes.tolist())
     assert torch.equal(hard[0].labels, torch.eye(10)[classes])
-    assert torch.equal(own[0].images, hard[0].images)
-    assert torch.equal(random[0].labels, own[0].labels)
+    assert torch.equal(ours[0].images, hard[0].images)
+    assert torch.equal(random[0].labels, ours[0].labels)
     assert torch.equal(random_hard[0].labels, hard[0].labels)
     known = {image.numpy().tobytes(): label for image, label in zip(*_parts(digits), strict=True)}
     for k in (0, 1):
-        drawn = [known[image.numpy().tobytes()] for image in random[k].images]
-        assert drawn == classes.tolist()
+        chosen_classes = [known[image.numpy().tobytes()] for image in random[k].images]
+        assert chosen_classes == classes.tolist()
         assert torch.equal(random[k].images, random_hard[k].images)
     assert not torch.equal(random[0].images, random[1].images)
 
@@ -144,15 +144,15 @@ def test_hard_labels_are_trained_once_and_give_the_accuracy_of_an_evaluation(
 ) -> None:
     chosen = torch.cat([torch.where(digits.train.labels == c)[0][:2] for c in range(10)])
     images, labels = digits.train.images[chosen], torch.eye(10).repeat_interleave(2, dim=0)
-    told: Counter[str] = Counter()
+    reports: Counter[str] = Counter()
     scores = score(
         replace(config, full_train_batch_size=8, full_train_steps=[2]),
         digits,
         images,
         labels,
-        report=lambda name, trained: told.update([name]),
+        report=lambda name, trained: reports.update([name]),
     )
-    assert set(told) == {FULL, OWN, RANDOM}
+    assert set(reports) == {FULL, OWN, RANDOM}
     assert scores.evaluations[HARD] is scores.evaluations[OWN]
     alone = evaluate(config, digits, images, labels, networks=2, steps=[2, 4], purpose="evaluation")
     assert torch.equal(scores.evaluations[OWN].test, alone.test)
@@ -168,8 +168,8 @@ def test_training_on_the_full_set_is_that_of_torch_s_own_adam_on_its_batches(
     config = replace(config, full_train_batch_size=16, full_train_steps=[20])
     scores = score(config, digits, images, labels)
     network = make_network(config, digits).double()
-    drawn = initial_parameters(network, torch_generator(config.seed, "evaluation/network", 0))
-    network.load_state_dict(drawn)
+    initial = initial_parameters(network, torch_generator(config.seed, "evaluation/network", 0))
+    network.load_state_dict(initial)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.inner_lr)
     batches = EpochBatches(config.seed, "none", "evaluation", (0,), 16)
     for t in range(20):
@@ -196,19 +196,19 @@ def test_the_full_training_set_teaches_more_than_a_part(
 def test_the_class_of_an_image_of_ours_is_its_place_whatever_its_labels_became(
     config: RunConfig, digits: TargetSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[Tensor, Tensor]] = []
+    trained: list[tuple[Tensor, Tensor]] = []
 
     def noting(*given: Any) -> Evaluation:
-        asked.append((given[2][0].images, given[2][0].labels))
+        trained.append((given[2][0].images, given[2][0].labels))
         return Evaluation([2], torch.zeros(2, 1), torch.zeros(2, 1))
 
     monkeypatch.setattr("bench.evaluation.dd_ranking.evaluate_trainees", noting)
     images, labels = digits.train.images[:20], torch.eye(10).repeat_interleave(2, dim=0)
     labels[0] = torch.eye(10)[7]  # learned so
     score(config, digits, images, labels, classes=classes_by_place(labels))
-    _, own, _, hard, _ = asked  # of the full set, own, random, hard, random hard
-    assert torch.equal(own[0], images)
-    assert torch.equal(own[1], labels)
+    _, ours, _, hard, _ = trained  # of the full set, ours, random, hard, random hard
+    assert torch.equal(ours[0], images)
+    assert torch.equal(ours[1], labels)
     assert hard[1].argmax(dim=1).tolist() == [c for c in range(10) for _ in range(2)]
 
 
@@ -240,14 +240,16 @@ def indices(batches: EpochBatches, t: int, count: int) -> list[int]:
 
 def test_each_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
     batches = EpochBatches(0, "none", "x", (1,), 4)
-    drawn = [indices(batches, t, 10) for t in range(5)]  # 20 images: two epochs
-    assert {len(batch) for batch in drawn} == {4}
-    together = [image for batch in drawn for image in batch]
+    numbers = [indices(batches, t, 10) for t in range(5)]  # 20 images: two epochs
+    assert {len(batch) for batch in numbers} == {4}
+    together = [image for batch in numbers for image in batch]
     first, second = together[:10], together[10:]
     assert sorted(first) == sorted(second) == list(range(10))
     assert first != second
-    assert indices(EpochBatches(0, "none", "x", (1,), 4), 2, 10) == drawn[2]  # whatever came before
-    assert indices(EpochBatches(0, "none", "x", (2,), 4), 0, 10) != drawn[0]
+    assert (
+        indices(EpochBatches(0, "none", "x", (1,), 4), 2, 10) == numbers[2]
+    )  # whatever came before
+    assert indices(EpochBatches(0, "none", "x", (2,), 4), 0, 10) != numbers[0]
     assert sorted(indices(EpochBatches(0, "none", "x", (1,), 99), 3, 10)) == list(range(10))
 
 
@@ -270,11 +272,11 @@ def test_the_command_tells_the_protocol_and_records_every_accuracy(
         "full_train_steps=[2,5]",
     ]
     assert bench.scores.main([*tiny, *settings]) == 0
-    told = capsys.readouterr().out
-    assert "for up to 5 steps of 16 = 0.1 epochs" in told
+    output = capsys.readouterr().out
+    assert "for up to 5 steps of 16 = 0.1 epochs" in output
     for name in (FULL, OWN, HARD, RANDOM, RANDOM_HARD, "HLR", "IOR"):
         assert any(
-            line.strip().startswith(name) and "(n=2)" in line for line in told.splitlines()
+            line.strip().startswith(name) and "(n=2)" in line for line in output.splitlines()
         ), name
     (path,) = (tmp_path / "evaluations").iterdir()
     record = json.loads(path.read_text())
@@ -295,13 +297,13 @@ def test_scores_selected_on_the_test_set_are_labelled(capsys: pytest.CaptureFixt
     each = [[0.1, 0.2], [0.3, 0.1]]
     fair = constructed(**dict.fromkeys((FULL, OWN, HARD, RANDOM, RANDOM_HARD), each))
     bench.scores.print_scores(fair)
-    told = capsys.readouterr().out
-    assert "TEST" not in told
-    assert "best at its last step count" in told  # validation prefers the second of two
+    output = capsys.readouterr().out
+    assert "TEST" not in output
+    assert "best at its last step count" in output  # validation prefers the second of two
     bench.scores.print_scores(replace(fair, selection="test"))
-    told = capsys.readouterr().out
-    assert "best at its last step count" not in told
-    lines = told.splitlines()
+    output = capsys.readouterr().out
+    assert "best at its last step count" not in output
+    lines = output.splitlines()
     figures = [line for line in lines if "(n=" in line or "score, w" in line]
     assert len(figures) == 8
     assert all("selected by TEST" in line for line in figures)

@@ -1,4 +1,4 @@
-"""What a distilled set leaves open is refused with the setting to type, or told as a warning."""
+"""What a file does not specify is an error that names the setting, or a warning."""
 
 import builtins
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from tests.bench.conftest import Read
 Write = Callable[[Path, Any, Any], Any]
 
 
-def case(name: str, write: Write, told: str, *settings: str) -> Any:
-    return pytest.param(name, write, told, settings, id=told[:50])
+def case(name: str, write: Write, message: str, *settings: str) -> Any:
+    return pytest.param(name, write, message, settings, id=message[:50])
 
 
 def one_hot(y: Any) -> Any:
@@ -158,24 +158,24 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "write", "told", "settings"), REFUSED)
+@pytest.mark.parametrize(("name", "write", "message", "settings"), REFUSED)
 def test_what_can_be_read_wrongly_is_refused_in_one_line(
     name: str,
     write: Write,
-    told: str,
+    message: str,
     settings: tuple[str, ...],
     read: Read,
     fifty: tuple[Any, Any],
     tmp_path: Path,
 ) -> None:
     write(tmp_path / name, *fifty)
-    with pytest.raises(UserError, match=told) as refusal:
+    with pytest.raises(UserError, match=message) as refusal:
         read(name, *settings)
     assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "write", "told", "settings"),
+    ("name", "write", "message", "settings"),
     [
         case(
             "five.npz",
@@ -210,7 +210,7 @@ def test_what_can_be_read_wrongly_is_refused_in_one_line(
 def test_what_is_likely_to_be_wrong_is_a_warning(
     name: str,
     write: Write,
-    told: str,
+    message: str,
     settings: tuple[str, ...],
     read: Read,
     fifty: tuple[Any, Any],
@@ -220,7 +220,7 @@ def test_what_is_likely_to_be_wrong_is_a_warning(
     write(tmp_path / name, *fifty)
     read(name, *settings)
     warnings = [line for line in capsys.readouterr().out.splitlines() if "warning: " in line]
-    assert any(line.startswith("warning: ") and told in line for line in warnings)
+    assert any(line.startswith("warning: ") and message in line for line in warnings)
 
 
 def test_labels_that_may_be_counted_from_0_or_1_are_told(
@@ -239,8 +239,8 @@ def test_centered_labels_that_were_learned_lose_what_is_below_0(
     x, y = fifty
     learned = one_hot(y) - 0.1 + 0.02 * np.sin(np.arange(10, dtype="f4"))
     np.savez(tmp_path / "x.npz", x=x, y=learned)
-    found = read("x.npz", "label_form=centered")[1]
-    torch.testing.assert_close(found, torch.tensor(learned + 0.1).clamp(min=0))
+    probabilities = read("x.npz", "label_form=centered")[1]
+    torch.testing.assert_close(probabilities, torch.tensor(learned + 0.1).clamp(min=0))
     part = f"{100 * (learned < -0.1).mean():.1f} % of the labels are below -1/10; set to 0"
     assert part in capsys.readouterr().out
 
@@ -265,9 +265,9 @@ def test_a_step_of_several_is_named_and_transparent_images_are_told(
     x, y = (torch.tensor(part) for part in fifty)
     torch.save([(x[k::5], y[k::5], 0.1 * k) for k in range(5)], tmp_path / "x.pt")
     assert len(read("x.pt", "index=2")[0]) == 10
-    told = capsys.readouterr().out
-    assert "holds 5 sets; used is index=2" in told
-    assert "inner_lr=0.2 uses it" in told
+    output = capsys.readouterr().out
+    assert "holds 5 sets; used is index=2" in output
+    assert "inner_lr=0.2 uses it" in output
     for c in range(10):
         (tmp_path / "clear" / str(c)).mkdir(parents=True)
         gray = Image.fromarray((x[5 * c, 0] * 255).byte().numpy())
@@ -282,17 +282,17 @@ def test_a_step_of_several_is_named_and_transparent_images_are_told(
 
 def test_flat_rows_in_colour_are_read_channels_first_unless_told_otherwise() -> None:
     images = torch.rand(20, 3, 4, 5)
-    found = arrange(images.flatten(1), (), (3, 4, 5), "auto", "FILE")
-    assert torch.equal(found.images, images)
-    assert found.notes == (
+    arranged = arrange(images.flatten(1), (), (3, 4, 5), "auto", "FILE")
+    assert torch.equal(arranged.images, images)
+    assert arranged.notes == (
         "FILE holds rows of 60 numbers; read as channels, then height, then width (otherwise:"
         " layout=hwc)",
     )
     last = images.permute(0, 2, 3, 1)
     for layout, given in (("hwc", last.flatten(1)), ("hwc", last), ("auto", last), ("chw", images)):
-        found = arrange(given, (), (3, 4, 5), layout, "FILE")
-        assert torch.equal(found.images, images)
-        assert found.notes == ()
+        arranged = arrange(given, (), (3, 4, 5), layout, "FILE")
+        assert torch.equal(arranged.images, images)
+        assert arranged.notes == ()
     with pytest.raises(UserError, match="in any layout with layout=hwc"):
         arrange(images, (), (3, 4, 5), "hwc", "FILE")
     with pytest.raises(UserError, match="layout=chw or layout=hwc"):
@@ -301,14 +301,14 @@ def test_flat_rows_in_colour_are_read_channels_first_unless_told_otherwise() -> 
 
 def test_grey_images_of_a_set_in_color_and_an_alpha_channel_are_told() -> None:
     gray = torch.rand(20, 1, 4, 5)
-    found = arrange(gray, (), (3, 4, 5), "auto", "FILE")
-    assert torch.equal(found.images, gray.repeat(1, 3, 1, 1))
-    assert "FILE holds gray images" in found.notes[0]
+    arranged = arrange(gray, (), (3, 4, 5), "auto", "FILE")
+    assert torch.equal(arranged.images, gray.repeat(1, 3, 1, 1))
+    assert "FILE holds gray images" in arranged.notes[0]
     color = torch.rand(20, 4, 4, 5)
     color[:, 3] = 1
-    found = arrange(color.permute(0, 2, 3, 1), (), (3, 4, 5), "auto", "FILE")
-    assert torch.equal(found.images, color[:, :3])
-    assert "alpha, is ignored" in found.notes[0]
+    arranged = arrange(color.permute(0, 2, 3, 1), (), (3, 4, 5), "auto", "FILE")
+    assert torch.equal(arranged.images, color[:, :3])
+    assert "alpha, is ignored" in arranged.notes[0]
     with pytest.raises(UserError, match="no opaque alpha channel"):
         arrange(torch.rand(20, 4, 4, 5), (), (3, 4, 5), "auto", "FILE")
 

@@ -43,8 +43,8 @@ def test_training_is_that_of_torch_s_own_adam(
     labels = labels.double()
     measured = evaluate(config, digits, images, labels, networks=1, steps=[5, 20], purpose="x")
     network = make_network(config, digits).double()
-    drawn = initial_parameters(network, torch_generator(config.seed, "x/network", 0))
-    network.load_state_dict(drawn)
+    initial = initial_parameters(network, torch_generator(config.seed, "x/network", 0))
+    network.load_state_dict(initial)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.inner_lr)
     for column, steps in enumerate((5, 15)):
         for _ in range(steps):
@@ -241,7 +241,7 @@ def test_networks_with_max_pools_are_trained_at_once_too(
 def test_small_networks_are_trained_at_once_and_the_bits_come_again(
     config: RunConfig, digits: TargetSet
 ) -> None:
-    told: list[int] = []
+    reports: list[int] = []
     images, labels = training_images(digits, 1)
     first, again = (
         evaluate(
@@ -252,12 +252,12 @@ def test_small_networks_are_trained_at_once_and_the_bits_come_again(
             networks=5,
             steps=[10],
             purpose="x",
-            report=told.append,
+            report=reports.append,
         )
         for _ in range(2)
     )
     assert torch.equal(first.test, again.test)
-    assert told == [5, 5]
+    assert reports == [5, 5]
 
 
 @pytest.mark.parametrize("at_once", [1, 3])

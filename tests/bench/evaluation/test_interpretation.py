@@ -103,8 +103,8 @@ def tensors(subject: Subject) -> tuple[Tensor, Tensor]:
 
 def accuracies(subject: Subject) -> Tensor:
     config, target_set = subject.config, subject.target_set
-    found = evaluate(config, target_set, *tensors(subject), networks=2, steps=[4], purpose="x")
-    return found.test
+    evaluation = evaluate(config, target_set, *tensors(subject), networks=2, steps=[4], purpose="x")
+    return evaluation.test
 
 
 @pytest.mark.parametrize("zca", ["true", "false"])
@@ -113,10 +113,10 @@ def test_every_format_gives_the_images_and_the_accuracy_of_safetensors(
     name: str, zca: str, subject: SetUp, reference: str, tmp_path: Path
 ) -> None:
     FORMATS[name](tmp_path / name, *pixels_and_labels())
-    found, expected = (subject(one, f"zca={zca}") for one in (name, reference))
-    for ours, theirs in zip(tensors(found), tensors(expected), strict=True):
+    actual, expected = (subject(one, f"zca={zca}") for one in (name, reference))
+    for ours, theirs in zip(tensors(actual), tensors(expected), strict=True):
         assert torch.equal(ours, theirs)
-    assert torch.equal(accuracies(found), accuracies(expected))
+    assert torch.equal(accuracies(actual), accuracies(expected))
 
 
 def test_a_set_among_several_and_labels_of_another_file_are_named(
@@ -132,10 +132,10 @@ def test_a_set_among_several_and_labels_of_another_file_are_named(
         subject("dc.pt", "index=2")
     torch.save(pixels, tmp_path / "images.pt")
     torch.save(labels.flip(0), tmp_path / "labels.pt")
-    found = subject("images.pt", f"labels={tmp_path / 'labels.pt'}")
-    assert tensors(found)[1].argmax(dim=1).tolist() == labels.tolist()
+    labelled = subject("images.pt", f"labels={tmp_path / 'labels.pt'}")
+    assert tensors(labelled)[1].argmax(dim=1).tolist() == labels.tolist()
     # Sorted by class again: the images are those of the other end.
-    assert torch.equal(tensors(found)[0][18:], tensors(subject("images.pt"))[0][:2])
+    assert torch.equal(tensors(labelled)[0][18:], tensors(subject("images.pt"))[0][:2])
 
 
 # --- spaces
@@ -150,14 +150,14 @@ def test_normalized_and_preprocessed_images_come_to_where_the_pixels_do(
     torch.save(((unit - 0.3) / 0.2, labels), tmp_path / "normalized.pt")
     expected = tensors(subject("unit.pt"))[0]
     assert "the values are between 0 and 1; read as pixels" in capsys.readouterr().out
-    found = tensors(subject("normalized.pt", "mean=[0.3]", "std=[0.2]"))[0]
-    assert torch.allclose(found, expected, atol=1e-5)
+    images = tensors(subject("normalized.pt", "mean=[0.3]", "std=[0.2]"))[0]
+    assert torch.allclose(images, expected, atol=1e-5)
     torch.save((expected, labels), tmp_path / "whitened.pt")
     capsys.readouterr()
     assert torch.equal(tensors(subject("whitened.pt", "space=preprocessed"))[0], expected)
-    told = capsys.readouterr().out  # noise has another spread than images
-    assert "note" not in told
-    assert "unlikely to be whitened as those of digits" in told
+    output = capsys.readouterr().out  # noise has another spread than images
+    assert "note" not in output
+    assert "unlikely to be whitened as those of digits" in output
     # Said to be pixels, they are: clipped ones of an optimiser may lie below 0.
     other = tensors(subject("whitened.pt", "space=pixels"))[0]
     assert not torch.equal(other, expected)
@@ -187,14 +187,14 @@ def test_soft_labels_are_kept_and_logits_named_are_softened(
     torch.save({"images": pixels, "soft_labels": logits}, tmp_path / "logits.pt")
     with pytest.raises(UserError, match=r"not probabilities: label_form=logits"):
         subject("logits.pt")
-    found = tensors(subject("logits.pt", "label_form=logits"))[1]
-    assert torch.allclose(found, logits.softmax(dim=1))
-    torch.save((pixels, found), tmp_path / "soft.pt")
+    soft = tensors(subject("logits.pt", "label_form=logits"))[1]
+    assert torch.allclose(soft, logits.softmax(dim=1))
+    torch.save((pixels, soft), tmp_path / "soft.pt")
     capsys.readouterr()
-    assert torch.equal(tensors(subject("soft.pt"))[1], found)
+    assert torch.equal(tensors(subject("soft.pt"))[1], soft)
     assert "note" not in capsys.readouterr().out
-    torch.save((pixels, 2 * found), tmp_path / "double.pt")
-    assert torch.equal(tensors(subject("double.pt"))[1], 2 * found)
+    torch.save((pixels, 2 * soft), tmp_path / "double.pt")
+    assert torch.equal(tensors(subject("double.pt"))[1], 2 * soft)
     assert "sum to 2 to 2; used as they are" in capsys.readouterr().out
 
 
@@ -205,7 +205,7 @@ def test_class_folders_go_by_name_by_number_or_by_order(
     write_folder(tmp_path / "named", pixels, labels)  # the classes of digits are named 0..9
     expected = tensors(subject("named"))
     assert "note" not in capsys.readouterr().out
-    for names, told in (
+    for names, message in (
         ([f"{c:05d}" for c in range(10)], "folders are numbers; read as the indices"),
         (list("abcdefghij"), "in their order: a as 0, ..., j as 9"),
     ):
@@ -214,13 +214,13 @@ def test_class_folders_go_by_name_by_number_or_by_order(
         for c, name in enumerate(names):
             (folder / str(c)).rename(folder / name)
         assert torch.equal(tensors(subject(folder.name))[1], expected[1])
-        assert told in capsys.readouterr().out
+        assert message in capsys.readouterr().out
     few = tmp_path / "few"
     write_folder(few, pixels[:4], labels[:4])  # labels of a file number classes, not folders
     torch.save(torch.tensor([9, 8, 7, 6]), tmp_path / "labels.pt")
-    found = subject("few", f"labels={tmp_path / 'labels.pt'}")
-    assert tensors(found)[1].argmax(dim=1).tolist() == [6, 7, 8, 9]
-    assert torch.equal(tensors(found)[0], expected[0][:4].flip(0))
+    labelled = subject("few", f"labels={tmp_path / 'labels.pt'}")
+    assert tensors(labelled)[1].argmax(dim=1).tolist() == [6, 7, 8, 9]
+    assert torch.equal(tensors(labelled)[0], expected[0][:4].flip(0))
     (tmp_path / "00001" / "00000").rename(tmp_path / "00001" / "00012")
     with pytest.raises(UserError, match="do not number the 10 classes from 0, nor from 1"):
         subject("00001")
@@ -248,9 +248,9 @@ def test_what_cannot_be_read_is_refused_in_words(subject: SetUp, tmp_path: Path)
     pixels, labels = pixels_and_labels()
     unit = pixels.float() / 255
 
-    def refused(told: str, held: Any, *settings: str) -> None:
+    def refused(message: str, held: Any, *settings: str) -> None:
         torch.save(held, tmp_path / "x.pt")
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             subject("x.pt", *settings)
 
     refused("holds Python objects besides tensors", {"images": unit, "code": Code()})

@@ -52,8 +52,8 @@ def steps(x: Any, y: Any) -> list[Any]:
     return epoch + [(one, of_it, rate / 2) for one, of_it, rate in epoch]
 
 
-def case(name: str, write: Write, told: str = "", *settings: str) -> Any:
-    return pytest.param(name, write, told, settings, id=f"{name}-{told or 'silent'}"[:50])
+def case(name: str, write: Write, message: str = "", *settings: str) -> Any:
+    return pytest.param(name, write, message, settings, id=f"{name}-{message or 'silent'}"[:50])
 
 
 READ = [
@@ -226,11 +226,11 @@ READ = [
 ]
 
 
-@pytest.mark.parametrize(("name", "write", "told", "settings"), READ)
+@pytest.mark.parametrize(("name", "write", "message", "settings"), READ)
 def test_a_strangers_set_comes_to_the_images_and_labels_that_it_holds(
     name: str,
     write: Write,
-    told: str,
+    message: str,
     settings: tuple[str, ...],
     read: Read,
     fifty: tuple[Any, Any],
@@ -246,5 +246,5 @@ def test_a_strangers_set_comes_to_the_images_and_labels_that_it_holds(
     assert torch.equal(labels, expected[1])
     rounding = 0.05 if (tmp_path / name).is_dir() else 1e-4  # eight bits of 17 grey levels
     torch.testing.assert_close(images, expected[0], atol=rounding, rtol=0)
-    assert told in (out := capsys.readouterr().out)
+    assert message in (out := capsys.readouterr().out)
     assert "warning" not in out

@@ -1,4 +1,4 @@
-"""What control groups leave a process, told by files as kernels and containers write them."""
+"""Limits of control groups, in files as kernels and containers write them."""
 
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def put(tmp_path: Path, case: tuple[str | None, Files]) -> tuple[Path, Path]:
     return tmp_path / "cgroup", tmp_path / "fs"
 
 
-def found(membership: Path, root: Path) -> dict[str, Any]:
+def limits(membership: Path, root: Path) -> dict[str, Any]:
     return {
         "limit": cgroups.memory_limit(membership, root),
         "left": cgroups.memory_left(membership, root),
@@ -98,7 +98,7 @@ def found(membership: Path, root: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", LIMITED.values(), ids=LIMITED)
 def test_limits_are_found_wherever_they_stand(tmp_path: Path, case: tuple[str, Files]) -> None:
-    assert found(*put(tmp_path, case)) == {"limit": 1000, "left": 400, "processors": 1.5}
+    assert limits(*put(tmp_path, case)) == {"limit": 1000, "left": 400, "processors": 1.5}
 
 
 @pytest.mark.parametrize("case", UNLIMITED.values(), ids=UNLIMITED)
@@ -106,14 +106,14 @@ def test_where_nothing_is_limited_there_is_no_limit(
     tmp_path: Path, case: tuple[str, Files]
 ) -> None:
     membership, root = put(tmp_path, case)
-    assert found(membership, root) == {"limit": None, "left": None, "processors": None}
+    assert limits(membership, root) == {"limit": None, "left": None, "processors": None}
     assert cgroups.out_of_memory_kills(membership, root) == 0
 
 
 def test_the_tightest_of_several_limits_holds(tmp_path: Path) -> None:
     roomy = {**V2, "memory.max": "5000\n", "memory.current": "4800\n", "cpu.max": "400000 100000"}
     files = {**below("job", roomy), **below("job/step", V2)}
-    assert found(*put(tmp_path, ("0::/job/step\n", files))) == {
+    assert limits(*put(tmp_path, ("0::/job/step\n", files))) == {
         "limit": 1000,
         "left": 300,  # the job's other steps have taken the rest
         "processors": 1.5,
@@ -122,12 +122,12 @@ def test_the_tightest_of_several_limits_holds(tmp_path: Path) -> None:
 
 def test_a_limit_at_which_all_comes_to_a_halt_is_one(tmp_path: Path) -> None:
     files = {**V2, "memory.high": "900\n"}
-    assert found(*put(tmp_path, ("0::/\n", files)))["limit"] == 900
+    assert limits(*put(tmp_path, ("0::/\n", files)))["limit"] == 900
 
 
 def test_what_is_used_beyond_a_limit_leaves_nothing(tmp_path: Path) -> None:
     files = {**V2, "memory.current": "1200\n"}
-    assert found(*put(tmp_path, ("0::/\n", files)))["left"] == 0
+    assert limits(*put(tmp_path, ("0::/\n", files)))["left"] == 0
 
 
 @pytest.mark.parametrize("case", [case for name, case in LIMITED.items() if "above" not in name])
@@ -146,5 +146,5 @@ def test_folders_that_cannot_be_read_set_no_limit(tmp_path: Path) -> None:
     membership, root = put(tmp_path, ("0::/\n", {}))
     for name in ("memory.max", "cpu.max", "memory.events"):
         (root / name).mkdir(parents=True)  # reading it is an error, for root too
-    assert found(membership, root) == {"limit": None, "left": None, "processors": None}
+    assert limits(membership, root) == {"limit": None, "left": None, "processors": None}
     assert cgroups.out_of_memory_kills(membership, root) == 0

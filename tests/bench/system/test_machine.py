@@ -1,4 +1,4 @@
-"""What is found out about the machine, and asked of its C library."""
+"""Facts about the machine, and settings of its C library."""
 
 import json
 import os
@@ -31,8 +31,8 @@ given_back = [faults() for _ in range(21)]
 keep_freed_memory()
 # The median: until the memory was had once, and whenever the system takes back what is not in use,
 # pages are had anew all the same.
-kept = [faults() for _ in range(41)]
-print(json.dumps([statistics.median(given_back), statistics.median(kept)]))
+retained = [faults() for _ in range(41)]
+print(json.dumps([statistics.median(given_back), statistics.median(retained)]))
 """
 
 
@@ -41,9 +41,9 @@ def test_freed_memory_is_kept_for_the_next_maps() -> None:
     done = subprocess.run(
         [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
     )
-    given_back, kept = json.loads(done.stdout)
+    given_back, retained = json.loads(done.stdout)
     assert given_back > (32 << 20) / os.sysconf("SC_PAGE_SIZE") / 2
-    assert kept < given_back / 10
+    assert retained < given_back / 10
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -105,8 +105,8 @@ def test_a_shared_machine_s_wish_for_few_threads_is_followed(
 
 
 def test_a_container_s_limit_bounds_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = SimpleNamespace(total=8000, available=5000)
-    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: own)
+    memory = SimpleNamespace(total=8000, available=5000)
+    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: memory)
     for limit, left, total, free in (
         (None, None, 8000, 5000),
         (1000, 400, 1000, 400),

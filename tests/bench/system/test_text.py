@@ -8,7 +8,7 @@ from bench.system.text import accuracy_text, count, duration, mean_std
 
 
 @pytest.mark.parametrize(
-    ("number", "noun", "told"),
+    ("number", "noun", "text"),
     [
         (1, "run", "1 run"),
         (0, "run", "0 runs"),
@@ -19,8 +19,8 @@ from bench.system.text import accuracy_text, count, duration, mean_std
         (2, "batch", "2 batches"),
     ],
 )
-def test_a_number_of_things_is_said_as_people_say_it(number: int, noun: str, told: str) -> None:
-    assert count(number, noun) == told
+def test_a_number_of_things_is_said_as_people_say_it(number: int, noun: str, text: str) -> None:
+    assert count(number, noun) == text
 
 
 @pytest.mark.parametrize(
