@@ -11,6 +11,7 @@ import pytest
 
 from analysis.figures.curves import curves
 from analysis.figures.draw import make_figure
+from analysis.figures.pictures import curve_looks
 from analysis.figures.specs import FIGURES, CurveFigure
 from analysis.figures.style import RC, looks
 from analysis.labels import distinct_labels
@@ -61,7 +62,7 @@ def test_a_users_method_has_its_label_and_a_color_of_its_own_in_the_legend(
     assert isinstance(spec, CurveFigure)
     loaded = load_results(stored_runs(results.root), grid, "quick", {})
     with mpl.rc_context(RC):
-        picture = make_figure(spec, curves(spec, loaded), looks(loaded.experiments), "")
+        picture = make_figure(spec, curves(spec, loaded), curve_looks(spec, loaded), "")
     (legend,) = picture.legends
     texts = [text.get_text() for text in legend.get_texts()]
     assert texts == ["BPTT", "T-BPTT", "R-BPTT", "RaT-BPTT", "Early windows"]
