@@ -211,7 +211,7 @@ def test_a_damaged_submission_is_named_and_its_jobs_still_known(
     queued = capsys.readouterr().out
     assert queued.count(str(path)) == 2
     cannot_start = name != "accepted"
-    assert ("job 7_0 cannot start; cancel=true ends it" in queued) is cannot_start
+    assert ("job 7_0 cannot start; end it with cancel=true" in queued) is cannot_start
     assert f"3 runs: 1 done, 2 {'damaged' if cannot_start else 'waiting'}" in queued
     squeue("")
     assert status.main([f"results_root={tmp_path}"]) == 0
