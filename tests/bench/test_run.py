@@ -276,7 +276,7 @@ def test_a_distilled_set_is_evaluated_in_every_form(
     np.savez(tmp_path / "uneven.npz", **uneven)
     assert command("bench.evaluate", "distilled=uneven.npz", *tiny).returncode == 0
     by_class = command("bench.evaluate", "distilled=uneven.npz", *tiny, "inner_classes=2")
-    refused(by_class, "class by class")
+    refused(by_class, "sample batches by class")
 
     np.savez(tmp_path / "pixels.npz", images=np.zeros((10, 8, 8, 1), np.uint8), labels=range(10))
     pixels = command("bench.evaluate", "distilled=pixels.npz", *tiny)
