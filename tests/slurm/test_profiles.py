@@ -164,7 +164,7 @@ def test_what_is_given_wins_over_the_file(tmp_path: Path) -> None:
         ("sbatch: {time: 60}", "sbatch.time is set by time_min"),
         ("sbatch: {job_name: mine}", "sbatch.job_name is set by the launcher"),
         ("methods: {bptt: {mem: 80}}", "methods.bptt: unknown key 'mem'; did you mean mem_gb?"),
-        ("methods: {bptt: 80}", "methods.bptt=80 is not a mapping"),
+        ("methods: {bptt: 80}", "methods.bptt=80: give its settings, as bptt: {time_min: 60}"),
         ("methods: {bptt: {time_min: soon}}", "time_min=soon"),
         ("methods: {rat_btpt: {mem_gb: 64}}", "unknown method 'rat_btpt'; did you mean rat_bptt?"),
         ("methods: {'no_such_methods:Mine': {mem_gb: 64}}", "No module named 'no_such_methods'"),

@@ -309,7 +309,9 @@ def test_a_folder_of_another_set_is_not_taken_for_the_one_asked_for(
 
 def test_what_sounds_like_the_set_but_cannot_be_read_is_named(tmp_path: Path) -> None:
     write(tmp_path, {"cifar-10-binary.tar.gz.part": b"x"})
-    with pytest.raises(UserError, match=r"cifar-10-binary\.tar\.gz\.part is there, in none of"):
+    with pytest.raises(
+        UserError, match=r"cifar-10-binary\.tar\.gz\.part is there, but has none of"
+    ):
         load("cifar10", tmp_path)
     with pytest.raises(UserError, match=r"there is no cifar100 in(?!.*is there)"):
         load("cifar100", tmp_path)

@@ -309,7 +309,7 @@ def test_grey_images_of_a_set_in_color_and_an_alpha_channel_are_told() -> None:
     arranged = arrange(color.permute(0, 2, 3, 1), (), (3, 4, 5), "auto", "FILE")
     assert torch.equal(arranged.images, color[:, :3])
     assert "alpha, is ignored" in arranged.notes[0]
-    with pytest.raises(UserError, match="no opaque alpha channel"):
+    with pytest.raises(UserError, match="not an opaque alpha channel"):
         arrange(torch.rand(20, 4, 4, 5), (), (3, 4, 5), "auto", "FILE")
 
 
