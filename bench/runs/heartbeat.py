@@ -65,7 +65,7 @@ class Progress:
     previous: bool = False
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The text that a table shows beside the numbers."""
         text = self.cause
         if self.state == "running":

@@ -71,4 +71,4 @@ def plain_line(folder: RunFolder, progress: Progress) -> str:
         line += f"  outer step {progress.step}/{progress.outer_steps}"
         if progress.seconds_left is not None:
             line += f", {duration(progress.seconds_left)} left"
-    return line + (f"  {progress.told}" if progress.told else "")
+    return line + (f"  {progress.description}" if progress.description else "")

@@ -21,7 +21,7 @@ def print_runs(runs: Sequence[PlannedRun], statuses: Sequence[RunStatus], force:
         step = (
             f" at outer step {progress.step}" if progress.state not in ("waiting", "done") else ""
         )
-        detail = f"  {progress.told}" if progress.told else ""
+        detail = f"  {progress.description}" if progress.description else ""
         status = f"{progress.state}{step}{detail}"
         line = f"  {run.config.method:<16} seed {run.config.seed}  {status}  {settings}"
         print(line.rstrip())

@@ -84,7 +84,7 @@ def cells(folder: RunFolder, progress: Progress) -> list[str]:
         f"{pace:.2f}" if progress.state == "running" and pace is not None else "",
         duration(left) if progress.state == "running" and left is not None else "",
         accuracy(progress),
-        " ".join(progress.told.split()),
+        " ".join(progress.description.split()),
     ]
 
 

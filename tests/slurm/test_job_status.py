@@ -146,7 +146,7 @@ def test_what_a_job_does_and_how_long_its_run_is_silent_is_told(
     note = Note.of(run)
     assert note is not None
     found = submitted_status(run, note, {(NAME, 1): Job("7_1", state, "BeginTime")}, "")
-    assert found.told == told
+    assert found.description == told
     assert found.seconds_left is None or found.silent_seconds is None
 
 
@@ -168,7 +168,7 @@ def test_a_silent_run_on_a_node_that_is_gone_says_so(
     seen = replace(Observation.of(run, note), node_state={"n2": node_state}.__getitem__)
     jobs = {(NAME, 1): Job("7_1", "RUNNING", "None")}
     found = submitted_status(run, note, jobs, "", seen)
-    assert found.told.startswith("silent for 2 min 4")
+    assert found.description.startswith("silent for 2 min 4")
     assert found.note == told
 
 
@@ -177,7 +177,7 @@ def test_clocks_that_differ_make_no_silence(submitted: Environment) -> None:
     note = Note.of(run)
     assert note is not None
     jobs = {(NAME, 1): Job("7_1", "RUNNING", "None")}
-    assert submitted_status(run, note, jobs, "").told == "distilling"
+    assert submitted_status(run, note, jobs, "").description == "distilling"
 
 
 @pytest.mark.parametrize(

@@ -47,24 +47,24 @@ def test_a_suspended_run_and_one_whose_node_is_gone_are_silent_until_they_go_on(
     wait_until(lambda: grid.status(suspended).silent_seconds is not None, "silence")
     silent = grid.status(suspended)
     assert (silent.state, silent.seconds_left) == ("running", None)
-    assert silent.told.startswith("silent for ")
-    assert silent.told.endswith("(distilling)")
+    assert silent.description.startswith("silent for ")
+    assert silent.description.endswith("(distilling)")
     worker(suspended).resume()
-    wait_until(lambda: grid.status(suspended).told == "distilling", "a sign of life")
+    wait_until(lambda: grid.status(suspended).description == "distilling", "a sign of life")
 
     node = (orphaned.read("progress") or {})["node"]
     assert node in lab.nodes
     lab.kill_node(node)
-    told: list[str] = []
+    texts: list[str] = []
 
     def requeued() -> bool:
-        told.append(grid.status(orphaned).told)
-        return "was requeued" in told[-1] or "starts again" in told[-1]
+        texts.append(grid.status(orphaned).description)
+        return "was requeued" in texts[-1] or "starts again" in texts[-1]
 
     wait_until(requeued, "the job to be requeued")
-    assert any(text.startswith("silent for ") for text in told), told
-    assert any(f"its node {node} " in text for text in told), told
-    assert not any(text.startswith("job") and text.endswith("starts") for text in told), told
+    assert any(text.startswith("silent for ") for text in texts), texts
+    assert any(f"its node {node} " in text for text in texts), texts
+    assert not any(text.startswith("job") and text.endswith("starts") for text in texts), texts
     lab.start_node(node)
     grid.hurry()
     wait_until(lambda: set(grid.states()) == {"done"}, "both runs to end")

@@ -112,9 +112,9 @@ def test_where_the_system_tells_of_no_process_only_the_heartbeat_counts(
 
 def test_on_another_machine_only_the_heartbeat_counts(folder: RunFolder) -> None:
     beat_of(folder, host="elsewhere")
-    assert progress_of(folder).told == "starting"
+    assert progress_of(folder).description == "starting"
     beat_of(folder, host="elsewhere", seconds_ago=100)
-    assert progress_of(folder).told == "silent for 1 min 40 s (starting)"
+    assert progress_of(folder).description == "silent for 1 min 40 s (starting)"
     beat_of(folder, host="elsewhere", seconds_ago=1000)
     lost = progress_of(folder)
     assert lost.state == "lost"

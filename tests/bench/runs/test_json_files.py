@@ -158,7 +158,7 @@ def test_a_damaged_file_of_a_run_is_named_and_spares_the_others(
         own = found.pop(run.name)
         assert found == {key: value for key, value in before.items() if key != run.name}
         assert own.damaged == (name,)
-        assert str(path) in own.told
+        assert str(path) in own.description
         needed = before[run.name].state != "done" or name in ("config", "result")
         assert own.state == ("damaged" if needed else "done")
         with pytest.raises(Damaged, match=path.name):
