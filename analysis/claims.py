@@ -28,7 +28,7 @@ COLORS = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not 
 
 @dataclass(frozen=True)
 class ClaimsOptions:
-    """The settings of this command."""
+    """Options of this command."""
 
     claims: str = setting("all", "ids of claims, comma-separated, or all")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")

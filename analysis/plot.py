@@ -27,7 +27,7 @@ python -m analysis.plot figure=N [key=value ...]     a figure from finished runs
 
 @dataclass(frozen=True)
 class PlotOptions:
-    """The settings of this command."""
+    """Options of this command."""
 
     figure: str = setting("all", f"number of the paper's figure ({KNOWN}), or all")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")

@@ -18,7 +18,7 @@ python -m analysis.report [key=value ...]     verdicts, figures, tables, images 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """The settings of this command."""
+    """Options of this command."""
 
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
     seeds: int = setting(

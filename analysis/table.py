@@ -23,7 +23,7 @@ python -m analysis.table table=NAME [key=value ...]     our numbers beside the p
 
 @dataclass(frozen=True)
 class TableOptions:
-    """The settings of this command."""
+    """Options of this command."""
 
     table: str = setting("all", f"which table ({KNOWN}), or all")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
