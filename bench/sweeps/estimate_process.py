@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 
 from bench.config.run_config import Environment, RunConfig
@@ -19,7 +20,8 @@ from bench.system.errors import UserError
 
 QUIET_SECONDS = 8.0  # after which each estimate is printed as soon as it is known
 SHOWN_AFTER_SECONDS = 3.0  # a measurement that takes longer is named
-SECONDS_TO_END = 3.0  # for the measuring process
+SECONDS_TO_EXIT = 60.0  # for a measuring process that has printed its last answer: torch unloads
+SECONDS_TO_STOP = 3.0  # for one that is stopped early
 
 
 def estimates(
@@ -65,8 +67,11 @@ def estimates(
                 yield answer
                 if time.monotonic() - started > QUIET_SECONDS and isinstance(answer, Estimate):
                     print(f"  {config.method}: {costs([answer])}", flush=True)
+            # Interrupted now, it would lose its exit status, which says that the data are missing.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SECONDS_TO_EXIT)
         finally:
-            end(process)
+            stop(process)
         if process.returncode != 0:
             errors.seek(0)
             lines = errors.read().strip().splitlines()
@@ -83,8 +88,9 @@ def answers(process: "subprocess.Popen[str]", started: float) -> Iterator[dict]:
 
     def read() -> None:
         assert process.stdout is not None
-        for text in process.stdout:
-            lines.put(text)
+        with process.stdout:
+            for text in process.stdout:
+                lines.put(text)
         lines.put(None)
 
     threading.Thread(target=read, daemon=True).start()
@@ -108,12 +114,11 @@ def answers(process: "subprocess.Popen[str]", started: float) -> Iterator[dict]:
             yield content
 
 
-def end(process: "subprocess.Popen[str]") -> None:
-    """Wait for a process that has closed its output; interrupt one that has not."""
-    for ending in (lambda: None, lambda: process.send_signal(signal.SIGINT), process.kill):
-        ending()
-        try:
-            process.wait(SECONDS_TO_END)
+def stop(process: "subprocess.Popen[str]") -> None:
+    """Interrupt a process that is still there, then kill it."""
+    for signal_number in (signal.SIGINT, signal.SIGKILL):
+        if process.poll() is not None:
             return
-        except subprocess.TimeoutExpired:
-            continue
+        process.send_signal(signal_number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(SECONDS_TO_STOP)

@@ -67,7 +67,7 @@ def plan(
     experiments = dict(zip(keys, (run.config for run in to_do), strict=True))
     number = count(len(experiments), "experiment")
     print(f"measuring a few steps of {number}, for a minute at most ...", flush=True)
-    answers = estimates(list(experiments.values()), environment, load=needs_data)
+    answers = list(estimates(list(experiments.values()), environment, load=needs_data))
     by_experiment = dict(zip(experiments, answers, strict=False))
     unknown: dict[str, list[str]] = {}  # methods by cause
     for key, failure in by_experiment.items():
