@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from bench.config.command_line import command, parse
 from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
-from bench.runs.subject import set_up
+from bench.runs.subject import set_up, training_text
 from bench.system.text import accuracy_text, count, percent
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def main(argv: list[str]) -> int:
     from bench.evaluation.fresh_networks import evaluate, evaluate_real_images
 
     config, target_set = subject.config, subject.target_set
+    print(f"training: {training_text(config)}", flush=True)
     if subject.images is None or subject.labels is None:
         evaluation = evaluate_real_images(config, target_set, **protocol(config))
     else:

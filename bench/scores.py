@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from bench.config.command_line import command, parse
 from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
-from bench.runs.subject import Subject, set_up
+from bench.runs.subject import Subject, set_up, training_text
 from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
 from bench.system.errors import UserError
 from bench.system.text import accuracy_text, count
@@ -63,8 +63,7 @@ def protocol_text(subject: Subject) -> str:
     most = max(config.full_train_steps or config.evaluation_steps)
     held_out = len(subject.target_set.validation)
     return (
-        f"training: {config.inner_optimizer}, lr {config.inner_lr:g}, augmentation"
-        f" {config.augment_evaluation}; distilled and random images for up to"
+        f"training: {training_text(config)}; distilled and random images for up to"
         f" {max(config.evaluation_steps)} steps; the full training set ({images} images,"
         f" {held_out} more held out) for up to {most} steps of {size}"
         f" = {most * size / images:.1f} epochs (full_train_batch_size=... full_train_steps=[...])"

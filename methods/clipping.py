@@ -1,7 +1,9 @@
 """What is done to a meta-gradient before it updates the distilled set.
 
-A clipping takes the norm of the whole meta-gradient (images and learned labels together) and
-returns the factor that the gradient is multiplied by. `CLIPPINGS` lists them all.
+A clipping takes the norm of the part of the meta-gradient that is limited and returns the factor
+that this part is multiplied by. The part is the gradient of the images, as in the paper's published
+code, which never clips that of learned labels; or, with `clipped=all`, both together. `CLIPPINGS`
+lists all clippings.
 """
 
 import math

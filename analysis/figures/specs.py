@@ -160,7 +160,14 @@ FIGURES: dict[int, FigureSpec] = {
             grid="window_ablation",
             remark="; in the paper's words, the forward window starts at the end of the trajectory"
             " and the backward window at its beginning",
-            variants=(Variant({"method": "rat_bptt"}, "Random uniform (RaT-BPTT)"),),
+            variants=(
+                Variant(
+                    {"method": "rat_bptt", "window_resample_every": 10},
+                    "Random uniform, redrawn every 10 steps",
+                ),
+                Variant({"method": "rat_bptt"}, "Random uniform (RaT-BPTT)"),
+            ),
+            unlabeled=("window_resample_every",),
         ),
         _accuracy(
             number=6,

@@ -14,6 +14,7 @@ from analysis.paper import PaperTable, content
 from analysis.provenance import last_start, machine_name
 from analysis.rendered_table import MISSING, RenderedTable, as_shown
 from analysis.tables.cells import Cell, Column, Table, TableSpec, median_seconds, table
+from bench.config.evaluation_optimizer import as_inner, optimizer_text
 from bench.system.text import count, mean_std
 
 COLUMN_NAMES = {
@@ -22,7 +23,8 @@ COLUMN_NAMES = {
     "cub200": "CUB-200",
     "tiny_imagenet": "Tiny-ImageNet",
     "vgg11": "VGG-11",
-    "alexnet": "AlexNet",
+    "alexnet": "AlexNet (average pools)",
+    "alexnet_maxpool": "AlexNet (max pools)",
     "resnet18": "ResNet-18",
     "average": "average",
 }
@@ -171,6 +173,8 @@ def _caption(table: Table, request: Request) -> str:
         f"{table.paper.title} (paper: {table.paper.place}).",
         _statistic(table),
         _comparison(table),
+        _evaluations(table),
+        _networks(table),
         "Quoted rows are the paper's record of other methods; they were not run here."
         if any(row.quoted for row in table.paper.rows)
         else "",
@@ -202,6 +206,26 @@ def _comparison(table: Table) -> str:
     return (
         "These runs do not have the paper's settings: no difference to the paper's numbers is"
         " computed."
+    )
+
+
+def _evaluations(table: Table) -> str:
+    """The sets that were not evaluated with the inner optimizer that they were distilled with."""
+    texts = dict.fromkeys(
+        f"{cell.method}: fresh networks are trained with {optimizer_text(run.config)}"
+        for cell in table.cells
+        for run in cell.runs
+        if as_inner(run.config) != run.config
+    )
+    return f"{'; '.join(texts)}." if texts else ""
+
+
+def _networks(table: Table) -> str:
+    if table.spec.name != "2":
+        return ""
+    return (
+        "AlexNet has average pools in the paper's published code; the paper has no number for the"
+        " one with max pools."
     )
 
 

@@ -166,12 +166,16 @@ def single_run(scale: str, overrides: dict[str, Any]) -> RunConfig:
 
 def merge(*layers: dict[str, Any]) -> dict[str, Any]:
     """Settings of all layers; later layers win. `method_options` are merged key by key, but
-    dropped where a layer names another method, which has other options."""
+    dropped where a layer names another method, which has other options. So is `evaluation_lr`
+    where a layer names another optimizer for evaluations."""
     result: dict[str, Any] = {}
     for layer in layers:
         options = result.get("method_options") or {}
         if layer.get("method", result.get("method")) != result.get("method"):
             options = {}
+        optimizer = result.get("evaluation_optimizer")
+        if layer.get("evaluation_optimizer", optimizer) != optimizer:
+            result.pop("evaluation_lr", None)
         result = {**result, **layer}
         result["method_options"] = {**options, **(layer.get("method_options") or {})}
     return result

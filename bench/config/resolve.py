@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.config.command_line import typed, unknown_key
+from bench.config.evaluation_optimizer import check_evaluation, shortest_evaluation
 from bench.config.run_config import RunConfig, images_per_class
 from bench.config.storage_budget import nominal_budget
 from bench.config.values import convert, plain
@@ -17,8 +18,10 @@ NOT_OF_AN_EVALUATION: dict[str, Any] = {"transfer_to": [], "scores": False}
 
 def resolve(settings: dict[str, Any]) -> RunConfig:
     """The complete configuration of some settings. The defaults of the method's options are filled
-    in, so that a change of a default changes the run's identity. A network that has one size gets
-    width 0 and depth 0, whatever scale and grid say.
+    in, so that a change of a default changes the run's identity. What makes no difference has one
+    value, whatever scale and grid say: a network that has one size gets width 0 and depth 0,
+    `clipped` is "all" where nothing but images is clipped, and so on. So one computation has one
+    identity, and a setting that was added later renames no run that it does not change.
 
     This is done once, where settings come in: folders and files keep the resolved configuration.
 
@@ -33,6 +36,9 @@ def resolve(settings: dict[str, Any]) -> RunConfig:
     config = replace(config, method_options={**options, **converted_options(config, options)})
     if config.arch not in SIZED_ARCHITECTURES:
         config = replace(config, width=0, depth=0)
+    if not config.learn_labels or config.clipping == "none":
+        config = replace(config, clipped="all")
+    config = shortest_evaluation(config)
     check(config)
     return config
 
@@ -117,6 +123,7 @@ def check(config: RunConfig) -> None:
     _check_distilled_set(config)
     if not config.evaluation_steps:
         raise UserError("evaluation_steps needs at least one number of steps")
+    check_evaluation(config)
     _check_transfers(config)
     if config.selection == "validation" and config.validation_fraction == 0:
         raise UserError(

@@ -57,6 +57,14 @@ class RunConfig:
     clipping: str = setting(
         "ema", "how the meta-gradient is clipped before the update", tuple(CLIPPINGS)
     )
+    clipped: str = setting(
+        "images",
+        "what clipping limits: the gradient of the images, or of basis images and coefficients, as"
+        " in the paper's code; or that of images and learned labels together. Without learned"
+        " labels both are the same, and it is all",
+        ("images", "all"),
+        before="all",
+    )
     clip_ratio: float = setting(
         2.0, "ema: largest allowed norm, as a multiple of the average norm", above=0
     )
@@ -203,6 +211,16 @@ class RunConfig:
         3, "fresh networks in a measurement of the accuracy", minimum=1
     )
     accuracy_steps: int = setting(300, "training steps of each of these networks", minimum=1)
+    evaluation_optimizer: str = setting(
+        "inner",
+        "optimizer that trains the fresh networks of every evaluation: the inner optimizer with all"
+        " of its settings; or Adam or SGD without momentum, weight decay and decay steps",
+        ("inner", "adam", "sgd"),
+        before="inner",
+    )
+    evaluation_lr: float = setting(
+        0.0, "learning rate of that optimizer; 0: inner_lr", minimum=0, before=0.0
+    )
     evaluation_networks: int = setting(10, "fresh networks in the final evaluation", minimum=1)
     evaluation_steps: list[int] = setting(
         [300, 600, 1000, 3000],

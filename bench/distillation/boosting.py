@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bench.config.run_config import RunConfig
+from bench.distillation.outer_adam import Pairs
 from bench.metagrad import MetaGradient
 
 
@@ -55,13 +56,14 @@ class Blocks:
         present, count = self._present(step), len(self.images)
         return [self.factor] * (present - 1) + [1.0] + [0.0] * (count - present)
 
-    def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
+    def gradients(self, step: int, gradient: MetaGradient) -> tuple[Pairs, Pairs]:
         """Only for blocks that are updated: no frozen ones, and none that have yet to join."""
         first = self._present(step) - 1 if self.factor == 0 else 0
-        learned = list(zip(self.images, self._split(gradient.images), strict=False))[first:]
-        if gradient.labels is not None:
-            learned += list(zip(self.labels, self._split(gradient.labels), strict=False))[first:]
-        return learned
+        of_images = zip(self.images, self._split(gradient.images), strict=False)
+        if gradient.labels is None:
+            return list(of_images)[first:], []
+        of_labels = zip(self.labels, self._split(gradient.labels), strict=False)
+        return list(of_images)[first:], list(of_labels)[first:]
 
     def clamp_labels(self) -> None:
         for labels in self.labels:

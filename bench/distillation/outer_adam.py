@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+Pairs = list[tuple[Tensor, Tensor]]  # (parameter, gradient)
+
 BETAS, EPS = (0.9, 0.999), 1e-8  # torch's defaults, which the published code takes
 
 
@@ -38,7 +40,7 @@ class OuterAdam:
         ]
 
     @torch.no_grad()
-    def step(self, learned: Sequence[tuple[Tensor, Tensor]], rates: Sequence[float]) -> None:
+    def step(self, learned: Pairs, rates: Sequence[float]) -> None:
         """Update each (parameter, gradient), in place. Other parameters and their moments stay as
         they are. The rate of a group scales the learning rate."""
         gradients = {id(parameter): gradient for parameter, gradient in learned}

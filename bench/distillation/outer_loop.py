@@ -1,9 +1,9 @@
 """The outer steps of one run (paper, Algorithm 1), without its files.
 
 One outer step: the method chooses a window; a fresh network, a target batch and the inner batches
-are drawn; the engine computes the meta-gradient through the window; the clipping scales it; Adam
-updates the distilled images (and labels), or what they are made of (`parameterization.py`); the
-method observes the outer loss.
+are drawn; the engine computes the meta-gradient through the window; the clipping scales that of the
+images; Adam updates the distilled images (and labels), or what they are made of
+(`parameterization.py`); the method observes the outer loss.
 
 With replicas, several networks are drawn, each with batches of its own. All use the same window,
 and the update takes the mean of their meta-gradients (`replicas.py`).
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
-from bench.distillation.outer_adam import OuterAdam
+from bench.distillation.outer_adam import OuterAdam, Pairs
 from bench.distillation.parameterization import make_parameterization
 from bench.distillation.process_group import SINGLE_PROCESS, ProcessGroup
 from bench.distillation.replicas import Replicas, replica_config
@@ -50,11 +50,14 @@ class OuterStep:
         gradient_norm: norm of the whole meta-gradient (the replicas' mean) before clipping: with
             respect to everything that the step updates, which is the images and learned labels
             (under strong boosting those of the newest block), or the bases, coefficients and
-            learned labels of a linear set. This is the norm that is clipped.
+            learned labels of a linear set.
         image_gradient_norm: mean over images of the norm of each image's gradient before clipping,
             as in the paper's Figure 2: over all images that the inner training sees, including
             frozen ones and those that a linear set combines.
-        clip_factor: the factor by which clipping multiplied the gradient.
+        clipped_norm: norm of what clipping limits, before it: of the whole meta-gradient, or of
+            the part of images, or of bases and coefficients (`clipped`). Runs that began before
+            that setting existed recorded `gradient_norm` alone, which was clipped.
+        clip_factor: the factor by which clipping multiplied what it limits.
         updated: False if the gradient was not finite; the distilled set then stays as it was.
         seconds: wall-clock time of the step.
     """
@@ -65,6 +68,7 @@ class OuterStep:
     window_stop: int
     gradient_norm: float
     image_gradient_norm: float
+    clipped_norm: float
     clip_factor: float
     updated: bool
     seconds: float
@@ -138,16 +142,24 @@ class Distillation:
         started = time.perf_counter()
         window = self.window(self.step)
         gradient = self.meta_gradient(window)
-        learned = self.parameters.gradients(self.step, gradient)
+        of_images, of_labels = self.parameters.gradients(self.step, gradient)
+        limited, free = of_images, of_labels
+        if self.config.clipped == "all":
+            limited, free = [*of_images, *of_labels], []
         image_norms = gradient.images.flatten(1).norm(dim=1)
-        norm, image_norm, loss = torch.stack(
-            [whole_norm(learned), image_norms.mean(), gradient.outer_loss]
+        norm, clipped_norm, image_norm, loss = torch.stack(
+            [
+                whole_norm([*of_images, *of_labels]),
+                whole_norm(limited),
+                image_norms.mean(),
+                gradient.outer_loss,
+            ]
         ).tolist()  # one transfer from the device
-        factor = self.clipping.factor(norm)
         finite = math.isfinite(norm)
+        factor = self.clipping.factor(clipped_norm) if finite else 1.0
         if finite:
-            clipped = [(parameter, gradient * factor) for parameter, gradient in learned]
-            self.outer_optimizer.step(clipped, self.parameters.rates(self.step))
+            scaled = [(parameter, gradient * factor) for parameter, gradient in limited]
+            self.outer_optimizer.step([*scaled, *free], self.parameters.rates(self.step))
             self.parameters.clamp_labels()  # probabilities; they are never renormalized (C.1)
             self.method.observe(self.step, loss)
         self.steps_not_finite = 0 if finite else self.steps_not_finite + 1
@@ -164,6 +176,7 @@ class Distillation:
             window.stop,
             norm,
             image_norm,
+            clipped_norm,
             factor,
             finite,
             time.perf_counter() - started,
@@ -255,7 +268,7 @@ class Distillation:
         self.steps_not_finite = state["steps_not_finite"]
 
 
-def whole_norm(learned: list[tuple[Tensor, Tensor]]) -> Tensor:
+def whole_norm(learned: Pairs) -> Tensor:
     """The norm of the meta-gradient over all learned (parameter, gradient) pairs together."""
     squares = [gradient.square().sum() for _, gradient in learned]
     return sum(squares[1:], start=squares[0]).sqrt()

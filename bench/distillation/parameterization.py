@@ -13,6 +13,7 @@ from bench.config.storage_budget import Budget
 from bench.data import TargetSet
 from bench.distillation.boosting import Blocks
 from bench.distillation.initialization import initial_bases, initial_images, initial_labels
+from bench.distillation.outer_adam import Pairs
 from bench.distillation.upsampling import enlarge, enlarge_transposed
 from bench.metagrad import MetaGradient
 from bench.system.errors import UserError
@@ -45,8 +46,9 @@ class Parameterization(Protocol):
         """The factor of each group's learning rate in outer step `step`."""
         ...
 
-    def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
-        """(parameter, gradient) of all tensors to update, from the gradient of `at(step)`."""
+    def gradients(self, step: int, gradient: MetaGradient) -> tuple[Pairs, Pairs]:
+        """All tensors to update, from the gradient of `at(step)`: first what images are made of
+        (their pixels, or basis images and coefficients), then learned labels."""
         ...
 
     def clamp_labels(self) -> None:
@@ -82,6 +84,9 @@ class Whole:
     def rates(self, step: int) -> list[float]:
         return [1.0]
 
+    def of_labels(self, gradient: MetaGradient) -> Pairs:
+        return [] if gradient.labels is None else [(self.labels, gradient.labels)]
+
     def clamp_labels(self) -> None:
         self.labels.clamp_(min=0)
 
@@ -103,9 +108,8 @@ class Pixels(Whole):
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         return self.images, self.labels
 
-    def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
-        learned = [(self.images, gradient.images)]
-        return learned if gradient.labels is None else [*learned, (self.labels, gradient.labels)]
+    def gradients(self, step: int, gradient: MetaGradient) -> tuple[Pairs, Pairs]:
+        return [(self.images, gradient.images)], self.of_labels(gradient)
 
 
 class Linear(Whole):
@@ -140,13 +144,13 @@ class Linear(Whole):
         small = self.coefficients @ self.bases.flatten(1)  # [classes*decoded_ipc, C*(H/d)*(W/d)]
         return enlarge(small.unflatten(1, self.bases.shape[1:]), self.factor), self.labels
 
-    def gradients(self, step: int, gradient: MetaGradient) -> list[tuple[Tensor, Tensor]]:
+    def gradients(self, step: int, gradient: MetaGradient) -> tuple[Pairs, Pairs]:
         """The chain rule through images = enlarge(coefficients @ bases)."""
         of_small = enlarge_transposed(gradient.images, self.factor).flatten(1)
         of_bases = (self.coefficients.T @ of_small).view_as(self.bases)
         of_coefficients = of_small @ self.bases.flatten(1).T
-        learned = [(self.bases, of_bases), (self.coefficients, of_coefficients)]
-        return learned if gradient.labels is None else [*learned, (self.labels, gradient.labels)]
+        of_images = [(self.bases, of_bases), (self.coefficients, of_coefficients)]
+        return of_images, self.of_labels(gradient)
 
 
 def make_parameterization(config: RunConfig, target_set: TargetSet) -> Parameterization:

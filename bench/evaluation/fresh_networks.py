@@ -19,7 +19,7 @@ from bench.metagrad import MeanLoss, make_derivatives, networks_at_once, stacked
 from bench.networks import initial_parameters
 from bench.training.batches import EpochBatches, InnerBatches, images_of_each_class
 from bench.training.randomness import torch_generator
-from bench.training.setup import make_inner_optimizer, make_network
+from bench.training.setup import make_evaluation_optimizer, make_network
 
 FORWARD_BATCH = 1000  # images at once when accuracy is measured; changes memory only
 
@@ -75,8 +75,9 @@ def evaluate(
 ) -> Evaluation:
     """Train fresh networks on a distilled set and measure each at every number of `steps`.
 
-    The network, the inner optimizer, the batches and the augmentation are those of `config`. No
-    gradient flows through this training, so that inner_eps_form=published is torch's Adam here.
+    The network, the optimizer of evaluations, the batches and the augmentation are those of
+    `config`. No gradient flows through this training, so that inner_eps_form=published is torch's
+    Adam here.
 
     Args:
         images: [classes*ipc, C, H, W], preprocessed like `target_set`.
@@ -197,7 +198,7 @@ def _train(
     )
     batches = [_batches(config, trainee, purpose, steps[-1]) for trainee in group]
     stacked = stacked_derivatives(loss.derivatives)
-    optimizer = make_inner_optimizer(config)
+    optimizer = make_evaluation_optimizer(config)
     state = optimizer.initial_state(theta)
     for t in range(steps[-1]):
         inner_batches = [

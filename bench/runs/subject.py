@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.config.command_line import only
+from bench.config.evaluation_optimizer import optimizer_text, refuse_unused
 from bench.config.grid import choose_scale, merge, single_run
 from bench.config.resolve import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
 from bench.config.run_config import (
@@ -164,10 +165,17 @@ def configuration(
         stated = {**values_before(), **only(distilled.metadata["config"], RunConfig)}
         config = resolve(merge({**stated, **NOT_OF_AN_EVALUATION}, overrides))
         refuse_size_of_one_size(config, overrides)
-        return config
-    scale, why = choose_scale(options.scale)
-    print(f"scale={scale} ({why})")
-    return single_run(scale, overrides)
+    else:
+        scale, why = choose_scale(options.scale)
+        print(f"scale={scale} ({why})")
+        config = single_run(scale, overrides)
+    refuse_unused(config, overrides)
+    return config
+
+
+def training_text(config: RunConfig) -> str:
+    """How fresh networks are trained: the optimizer and the augmentation."""
+    return f"{optimizer_text(config)}, augmentation {config.augment_evaluation}"
 
 
 def network_text(config: RunConfig) -> str:

@@ -32,9 +32,9 @@ CUDA_CONTEXT_BYTES = 500 << 20  # what a process takes on a GPU before its first
 # apart: that costs time, but is never wrong.
 WITHOUT_COST = (
     *("method", "window_size", "unroll_length", "method_options", "window_resample_every"),
-    *("clipping", "clip_ratio", "clip_decay", "seed", "scale", "zca", "zca_lambda"),
+    *("clipping", "clipped", "clip_ratio", "clip_decay", "seed", "scale", "zca", "zca_lambda"),
     *("boost_block", "boost_beta", "outer_steps", "outer_lr", "accuracy_every"),
-    *("inner_lr", "inner_momentum", "inner_eps", "inner_weight_decay"),
+    *("inner_lr", "inner_momentum", "inner_eps", "inner_weight_decay", "evaluation_lr"),
     *("inner_decay_steps", "inner_decay_factor", "accuracy_networks", "accuracy_steps"),
     *("evaluation_steps", "full_train_steps"),
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from bench.config.evaluation_optimizer import as_inner
 from bench.config.run_config import Environment, RunConfig
 from bench.config.values import Range, convert, shown
 from bench.data import TargetSet, load_target_set
@@ -150,3 +151,8 @@ def make_inner_optimizer(config: RunConfig) -> InnerOptimizer:
         weight_decay=config.inner_weight_decay,
         **decay,
     )
+
+
+def make_evaluation_optimizer(config: RunConfig) -> InnerOptimizer:
+    """The optimiser that trains fresh networks in every evaluation (`evaluation_optimizer`)."""
+    return make_inner_optimizer(as_inner(config))

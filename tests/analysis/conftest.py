@@ -71,6 +71,7 @@ def write_run(
                         "window_stop": 10,
                         "gradient_norm": 2 * value,
                         "image_gradient_norm": value,
+                        "clipped_norm": 2 * value,
                         "clip_factor": 1.0,
                         "updated": math.isfinite(value),
                         "seconds": 0.1,

@@ -57,7 +57,7 @@ def test_known_effects_get_their_verdicts(results: "Maker") -> None:
     uniform = found["uniform_ends_above_moving_windows"]
     assert (uniform["verdict"], uniform["n"]) == ("holds", 4)
     worst = uniform["comparisons"][0]
-    assert worst["name"] == "method=rat_bptt / method=backward_window"
+    assert worst["name"] == "method=rat_bptt window_resample_every=1 / method=backward_window"
     differences = [5.0, 5.2, 4.9, 5.1]
     assert worst["effect"] == pytest.approx(np.mean(differences))
     assert worst["low"] < 5.05 < worst["high"]

@@ -146,7 +146,7 @@ def test_sets_tested_on_other_networks_make_the_transfer_rows(results: "Maker", 
     for config in configs[:2]:
         transfer(results, config, 0.4 + 0.1 * config.seed, arch="vgg11", width=0, depth=0)
     transfer(results, configs[2], 0.9, arch="vgg11", width=0, depth=0, inner_lr=0.1)
-    transfer(results, configs[0], 0.9, arch="alexnet", width=0, depth=0, seed=7)
+    transfer(results, configs[0], 0.9, arch="alexnet_avgpool", width=0, depth=0, seed=7)
     table = made(results, "2", "scale=paper")
     found = one(table, method="Transfer", column="vgg11")
     assert found["ours_mean"] == pytest.approx(45.0)
@@ -156,7 +156,7 @@ def test_sets_tested_on_other_networks_make_the_transfer_rows(results: "Maker", 
     assert direct["n_seeds"] == 3
     printed = capsys.readouterr().out
     assert f"python -m bench.evaluate distilled={results.root}/runs/rat_bptt-" in printed
-    assert 'python -m bench.evaluate "distilled=$run" arch=alexnet' in printed
+    assert 'python -m bench.evaluate "distilled=$run" arch=alexnet_avgpool' in printed
 
 
 def test_what_a_run_found_of_other_networks_itself_makes_the_transfer_rows(
@@ -171,7 +171,38 @@ def test_what_a_run_found_of_other_networks_itself_makes_the_transfer_rows(
     assert (found["n_seeds"], pd.isna(found["note"])) == (3, True)
     printed = capsys.readouterr().out
     assert "not tested on vgg11" not in printed
-    assert printed.count("bench.evaluate") == 2  # for alexnet and resnet18, which nobody tested
+    assert printed.count("bench.evaluate") == 3  # both AlexNets and resnet18, which nobody tested
+
+
+def test_table_2_s_alexnet_has_average_pools_and_the_one_with_max_pools_has_no_number_of_the_paper(
+    results: "Maker", capsys
+) -> None:
+    networks = {"alexnet_avgpool": 0.6, "alexnet": 0.5, "convnet": 0.7}
+    for config in expand(load_grid("architectures"), "paper", {}):
+        results.run(config, final=networks.get(config.arch, 0.4))
+        if config.arch == "convnet":
+            tested = {"alexnet_avgpool": evaluation(0.3), "alexnet": evaluation(0.2)}
+            add(results, config, transfers=tested)
+    table = made(results, "2", "scale=paper")
+    for method, ours, paper in (("Direct training", 60, 63.7), ("Transfer", 30, 60.1)):
+        average = one(table, method=method, column="alexnet")
+        assert (average["ours_mean"], average["paper_mean"]) == (pytest.approx(ours), paper)
+        largest = one(table, method=method, column="alexnet_maxpool")
+        assert largest["ours_mean"] == pytest.approx(ours - 10)
+        assert largest[["paper_mean", "difference"]].isna().all()
+    printed = capsys.readouterr().out
+    assert "| AlexNet (average pools) " in printed
+    assert "AlexNet has average pools in the paper's published code" in printed
+
+
+def test_the_table_of_inner_optimizers_names_the_optimizer_of_the_evaluation(
+    results: "Maker", capsys
+) -> None:
+    fill(results, "inner_optimizer", "paper")
+    made(results, "inner_optimizer", "scale=paper")
+    printed = capsys.readouterr().out
+    assert "RaT-BPTT (SGD): fresh networks are trained with adam, lr 0.001." in printed
+    assert "RaT-BPTT (Adam): fresh" not in printed
 
 
 def test_runs_that_are_missing_need_no_command_but_the_sweep(results: "Maker", capsys) -> None:

@@ -63,6 +63,7 @@ def test_a_run_leaves_everything_it_should(
         "window_stop",
         "gradient_norm",
         "image_gradient_norm",
+        "clipped_norm",
         "clip_factor",
         "updated",
         "seconds",

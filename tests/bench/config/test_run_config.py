@@ -153,6 +153,26 @@ def test_a_network_of_one_size_has_one_identity_whatever_a_scale_says_of_others(
     assert identity(resolve({"width": 16})) != identity(resolve({}))
 
 
+def test_what_is_clipped_names_no_run_without_learned_labels() -> None:
+    plain = resolve({"seed": 3})
+    assert plain.clipped == "all"
+    assert run_name(plain) == run_name(resolve({"seed": 3, "clipped": "images"}))
+    unclipped = {"learn_labels": True, "clipping": "none"}
+    assert identity(resolve(unclipped)) == identity(resolve({**unclipped, "clipped": "all"}))
+
+
+def test_with_learned_labels_the_images_alone_are_clipped_unless_the_setting_says_otherwise() -> (
+    None
+):
+    learned = resolve({"learn_labels": True})
+    before = resolve({"learn_labels": True, "clipped": "all"})
+    assert learned.clipped == "images"
+    assert identity(learned) != identity(before)
+    # What a run's folder holds that was made before the setting existed.
+    stated = {key: value for key, value in asdict(before).items() if key != "clipped"}
+    assert identity(RunConfig(**{**values_before(), **stated})) == identity(before)
+
+
 @pytest.mark.parametrize("key", ["width", "depth"])
 def test_a_size_asked_for_by_name_is_refused_where_the_network_has_none(key: str) -> None:
     with pytest.raises(

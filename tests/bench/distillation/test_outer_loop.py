@@ -214,6 +214,61 @@ def test_under_unit_norm_the_gradient_that_is_applied_has_norm_one(
         assert applied.norm().item() == pytest.approx(1, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["pixels", "boosted", "linear"])
+@pytest.mark.parametrize("clipped", ["images", "all"])
+def test_clipping_scales_the_gradient_of_the_images_and_that_of_labels_only_if_asked(
+    config: RunConfig, digits: TargetSet, clipped: str, kind: str
+) -> None:
+    kinds = {
+        "pixels": {},
+        "boosted": {"boost_block": 1, "boost_beta": 0.5},
+        "linear": {"parameterization": "linear", "basis_downsample": 1},
+    }
+    config = replace(config, ipc=2, clipping="unit_norm", learn_labels=True, clipped=clipped)
+    distillation = Distillation(replace(config, **kinds[kind]), digits)
+    distillation.outer_step()
+    gradient = distillation.meta_gradient(distillation.window(1))
+    of_images, of_labels = distillation.parameters.gradients(1, gradient)
+    images, labels = (
+        torch.cat([part.flatten() for _, part in parts]) for parts in (of_images, of_labels)
+    )
+    record, applied = step_and_applied(distillation)
+    whole = torch.cat([images, labels]).norm().item()
+    limited = whole if clipped == "all" else images.norm().item()
+    assert record.gradient_norm == pytest.approx(whole, rel=1e-5)
+    assert record.clipped_norm == pytest.approx(limited, rel=1e-5)
+    assert record.clip_factor == pytest.approx(1 / limited, rel=1e-5)
+    assert labels.norm() > 0.01 * whole
+    of_labels_applied = labels / limited if clipped == "all" else labels
+    expected = torch.cat([images / limited, of_labels_applied])
+    torch.testing.assert_close(applied, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_without_learned_labels_both_ways_of_clipping_are_one_bit_for_bit(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    one, other = (
+        Distillation(replace(config, clip_ratio=1.05, clipped=clipped), digits)
+        for clipped in ("images", "all")
+    )
+    records = recorded(one, 4)
+    assert records == recorded(other, 4)
+    assert same_state(one.state(), other.state())
+
+
+def test_the_average_of_clipping_is_that_of_what_is_clipped(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    config = replace(config, learn_labels=True, clipped="images", clip_ratio=1.05)
+    distillation, average = Distillation(config, digits), None
+    for _ in range(5):
+        record = distillation.outer_step()
+        norm = record.clipped_norm
+        average = norm if average is None else 0.9 * average + 0.1 * norm
+        assert record.clip_factor == pytest.approx(min(1, 1.05 * average / norm), rel=1e-6)
+        assert norm < record.gradient_norm  # which counts the labels
+
+
 def test_clipping_at_1_05_bounds_the_gradient_that_is_applied(
     config: RunConfig, digits: TargetSet
 ) -> None:

@@ -194,7 +194,8 @@ def test_the_meta_gradient_of_bases_and_coefficients_is_that_of_finite_differenc
     distillation = Distillation(config, digits)
     parameters = linear(distillation)
     window = distillation.window(0)
-    learned = parameters.gradients(0, distillation.meta_gradient(window))
+    learned, of_labels = parameters.gradients(0, distillation.meta_gradient(window))
+    assert of_labels == []
     assert [part is learned[k][0] for k, part in enumerate(parameters.learned)] == [True, True]
 
     def loss(moved: Tensor, by: Tensor) -> float:
@@ -229,10 +230,11 @@ def test_the_meta_gradient_is_the_pixel_gradient_taken_through_the_map(
     images = F.interpolate(images, scale_factor=downsample, mode="bilinear", align_corners=False)
     torch.testing.assert_close(parameters.at(1)[0], images.detach(), rtol=1e-12, atol=1e-15)
     expected = torch.autograd.grad(images, leaves, gradient.images)
-    found = [of_part for _, of_part in parameters.gradients(1, gradient)]
-    torch.testing.assert_close(found[:2], list(expected), rtol=1e-12, atol=1e-15)
+    of_images, [(_, of_labels)] = parameters.gradients(1, gradient)
+    found = [of_part for _, of_part in of_images]
+    torch.testing.assert_close(found, list(expected), rtol=1e-12, atol=1e-15)
     assert gradient.labels is not None
-    assert torch.equal(found[2], gradient.labels)
+    assert torch.equal(of_labels, gradient.labels)
 
 
 def test_the_gradient_of_what_is_learned_is_conditioned_and_that_of_images_recorded_beside_it(
@@ -241,7 +243,7 @@ def test_the_gradient_of_what_is_learned_is_conditioned_and_that_of_images_recor
     distillation = Distillation(replace(config, clipping="unit_norm"), digits)
     gradient = distillation.meta_gradient(distillation.window(0))
     of_images = gradient.images.flatten(1).norm(dim=1).mean().item()
-    parts = [part.flatten() for _, part in distillation.parameters.gradients(0, gradient)]
+    parts = [part.flatten() for _, part in distillation.parameters.gradients(0, gradient)[0]]
     record, applied = step_and_applied(distillation)
     assert record.gradient_norm == pytest.approx(torch.cat(parts).norm().item(), rel=1e-12)
     assert record.image_gradient_norm == pytest.approx(of_images, rel=1e-12)

@@ -55,6 +55,73 @@ def test_training_is_that_of_torch_s_own_adam(
         assert measured.test[0, column].item() == pytest.approx(right.mean().item())
 
 
+def adam_on_the_batches_of_an_evaluation(
+    config: RunConfig, digits: TargetSet, images: Tensor, labels: Tensor, lr: float
+) -> list[Tensor]:
+    """The parameters after 3 and 8 steps of torch's own Adam, from the initial parameters and on
+    the batches of network 0 in the evaluation "x"."""
+    network = make_network(config, digits).double()
+    network.load_state_dict(
+        initial_parameters(network, torch_generator(config.seed, "x/network", 0))
+    )
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr, eps=config.inner_eps)
+    batches = InnerBatches(config, 10, config.augment_evaluation, "x", (0,))
+    derivatives, thetas = make_derivatives(network), []
+    for t in range(8):
+        batch_images, batch_labels = batches(t, images, labels)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(batch_images), batch_labels).backward()
+        optimizer.step()
+        if t + 1 in (3, 8):
+            thetas.append(
+                derivatives.flatten({k: v.detach() for k, v in network.named_parameters()})
+            )
+    return thetas
+
+
+def test_a_set_of_a_decaying_sgd_is_evaluated_by_plain_adam(
+    config: RunConfig, digits: TargetSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double = digits.to("cpu", torch.float64)
+    images, labels = training_images(double, 2)
+    labels = labels.double()
+    sgd = {"inner_optimizer": "sgd", "inner_lr": 0.1, "inner_momentum": 0.9}
+    decay = {"inner_weight_decay": 0.01, "inner_decay_steps": [2, 5], "inner_decay_factor": 0.2}
+    batches = {"inner_classes": 6, "inner_ipc": 1, "augment_evaluation": "flip_or_rotate"}
+    # With the usual 1e-8 Adam turns rounding noise into steps.
+    own = replace(config, **sgd, **decay, **batches, inner_eps=1e-4)
+    thetas: list[Tensor] = []
+
+    def noting(loss: MeanLoss, theta: Tensor, split: Split) -> float:
+        thetas.append(theta)
+        return accuracy(loss, theta, split)
+
+    monkeypatch.setattr("bench.evaluation.fresh_networks.accuracy", noting)
+
+    def evaluated(changed: RunConfig) -> tuple[Evaluation, Tensor]:
+        thetas.clear()
+        protocol: dict[str, Any] = {"networks": 1, "steps": [3, 8], "purpose": "x"}
+        measured = evaluate(changed, double, images, labels, **protocol)
+        return measured, torch.stack(thetas[::2])  # of the two splits, one
+
+    adam = replace(own, evaluation_optimizer="adam", evaluation_lr=0.01)
+    by_adam, found = evaluated(adam)
+    expected = torch.stack(
+        adam_on_the_batches_of_an_evaluation(own, double, images, labels, lr=0.01)
+    )
+    assert ((found - expected).norm(dim=1) <= 1e-10 * expected.norm(dim=1)).all()
+    # The same as the evaluation of a set that Adam distilled, and not that of the inner SGD.
+    distilled_by_adam = replace(config, **batches, inner_eps=1e-4, inner_lr=0.01)
+    alike, found_alike = evaluated(distilled_by_adam)
+    assert torch.equal(by_adam.test, alike.test)
+    assert torch.equal(found, found_alike)
+    _, by_sgd = evaluated(own)
+    assert (found - by_sgd).norm() > 1e-2 * found.norm()
+    # An inner optimizer at another rate keeps its momentum, weight decay and decay steps.
+    _, slower = evaluated(replace(own, evaluation_lr=0.02))
+    assert torch.equal(slower, evaluated(replace(own, inner_lr=0.02))[1])
+
+
 def test_real_images_teach_and_each_network_is_another(
     config: RunConfig, digits: TargetSet
 ) -> None:

@@ -44,11 +44,25 @@ def initial(network: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("network", ARCHITECTURES, indirect=True)
 def test_the_layers_derivatives_equal_autograd(network: nn.Module) -> None:
+    assert_derivatives_equal_autograd(network, side=32)
+
+
+@pytest.mark.parametrize("arch", ["alexnet", "alexnet_avgpool"])
+def test_pools_that_leave_out_a_row_have_derivatives_that_equal_autograd(
+    arch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alexnet, "CHANNELS", (4, 6, 8, 6, 5))
+    network = build_network(arch, image_shape=(3, 10, 10), classes=CLASSES)  # maps of 10, 5, 2
+    assert_derivatives_equal_autograd(network, side=10)
+
+
+def assert_derivatives_equal_autograd(network: nn.Module, side: int) -> None:
     layered, flat = make_derivatives(network), FlatNetwork(network)
     assert isinstance(layered, LayerDerivatives)
     theta = flat.flatten(initial(network))
     theta += 0.01 * float64(len(theta), purpose="theta")  # norms scale and shift each in their way
-    batch = float64(2, 3, 32, 32, purpose="images"), float64(2, CLASSES, purpose="labels").exp()
+    images, labels = float64(2, 3, side, side, purpose="images"), float64(2, CLASSES, purpose="y")
+    batch = images, labels.exp()
     moved = float64(1, len(theta), purpose="moved")
     ours, theirs = (
         derivatives.linearize(theta, *batch) for derivatives in (layered, AutogradDerivatives(flat))

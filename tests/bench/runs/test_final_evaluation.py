@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,9 +14,12 @@ import bench.scores
 from bench.config.command_line import parse
 from bench.config.grid import single_run
 from bench.config.run_config import Environment, RunConfig
+from bench.data import TargetSet
+from bench.distillation.outer_loop import Distillation
 from bench.run import Console
 from bench.runs import final_evaluation
 from bench.runs.execute import Interrupted, execute
+from bench.runs.measurements import Measurements
 from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import UserError
 
@@ -70,6 +74,50 @@ def test_the_result_says_of_other_networks_and_scores_what_the_commands_say(
     assert result["scores"] == {key: record[key] for key in result["scores"]}
     own = result["scores"]["evaluations"]["distilled set, its own labels"]
     assert own == result["evaluation"]
+
+
+def test_every_evaluation_of_a_run_takes_the_optimizer_of_evaluations(
+    config: RunConfig, tmp_path: Path, cache_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sgd = {"inner_optimizer": "sgd", "inner_lr": 0.1, "inner_momentum": 0.9}
+    adam = {"evaluation_optimizer": "adam", "evaluation_lr": 0.01}
+    one = {"evaluation_networks": 1, "evaluation_steps": [4], "accuracy_every": 2}
+    result = begin(replace(config, **sgd, **adam, **one), tmp_path, cache_root)()
+    # The same evaluations, as of a set that was distilled with Adam.
+    settings = ["evaluation_optimizer=inner", "inner_optimizer=adam", "inner_lr=0.01"]
+    settings.append("inner_momentum=0")
+    capsys.readouterr()
+    evaluation = recorded(tmp_path, cache_root, bench.evaluate, *settings)["evaluation"]
+    assert "training: adam, lr 0.01, augmentation none" in capsys.readouterr().out
+    assert result["evaluation"] == evaluation
+    wide = recorded(tmp_path, cache_root, bench.evaluate, "arch=wide_convnet", *settings)
+    assert result["transfers"]["wide_convnet"] == wide["evaluation"]
+    scores = recorded(tmp_path, cache_root, bench.scores, *settings)
+    assert result["scores"] == {key: scores[key] for key in result["scores"]}
+    # Without any setting a stored set is evaluated as its run did; other optimizers on request.
+    assert recorded(tmp_path, cache_root, bench.evaluate)["evaluation"] == evaluation
+    inner = recorded(tmp_path, cache_root, bench.evaluate, "evaluation_optimizer=inner")
+    assert (inner["config"]["evaluation_lr"], inner["config"]["inner_lr"]) == (0.0, 0.1)
+    assert inner["evaluation"] != evaluation
+    with pytest.raises(UserError, match=r"inner_lr=0.2 has no effect: .*evaluation_optimizer=adam"):
+        recorded(tmp_path, cache_root, bench.evaluate, "inner_lr=0.2")
+
+
+def test_the_accuracy_that_is_measured_during_a_run_is_that_of_the_optimizer_of_evaluations(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    sgd = {"inner_optimizer": "sgd", "inner_lr": 0.1, "accuracy_every": 1, "accuracy_steps": 5}
+    adam = {"evaluation_optimizer": "adam", "evaluation_lr": 0.01}
+    heartbeat: Any = Mock()
+
+    def first_accuracy(changed: RunConfig) -> list[list[float]]:
+        measurements = Measurements(Distillation(changed, digits), heartbeat, lambda: None)
+        return next(measurements.due())["all_test"]
+
+    config = replace(config, **sgd)
+    measured = first_accuracy(replace(config, **adam))
+    by_adam = replace(config, inner_optimizer="adam", inner_lr=0.01)
+    assert measured == first_accuracy(by_adam) != first_accuracy(config)
 
 
 def test_a_run_that_is_stopped_in_its_end_trains_nothing_twice(
