@@ -198,7 +198,7 @@ def load_results(
                 state = "not started" if run is None else _state(run.folder)
                 missing.append(MissingRun(experiment, seed, state))
                 continue
-            shown = run.folder.shown
+            shown = run.folder.with_result
             try:
                 result = shown.read("result") or {}
             except Damaged as error:
@@ -254,7 +254,7 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
     Raises:
         UserError: the records are missing or damaged.
     """
-    folder = folder.shown
+    folder = folder.with_result
     lines, parquet = folder.path / f"{name}.jsonl", folder.path / f"{name}.parquet"
     if _is_newer(parquet, lines):
         try:

@@ -141,18 +141,18 @@ class Estimator:
         return isolated(whole, config, self.environment, parts, timeout_s=LAST_SECONDS)
 
     def _measure(self, config: RunConfig) -> Parts | Failure:
-        gone = time.monotonic() - self.started
-        alike = [known for known in self.measured if known[0].engine == config.engine]
-        if gone > SECONDS and alike:
-            return predicted_parts(alike[0][1], alike[0][0], config)
-        share = max(0.0, SECONDS - gone) / len(self.to_measure)
+        elapsed = time.monotonic() - self.started
+        same_engine = [one for one in self.measured if one[0].engine == config.engine]
+        if elapsed > SECONDS and same_engine:
+            return predicted_parts(same_engine[0][1], same_engine[0][0], config)
+        share = max(0.0, SECONDS - elapsed) / len(self.to_measure)
         of = f"{config.method} on {config.dataset}"
         parts = isolated(
             measured_parts,
             config,
             self.environment,
             share,
-            timeout_s=max(1.0, LAST_SECONDS - gone),
+            timeout_s=max(1.0, LAST_SECONDS - elapsed),
             say=lambda part: self.say(f"measuring {part} of {of}"),
         )
         if isinstance(parts, Parts):
@@ -205,9 +205,9 @@ def main(argv: list[str]) -> int:
                 missing = str(error)
             if missing:
                 send({"missing": missing})
-    if len(configs) > 1:
-        # torch imports it, with sympy, to check cotangents: two seconds, here once and not in
-        # each forked process.
+    if sum(config.variance_every > 0 for config in configs) > 1:
+        # torch imports it, with sympy, to check the cotangents of several samples: two seconds,
+        # here once and not in each forked process.
         import torch.fx.experimental.symbolic_shapes  # noqa: F401
     estimator = Estimator(configs, environment, say)
     for config in configs:

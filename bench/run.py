@@ -98,7 +98,7 @@ def lead(
 
     if options.force:
         with folder.lock(options.takeover):
-            folder.ask_anew()
+            folder.request_rerun()
     print(f"{folder.path}", flush=True)
     console = Console(config)
     try:

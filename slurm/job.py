@@ -19,7 +19,7 @@ from submitit.core.utils import DelayedSubmission, JobPaths
 
 from bench.runs.heartbeat import log_path, record_failure
 from bench.runs.run_folder import RunFolder, now
-from bench.sweeps.child_process import child_environment, note_death
+from bench.sweeps.child_process import child_environment, record_death
 from bench.system import git
 from bench.system.errors import INTERRUPTED, SUPERSEDED, Unwritable, UserError, as_unwritable
 from bench.system.files import writing
@@ -93,7 +93,7 @@ class RunJob:
             # at the end of its grace time.
             time.sleep(SECONDS_TO_BE_KILLED)
         elif _rank() == 0:
-            note_death(run, status, out_of_memory=out_of_memory_kills() > kills_before)
+            record_death(run, status, out_of_memory=out_of_memory_kills() > kills_before)
         sys.exit(f"{run.name} ended with exit status {status}; see {log_path(run)}")
 
     def checkpoint(self) -> DelayedSubmission:

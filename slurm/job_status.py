@@ -18,7 +18,7 @@ from slurm.submission_record import Note, Submission
 # A submission may take so long to reach the scheduler after its record was written.
 SECONDS_TO_SUBMIT = 60.0
 SECONDS_TO_BE_LISTED = 10.0  # by squeue, after sbatch has given an id
-SECONDS_OF_LIFE = 5.0  # after its last beat, for a run whose job has ended
+SECONDS_AFTER_LAST_BEAT = 5.0  # after its last beat, for a run whose job has ended
 BEING_SUBMITTED = "being submitted"
 
 KINDS = {
@@ -69,8 +69,8 @@ def statuses(runs: Sequence[RunFolder], scheduler: Scheduler) -> list[RunStatus]
         if note is None:
             result.append((run, progress_of(run, files, now)))
             continue
-        seen = Observation(files, now, damages[note.name], scheduler.node_state)
-        result.append((run, submitted_status(run, note, jobs, scheduler.silent, seen)))
+        observed = Observation(files, now, damages[note.name], scheduler.node_state)
+        result.append((run, submitted_status(run, note, jobs, scheduler.silent, observed)))
     return result
 
 
@@ -96,19 +96,13 @@ class Observation:
     damages: dict[str, str]
     node_state: Callable[[str], str]
 
-    @classmethod
-    def of(cls, run: RunFolder, note: Note) -> "Observation":
-        """Of one run alone."""
-        damages = Submission.of(run, note).damages()
-        return cls(run.small_files(), time_there(run.path), damages, lambda node: "")
-
     @property
     def beat(self) -> dict[str, Any]:
         """The last heartbeat of the run."""
         return self.files.contents.get("progress", {})
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         """Whether the run has given a sign of life since it was submitted."""
         written = self.files.written
         return written.get("progress", 0.0) > written.get("job", 0.0)
@@ -136,7 +130,7 @@ def submitted_status(
     note: Note,
     jobs: Mapping[tuple[str, int], Job],
     silent: str,
-    seen: Observation | None = None,
+    observed: Observation,
 ) -> Progress:
     """The status of a run that was submitted.
 
@@ -147,107 +141,105 @@ def submitted_status(
         note: the latest submission of the run.
         jobs: the answer of the scheduler.
         silent: why the scheduler did not answer; empty if it did.
-        seen: what was read about the run, if that was done already.
+        observed: what was read about the run.
     """
-    seen = seen or Observation.of(run, note)
-    known = progress_of(run, seen.files, seen.now)
+    progress = progress_of(run, observed.files, observed.now)
     job = jobs.get((note.name, note.task)) or jobs.get((note.name, WHOLE))
-    if known.state == "done":
-        return known
+    if progress.state == "done":
+        return progress
     submission = Submission.of(run, note)
     if job is not None and not job.ended:
-        if known.state == "damaged":
-            return replace(known, job=job.id)
-        with_job = _with_job(known, job, lambda: submission.log(note.task), seen)
-        return _with_damage(with_job, seen)
-    if known.state == "damaged" or (seen.begun and not seen.beat.get("job")):
-        return known  # it cannot be known; or somebody resumed it outside of the cluster
-    if known.state == "failed" or (known.state == "running" and job is None):
-        return known
-    if known.state == "running" and seen.since("progress") < SECONDS_OF_LIFE:
-        return known  # its job is over, but it is alive: one of SLURM's own processes was killed
+        if progress.state == "damaged":
+            return replace(progress, job=job.id)
+        with_job = _with_job(progress, job, lambda: submission.log(note.task), observed)
+        return _with_damage(with_job, observed)
+    if progress.state == "damaged" or (observed.started and not observed.beat.get("job")):
+        return progress  # its status is unknown; or somebody resumed it outside of the cluster
+    if progress.state == "failed" or (progress.state == "running" and job is None):
+        return progress
+    if progress.state == "running" and observed.since("progress") < SECONDS_AFTER_LAST_BEAT:
+        return progress  # its job is over, but it is alive: a process of SLURM was killed
     if job is None and silent:
-        return replace(known, cause=silent, job=note.name)
-    if job is None and not seen.begun:
+        return replace(progress, cause=silent, job=note.name)
+    if job is None and not observed.started:
         if any(name == note.name for name, _ in jobs):
             # SLURM forgets a task at once that is cancelled before it starts.
             cause = f"cancelled: before it started (task {note.task} of {note.name})"
-            return replace(known, state="failed", kind="cancelled", cause=cause)
+            return replace(progress, state="failed", kind="cancelled", cause=cause)
         if note.by_hand:
-            missing = f"; {seen.damage}" if seen.damage else ""
-            return replace(known, cause=f"no job yet of {submission.script}{missing}")
+            missing = f"; {observed.damage}" if observed.damage else ""
+            return replace(progress, cause=f"no job yet of {submission.script}{missing}")
         limit = SECONDS_TO_BE_LISTED if submission.accepted() else SECONDS_TO_SUBMIT
-        if seen.since("job") < limit or submission.is_being_sent():
-            return replace(known, state="waiting", cause=BEING_SUBMITTED, job=note.name)
-    ended = _ended(run, known, submission, note.task, job)
-    return replace(ended, note=seen.damage) if seen.damage else ended
+        if observed.since("job") < limit or submission.is_being_sent():
+            return replace(progress, state="waiting", cause=BEING_SUBMITTED, job=note.name)
+    ended = _ended(run, progress, submission, note.task, job)
+    return replace(ended, note=observed.damage) if observed.damage else ended
 
 
-def _with_damage(known: Progress, seen: Observation) -> Progress:
+def _with_damage(progress: Progress, observed: Observation) -> Progress:
     """The status of a run whose job has not ended, if files of its submission are damaged."""
-    if not seen.damages:
-        return known
-    running = known.state == "running" and not known.activity.startswith("job ")
-    if running or "submission" not in seen.damages:
-        note = "; ".join(filter(None, [known.note, seen.damage]))
-        return replace(known, note=note)
-    cause = (
-        f"{seen.damage}: job {known.job} cannot start; end it with cancel=true, then sweep again"
-    )
-    return replace(known, state="damaged", cause=cause, activity="", note="")
+    if not observed.damages:
+        return progress
+    running = progress.state == "running" and not progress.activity.startswith("job ")
+    if running or "submission" not in observed.damages:
+        note = "; ".join(filter(None, [progress.note, observed.damage]))
+        return replace(progress, note=note)
+    remedy = "end it with cancel=true, then sweep again"
+    cause = f"{observed.damage}: job {progress.job} cannot start; {remedy}"
+    return replace(progress, state="damaged", cause=cause, activity="", note="")
 
 
 def _with_job(
-    known: Progress, job: Job, log: Callable[[], Path | None], seen: Observation
+    progress: Progress, job: Job, log: Callable[[], Path | None], observed: Observation
 ) -> Progress:
     """The status of a run whose job has not ended."""
-    known = replace(known, job=job.id)
-    if known.state == "failed" and job.works:
-        return known
+    progress = replace(progress, job=job.id)
+    if progress.state == "failed" and job.works:
+        return progress
     if job.works:
-        running = _with_node(known, job, log, seen)
-        problem = seen.node_problem() if running.silent_seconds is not None else ""
+        running = _with_node(progress, job, log, observed)
+        problem = observed.node_problem() if running.silent_seconds is not None else ""
         return replace(running, note="; ".join(filter(None, [running.note, problem])))
-    if known.state == "running" and known.silent_seconds is None:
-        return known  # of two copies of the job the other one is running
-    again = " was requeued" if seen.begun else ""
+    if progress.state == "running" and progress.silent_seconds is None:
+        return progress  # of two copies of the job the other one is running
+    again = " was requeued" if observed.started else ""
     state = "blocked" if job.blocked else "waiting"
     return replace(
-        known, state=state, cause=f"job {job.id}{again}: {job.why}", kind="", silent_seconds=None
+        progress, state=state, cause=f"job {job.id}{again}: {job.why}", kind="", silent_seconds=None
     )
 
 
 def _with_node(
-    known: Progress, job: Job, log: Callable[[], Path | None], seen: Observation
+    progress: Progress, job: Job, log: Callable[[], Path | None], observed: Observation
 ) -> Progress:
     """The status of a run whose job has a node."""
     doing = ACTIVITIES.get(job.state, "")
-    if known.state == "running":
-        activity = f"{known.activity}; job {job.id} {doing}" if doing else known.activity
-        return replace(known, activity=activity)
-    stopped = known.state == "stopped"
-    known = replace(known, state="running", cause="", kind="")
+    if progress.state == "running":
+        activity = f"{progress.activity}; job {job.id} {doing}" if doing else progress.activity
+        return replace(progress, activity=activity)
+    stopped = progress.state == "stopped"
+    progress = replace(progress, state="running", cause="", kind="")
     if doing:
-        return replace(known, activity=f"job {job.id} {doing}")
+        return replace(progress, activity=f"job {job.id} {doing}")
     log_file = log()  # the job writes to it when it starts and when it ends
     started = log_file.stat().st_mtime if log_file is not None else None
-    last_beat = seen.files.written.get("progress", 0.0)
-    if seen.begun and (started is None or started <= last_beat):
+    last_beat = observed.files.written.get("progress", 0.0)
+    if observed.started and (started is None or started <= last_beat):
         if stopped:
-            return replace(known, activity=f"job {job.id} ends: the run has stopped")
-        activity = seen.beat.get("activity", "")
-        return replace(known, activity=activity, silent_seconds=seen.since("progress"))
-    activity = f"job {job.id} starts{' again' if seen.begun else ''}"
-    if started is not None and seen.now - started > SILENT_AFTER_SECONDS_ELSEWHERE:
-        return replace(known, activity=activity, silent_seconds=seen.now - started)
-    return replace(known, activity=activity)
+            return replace(progress, activity=f"job {job.id} ends: the run has stopped")
+        activity = observed.beat.get("activity", "")
+        return replace(progress, activity=activity, silent_seconds=observed.since("progress"))
+    activity = f"job {job.id} starts{' again' if observed.started else ''}"
+    if started is not None and observed.now - started > SILENT_AFTER_SECONDS_ELSEWHERE:
+        return replace(progress, activity=activity, silent_seconds=observed.now - started)
+    return replace(progress, activity=activity)
 
 
 def _ended(
-    run: RunFolder, known: Progress, submission: Submission, task: int, job: Job | None
+    run: RunFolder, progress: Progress, submission: Submission, task: int, job: Job | None
 ) -> Progress:
     """The status of a run whose job ended without a trace in the run's own files."""
-    lines = submission.last_words(task)
+    lines = submission.last_lines(task)
     kind, line = next(
         ((kind, line) for pattern, kind in LOG_PATTERNS for line in lines if pattern.search(line)),
         ("", lines[-1] if lines else ""),
@@ -262,12 +254,12 @@ def _ended(
     if kind:
         ended = f" ended as {job.state}" if job is not None else " has ended"
         return replace(
-            known,
+            progress,
             state="failed",
             kind=kind,
             cause=f"{kind}: {name}{ended}{f' ({line.strip()})' if line else ''}",
         )
-    if known.state == "stopped":
-        return known
+    if progress.state == "stopped":
+        return progress
     end = "ended without a message" if job is not None or lines else "is unknown to the scheduler"
-    return replace(known, state="lost", cause=f"{name} {end}; the run can resume")
+    return replace(progress, state="lost", cause=f"{name} {end}; the run can resume")

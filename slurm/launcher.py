@@ -48,7 +48,7 @@ class SlurmLauncher:
     def start(self, runs: Sequence[PlannedRun]) -> bool:
         options = self.options
         if options.force and any(
-            progress.job and not folder.is_asked_anew()
+            progress.job and not folder.is_rerun_requested()
             for folder, progress in statuses(self.folders, self.scheduler)
         ):
             raise UserError("force=true: some of the runs have jobs; end them with cancel=true")
@@ -60,7 +60,7 @@ class SlurmLauncher:
                 self.profile,
                 self.environment,
                 self.resume_command,
-                anew=options.force,
+                rerun=options.force,
                 script_only=options.scripts_only,
             )
             print("\n".join(lines) or "already submitted by another process")

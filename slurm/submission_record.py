@@ -60,16 +60,10 @@ class Note:
     by_hand: bool = False
 
     @classmethod
-    def of(cls, run: RunFolder) -> "Note | None":
-        """The note in a run's folder, or None where it was never submitted."""
-        content = run.read("job")
-        return None if content is None else cls.read(content)
-
-    @classmethod
     def read(cls, content: dict[str, Any]) -> "Note":
         """The note with the content of such a file."""
-        known = {item.name for item in fields(cls)}
-        return cls(**{key: value for key, value in content.items() if key in known})
+        names = {item.name for item in fields(cls)}
+        return cls(**{key: value for key, value in content.items() if key in names})
 
 
 # The files of a run's folder that a submission changes.
@@ -177,7 +171,7 @@ class Submission:
             return False
         return False
 
-    def last_words(self, task: int) -> list[str]:
+    def last_lines(self, task: int) -> list[str]:
         """The lines of a task's log since its last start."""
         path = self.log(task)
         if path is None:

@@ -34,7 +34,7 @@ def submit(
     environment: Environment,
     resume_command: str = "",
     *,
-    anew: bool = False,
+    rerun: bool = False,
     script_only: bool = False,
 ) -> list[str]:
     """Submit those of the runs that have no job and are wanted; the lines to print about it.
@@ -47,7 +47,7 @@ def submit(
     Args:
         wanted: whether a run with this status and without a job is to be submitted.
         resume_command: resumes what is submitted.
-        anew: let the runs start from the beginning; what they have stays until they do.
+        rerun: let the runs start from the beginning; what they have stays until they do.
         script_only: write the batch scripts, for the user to submit.
 
     Raises:
@@ -56,10 +56,10 @@ def submit(
     root = Path(environment.results_root)
     in_file_names(root.resolve())
     with submitting(root):
-        now = settled([run.folder for run in runs], must_answer=not script_only)
+        status = settled([run.folder for run in runs], must_answer=not script_only)
         chosen = [
             run
-            for run, (_, progress) in zip(runs, now, strict=True)
+            for run, (_, progress) in zip(runs, status, strict=True)
             if not progress.job and wanted(progress)
         ]
         arrays = job_arrays(chosen, profile, largest_array(from_cluster=not script_only))
@@ -68,8 +68,8 @@ def submit(
         before = {run.folder.name: (run.folder, changed_files(run.folder)) for run in chosen}
         for run in chosen:
             run.folder.create(run.config, resume_command)
-            if anew:
-                run.folder.ask_anew()
+            if rerun:
+                run.folder.request_rerun()
         waits = one_after_another(arrays)
         if script_only:
             written = [write(array, grid, environment, root, by_hand=True) for array in arrays]
@@ -150,21 +150,21 @@ def settled(runs: Sequence[RunFolder], must_answer: bool) -> list[RunStatus]:
     Raises:
         SchedulerSilent: the scheduler does not answer, but must.
     """
-    said = False
+    announced = False
     while True:
         fresh = Scheduler()
-        now = statuses(runs, fresh)
+        current = statuses(runs, fresh)
         if fresh.silent and must_answer:
             raise SchedulerSilent(fresh.silent)
-        if not any(progress.cause == BEING_SUBMITTED for _, progress in now):
-            return now
-        if not said:
+        if not any(progress.cause == BEING_SUBMITTED for _, progress in current):
+            return current
+        if not announced:
             print(
                 "waiting until it is known whether an interrupted submission was accepted (about"
                 f" {SECONDS_TO_SUBMIT:.0f} s after it began)",
                 flush=True,
             )
-            said = True
+            announced = True
         time.sleep(SECONDS_TO_LOOK_AGAIN)
 
 

@@ -106,7 +106,7 @@ def tiles(sheet: "NDArray[np.uint8]", count: int, columns: int) -> "NDArray[np.u
 
 
 def _sheet(run: FinishedRun) -> "NDArray[np.uint8]":
-    path = run.folder.shown.path / "distilled.png"
+    path = run.folder.with_result.path / "distilled.png"
     try:
         with Image.open(path) as image:
             return np.asarray(image)
@@ -118,7 +118,7 @@ def _labels(run: FinishedRun) -> "tuple[NDArray[np.float32], list[str]]":
     """(labels [images, classes], names of the classes) of a run's distilled set."""
     from safetensors import SafetensorError, safe_open
 
-    path = run.folder.shown.path / "distilled.safetensors"
+    path = run.folder.with_result.path / "distilled.safetensors"
     try:
         with safe_open(path, framework="np") as file:
             stated = json.loads((file.metadata() or {})["distilled_set"])

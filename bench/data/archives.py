@@ -128,7 +128,7 @@ class ZipFiles:
         try:
             return zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, OSError, ValueError) as error:
-            raise not_whole(self.path, "zip", error) from error
+            raise incomplete(self.path, "zip", error) from error
 
 
 class TarFiles:
@@ -146,13 +146,13 @@ class TarFiles:
         return (name for name, _ in self._walk(set()))
 
     def read(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        left = set(names)
+        remaining = set(names)
         for name, content in self._walk(set(names)):
             if content is not None:
-                left.discard(name)
+                remaining.discard(name)
                 yield name, content
-        if left:
-            raise missing(self.path, min(left))
+        if remaining:
+            raise missing(self.path, min(remaining))
 
     def content_hash(self, wanted: Callable[[str], bool]) -> str:
         with self.path.open("rb") as file:
@@ -174,7 +174,7 @@ class TarFiles:
                 while stream.read(1 << 20):
                     pass
         except (*_DAMAGE, tarfile.TarError) as error:
-            raise not_whole(self.path, self.path.suffix.removeprefix("."), error) from error
+            raise incomplete(self.path, self.path.suffix.removeprefix("."), error) from error
 
     def _decompressed(self) -> IO[Any]:
         with self.path.open("rb") as file:
@@ -193,6 +193,6 @@ def missing(path: Path, name: str) -> UserError:
     return UserError(f"{path}: {name} is missing")
 
 
-def not_whole(path: Path, kind: str, error: Exception) -> UserError:
+def incomplete(path: Path, kind: str, error: Exception) -> UserError:
     """The error for an archive that cannot be read."""
     return UserError(f"{path} is not a complete {kind} ({error}); download it again")

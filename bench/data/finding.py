@@ -118,12 +118,14 @@ def class_folders_in(folder: Path, wanted: Wanted, named: bool) -> Reader | None
     if not splits:
         return None
     classes = [entry for entry in splits[0].iterdir() if entry.is_dir()]
-    if not (named or bears_name(folder.resolve().name, wanted) or len(classes) == wanted.classes):
+    if not (
+        named or contains_name(folder.resolve().name, wanted) or len(classes) == wanted.classes
+    ):
         return None
     return wanted.class_folders(FolderFiles(folder.resolve()))
 
 
-def bears_name(name: str, wanted: Wanted) -> bool:
+def contains_name(name: str, wanted: Wanted) -> bool:
     """Whether this name contains one of the set's: `CIFAR-10-images-master`, not `cifar100`."""
     return any(re.search(rf"{plain(known)}(?![0-9])", plain(name)) for known in wanted.names)
 
@@ -147,7 +149,7 @@ def in_archive(path: Path, wanted: Wanted) -> Reader | None:
             prefix = "".join(f"{part}/" for part in above if part)
             classes.setdefault(prefix, set()).add(class_name)
     for prefix in sorted(classes, key=lambda prefix: (prefix.count("/"), prefix)):
-        named = bears_name(prefix, wanted) or (not prefix and bears_name(stem(path), wanted))
+        named = contains_name(prefix, wanted) or (not prefix and contains_name(stem(path), wanted))
         if named or len(classes[prefix]) == wanted.classes:
             return wanted.class_folders(archive.below(prefix))
     if classes:
@@ -177,7 +179,7 @@ def prefix_of_packaging(name: str, form: Packaging | None) -> str | None:
     return None
 
 
-def others_like(data_root: Path, wanted: Wanted) -> list[str]:
+def similar_names(data_root: Path, wanted: Wanted) -> list[str]:
     """Entries of the data root with a similar name, in a form that is not supported."""
     entries = sorted(data_root.iterdir()) if data_root.is_dir() else []
-    return [entry.name for entry in entries if bears_name(entry.name, wanted)]
+    return [entry.name for entry in entries if contains_name(entry.name, wanted)]

@@ -42,10 +42,12 @@ class CifarBatches:
         return self.files.content_hash(lambda name: "/" not in name)
 
     def decode(self) -> Decoded:
-        known: Any = torchvision_dataset(self.class_name)
-        train, test = ([name for name, _ in part] for part in (known.train_list, known.test_list))
-        meta: dict[str, str] = known.meta
-        sums = dict([*known.train_list, *known.test_list, (meta["filename"], meta["md5"])])
+        dataset: Any = torchvision_dataset(self.class_name)
+        train, test = (
+            [name for name, _ in part] for part in (dataset.train_list, dataset.test_list)
+        )
+        meta: dict[str, str] = dataset.meta
+        sums = dict([*dataset.train_list, *dataset.test_list, (meta["filename"], meta["md5"])])
         contents: dict[str, Any] = {}
         try:
             for name, content in self.files.read(sums):

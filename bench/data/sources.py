@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bench.data.cache import Stored, load_or_build
 from bench.data.class_folders import ClassFolders
-from bench.data.finding import Packaging, Wanted, find, others_like
+from bench.data.finding import Packaging, Wanted, find, similar_names
 from bench.data.official import CifarBatches, Cub200, TinyImageNet, as_bird, as_tiny_image
 from bench.data.order import balanced_order, fingerprint
 from bench.data.readers import BundledDigits, Reader, torchvision_dataset
@@ -260,7 +260,7 @@ def not_found(name: str, data_root: Path) -> str:
         problem = f"data_root={data_root} is a file that does not hold {name} ({looked_for})"
     else:
         problem = f"there is no {name} in the data folder {data_root} ({looked_for})"
-        if like := others_like(data_root, wanted):
+        if like := similar_names(data_root, wanted):
             problem += f"; {like[0]} is there, but has none of these forms"
         elif other := _other_set(name, data_root):
             problem += f"; it holds {other}"

@@ -21,7 +21,7 @@ from bench.runs.lockstep import StopRequest, outer_steps, set_up
 from bench.runs.manifest import record_start
 from bench.runs.measurements import Best, Measurements
 from bench.runs.records import Recorder, load_checkpoint, save_checkpoint
-from bench.runs.rerun import begin_anew, forget_previous
+from bench.runs.rerun import remove_previous, start_rerun
 from bench.runs.run_folder import RunFolder, RunIsTaken, now
 from bench.system import versions
 from bench.system.errors import UserError
@@ -76,7 +76,7 @@ def execute(
         if takeover:
             await_silence(folder)
         if folder.is_done():
-            forget_previous(folder)  # a kill may have left it
+            remove_previous(folder)  # a kill may have left it
             return folder.read("result") or {}
         folder.remove("error.json")
         config = folder.config()
@@ -112,7 +112,7 @@ class _Execution:
     record_sizes: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> dict[str, Any]:
-        begin_anew(self.folder)  # if a rerun was requested
+        start_rerun(self.folder)  # if a rerun was requested
         self.heartbeat.update(activity="loading data")
         self.setup = set_up(
             self.folder, self.config, self.environment, self.group, self._resumed_state
@@ -227,7 +227,7 @@ class _Execution:
             "peak_memory_bytes": versions.peak_memory_bytes(device),
         }
         self.folder.write("result", result)
-        forget_previous(self.folder)
+        remove_previous(self.folder)
         final.forget()
         return result
 

@@ -89,7 +89,7 @@ class Heartbeat:
         self._folder = folder
         self._takeover = folder.taken_over_by()
         try:
-            before = {} if folder.is_asked_anew() else folder.read("progress") or {}
+            before = {} if folder.is_rerun_requested() else folder.read("progress") or {}
         except Damaged:
             before = {}
         self._content: dict[str, Any] = {
@@ -179,20 +179,20 @@ def progress_of(
     """
     files = files or folder.small_files()
     now = time_there(folder.path) if now is None and "progress" in files.contents else now
-    shown = files.contents.get("result", files.previous)
-    known = replace(
+    result = files.contents.get("result", files.previous)
+    progress = replace(
         _from_files(files, now or 0.0),
         damaged=tuple(files.damages),
         seed=files.contents.get("config", {}).get("seed"),
-        evaluation=shown.get("evaluation"),
-        previous=shown is files.previous,
+        evaluation=result.get("evaluation"),
+        previous=result is files.previous,
     )
     if not files.damages:
-        return known
+        return progress
     damages = "; ".join(files.damages.values())
-    if known.state == "running" or (known.state == "done" and "config" not in files.damages):
-        return replace(known, note=damages)
-    return replace(known, state="damaged", cause=damages, kind="")
+    if progress.state == "running" or (progress.state == "done" and "config" not in files.damages):
+        return replace(progress, note=damages)
+    return replace(progress, state="damaged", cause=damages, kind="")
 
 
 def _from_files(files: SmallFiles, now: float) -> Progress:
@@ -200,31 +200,33 @@ def _from_files(files: SmallFiles, now: float) -> Progress:
     beat = files.contents.get("progress", {})
     config = files.contents.get("config", {})
     steps = config.get("outer_steps") or beat.get("outer_steps", 0)
-    known = Progress("waiting", beat.get("step", 0), steps)
+    progress = Progress("waiting", beat.get("step", 0), steps)
     if files.done:
-        return replace(known, state="done", step=known.outer_steps)
+        return replace(progress, state="done", step=progress.outer_steps)
     silence = max(0.0, now - files.written["progress"]) if beat else 0.0
     here = beat.get("host") == socket.gethostname()
     if beat.get("state") == "running" and _is_alive(beat, here, silence):
         pace = beat["seconds_per_step"]
-        left = pace * (known.outer_steps - known.step) if pace is not None else None
-        known = replace(known, state="running", activity=beat["activity"])
+        left = pace * (progress.outer_steps - progress.step) if pace is not None else None
+        progress = replace(progress, state="running", activity=beat["activity"])
         if silence > (SILENT_AFTER_SECONDS if here else SILENT_AFTER_SECONDS_ELSEWHERE):
-            return replace(known, silent_seconds=silence)
-        return replace(known, seconds_per_step=pace, seconds_left=left)
+            return replace(progress, silent_seconds=silence)
+        return replace(progress, seconds_per_step=pace, seconds_left=left)
     error = files.contents.get("error")
     if error is None and files.written.get("job", 0.0) <= files.written.get("progress", 0.0):
         error = beat.get("error")  # unless the run was submitted again since
     if error is not None:
         cause = f"{error['kind']}: {error['message']}"
-        return replace(known, state="failed", cause=cause, kind=error["kind"])
+        return replace(progress, state="failed", cause=cause, kind=error["kind"])
     if "anew" in files.contents:
-        return replace(known, step=0, cause="rerun requested; the previous result stays until then")
+        return replace(
+            progress, step=0, cause="rerun requested; the previous result stays until then"
+        )
     if beat.get("state") == "running":
         where = f"process {beat['pid']} on {beat['host']}"
         lost = f"{where} has ended" if here else f"no heartbeat from {where} for {age(silence)}"
-        return replace(known, state="lost", cause=f"{lost}; it will resume from its checkpoint")
-    return replace(known, state="stopped") if beat else known
+        return replace(progress, state="lost", cause=f"{lost}; it will resume from its checkpoint")
+    return replace(progress, state="stopped") if beat else progress
 
 
 def _is_alive(beat: dict[str, Any], here: bool, silence: float) -> bool:
@@ -255,16 +257,16 @@ def await_silence(folder: RunFolder) -> None:
     The lock of a run works across machines on most network file systems, but not on all. Where it
     does not, a process on another machine sees the takeover at its next heartbeat, and stops.
     """
-    seen, since = None, time.monotonic()
+    last_time, since = None, time.monotonic()
     while time.monotonic() - since < SILENCE_SECONDS:
         try:
             beat = folder.read("progress") or {}
         except Damaged:  # a running process writes the next one intact
-            beat = {"state": "running", "host": "", "time": seen}
+            beat = {"state": "running", "host": "", "time": last_time}
         if beat.get("state") != "running" or beat["host"] == socket.gethostname():
             return
-        if beat["time"] != seen:
-            seen, since = beat["time"], time.monotonic()
+        if beat["time"] != last_time:
+            last_time, since = beat["time"], time.monotonic()
         time.sleep(HEARTBEAT_SECONDS)
 
 

@@ -112,22 +112,22 @@ def misfit(content: Any, shape: Shape) -> str:
     """How `content` differs from `shape`, in a few words; empty if it does not."""
     if not isinstance(content, dict):
         return "it is no object of named values"
-    for key, wanted in shape.items():
+    for key, expected in shape.items():
         name = key.removesuffix("?")
         if name in content:
-            if wrong := _wrong(content[name], wanted):
+            if wrong := _wrong(content[name], expected):
                 return f"{name} {wrong}" if wrong.startswith("is") else f"{name}: {wrong}"
         elif name == key:
             return f"it has no {name}"
     return ""
 
 
-def _wrong(value: Any, wanted: Any) -> str:
-    if isinstance(wanted, Mapping):
-        return misfit(value, wanted)
-    if isinstance(wanted, re.Pattern):
-        return "" if isinstance(value, str) and wanted.fullmatch(value) else "is no name"
-    kinds = wanted if isinstance(wanted, tuple) else (wanted,)
+def _wrong(value: Any, expected: Any) -> str:
+    if isinstance(expected, Mapping):
+        return misfit(value, expected)
+    if isinstance(expected, re.Pattern):
+        return "" if isinstance(value, str) and expected.fullmatch(value) else "is no name"
+    kinds = expected if isinstance(expected, tuple) else (expected,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         return f"is {shortened(value)}"
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,10 +1,10 @@
 """The rerun of a finished run, which keeps its previous result until it has a new one.
 
-`force=true` only writes anew.json (`RunFolder.ask_anew`); a submission that fails removes it again.
-The process that executes the run next, and has its lock, calls `begin_anew`: this links the files
-of the finished run into previous/, then removes result.json, then the other files, and anew.json
-last. If it is killed on the way, the next process that executes the run repeats it. When the new
-result.json is written, previous/ is removed.
+`force=true` only writes anew.json (`RunFolder.request_rerun`); a submission that fails removes it
+again. The process that executes the run next, and has its lock, calls `start_rerun`: this links the
+files of the finished run into previous/, then removes result.json, then the other files, and
+anew.json last. If it is killed on the way, the next process that executes the run repeats it. When
+the new result.json is written, previous/ is removed.
 """
 
 import os
@@ -18,13 +18,13 @@ from bench.system.errors import Unwritable
 OF_THE_PROCESS = ("lock", "log.txt", "job.json", "takeover.json", "progress.json", "anew.json")
 
 
-def begin_anew(run: RunFolder) -> None:
+def start_rerun(run: RunFolder) -> None:
     """If a rerun was requested, move the result to previous/ and remove all other files.
 
     Raises:
         Unwritable: the folder cannot be written.
     """
-    if not run.is_asked_anew():
+    if not run.is_rerun_requested():
         return
     try:
         if (run.path / "result.json").exists():
@@ -38,7 +38,7 @@ def begin_anew(run: RunFolder) -> None:
         raise Unwritable(run.path, error) from error
 
 
-def forget_previous(run: RunFolder) -> None:
+def remove_previous(run: RunFolder) -> None:
     """Remove the previous result of a run that has its new one."""
     assert (run.path / "result.json").exists()
     shutil.rmtree(run.path / PREVIOUS, ignore_errors=True)

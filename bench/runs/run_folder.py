@@ -19,7 +19,7 @@
       previous/               the previous result, until the rerun has a new one
 
 A rerun keeps the previous result until it has a new one (`rerun.py`): at any time result.json or
-previous/result.json exists, and `RunFolder.shown` is the folder that has it.
+previous/result.json exists, and `RunFolder.with_result` is the folder that has it.
 
 Reading needs no torch: `bench.status` and the analysis do without it.
 """
@@ -139,12 +139,12 @@ class RunFolder:
                 files.damages[name] = str(error)
         if "result.json" not in names and PREVIOUS in names:
             with suppress(Damaged):
-                files.previous.update(self.shown.read("result") or {})
+                files.previous.update(self.with_result.read("result") or {})
         if (files.contents or files.damages) and "config.json" not in names:
             files.damages["config"] = f"{self.path} has no config.json; {REMEDIES['config']}"
         return files
 
-    def is_begun(self) -> bool:
+    def is_started(self) -> bool:
         """Whether the folder exists and contains a small file of a run, or cannot be listed."""
         try:
             names = os.listdir(self.path)
@@ -165,10 +165,10 @@ class RunFolder:
 
     def is_done(self) -> bool:
         """Whether the run has its result, and no rerun was requested."""
-        return (self.path / "result.json").exists() and not self.is_asked_anew()
+        return (self.path / "result.json").exists() and not self.is_rerun_requested()
 
     @property
-    def shown(self) -> "RunFolder":
+    def with_result(self) -> "RunFolder":
         """The folder with the run's result: this one or, during a rerun, that of the previous
         result."""
         previous = self.path / PREVIOUS
@@ -177,13 +177,13 @@ class RunFolder:
 
     def has_result(self) -> bool:
         """Whether there is a result to show, the new or the previous one."""
-        return (self.shown.path / "result.json").exists()
+        return (self.with_result.path / "result.json").exists()
 
-    def is_asked_anew(self) -> bool:
+    def is_rerun_requested(self) -> bool:
         """Whether a rerun was requested and has not started."""
         return (self.path / "anew.json").exists()
 
-    def ask_anew(self) -> None:
+    def request_rerun(self) -> None:
         """Request a rerun, which the next process that executes the run starts. Until then all
         files stay."""
         self.write("anew", {"time": now()})
@@ -278,7 +278,7 @@ class Store:
         except OSError as error:
             raise UserError(f"{root} cannot be read: {error.strerror}") from error
         folders = [RunFolder(root / name) for name in names if name[0] != "."]
-        return [folder for folder in folders if folder.is_begun()]
+        return [folder for folder in folders if folder.is_started()]
 
 
 def now() -> str:

@@ -142,7 +142,7 @@ def load(options: SubjectOptions) -> "DistilledSet":
     run = RunFolder((path.parent if path.name == "distilled.safetensors" else path).resolve())
     if re.fullmatch(r".+-[0-9a-f]{12}", run.name) and (run.path / "config.json").exists():
         run.config()  # raises if it was changed: then the set is not what the folder's name says
-    path = RunFolder(path).shown.path
+    path = RunFolder(path).with_result.path
     if (path / "distilled.safetensors").exists():
         path = path / "distilled.safetensors"
     labels = Path(options.labels) if options.labels else None

@@ -36,7 +36,7 @@ def environment_arguments(environment: Environment) -> list[str]:
     return arguments
 
 
-def note_death(folder: RunFolder, status: int, out_of_memory: bool = False) -> None:
+def record_death(folder: RunFolder, status: int, out_of_memory: bool = False) -> None:
     """Record the end of a run's process that could not record it itself (killed, or crashed).
 
     Args:

@@ -162,14 +162,14 @@ class Size:
         return cls(operations, theta_bytes, map_bytes(network, image), image.nbytes)
 
 
-def predicted_parts(known: Parts, measured: RunConfig, config: RunConfig) -> Parts:
+def predicted_parts(parts: Parts, measured: RunConfig, config: RunConfig) -> Parts:
     """The parts of a run that there is no time to measure, from those of another run with the same
     engine: time is proportional to operations, memory to the size of what is stored."""
-    own, other = Size.of(config), Size.of(measured)
-    times, copies = own.operations / other.operations, own.theta_bytes / other.theta_bytes
-    maps = 2 * FORWARD_BATCH * (own.map_bytes - other.map_bytes)
+    size, other = Size.of(config), Size.of(measured)
+    times, copies = size.operations / other.operations, size.theta_bytes / other.theta_bytes
+    maps = 2 * FORWARD_BATCH * (size.map_bytes - other.map_bytes)
     target = IMAGE_COPIES * (
-        config.target_batch * own.image_bytes - measured.target_batch * other.image_bytes
+        config.target_batch * size.image_bytes - measured.target_batch * other.image_bytes
     )
 
     def seconds(line: Linear | None) -> Linear | None:
@@ -180,23 +180,23 @@ def predicted_parts(known: Parts, measured: RunConfig, config: RunConfig) -> Par
             line, constant=line.constant + target, window=line.window * copies, kept=0.0
         )
 
-    step, step_bytes = seconds(known.step), n_bytes(known.step_bytes)
+    step, step_bytes = seconds(parts.step), n_bytes(parts.step_bytes)
     assert step is not None
     assert step_bytes is not None
-    network = known.trained[measured.arch]
+    network = parts.trained[measured.arch]
     trained = {}
     for arch in (config.arch, *config.transfer_to):
         factor = Size.of(on_network(config, arch)).operations / other.operations
         trained[arch] = Trained(network.step * factor, network.measuring * factor)
     return replace(
-        known,
+        parts,
         step=step,
         step_bytes=step_bytes,
-        variance=seconds(known.variance) if config.variance_every else None,
-        variance_bytes=n_bytes(known.variance_bytes) if config.variance_every else None,
+        variance=seconds(parts.variance) if config.variance_every else None,
+        variance_bytes=n_bytes(parts.variance_bytes) if config.variance_every else None,
         trained=trained,
         full=trained[config.arch] if config.scores else None,
-        evaluation_bytes=known.evaluation_bytes + max(maps, 0),
+        evaluation_bytes=parts.evaluation_bytes + max(maps, 0),
         affordable=0,
         data_bytes=data_bytes(config),
         scaled=True,

@@ -92,10 +92,12 @@ class Measurement:
         self.pass_seconds = gradient[0] / len(batch[0])
 
     def _loss_and_theta(self, network: nn.Module) -> tuple[MeanLoss, Tensor]:
-        drawn = initial_parameters(network, torch_generator(self.config.seed, "estimate"))
+        parameters = initial_parameters(network, torch_generator(self.config.seed, "estimate"))
         loss = MeanLoss(make_derivatives(network))
         images = self.distillation.images
-        return loss, loss.derivatives.flatten({k: value.to(images) for k, value in drawn.items()})
+        return loss, loss.derivatives.flatten(
+            {k: value.to(images) for k, value in parameters.items()}
+        )
 
     # --- how many images
 
@@ -185,13 +187,15 @@ class Measurement:
         )
         config, factor = self._smaller(replace(self.config, target_batch=1), count)
         steps = Steps(0, 1 + FEW)
-        kept = min(steps.window, self.affordable)
-        budget = int(kept * self.inner_batch / factor * self.image_bytes)
+        kept_steps = min(steps.window, self.affordable)
+        budget = int(kept_steps * self.inner_batch / factor * self.image_bytes)
         without, with_kept = (self._outer_step(config, steps, b) for b in (0, budget))
-        saved, taken = (factor * (b - a) / kept for a, b in zip(without, with_kept, strict=True))
+        saved_seconds, added_bytes = (
+            factor * (b - a) / kept_steps for a, b in zip(without, with_kept, strict=True)
+        )
         if factor > 1:  # few images find room in memory that was freed before
-            taken = max(taken, self.inner_batch * self.image_bytes)
-        return min(saved, 0.0), max(taken, 0.0)
+            added_bytes = max(added_bytes, self.inner_batch * self.image_bytes)
+        return min(saved_seconds, 0.0), max(added_bytes, 0.0)
 
     def variance(self, warm_up: float) -> tuple[Linear, Linear]:
         """Seconds and footprint of a normalized variance.
@@ -240,8 +244,8 @@ class Measurement:
         self, config: RunConfig, images: Tensor, labels: Tensor, batch_size: int, share: float
     ) -> tuple[Trained, float]:
         network = make_network(config, self.target_set)
-        own = multiply_adds(self.distillation.network, images[0])
-        work = multiply_adds(network, images[0]) / own  # beside the run's network
+        operations = multiply_adds(self.distillation.network, images[0])
+        work = multiply_adds(network, images[0]) / operations  # beside the run's network
         seconds = SHARES["evaluation"] * self.seconds * share
         whole = batch_size or self.inner_batch
         count = self._within(seconds / 2, PASSES["evaluation"] * work, whole)
@@ -257,13 +261,13 @@ class Measurement:
         def train(networks: int, steps: int) -> float:
             batch = count if batch_size else 0
             trainees = [Trainee(images, labels, (k,), batch) for k in range(networks)]
-            taken, n_bytes = self.meter.measure(
+            seconds, n_bytes = self.meter.measure(
                 lambda: evaluate_trainees(
                     smaller, nothing_to_measure, trainees, [steps], "estimate"
                 )
             )
             footprints.append(n_bytes)
-            return taken / networks
+            return seconds / networks
 
         few = train(1, 1)
         # Networks that are trained at once take less time each, and more memory.
@@ -286,8 +290,10 @@ class Measurement:
             part = Split(test.images[:n], test.labels[:n])
             return self.meter.measure(lambda: accuracy(loss, theta, part))
 
-        (_, of_one), (taken, n_bytes) = forward(1), forward(count)
-        each = max((n_bytes - of_one) / max(count - 1, 1), 2 * map_bytes(network, test.images[0]))
+        (_, bytes_of_one), (seconds_of_all, n_bytes) = forward(1), forward(count)
+        each = max(
+            (n_bytes - bytes_of_one) / max(count - 1, 1), 2 * map_bytes(network, test.images[0])
+        )
         whole = sizes(self.config)
         images = whole["validation"] + whole["test"]
-        return taken * images / count, n_bytes + each * (len(test) - count)
+        return seconds_of_all * images / count, n_bytes + each * (len(test) - count)

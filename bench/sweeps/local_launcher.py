@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from bench.config.run_config import Environment
 from bench.runs.heartbeat import log_path
 from bench.runs.run_folder import RunFolder, now
-from bench.sweeps.child_process import child_environment, environment_arguments, note_death
+from bench.sweeps.child_process import child_environment, environment_arguments, record_death
 from bench.sweeps.launcher import PlannedRun
 from bench.sweeps.options import SweepOptions
 from bench.sweeps.plan import plan
@@ -60,7 +60,7 @@ class LocalLauncher(ABC):
         if self.options.force:
             for run in runs:
                 with run.folder.lock():
-                    run.folder.ask_anew()
+                    run.folder.request_rerun()
         self.queue.extend(run.folder for run in runs)
         return bool(self.queue)
 
@@ -140,7 +140,7 @@ class LocalPool(LocalLauncher):
         for worker in [w for w in self.running if w.process.poll() is not None]:
             self.running.remove(worker)
             killed = out_of_memory_kills() > worker.kills_before
-            note_death(worker.folder, worker.process.returncode, out_of_memory=killed)
+            record_death(worker.folder, worker.process.returncode, out_of_memory=killed)
         for _ in range(len(self.queue)):
             if len(self.running) == self.workers:
                 break
@@ -154,8 +154,8 @@ class LocalPool(LocalLauncher):
         return bool(self.running or self.queue)
 
     def _start(self, folder: RunFolder) -> None:
-        taken = {worker.slot for worker in self.running}
-        slot = next(number for number in range(self.workers) if number not in taken)
+        used_slots = {worker.slot for worker in self.running}
+        slot = next(number for number in range(self.workers) if number not in used_slots)
         command = [sys.executable, "-m", "bench.run", f"folder={folder.path.resolve()}"]
         variables = child_environment()
         if self.gpus:

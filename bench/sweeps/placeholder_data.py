@@ -34,12 +34,12 @@ def image_shape(config: RunConfig) -> tuple[int, int, int]:
 def random_target_set(config: RunConfig, device: torch.device) -> TargetSet:
     """Random images in place of the run's target set, no more than are looked at in one piece."""
     whole, classes = sizes(config), SHAPES[config.dataset][0]
-    looked_at = [config.target_batch, config.full_train_batch_size, classes * config.ipc]
-    counts = {"train": max(looked_at), "validation": FORWARD_BATCH, "test": FORWARD_BATCH}
+    batches = [config.target_batch, config.full_train_batch_size, classes * config.ipc]
+    counts = {"train": max(batches), "validation": FORWARD_BATCH, "test": FORWARD_BATCH}
     generator = torch_generator(0, "estimate/images")
     parts = {}
-    for name, wanted in counts.items():
-        count = min(wanted, whole[name])
+    for name, most in counts.items():
+        count = min(most, whole[name])
         images = torch.randn(count, *image_shape(config), generator=generator)
         labels = torch.arange(count) % classes
         parts[name] = Split(images, labels).to(device, storage_type(config.precision))

@@ -44,14 +44,14 @@ def live_table(statuses: Sequence[RunStatus]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    rich_table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, side in COLUMNS.items():
-        shown.add_column(heading, justify=side, no_wrap=heading != "")
+        rich_table.add_column(heading, justify=side, no_wrap=heading != "")
     for folder, progress in statuses:
         texts = [Text(text) for text in cells(folder, progress)]
         texts[STATE].style = COLORS.get(progress.state, "")
-        shown.add_row(*texts)
-    return shown
+        rich_table.add_row(*texts)
+    return rich_table
 
 
 def table(statuses: Sequence[RunStatus], colored: bool = False) -> str:

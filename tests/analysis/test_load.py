@@ -11,7 +11,7 @@ import pytest
 from analysis import load
 from analysis.labels import distinct_labels
 from bench.config.grid import expand, load_grid, single_run
-from bench.runs.rerun import begin_anew, forget_previous
+from bench.runs.rerun import remove_previous, start_rerun
 from bench.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,18 +52,18 @@ def test_a_run_that_is_made_anew_is_shown_as_it_was_until_it_has_another_result(
     (config, *_) = results.configs("window_ablation")
     folder = results.run(config)
     before = loaded(results)
-    folder.ask_anew()
-    begin_anew(folder)
+    folder.request_rerun()
+    start_rerun(folder)
     with folder.recorder({}) as recorder:
         recorder.append("metrics", {"step": 0})
     now = loaded(results)
     assert [run.result for run in now.runs] == [run.result for run in before.runs]
     assert [run.folder.name for run in now.runs] == [folder.name]
     assert len(now.metrics()) == 40
-    assert now.runs[0].folder.shown.path == folder.path / "previous"
+    assert now.runs[0].folder.with_result.path == folder.path / "previous"
     # Tables that are loaded already do not mind that the new result comes meanwhile.
     folder.write("result", {"evaluation": {}})
-    forget_previous(folder)
+    remove_previous(folder)
     assert len(now.metrics()) == 1
 
 

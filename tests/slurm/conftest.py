@@ -207,9 +207,7 @@ class LabGrid:
 
     def submission(self, run: RunFolder) -> Submission:
         """The latest submission of a run."""
-        note = Note.of(run)
-        assert note is not None
-        return Submission.of(run, note)
+        return Submission.of(run, Note.read(run.read("job") or {}))
 
 
 @pytest.fixture

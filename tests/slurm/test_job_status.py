@@ -4,16 +4,17 @@ things; and how the scheduler's answers are read."""
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.config.grid import single_run
+from bench.runs.heartbeat import Progress
 from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import UserError
-from bench.system.files import write_json
+from bench.system.files import time_there, write_json
 from slurm import scheduler
 from slurm.job_status import BEING_SUBMITTED, Observation, submitted_status
 from slurm.scheduler import Job, Scheduler, SchedulerSilent
@@ -68,11 +69,22 @@ def submitted(tmp_path: Path) -> Environment:
     return make
 
 
+def progress_of(
+    run: RunFolder,
+    jobs: dict[tuple[str, int], Job],
+    silent: str = "",
+    node_state: Callable[[str], str] = lambda node: "",
+) -> Progress:
+    """The status of a run, if the scheduler answers with these jobs."""
+    note = Note.read(run.read("job") or {})
+    damages = Submission.of(run, note).damages()
+    observed = Observation(run.small_files(), time_there(run.path), damages, node_state)
+    return submitted_status(run, note, jobs, silent, observed)
+
+
 def status(run: RunFolder, job: Job | None = None, silent: str = "") -> tuple[str, str, str]:
     """State, kind and job of the status."""
-    note = Note.of(run)
-    assert note is not None
-    progress = submitted_status(run, note, {(NAME, 1): job} if job else {}, silent)
+    progress = progress_of(run, {(NAME, 1): job} if job else {}, silent)
     return progress.state, progress.kind, progress.job
 
 
@@ -143,9 +155,7 @@ def test_what_a_job_does_and_how_long_its_run_is_silent_is_told(
     submitted: Environment, files: dict[str, Any], state: str, told: str
 ) -> None:
     run = submitted(**files)
-    note = Note.of(run)
-    assert note is not None
-    found = submitted_status(run, note, {(NAME, 1): Job("7_1", state, "BeginTime")}, "")
+    found = progress_of(run, {(NAME, 1): Job("7_1", state, "BeginTime")})
     assert found.description == told
     assert found.seconds_left is None or found.silent_seconds is None
 
@@ -163,21 +173,16 @@ def test_a_silent_run_on_a_node_that_is_gone_says_so(
     submitted: Environment, node_state: str, told: str
 ) -> None:
     run = submitted(beat={"seconds_ago": 160, "node": "n2"})
-    note = Note.of(run)
-    assert note is not None
-    seen = replace(Observation.of(run, note), node_state={"n2": node_state}.__getitem__)
     jobs = {(NAME, 1): Job("7_1", "RUNNING", "None")}
-    found = submitted_status(run, note, jobs, "", seen)
+    found = progress_of(run, jobs, node_state={"n2": node_state}.__getitem__)
     assert found.description.startswith("silent for 2 min 4")
     assert found.note == told
 
 
 def test_clocks_that_differ_make_no_silence(submitted: Environment) -> None:
     run = submitted(beat={**ALIVE, "time": time.time() - 5000})  # its node is far behind
-    note = Note.of(run)
-    assert note is not None
     jobs = {(NAME, 1): Job("7_1", "RUNNING", "None")}
-    assert submitted_status(run, note, jobs, "").description == "distilling"
+    assert progress_of(run, jobs).description == "distilling"
 
 
 @pytest.mark.parametrize(
@@ -228,32 +233,23 @@ def test_a_job_that_the_scheduler_has_forgotten_is_judged_by_its_log_or_lost(
 
 def test_a_line_for_a_whole_job_speaks_for_the_tasks_without_one(submitted: Environment) -> None:
     run = submitted()
-    note = Note.of(run)
-    assert note is not None
     whole = {(NAME, scheduler.WHOLE): Job("7", "CANCELLED", "None")}
-    assert submitted_status(run, note, whole, "").kind == "cancelled"
-    assert (
-        submitted_status(run, note, {**whole, (NAME, 1): Job("7_1", "RUNNING", "")}, "").job
-        == "7_1"
-    )
+    assert progress_of(run, whole).kind == "cancelled"
+    assert progress_of(run, {**whole, (NAME, 1): Job("7_1", "RUNNING", "")}).job == "7_1"
 
 
 def test_right_after_a_submission_an_empty_answer_means_to_wait(submitted: Environment) -> None:
     run = submitted(seconds_ago=5)
     assert status(run) == ("waiting", "", NAME)
-    note = Note.of(run)
-    assert note is not None
-    assert submitted_status(run, note, {}, "").cause == BEING_SUBMITTED
+    assert progress_of(run, {}).cause == BEING_SUBMITTED
 
 
 def test_a_task_that_its_array_has_no_more_was_cancelled_before_it_started(
     submitted: Environment,
 ) -> None:
     run = submitted(seconds_ago=5)
-    note = Note.of(run)
-    assert note is not None
     others = {(NAME, 0): Job("7_0", "RUNNING", "None")}
-    assert submitted_status(run, note, others, "").kind == "cancelled"
+    assert progress_of(run, others).kind == "cancelled"
 
 
 def test_an_accepted_submission_is_soon_expected_in_the_answer(submitted: Environment) -> None:

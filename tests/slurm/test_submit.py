@@ -65,10 +65,10 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
     return make
 
 
-def submit(runs: Runs, anew: bool = True) -> list[str]:
+def submit(runs: Runs, rerun: bool = True) -> list[str]:
     root = runs[0].folder.path.parent.parent
     environment = Environment(results_root=str(root))
-    return submit_runs(runs, lambda _: True, "g", ASKED, environment, anew=anew)
+    return submit_runs(runs, lambda _: True, "g", ASKED, environment, rerun=rerun)
 
 
 def files(folder: RunFolder) -> dict[str, bytes]:
@@ -86,7 +86,7 @@ def test_a_refusal_puts_back_what_was_not_sent_and_leaves_what_was(
         submit(runs)
     assert files(second) == before
     assert second.is_done()
-    assert first.is_asked_anew()
+    assert first.is_rerun_requested()
     assert first.has_result()
     assert "job 7: 1 run, " in capsys.readouterr().out
     assert len(list((first.path.parent.parent / "slurm").glob("g-*"))) == 1
@@ -100,7 +100,7 @@ def test_where_it_is_not_known_what_has_arrived_all_runs_stay_asked_for(
     with pytest.raises(type(end)):
         submit(runs)
     for folder in (run.folder for run in runs):
-        assert folder.is_asked_anew()
+        assert folder.is_rerun_requested()
         assert folder.has_result()
         assert progress_of(folder).state == "waiting"
 

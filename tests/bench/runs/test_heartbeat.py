@@ -82,7 +82,7 @@ def test_a_run_that_goes_on_counts_from_where_it_was(folder: RunFolder) -> None:
         heartbeat.update(step=25)
     with Heartbeat(folder, 100):
         assert progress_of(folder).step == 25
-    folder.ask_anew()
+    folder.request_rerun()
     with Heartbeat(folder, 100):
         assert progress_of(folder).step == 0
 

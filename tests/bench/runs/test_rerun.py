@@ -12,7 +12,7 @@ from bench.config.resolve import resolve
 from bench.evaluation.distilled_set import DistilledSet
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.heartbeat import progress_of
-from bench.runs.rerun import begin_anew, forget_previous
+from bench.runs.rerun import remove_previous, start_rerun
 from bench.runs.run_folder import RunFolder, Store
 from bench.runs.subject import load
 
@@ -76,21 +76,21 @@ def finished(tmp_path: Path) -> RunFolder:
 
 def rerun(run: RunFolder) -> None:
     """All that changes a folder from the request to the new result, as `execute.py` does it."""
-    run.ask_anew()
+    run.request_rerun()
     finish(run)
 
 
 def finish(run: RunFolder) -> None:
     """As the next command does it, without force."""
     if not run.is_done():
-        begin_anew(run)
+        start_rerun(run)
         write_result(run, "new")
-    forget_previous(run)
+    remove_previous(run)
 
 
 def shown(run: RunFolder) -> set[str]:
     """Whose files are shown."""
-    return {json.loads((run.shown.path / name).read_text())["of"] for name in PARTS}
+    return {json.loads((run.with_result.path / name).read_text())["of"] for name in PARTS}
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -129,18 +129,18 @@ def test_wherever_it_is_killed_one_whole_result_is_shown_and_the_next_start_make
 def test_a_kill_while_the_new_run_is_made_leaves_the_old_result_and_the_new_checkpoint(
     finished: RunFolder,
 ) -> None:
-    finished.ask_anew()
-    begin_anew(finished)
+    finished.request_rerun()
+    start_rerun(finished)
     (finished.path / "checkpoint.pt").write_text(json.dumps({"of": "new"}))
     (finished.path / "metrics.jsonl").write_text(json.dumps({"of": "new"}))
     assert shown(finished) == {"old"}
-    assert finished.shown.name == finished.name
-    assert finished.shown.config() == finished.config()
+    assert finished.with_result.name == finished.name
+    assert finished.with_result.config() == finished.config()
     assert not finished.is_done()
-    begin_anew(finished)  # the next start goes on: nothing asks for a new one
+    start_rerun(finished)  # the next start goes on: nothing asks for a new one
     assert (finished.path / "checkpoint.pt").read_text() == json.dumps({"of": "new"})
-    finished.ask_anew()  # asked once more, and it is the last whole result that stays
-    begin_anew(finished)
+    finished.request_rerun()  # asked once more, and it is the last whole result that stays
+    start_rerun(finished)
     assert not (finished.path / "checkpoint.pt").exists()
     assert shown(finished) == {"old"}
 
@@ -150,12 +150,12 @@ def test_what_is_asked_for_is_not_done_until_it_has_begun_and_tells_so(
 ) -> None:
     assert progress_of(finished).state == "done"
     finished.write("error", {"kind": "error", "message": "of an earlier time"})
-    finished.ask_anew()
+    finished.request_rerun()
     assert progress_of(finished).state == "waiting"
     assert shown(finished) == {"old"}
-    begin_anew(finished)
+    start_rerun(finished)
     assert progress_of(finished).state == "waiting"
-    assert (finished.shown.read("result") or {})["of"] == "old"
+    assert (finished.with_result.read("result") or {})["of"] == "old"
     assert (finished.path / "log.txt").exists()
 
 
@@ -163,8 +163,8 @@ def test_the_distilled_set_of_a_rerun_is_the_previous_one(finished: RunFolder) -
     images, labels = torch.rand(10, 1, 8, 8), torch.eye(10)
     path = finished.path / "distilled.safetensors"
     DistilledSet(images, labels, {"classes": list("0123456789")}).save(path)
-    finished.ask_anew()
-    begin_anew(finished)
+    finished.request_rerun()
+    start_rerun(finished)
     path.write_text("that the new run may have stored, but not evaluated")
     found = load(SubjectOptions(distilled=str(finished.path)))
     assert torch.equal(found.images, images)
@@ -172,7 +172,7 @@ def test_the_distilled_set_of_a_rerun_is_the_previous_one(finished: RunFolder) -
 
 def test_a_rerun_without_a_result_starts_with_nothing(finished: RunFolder) -> None:
     finished.remove("result.json")
-    finished.ask_anew()
-    begin_anew(finished)
+    finished.request_rerun()
+    start_rerun(finished)
     assert not finished.has_result()
     assert {path.name for path in finished.path.iterdir()} == {"config.json", "log.txt"}

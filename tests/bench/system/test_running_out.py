@@ -17,7 +17,7 @@ from bench.runs.failure import describe_error
 from bench.runs.heartbeat import log_path
 from bench.runs.run_folder import Store
 from bench.sweeps import local_launcher
-from bench.sweeps.child_process import note_death
+from bench.sweeps.child_process import record_death
 from bench.sweeps.launcher import PlannedRun
 from bench.sweeps.local_launcher import LocalPool
 from bench.sweeps.options import SweepOptions
@@ -106,7 +106,7 @@ def test_a_process_that_could_not_say_it_itself_is_judged_by_its_log_and_the_sys
     folder = Store(tmp_path).run(config)
     folder.create(config)
     log_path(folder).write_text(f"--- 2026\nMemoryError of an earlier start\n--- 2027\n{printed}\n")
-    note_death(folder, status, out_of_memory=kills > 0)
+    record_death(folder, status, out_of_memory=kills > 0)
     assert (folder.read("error") or {})["kind"] == kind
 
 
