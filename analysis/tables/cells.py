@@ -131,8 +131,7 @@ def table(spec: TableSpec, request: Request, stored: Sequence[StoredRun], root: 
 def comparable(spec: TableSpec, request: Request) -> bool:
     """Whether a difference to the paper is meaningful: at the paper's scale, with no setting
     changed but the selection, and never for times, which the paper measured on another machine."""
-    changed = {text.partition("=")[0] for text in request.settings()} - {"selection"}
-    return request.scale == "paper" and not changed and not spec.hours
+    return request.has_paper_settings() and not spec.hours
 
 
 def _variants(spec: TableSpec, row: Row) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -14,7 +14,12 @@ from bench.config.grid import single_run
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.data.target_set import Split
-from bench.evaluation.fresh_networks import Evaluation, accuracy, evaluate, evaluate_real_images
+from bench.evaluation.evaluation import Evaluation
+from bench.evaluation.fresh_networks import (
+    accuracy,
+    evaluate,
+    evaluate_real_images,
+)
 from bench.metagrad import MeanLoss, make_derivatives
 from bench.networks import alexnet, initial_parameters
 from bench.training.batches import InnerBatches
