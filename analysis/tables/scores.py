@@ -155,7 +155,9 @@ def _caption(rows: Sequence[ScoreRow], request: Request) -> str:
         " distilled set, both with hard labels; lower is better. IOR: accuracy on the distilled set"
         " minus accuracy on random images, both with the labels of the distilled set; higher is"
         " better. Learned labels help any images, and so do not count as better images."
-        " Score: both combined (DD-Ranking, w = 0.5), from 0 to 1.",
+        " Score: both combined (the formula of DD-Ranking, w = 0.5), from 0 to 1. It is none of"
+        " DD-Ranking's own numbers: its code trains on the full set with another optimizer, and on"
+        " hard labels without augmentation (bench/evaluation/README.md).",
         f"On the full training set: {' or '.join(steps)} images." if steps else "",
         "The paper has no such table.",
     ]

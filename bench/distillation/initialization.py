@@ -16,8 +16,9 @@ def initial_images(config: RunConfig, target_set: TargetSet) -> Tensor:
 
     The paper starts from noise and notes that real images work as well (C.1). It states the scale
     for noise. Here real images have the same scale, for the paper's reason: before an instance norm
-    an image that is α times as large needs an outer Adam with an α times as large learning rate,
-    and a whitened image of CIFAR-10 has norm 28 on average. An image without contrast stays zero.
+    an image that is α times as large needs an outer Adam with an α times as large learning rate (up
+    to the eps of that norm, `bench.networks.parts.instance_norm`), and a whitened image of CIFAR-10
+    has norm 28 on average. An image without contrast stays zero.
 
     Raises:
         UserError: some class has fewer than `ipc` training images.

@@ -12,13 +12,18 @@ Dataset Distillation" (2025, arXiv:2505.13300) compare two differences of test a
 with accuracies in [0, 1], so that the score is in [0, 1] too. A lower HLR (hard-label recovery) and
 a higher IOR (improvement over random) are better.
 
-Differences to the published code. (1) The number of training steps of each accuracy is selected on
-the validation part, with one configuration for all; the published code takes the best test
-accuracy, also over five learning rates. (2) In the published code a teacher network labels the
-random images. A distilled set comes without its teacher, so a random image gets the labels of a
-distilled image of its class. The class of a distilled image is given by its place in a set of ours,
-by its largest label in one made elsewhere. (3) The accuracies of network k are paired: its initial
-parameters are the same on every training set.
+Differences to the published code (README.md in this folder has its sources). (1) The number of
+training steps of each accuracy is selected on the validation part, with one configuration for all;
+the published code takes the best test accuracy, also over five learning rates. (2) In the published
+code a teacher network labels the random images. A distilled set comes without its teacher, so a
+random image gets the labels of a distilled image of its class. The class of a distilled image is
+given by its place in a set of ours, by its largest label in one made elsewhere. (3) The accuracies
+of network k are paired: its initial parameters are the same on every training set. (4) The full
+training set is trained on with the optimizer of all evaluations; the published code has another
+one, of its own for each data set and network. (5) All trainings have the augmentation of
+evaluations; the published code has none with hard labels, unless that is asked for. (6) The score
+is that of the mean HLR and the mean IOR; the published code computes a score for each evaluation,
+and its mean. So no score here can be compared with a published one.
 """
 
 import math
@@ -142,9 +147,9 @@ def score(
 ) -> Scores:
     """Train `evaluation_networks` networks on each of the sets that the scores compare.
 
-    Network, optimizer, learning rate, augmentation and batches are those of `config`. Only on the
-    full training set, batches have `full_train_batch_size` images, shuffled in each epoch, for
-    `full_train_steps`. If the labels are hard already, nothing is trained twice.
+    Network, optimizer (that of evaluations), learning rate, augmentation and batches are those of
+    `config`. Only on the full training set, batches have `full_train_batch_size` images, shuffled
+    in each epoch, for `full_train_steps`. If the labels are hard already, nothing is trained twice.
 
     Args:
         images: [n, C, H, W], preprocessed like `target_set`.

@@ -15,13 +15,15 @@ FINGERPRINT = "0123456789abcdef"
 
 
 def accuracy_of(config: RunConfig, step: int) -> float:
-    """A number that depends on method, seed and step."""
-    return 0.2 + 0.01 * len(config.method) + 0.05 * config.seed**2 + 0.001 * step
+    """A number that depends on method, number of redraws, seed and step."""
+    of_experiment = 0.01 * len(config.method) - 0.0001 * config.window_resample_every
+    return 0.2 + of_experiment + 0.05 * config.seed**2 + 0.001 * step
 
 
 def norm_of(config: RunConfig, step: int) -> float:
-    """A positive number that depends on method, seed and step, over several magnitudes."""
-    return math.exp(math.sin(step) + 0.3 * config.seed**2 + 0.1 * len(config.method))
+    """The same for a positive number, over several magnitudes."""
+    of_experiment = 0.1 * len(config.method) - 0.001 * config.window_resample_every
+    return math.exp(math.sin(step) + 0.3 * config.seed**2 + of_experiment)
 
 
 def write_run(

@@ -194,9 +194,9 @@ def test_experiments_of_the_same_label_have_curves_of_their_own(results: "Maker"
         found = found_for(CURVES[5], stored_runs(results.root))
     figure = figure_of(CURVES[5], curves(CURVES[5], found), found)
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["same"] * 3
+    assert [text.get_text() for text in legend.get_texts()] == ["same"] * 4
     lines = [np.asarray(line.get_ydata()) for line in figure.axes[0].get_lines()]
-    assert len({line[-1] for line in lines if len(line)}) == 3
+    assert len({line[-1] for line in lines if len(line)}) == 4
 
 
 def test_figure_6_draws_the_records_of_each_unroll_length_and_of_each_window_size(

@@ -27,7 +27,7 @@ def loaded(results: "Maker", grid: str = "window_ablation", **how: Any) -> load.
 def test_finished_seeds_beyond_the_grids_count_are_used(results: "Maker") -> None:
     results.grid("window_ablation", seeds=4)
     found = loaded(results)
-    assert [run.config.seed for run in found.runs] == [0, 1, 2, 3] * 3
+    assert [run.config.seed for run in found.runs] == [0, 1, 2, 3] * 4
     assert found.missing == []
 
 
@@ -39,8 +39,8 @@ def test_unfinished_runs_are_left_out_and_named(results: "Maker") -> None:
     found = loaded(results)
     assert [(run.config.method, run.config.seed) for run in found.runs] == [("rat_bptt", 0)]
     states = {(run.experiment.label, run.seed): run.state for run in found.missing}
-    assert states[("RaT-BPTT", 1)] == "failed (diverged)"
-    assert states[("Forward moving", 0)] == "not started"
+    assert states[("RaT-BPTT, window_resample_every=1", 1)] == "failed (diverged)"
+    assert states[("Forward moving, window_resample_every=1", 0)] == "not started"
     asked = len(expand(load_grid("window_ablation"), "quick", {}))
     assert len(states) == asked - 1
     assert set(found.metrics()["seed"]) == {0}
@@ -73,21 +73,21 @@ def test_runs_with_other_settings_are_not_mixed_in(results: "Maker") -> None:
     assert {run.config.inner_lr for run in loaded(results).runs} == {0.01}
     other = loaded(results, overrides={"inner_lr": 0.02})
     assert {run.config.inner_lr for run in other.runs} == {0.02}
-    assert len(other.runs) == 9
+    assert len(other.runs) == 12
 
 
 def test_experiments_of_the_same_label_are_not_mixed_up(results: "Maker") -> None:
     results.grid("window_ablation", seeds=2)
     with patch("analysis.load.distinct_labels", lambda configs, *_: ["same"] * len(configs)):
         found = loaded(results, seeds=3)
-    assert len({one.identity for one in found.experiments}) == 3
+    assert len({one.identity for one in found.experiments}) == 4
     for one in found.experiments:
         assert one.label == "same"
         runs = [(run.config.method, run.config.seed) for run in found.runs_of(one)]
         assert runs == [(one.config.method, 0), (one.config.method, 1)]
         assert [run.seed for run in found.missing_of(one)] == [2]
     means = found.metrics().groupby("experiment")["image_gradient_norm"].mean()
-    assert means.nunique() == 3
+    assert means.nunique() == 4
 
 
 def test_a_run_outside_the_grid_counts_where_only_the_seed_differs(results: "Maker") -> None:
@@ -100,19 +100,19 @@ def test_damaged_and_foreign_folders_do_not_stand_in_the_way(results: "Maker") -
     for name, content in (("a", "{"), ("b", '{"schema": 99}'), ("c", '{"schema": 2, "x": 2}')):
         (results.root / "runs" / name).mkdir()
         (results.root / "runs" / name / "config.json").write_text(content)
-    assert len(loaded(results).runs) == 6
+    assert len(loaded(results).runs) == 8
 
 
 def test_metrics_and_measurements_are_what_was_recorded(results: "Maker") -> None:
     results.grid("window_ablation")
     metrics, measurements = loaded(results).metrics(), loaded(results).measurements()
-    assert len(metrics) == 6 * 40
+    assert len(metrics) == 8 * 40
     first = ["run", "experiment", "label", "method", "seed", "step"]
     assert list(metrics.columns[:6]) == first
     config = results.configs("window_ablation")[3]
     own = metrics[(metrics["method"] == config.method) & (metrics["seed"] == config.seed)]
     assert list(own["image_gradient_norm"]) == [results.norm(config, k) for k in range(40)]
-    assert measurements.groupby("kind").size().to_dict() == {"accuracy": 30, "variance": 24}
+    assert measurements.groupby("kind").size().to_dict() == {"accuracy": 40, "variance": 32}
     assert not any(str(column).startswith("all_") for column in measurements)
 
 
@@ -195,10 +195,11 @@ def test_results_can_be_restricted_to_some_experiments(results: "Maker") -> None
     results.grid("window_ablation", seeds=1)
     found = loaded(results, seeds=2)
     moving = found.restricted(lambda config: config.method != "rat_bptt")
+    methods = ["forward_window", "backward_window"]
     for part in (moving.runs, moving.missing):
-        assert [run.experiment.label for run in part] == ["Forward moving", "Backward moving"]
-    assert [one.label for one in moving.experiments] == ["Forward moving", "Backward moving"]
-    assert len(found.runs) == 3
+        assert [run.experiment.config.method for run in part] == methods
+    assert [one.config.method for one in moving.experiments] == methods
+    assert len(found.runs) == 4
 
 
 def test_a_run_that_differs_in_many_settings_is_no_hint_at_forgotten_ones(

@@ -48,7 +48,7 @@ def plotted(results: "Maker", *arguments: str) -> pd.DataFrame:
 def test_mean_spread_and_n_are_those_of_the_runs(results: "Maker") -> None:
     results.grid("window_ablation", seeds=3)
     table = plotted(results, "figure=5")
-    assert len(table) == 3 * 5
+    assert len(table) == 4 * 5
     row = table[(table["label"] == "Backward moving") & (table["step"] == 20)].iloc[0]
     seeds = [c for c in results.configs("window_ablation", 3) if c.method == "backward_window"]
     values = [100 * results.accuracy(config, 20) for config in seeds]
@@ -57,6 +57,23 @@ def test_mean_spread_and_n_are_those_of_the_runs(results: "Maker") -> None:
     assert row["low"] == pytest.approx(mean - spread)
     assert row["high"] == pytest.approx(mean + spread)
     assert row["n"] == 3
+
+
+def test_uniform_windows_that_are_redrawn_every_10_steps_have_a_curve_and_a_name_of_their_own(
+    results: "Maker",
+) -> None:
+    for config in results.configs("window_ablation", 1):
+        level = 0.1 + 0.01 * config.window_resample_every
+        results.run(config, accuracy=lambda c, step, v=level: v)
+    table = plotted(results, "figure=5")
+    means = table.groupby("label", sort=False)["mean"].max().round(6).to_dict()
+    assert means == {
+        "Random uniform (RaT-BPTT)": 11.0,
+        "Forward moving": 11.0,
+        "Backward moving": 11.0,
+        "Random uniform, redrawn every 10 steps": 20.0,
+    }
+    assert "window_resample_every=1, with Random uniform, redrawn every 10" in caption_of(results)
 
 
 @pytest.mark.parametrize(("figure", "step"), [(2, 7), (7, 20)])
@@ -210,7 +227,7 @@ def test_what_is_finished_is_drawn_and_what_is_missing_is_named(results: "Maker"
         "Random uniform (RaT-BPTT)": 2,
     }
     note = capsys.readouterr().err
-    assert "lacks 3 of 6 runs" in note
+    assert "lacks 5 of 8 runs" in note
     assert "Forward moving seed 1 (not started)" in note
     assert "python -m bench.sweep grid=window_ablation scale=quick seeds=2 results_root=" in note
 

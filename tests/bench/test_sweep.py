@@ -46,12 +46,12 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
     grid = ["bench.sweep", "grid=window_ablation", *tiny]
     first = command(*grid, "seeds=1")
     assert first.returncode == 0, first.stderr
-    assert "3 runs: 3 waiting" in first.stdout
+    assert "4 runs: 4 waiting" in first.stdout
     assert "estimate: " in first.stdout
-    assert "3 runs: 3 done" in first.stdout
+    assert "4 runs: 4 done" in first.stdout
     assert "\x1b" not in first.stdout  # plain lines where there is no terminal
     before = outcomes(tmp_path / "results")
-    assert len(before) == 3
+    assert len(before) == 4
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "results/runs").rglob("*")}
 
     second = command(*grid, "seeds=1")
@@ -60,18 +60,18 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
     for path, changed in times.items():
         assert path.stat().st_mtime_ns == changed
 
-    more = command(*grid, "only=rat_bptt", "seeds=2")
+    more = command(*grid, "only=forward_window", "seeds=2")
     assert "2 runs: 1 done, 1 waiting" in more.stdout
     assert more.returncode == 0
 
-    anew = command(*grid, "only=rat_bptt", "seeds=1", "force=true")
+    anew = command(*grid, "only=forward_window", "seeds=1", "force=true")
     assert anew.returncode == 0
     after = outcomes(tmp_path / "results")
     assert {name: after[name] for name in before} == before
 
     status = command("bench.status")
-    assert "4 runs: 4 done" in status.stdout
-    assert status.stdout.count("(n=2)") == 4
+    assert "5 runs: 5 done" in status.stdout
+    assert status.stdout.count("(n=2)") == 5
     selection = ["seeds=1", "only=forward_window"]
     of_grid = command("bench.status", "grid=window_ablation", *selection, *tiny)
     assert "1 run: 1 done" in of_grid.stdout
@@ -179,7 +179,7 @@ def test_runs_made_anew_show_their_old_results_until_they_have_new_ones(
 def test_the_plan_runs_nothing(command: Command, tiny: list[str], tmp_path: Path) -> None:
     done = command("bench.sweep", "grid=window_ablation", "seeds=2", "dry_run=true", *tiny)
     assert done.returncode == 0, done.stderr
-    assert "6 runs: 6 waiting" in done.stdout
+    assert "8 runs: 8 waiting" in done.stdout
     assert "estimate: " in done.stdout
     assert not (tmp_path / "results").exists()
 
@@ -257,7 +257,7 @@ def test_on_a_terminal_the_progress_is_a_live_table(
 
 
 def test_the_runs_can_be_made_in_this_process(command: Command, tiny: list[str]) -> None:
-    grid = ["grid=window_ablation", "seeds=1", "only=rat_bptt,backward_window"]
+    grid = ["grid=window_ablation", "seeds=1", "only=forward_window,backward_window"]
     done = command("bench.sweep", *grid, "launcher=inline", *tiny)
     assert done.returncode == 0, done.stderr
     assert "2 runs: 2 done" in done.stdout
@@ -352,7 +352,7 @@ def test_batch_scripts_can_be_written_where_there_is_no_slurm(
     assert [text.count("--mem=81920MB") for text in texts] == [1, 0]
     assert "--array=0-1%2" in texts[1]
     assert all("slurm.job" in text for text in texts)
-    assert len(list((tmp_path / "results/runs").glob("*/job.json"))) == 3
+    assert len(list((tmp_path / "results/runs").glob("*/job.json"))) == 4
 
 
 def test_retry_makes_only_the_runs_that_it_names(

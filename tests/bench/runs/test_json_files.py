@@ -66,8 +66,8 @@ def write_run(root: Path, config: RunConfig, *, finished: bool) -> RunFolder:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[RunFolder]:
-    """Three runs, of which the last is finished, and their submission."""
-    made = [write_run(tmp_path, config, finished=k == 2) for k, config in enumerate(configs())]
+    """Four runs, of which the last is finished, and their submission."""
+    made = [write_run(tmp_path, config, finished=k == 3) for k, config in enumerate(configs())]
     folder = tmp_path / "slurm" / NAME
     folder.mkdir(parents=True)
     record = {"runs": [run.name for run in made], "processes": 1, "place": [], "profile": {}}
@@ -137,7 +137,7 @@ def said_by_commands(
     found = load.load_results(
         load.stored_runs(root), load_grid("window_ablation"), "quick", SETTINGS, seeds=1
     )
-    assert len(found.runs) + len(found.missing) == 3
+    assert len(found.runs) + len(found.missing) == 4
     told.append(capsys.readouterr().err)
     return told
 
@@ -212,12 +212,12 @@ def test_a_damaged_submission_is_named_and_its_jobs_still_known(
     assert queued.count(str(path)) == 2
     cannot_start = name != "accepted"
     assert ("job 7_0 cannot start; end it with cancel=true" in queued) is cannot_start
-    assert f"3 runs: 1 done, 2 {'damaged' if cannot_start else 'waiting'}" in queued
+    assert f"4 runs: 1 done, 3 {'damaged' if cannot_start else 'waiting'}" in queued
     squeue("")
     assert status.main([f"results_root={tmp_path}"]) == 0
     over = capsys.readouterr().out
     assert over.count(str(path)) == 2
-    assert "3 runs: 1 done, 2 stopped" in over  # the same sweep sends them again
+    assert "4 runs: 1 done, 3 stopped" in over  # the same sweep sends them again
 
 
 def test_results_slurm_may_be_gone_while_runs_are_not_finished(
@@ -228,14 +228,14 @@ def test_results_slurm_may_be_gone_while_runs_are_not_finished(
 ) -> None:
     squeue("")
     shutil.rmtree(tmp_path / "slurm")
-    for run in runs[:2]:
+    for run in runs[:3]:
         run.remove("error.json", "anew.json", "progress.json")
     then = (1.0, 1.0)
     for run in runs:
         os.utime(run.path / "job.json", then)
     assert status.main([f"results_root={tmp_path}"]) == 0
     said = capsys.readouterr().out
-    assert "3 runs: 1 done, 2 lost" in said
+    assert "4 runs: 1 done, 3 lost" in said
     assert "submission.json is missing" in said
 
 
@@ -243,7 +243,7 @@ def test_results_slurm_may_be_gone_while_runs_are_not_finished(
 def test_a_changed_configuration_is_refused_everywhere_and_restored_by_the_command_that_is_named(
     runs: list[RunFolder], tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str
 ) -> None:
-    for run in runs[:2]:
+    for run in runs[:3]:
         run.remove("error.json", "anew.json", "evaluations.json")
         run.write("result", RESULT)
     path = runs[0].path / "config.json"
@@ -256,7 +256,7 @@ def test_a_changed_configuration_is_refused_everywhere_and_restored_by_the_comma
 
     assert status.main([environment]) == 0
     said = capsys.readouterr().out
-    assert "3 runs: 2 done, 1 damaged" in said
+    assert "4 runs: 3 done, 1 damaged" in said
     advice = said.partition("restored by: ")[2].splitlines()[0].strip()
     for main, argument in ((one_run.main, "folder"), (evaluate.main, "distilled")):
         with pytest.raises(Damaged, match=r"config\.json was changed") as refused:
@@ -273,7 +273,7 @@ def test_a_changed_configuration_is_refused_everywhere_and_restored_by_the_comma
     assert f"restored {path}" in said
     assert "nothing is left to do" in said  # the result stands; only its configuration was damaged
     assert {**json.loads(path.read_text()), "command": ""} == {**whole, "command": ""}
-    assert len(load.stored_runs(tmp_path)) == 3
+    assert len(load.stored_runs(tmp_path)) == 4
 
 
 def test_a_renamed_folder_is_no_run(runs: list[RunFolder]) -> None:

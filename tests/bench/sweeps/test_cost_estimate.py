@@ -399,12 +399,12 @@ def test_a_sweep_that_needs_more_than_any_machine_has_is_refused(
 ) -> None:
     # The parameter copies of so many steps of even the smallest network; none are allocated.
     endless = ["unroll_length=1000000000", "window_size=1000000000"]
-    sweep = ["grid=window_ablation", "only=rat_bptt", "seeds=1", *tiny, *endless]
+    sweep = ["grid=window_ablation", "only=forward_window", "seeds=1", *tiny, *endless]
     for also in ([], ["dry_run=true"]):
         done = command("bench.sweep", *sweep, *also)
         assert done.returncode == 2, done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
-        assert "rat_bptt (seed 0) needs about" in done.stderr
+        assert "forward_window (seed 0) needs about" in done.stderr
     assert not list(tmp_path.rglob("config.json"))
     insisted = command("bench.sweep", *sweep, "dry_run=true", "check_memory=false")
     assert insisted.returncode == 0, insisted.stderr
@@ -459,11 +459,11 @@ def test_without_data_a_dry_run_shows_its_plan_and_says_what_the_runs_will_need(
     done = command("bench.sweep", *dry, "dry_run=true")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    (plan_line,) = (n for n, line in enumerate(lines) if line == "3 runs: 3 waiting")
+    (plan_line,) = (n for n, line in enumerate(lines) if line == "4 runs: 4 waiting")
     (needs,) = (n for n, line in enumerate(lines) if "nowhere for cifar10" in line)
     (told,) = (n for n, line in enumerate(lines) if line.startswith("estimate: "))
     assert plan_line < needs < told
-    assert lines[-1] == "dry run: 3 runs would be started; none was"
+    assert lines[-1] == "dry run: 4 runs would be started; none was"
     real = command("bench.sweep", *dry)
     assert real.returncode == 2
     assert "nowhere for cifar10 does not exist" in real.stderr
