@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.labels import Variant, differences, distinct_labels
@@ -24,6 +25,7 @@ from bench.system.files import atomic_write
 
 MAX_FORGOTTEN_SETTINGS = 2  # a run that differs in more is of another grid
 MAX_DAMAGES_SHOWN = 5
+FORMER_VARIANCE = "former variance"  # over the norm of its own samples' mean, recorded alone
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,14 @@ class Results:
 
     def measurements(self) -> pd.DataFrame:
         """One row per run and measurement: run, experiment, label, method, seed, step, `kind`
-        ("variance" or "accuracy") and the measured values, except accuracies of single networks."""
+        ("accuracy", "variance" or `FORMER_VARIANCE`) and the measured values, except accuracies of
+        single networks."""
         table = self._table("measurements")
-        counted = table["n"].notna() if "n" in table else pd.Series(False, index=table.index)
-        return table.assign(kind=counted.map({True: "accuracy", False: "variance"}))
+        recorded = [
+            table[column].notna() if column in table else np.zeros(len(table), bool)
+            for column in ("n", "samples")
+        ]
+        return table.assign(kind=np.select(recorded, ["accuracy", "variance"], FORMER_VARIANCE))
 
     def restricted(self, shown: Callable[[RunConfig], bool]) -> "Results":
         """The same for some of the experiments only."""

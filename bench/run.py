@@ -190,8 +190,9 @@ class Console:
 
     def measured(self, measurement: dict[str, Any]) -> None:
         step = f"outer step {measurement['step']:>6}"
-        if "normalized_variance" in measurement:
-            self.out.print(f"{step}  normalized variance {measurement['normalized_variance']:.3g}")
+        if "variance" in measurement:
+            variance = measurement["normalized_variance_whole_batch"]
+            self.out.print(f"{step}  normalized variance {variance:.3g}")
         else:
             parts = {
                 part: measurement.get(f"{part}_accuracy_mean", math.nan)

@@ -8,7 +8,7 @@ from analysis.captions import caption
 from analysis.figures.curves import Curves
 from analysis.figures.specs import CurveFigure, FigureSpec
 from analysis.labels import unlabeled_settings
-from analysis.load import Results
+from analysis.load import FORMER_VARIANCE, Results
 from bench.config.run_config import RunConfig
 
 
@@ -20,6 +20,7 @@ def curve_caption(spec: CurveFigure, results: Results, curves: Curves, request: 
         _networks(spec, results),
         _settings(spec, results),
         _in_no_panel(results, curves),
+        former_variance_text(spec, results),
         _left_out(spec, curves),
     ]
     return caption(
@@ -58,8 +59,27 @@ def _networks(spec: CurveFigure, results: Results) -> str:
         return f"Each seed's value is the mean of {networks} fresh networks after {steps} steps."
     if spec.kind == "variance":
         samples = values(lambda c: c.variance_samples)
-        return f"Each seed's value is over {samples} single-sample losses of one batch."
+        return (
+            f"Each seed's value is the variance over {samples} single-sample gradients of one"
+            " batch, averaged over entries, divided by the squared norm of the whole batch's"
+            " gradient in the same outer step."
+        )
     return ""
+
+
+def former_variance_text(spec: CurveFigure, results: Results) -> str:
+    """The runs whose variances were recorded by a definition that figures do not use any more."""
+    if spec.kind != "variance":
+        return ""
+    table = results.measurements()
+    runs = table[table["kind"] == FORMER_VARIANCE].groupby("label", sort=False)["run"].nunique()
+    if runs.empty:
+        return ""
+    texts = ", ".join(f"{count} of {label}" for label, count in runs.items())
+    return (
+        f"Not recorded, and not drawn, by runs made before this definition ({texts}): they divided"
+        " by the squared norm of the mean of their own samples; force=true makes them again."
+    )
 
 
 def _settings(spec: FigureSpec, results: Results) -> str:

@@ -6,7 +6,7 @@ Imports matplotlib, so it is imported only once there is something to draw.
 from functools import partial
 
 from analysis.arguments import Request
-from analysis.figures.captions import curve_caption
+from analysis.figures.captions import curve_caption, former_variance_text
 from analysis.figures.comparison import (
     comparison_caption,
     comparison_table,
@@ -38,9 +38,10 @@ def picture_of(spec: FigureSpec, results: Results, request: Request) -> Picture:
     if isinstance(spec, CurveFigure):
         numbers = curves(spec, results)
         if numbers.table["mean"].notna().sum() == 0:
+            reason = former_variance_text(spec, results)
             raise UserError(
                 f"figure {spec.number}: the finished runs of grid {results.grid} recorded no"
-                f" {spec.column}, or no finite one"
+                f" {spec.column}, or no finite one{f' ({reason})' if reason else ''}"
             )
         text = curve_caption(spec, results, numbers, request)
         make = partial(make_figure, spec, numbers, curve_looks(spec, results))

@@ -181,13 +181,14 @@ FIGURES: dict[int, FigureSpec] = {
         ),
         CurveFigure(
             number=7,
-            title="Normalized variance of the meta-gradient",
+            title="Normalized variance of the meta-gradient over the first outer steps",
             grid="methods_comparison",
-            quantity="normalized_variance",
+            quantity="normalized_variance_whole_batch",
             kind="variance",
-            column="normalized_variance",
+            column="normalized_variance_whole_batch",
             y_label="Normalized variance (log scale)",
             log=True,
+            first_steps=500,
         ),
         _accuracy(
             number=8,

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIRST_STEPS = 500  # as in Figure 2
+FIRST = f" (the first {FIRST_STEPS})"
+VARIANCE = "normalized variance (over the squared norm of the whole batch's gradient)"
 EARLY = 0.2  # the fraction of the outer steps that counts as early
 
 # A measured value by outer step; a number of the whole run is at step 0.
@@ -53,13 +55,21 @@ def early_accuracy(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
 
 
 def variance_at_each_step(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
-    """Logarithms."""
-    return _logs(_measured(run, "normalized_variance"))
+    """Logarithms, over the first outer steps."""
+    return _logs(_by_step(_variances(run), "normalized_variance_whole_batch"))
 
 
 def mean_variance(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
     """The logarithm of the geometric mean."""
     return _mean(variance_at_each_step(run, evaluation))
+
+
+def mean_unbiased_variance(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
+    """The logarithm of the geometric mean. Empty if the squared norm is estimated as not positive
+    at some step: the mean of the other steps would be of those with the least noise."""
+    table = _variances(run)
+    values = _logs(_by_step(table, "normalized_variance_unbiased"))
+    return _mean(values) if len(values) == len(table) else {}
 
 
 def variance_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
@@ -89,16 +99,22 @@ QUANTITIES = {
         early_accuracy,
     ),
     "variance_at_each_step": Quantity(
-        "normalized variance at each measured outer step",
+        f"{VARIANCE}, at each measured outer step{FIRST}",
         variance_at_each_step,
         factor=True,
         each_step=True,
     ),
     "mean_variance": Quantity(
-        "normalized variance, geometric mean over outer steps", mean_variance, factor=True
+        f"{VARIANCE}, geometric mean over outer steps{FIRST}", mean_variance, factor=True
+    ),
+    "mean_unbiased_variance": Quantity(
+        "normalized variance over the unbiased squared norm (of the samples' mean, less the"
+        f" share of noise; positive at every step), geometric mean over outer steps{FIRST}",
+        mean_unbiased_variance,
+        factor=True,
     ),
     "variance_fluctuation": Quantity(
-        "standard deviation over outer steps of the logarithm of the normalized variance",
+        f"standard deviation over outer steps{FIRST} of the logarithm of the {VARIANCE}",
         variance_fluctuation,
         factor=True,
     ),
@@ -114,6 +130,15 @@ QUANTITIES = {
 
 def _measured(run: FinishedRun, column: str) -> Values:
     return _by_step(collected(run.folder, "measurements"), column)
+
+
+def _variances(run: FinishedRun) -> "pd.DataFrame":
+    """The measurements of the variance in the first outer steps; none of runs that recorded it by
+    the former definition only."""
+    table = collected(run.folder, "measurements")
+    if "samples" not in table:
+        return table.iloc[:0]
+    return table[table["samples"].notna() & (table["step"] < FIRST_STEPS)]
 
 
 def _by_step(table: "pd.DataFrame", column: str) -> Values:

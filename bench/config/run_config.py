@@ -201,6 +201,9 @@ class RunConfig:
     variance_every: int = setting(
         100, "outer steps between measurements of the variance (C.4); 0: never", minimum=0
     )
+    variance_until: int = setting(
+        0, "outer step before which these measurements end; 0: they never end", minimum=0, before=0
+    )
     variance_samples: int = setting(
         100, "single-sample gradients in a measurement of the variance; at least 2", minimum=1
     )

@@ -25,7 +25,7 @@ from bench.distillation.outer_adam import OuterAdam, Pairs
 from bench.distillation.parameterization import make_parameterization
 from bench.distillation.process_group import SINGLE_PROCESS, ProcessGroup
 from bench.distillation.replicas import Replicas, replica_config
-from bench.metagrad import OUTER_LOSSES, MetaGradient, Problem, make_engine, normalized_variance
+from bench.metagrad import OUTER_LOSSES, MetaGradient, Problem, SampleVariance, make_engine
 from bench.networks import initial_parameters
 from bench.training.batches import InnerBatches, target_batch
 from bench.training.randomness import python_random, torch_generator
@@ -90,6 +90,9 @@ class Distillation:
         parameters: what is learned.
         step: outer steps done.
         evaluation_observed_at: the last `step` at which the method observed an evaluation.
+        whole_batch_squared_norm: of the meta-gradient of the images in the last outer step, for
+            the target batch of replica 0: what `sample_variance` is divided by. NaN before the
+            first step, and in processes that do not compute replica 0.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Distillation:
         self.step = 0
         self.steps_not_finite = 0
         self.evaluation_observed_at = -1
+        self.whole_batch_squared_norm = torch.tensor(math.nan)
 
     @property
     def images(self) -> Tensor:
@@ -213,20 +217,23 @@ class Distillation:
             config = replica_config(self.config, replica)
             problem = self._problem(config, window, images, labels)
             batch = target_batch(config, self.target_set.train, self.step)
-            return self.engine.meta_gradient(problem, window, *batch)
+            gradient = self.engine.meta_gradient(problem, window, *batch)
+            if replica == 0:
+                self.whole_batch_squared_norm = gradient.images.double().square().sum()
+            return gradient
 
         return self.replicas.mean(of_replica)
 
-    def normalized_variance(self) -> float:
-        """The normalized variance (C.4) of the meta-gradient of the images in the coming outer
-        step, over the first `variance_samples` images of its target batch. Only replica 0 counts,
-        so that the number means the same for any number of replicas. Changes nothing."""
+    def sample_variance(self) -> SampleVariance:
+        """The variance (C.4) of the meta-gradient of the images in the coming outer step, over the
+        first `variance_samples` images of its target batch. Only replica 0 counts, so that the
+        numbers mean the same for any number of replicas. Changes nothing."""
         window = self.window(self.step)
         problem = self._problem(self.config, window, *self.parameters.at(self.step))
         images, labels = target_batch(self.config, self.target_set.train, self.step)
         count = self.config.variance_samples
         gradients = self.engine.sample_gradients(problem, window, images[:count], labels[:count])
-        return normalized_variance(gradients.images)
+        return SampleVariance.of(gradients.images)
 
     def _problem(
         self, config: RunConfig, window: Window, images: Tensor, labels: Tensor

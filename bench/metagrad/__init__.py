@@ -7,7 +7,7 @@ To use the engine from Python (README.md has two examples that run):
     Adam, SGD, InnerOptimizer      inner optimisers; subclass the last for your own
     OUTER_LOSSES, Loss             outer losses by name; the class for your own
     autograd_derivatives           for inputs that are no images [batch, C, H, W]
-    normalized_variance            of `Engine.sample_gradients` (paper, C.4)
+    SampleVariance                 of `Engine.sample_gradients` (paper, C.4)
 
 The other names are for the rooms of this project.
 """
@@ -29,7 +29,7 @@ from bench.metagrad.problem import (
     cross_entropies,
 )
 from bench.metagrad.stacked import networks_at_once, stacked_derivatives
-from bench.metagrad.variance import normalized_variance
+from bench.metagrad.variance import SampleVariance
 from bench.system.choices import ENGINES, EPS_FORMS, PRECISIONS
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "MeanLoss",
     "MetaGradient",
     "Problem",
+    "SampleVariance",
     "StepRange",
     "autograd_derivatives",
     "compile_error",
@@ -54,7 +55,6 @@ __all__ = [
     "make_derivatives",
     "make_engine",
     "networks_at_once",
-    "normalized_variance",
     "stacked_derivatives",
     "storage_type",
 ]

@@ -4,6 +4,7 @@ If several processes share the replicas, this is the leader's work; followers ar
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn, Protocol
 
@@ -162,6 +163,7 @@ class _Execution:
         for record, stopping in outer_steps(self.distillation, self.group, self._must_stop):
             recorder.append("metrics", asdict(record))
             self.reporter.stepped(record)
+            self._record(recorder, self.measurements.completed())
             elapsed = time.perf_counter() - started
             self.seconds = seconds_before + elapsed
             self.heartbeat.update(
@@ -179,13 +181,16 @@ class _Execution:
     def _measure(self, recorder: Recorder) -> None:
         sizes = recorder.sizes()
         try:
-            for measurement in self.measurements.due():
-                recorder.append("measurements", measurement)
-                self.reporter.measured(measurement)
+            self._record(recorder, self.measurements.due())
         except Interrupted:
             self._checkpoint(recorder, sizes)  # the step is done, its measurements are not
             raise
         self.heartbeat.update(activity="distilling")
+
+    def _record(self, recorder: Recorder, measurements: Iterable[dict[str, Any]]) -> None:
+        for measurement in measurements:
+            recorder.append("measurements", measurement)
+            self.reporter.measured(measurement)
 
     def _checkpoint(self, recorder: Recorder, sizes: dict[str, int]) -> None:
         """Save the state, and the sizes of the records that belong to it."""

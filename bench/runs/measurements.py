@@ -10,7 +10,14 @@ from bench.config.run_config import RunConfig
 from bench.distillation.outer_loop import Distillation
 from bench.evaluation.evaluation import Evaluation
 from bench.evaluation.fresh_networks import evaluate
+from bench.metagrad import SampleVariance
 from bench.runs.heartbeat import Heartbeat
+
+
+def variance_steps(config: RunConfig) -> range:
+    """The outer steps at which the variance is measured."""
+    stop = min(config.variance_until or config.outer_steps, config.outer_steps)
+    return range(0, stop if config.variance_every else 0, config.variance_every or 1)
 
 
 @dataclass
@@ -30,17 +37,21 @@ class Measurements:
     Attributes:
         check: called after every training step; what it raises ends the measurement.
         best: None before the first accuracy of the whole set.
+        samples: of the coming outer step, where its variance is measured. It becomes a measurement
+            after that step, which computes the gradient of the whole batch. A run that stops before
+            the step measures again when it resumes.
     """
 
     distillation: Distillation
     heartbeat: Heartbeat
     check: Callable[[], None]
     best: Best | None = None
+    samples: SampleVariance | None = None
 
     def due(self) -> Iterator[dict[str, Any]]:
         """Measure what is due before outer step `distillation.step`, or after the last one, and
-        yield each measurement as it is recorded. The method observes the accuracy first: the
-        variance is that of the window which it then chooses."""
+        yield each measurement that can be recorded at once. The method observes the accuracy first:
+        the variance is that of the window which it then chooses."""
         step, config = self.distillation.step, self.distillation.config
         if accuracy_is_due(config, step):
             self.heartbeat.update(activity="measuring accuracy")
@@ -64,10 +75,17 @@ class Measurements:
             if self.distillation.needs_evaluations:
                 self.distillation.observe_evaluation(measurement["train_loss_mean"])
             yield measurement
-        is_last = step == config.outer_steps
-        if config.variance_every and step % config.variance_every == 0 and not is_last:
+        if step in variance_steps(config):
             self.heartbeat.update(activity="measuring variance")
-            yield {"step": step, "normalized_variance": self.distillation.normalized_variance()}
+            self.samples = self.distillation.sample_variance()
+
+    def completed(self) -> Iterator[dict[str, Any]]:
+        """Yield the measurement that the outer step just made completes, if there is one."""
+        if self.samples is None:
+            return
+        squared_norm = self.distillation.whole_batch_squared_norm.item()
+        yield {"step": self.distillation.step - 1, **self.samples.record(squared_norm)}
+        self.samples = None
 
     def update_best(self, evaluation: Evaluation) -> None:
         """Keep the distilled set if it is the best so far. A boosted set counts only once its last

@@ -5,7 +5,7 @@
                               and the command that made the folder
       manifest.json           versions, commit, hardware, data fingerprint, every start of the run
       metrics.jsonl           one line per outer step
-      measurements.jsonl      one line per normalized variance or accuracy of fresh networks
+      measurements.jsonl      one line per variance over samples or accuracy of fresh networks
       checkpoint.pt           everything that the run needs to resume
       progress.json           heartbeat: step, process, host (read by `bench.status`)
       log.txt                 what the run printed, if a launcher started it

@@ -16,6 +16,7 @@ from bench.evaluation.fresh_networks import FORWARD_BATCH
 from bench.metagrad import storage_type
 from bench.metagrad.flat import map_bytes, multiply_adds
 from bench.networks import build_network
+from bench.runs.measurements import variance_steps
 from bench.sweeps.cost_measurement import IMAGE_COPIES, Measurement
 from bench.sweeps.cost_model import Estimate, Linear, Parts, Steps, Trained
 from bench.sweeps.placeholder_data import data_bytes, image_shape, random_target_set
@@ -36,7 +37,7 @@ WITHOUT_COST = (
     *("boost_block", "boost_beta", "outer_steps", "outer_lr", "accuracy_every"),
     *("inner_lr", "inner_momentum", "inner_eps", "inner_weight_decay", "evaluation_lr"),
     *("inner_decay_steps", "inner_decay_factor", "accuracy_networks", "accuracy_steps"),
-    *("evaluation_steps", "full_train_steps"),
+    *("evaluation_steps", "full_train_steps", "variance_until"),
 )
 
 
@@ -211,7 +212,7 @@ def run_seconds(config: RunConfig, sample: list[Window], parts: Parts) -> float:
     total = config.outer_steps * statistics.fmean(map(parts.step.at, steps))
     if parts.variance is not None:
         one = statistics.fmean(parts.variance.at(each) for each in steps)
-        total += -(-config.outer_steps // config.variance_every) * one
+        total += len(variance_steps(config)) * one
     trained = parts.trained[config.arch]
     if config.accuracy_every:
         one = trained.seconds(config.accuracy_networks, [config.accuracy_steps])

@@ -198,7 +198,8 @@ class Measurement:
         return min(saved_seconds, 0.0), max(added_bytes, 0.0)
 
     def variance(self, warm_up: float) -> tuple[Linear, Linear]:
-        """Seconds and footprint of a normalized variance.
+        """Seconds and footprint of the variance over samples. The gradient of the whole batch, by
+        which it is divided, is the outer step's own.
 
         Args:
             warm_up: seconds of a step of the warm-up, which is that of an outer step.
@@ -211,7 +212,7 @@ class Measurement:
         measured = {}
         for steps in (Steps(0, 1), Steps(0, 1 + FEW)):
             variant = self.distillation.variant(config, OneWindow(steps))
-            measured[steps] = self.meter.measure(variant.normalized_variance)
+            measured[steps] = self.meter.measure(variant.sample_variance)
         line = fit({steps: value[0] for steps, value in measured.items()})
         times = self.config.variance_samples / samples
         seconds = Linear(times * line.constant, warm_up, times * line.window * factor)

@@ -82,7 +82,7 @@ class Parts:
 
     Attributes:
         step, step_bytes: of an outer step, in seconds and footprint; `kept` adds to both.
-        variance, variance_bytes: of a normalized variance; None where none is measured.
+        variance, variance_bytes: of a measurement of the variance; None where there is none.
         trained: by network, `arch` first.
         full: on the full training set; None where no scores are asked for.
         evaluation_bytes: largest footprint of an evaluation.

@@ -26,6 +26,16 @@ def norm_of(config: RunConfig, step: int) -> float:
     return math.exp(math.sin(step) + 0.3 * config.seed**2 + of_experiment)
 
 
+def variance_record(step: int, value: float) -> dict[str, Any]:
+    """A measurement of the variance; the three readings are `value` times 1, 2 and 3."""
+    readings = {"whole_batch": value, "unbiased": 2 * value, "sample_mean": 3 * value}
+    return {
+        **{"step": step, "samples": 20, "entries": 640, "variance": 0.1},
+        **{"sample_mean_squared_norm": 1.0, "whole_batch_squared_norm": 1.0},
+        **{f"normalized_variance_{name}": number for name, number in readings.items()},
+    }
+
+
 def write_run(
     root: Path,
     config: RunConfig,
@@ -47,8 +57,7 @@ def write_run(
         for step in range(41):
             if step % 10 == 0:
                 if step < 40:
-                    variance = {"step": step, "normalized_variance": norm(config, step)}
-                    recorder.append("measurements", variance)
+                    recorder.append("measurements", variance_record(step, norm(config, step)))
                 mean = accuracy(config, step)
                 measured: dict[str, Any] = {
                     "step": step,

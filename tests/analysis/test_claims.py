@@ -128,6 +128,35 @@ def test_each_step_of_each_pair_is_a_comparison(results: "Maker") -> None:
     assert leads["verdict"] == "holds"
 
 
+def test_variances_of_the_former_definition_decide_nothing(results: "Maker") -> None:
+    for folder in results.grid("methods_comparison", seeds=3):
+        lines = [line for line in folder.records("measurements") if "samples" not in line]
+        lines += [{"step": step, "normalized_variance": 1.0 + step} for step in (0, 10)]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder.path / "measurements.jsonl").write_text(text)
+    names = [id for id, claim in CLAIMS.items() if "variance" in claim.quantity]
+    assert len(names) >= 4
+    for claim in judged(results, *names).values():
+        assert (claim["verdict"], claim["n"]) == ("not run", 0)
+        assert any("recorded no" in text and "norm" in text for text in claim["missing"])
+
+
+def test_an_unbiased_norm_that_is_not_positive_at_a_step_leaves_no_mean(results: "Maker") -> None:
+    for config in results.configs("methods_comparison", 3):
+        folder = results.run(config)
+        if config.method == "bptt" and config.seed == 0:
+            lines = folder.records("measurements")
+            (line,) = [one for one in lines if "samples" in one and one["step"] == 20]
+            line["normalized_variance_unbiased"] = math.nan
+            text = "".join(json.dumps(one) + "\n" for one in lines)
+            (folder.path / "measurements.jsonl").write_text(text)
+    names = ("rat_bptt_variance_is_the_lowest", "rat_bptt_variance_is_the_lowest_unbiased")
+    whole, unbiased = (judged(results, name)[name] for name in names)
+    assert (whole["n"], unbiased["n"]) == (3, 2)
+    assert "BPTT seed 0 recorded no normalized variance" in unbiased["missing"][0]
+    assert whole["missing"] == []
+
+
 def test_markdown_csv_and_json_say_the_same(results: "Maker", capsys) -> None:
     fill(results, "window_ablation", {"rat_bptt": [70.0, 71.0, 72.0]})
     found = judged(results)

@@ -114,6 +114,8 @@ def test_metrics_and_measurements_are_what_was_recorded(results: "Maker") -> Non
     assert list(own["image_gradient_norm"]) == [results.norm(config, k) for k in range(40)]
     assert measurements.groupby("kind").size().to_dict() == {"accuracy": 40, "variance": 32}
     assert not any(str(column).startswith("all_") for column in measurements)
+    shown = measurements[measurements["kind"] == "variance"]
+    assert set(shown["step"]) == {0, 10, 20, 30}
 
 
 @pytest.mark.parametrize("reads", [1, 2], ids=["from JSON lines", "from Parquet"])

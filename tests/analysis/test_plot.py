@@ -1,5 +1,6 @@
 """The command `python -m analysis.plot`: its files, its numbers, its refusals."""
 
+import json
 import math
 import statistics
 import subprocess
@@ -18,6 +19,7 @@ from analysis.figures.page import Picture
 from analysis.figures.specs import FIGURES, CurveFigure
 from analysis.plot import main
 from bench.config.grid import expand, grid_names, load_grid
+from bench.runs.run_folder import RunFolder
 from bench.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,6 +110,54 @@ def test_figure_2_shows_the_first_outer_steps_only(
     monkeypatch.setitem(FIGURES, 2, replace(spec, first_steps=10))
     results.grid("methods_comparison", seeds=1)
     assert plotted(results, "figure=2")["step"].max() == 9
+
+
+def make_former(folder: RunFolder) -> None:
+    """Turn the variances of a run into those of runs that recorded one number, by its own mean."""
+    lines = folder.records("measurements")
+    path = folder.path / "measurements.jsonl"
+    former = [
+        {"step": line["step"], "normalized_variance": 1.0} if "samples" in line else line
+        for line in lines
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in former))
+
+
+def test_figure_7_shows_the_first_outer_steps_as_figure_2_does(
+    results: "Maker", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = FIGURES[7]
+    assert isinstance(spec, CurveFigure)
+    assert spec.first_steps == 500
+    monkeypatch.setitem(FIGURES, 7, replace(spec, first_steps=20))
+    results.grid("methods_comparison", seeds=1)
+    assert set(plotted(results, "figure=7")["step"]) == {0, 10}
+
+
+def test_variances_of_the_former_definition_are_not_drawn_and_the_caption_says_so(
+    results: "Maker",
+) -> None:
+    for folder in results.grid("methods_comparison", seeds=2):
+        if folder.config().method in ("bptt", "t_bptt"):
+            make_former(folder)
+        if folder.config().method == "bptt" and folder.config().seed == 1:
+            results.run(folder.config())
+    table = plotted(results, "figure=7")
+    counts = table.groupby("label")["n"].unique().map(list).to_dict()
+    assert counts == {"BPTT": [1], "R-BPTT": [2], "RaT-BPTT": [2]}
+    text = caption_of(results)
+    assert "(1 of BPTT, 2 of T-BPTT)" in text
+    assert "left out" not in text
+    assert "divided by the squared norm of the whole batch's gradient" in text
+
+
+def test_figure_7_of_former_variances_alone_is_refused_and_says_why(
+    results: "Maker", capsys
+) -> None:
+    for folder in results.grid("methods_comparison", seeds=1):
+        make_former(folder)
+    assert main(["figure=7", "scale=quick", f"results_root={results.root}"]) != 0
+    assert "force=true makes them again" in capsys.readouterr().err
 
 
 def test_a_single_seed_has_no_band(results: "Maker") -> None:

@@ -69,7 +69,7 @@ def test_a_run_leaves_everything_it_should(
         "seconds",
     }
     measurements = lines(run / "measurements.jsonl")
-    variances = [line["step"] for line in measurements if "normalized_variance" in line]
+    variances = [line["step"] for line in measurements if "variance" in line]
     accuracies = [line["step"] for line in measurements if "test_accuracy_mean" in line]
     assert (variances, accuracies) == ([0, 3], [0, 2, 4, 6])
     result = json.loads((run / "result.json").read_text())

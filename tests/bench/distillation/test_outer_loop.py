@@ -77,14 +77,6 @@ def test_a_checkpoint_continues_bit_for_bit(
     assert same_state(second.state(), whole.state())
 
 
-def test_measuring_the_variance_changes_nothing(config: RunConfig, digits: TargetSet) -> None:
-    undisturbed, measured = Distillation(config, digits), Distillation(config, digits)
-    expected = recorded(undisturbed, 3)
-    for step in range(3):
-        assert measured.normalized_variance() > 0
-        assert recorded(measured, 1) == expected[step : step + 1]
-
-
 def test_methods_with_the_same_seed_see_the_same_draws(
     config: RunConfig, digits: TargetSet
 ) -> None:
@@ -354,7 +346,7 @@ def test_inner_batches_hold_the_asked_classes_and_images(
 def test_the_outer_loss_is_that_of_the_configuration(config: RunConfig, digits: TargetSet) -> None:
     distillation = Distillation(replace(config, outer_loss="mse"), digits)
     cross_entropy = Distillation(config, digits)
-    assert distillation.normalized_variance() != cross_entropy.normalized_variance()
+    assert distillation.sample_variance() != cross_entropy.sample_variance()
     window, batch = distillation.window(0), target_batch(config, digits.train, 0)
     network = make_derivatives(distillation.network)
     problem = coming_problem(distillation)

@@ -171,11 +171,6 @@ def test_more_replicas_leave_the_draws_of_the_first_as_they_are(config: RunConfi
     assert replica_config(replace(config, replicas=8), 1).seed == replica_config(config, 1).seed
 
 
-def test_the_normalized_variance_is_that_of_replica_0(config: RunConfig, digits: TargetSet) -> None:
-    one, two = (Distillation(replace(config, replicas=k), digits) for k in (1, 2))
-    assert one.normalized_variance() == two.normalized_variance()
-
-
 def test_one_replica_that_is_not_finite_makes_the_mean_so(
     config: RunConfig, digits: TargetSet
 ) -> None:

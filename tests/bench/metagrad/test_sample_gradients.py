@@ -1,4 +1,4 @@
-"""Single-sample meta-gradients: what the normalized variance is made of."""
+"""Single-sample meta-gradients: what the variance over samples is made of."""
 
 from collections.abc import Callable
 
