@@ -83,21 +83,45 @@ def gate(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) 
     return Gate(tmp_path_factory.mktemp("gate"), environment)
 
 
+@pytest.fixture(scope="session")
+def command_server() -> Iterator[subprocess.Popen[str]]:
+    """What runs the commands (`command_server.py`)."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    script = [sys.executable, str(REPOSITORY / "tests" / "command_server.py")]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(script, env=environment, **pipes) as server:
+        yield server
+        for child in psutil.Process(server.pid).children(recursive=True):
+            child.kill()
+
+
 @pytest.fixture
-def command(tmp_path: Path, environment: dict[str, str]) -> Command:
+def command(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    environment: dict[str, str],
+    command_server: subprocess.Popen[str],
+) -> Command:
     """`command("bench.run", "seed=1", ...)` runs `python -m bench.run seed=1 ...` in an empty
     folder, without a terminal."""
+    output = [tmp_path_factory.mktemp("output") / name for name in ("stdout", "stderr")]
 
     def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        for path in output:
+            path.write_text("")
+        request = {
+            "module": module,
+            "arguments": arguments,
+            "environment": environment,
+            "folder": str(tmp_path),
+            **{path.name: str(path) for path in output},
+        }
+        assert command_server.stdin is not None
+        assert command_server.stdout is not None
+        print(json.dumps(request), file=command_server.stdin, flush=True)
+        status = int(command_server.stdout.readline())
+        printed, errors = (path.read_text() for path in output)
+        return subprocess.CompletedProcess([module, *arguments], status, printed, errors)
 
     return run
 

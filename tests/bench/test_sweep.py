@@ -60,12 +60,13 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
     for path, changed in times.items():
         assert path.stat().st_mtime_ns == changed
 
-    more = command(*grid, "only=forward_window", "seeds=2")
+    in_process = [*grid, "only=forward_window", "launcher=inline"]
+    more = command(*in_process, "seeds=2")
     assert "2 runs: 1 done, 1 waiting" in more.stdout
     assert more.returncode == 0
 
-    anew = command(*grid, "only=forward_window", "seeds=1", "force=true")
-    assert anew.returncode == 0
+    rerun = command(*in_process, "seeds=1", "force=true")
+    assert rerun.returncode == 0
     after = outcomes(tmp_path / "results")
     assert {name: after[name] for name in before} == before
 
@@ -83,11 +84,13 @@ def test_a_sweep_killed_half_way_finishes_when_started_again(
     (tmp_path / "mine.yaml").write_text(
         "runs: [{method: 'gated:Random'}, {method: 'gated:Backward'}, {method: bptt}]\n"
     )
-    settings = ["grid=mine.yaml", "seeds=1", "threads=1", *tiny]
-    undisturbed = command("bench.sweep", *settings, "launcher=inline", "results_root=undisturbed")
-    assert undisturbed.returncode == 0, undisturbed.stderr
+    for method in ("gated:Random", "gated:Backward", "bptt"):
+        run = [f"method={method}", "threads=1", *tiny, "results_root=undisturbed"]
+        undisturbed = command("bench.run", *run)
+        assert undisturbed.returncode == 0, undisturbed.stderr
     gate.open(2)
-    settings.append("workers=2")  # the third run has not begun when the sweep is killed
+    # With two workers the third run has not begun when the sweep is killed.
+    settings = ["grid=mine.yaml", "seeds=1", "threads=1", "workers=2", *tiny]
     sweep = start("bench.sweep", *settings, "checkpoint_seconds=0")
     gate.await_at(2, sweep)
     # First the sweep alone: its runs are orphans now. Then one of them.

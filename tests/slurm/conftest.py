@@ -144,20 +144,14 @@ class LabGrid:
         """`python -m bench.sweep` of it on the lab."""
         return self.command("bench.sweep", *self.arguments, "profile=lab", *more)
 
-    def undisturbed(self, *more: str) -> Path:
-        """The results of the same runs, or of those that `more` selects, made here in one
-        process."""
+    def undisturbed(self) -> Path:
+        """The results of the same runs, made here."""
         self.hurry()
-        done = self.command(
-            "bench.sweep",
-            *self.arguments,
-            *more,
-            "launcher=inline",
-            "check_memory=false",
-            "threads=1",
-            "results_root=undisturbed",
-        )
-        assert done.returncode == 0, done.stderr
+        for run in self.runs:
+            config = run.config()
+            settings = [f"method={config.method}", f"seed={config.seed}", *OF_A_RUN, "threads=1"]
+            done = self.command("bench.run", *settings, "results_root=undisturbed")
+            assert done.returncode == 0, done.stderr
         return self.folder / "undisturbed"
 
     def hurry(self) -> None:

@@ -59,7 +59,8 @@ def test_finished_runs_are_kept_until_those_made_anew_have_their_results(
 ) -> None:
     grid = lab_grid("Slow")
     grid.arguments.append("outer_steps=60")
-    grid.undisturbed().rename(tmp_path / "results")
+    grid.hurry()
+    assert grid.command("bench.sweep", *grid.arguments, "launcher=inline").returncode == 0
     finished = outcomes(tmp_path / "results")
     files = sorted(path for path in (tmp_path / "results/runs").rglob("*") if path.is_file())
 

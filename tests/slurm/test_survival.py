@@ -59,8 +59,7 @@ def test_signal_preemption_requeue_and_a_node_set_down_cost_a_run_nothing_but_ti
         "{time_min: 30, gpus: 0, cpus: 1, mem_gb: 2, signal_s: 60,"
         " methods: {'own:Low': {partition: low, cpus: 2}}}\n"
     )
-    selections = ["only=own:Low", "seeds=1"], ["only=own:Slow"]
-    for selection in selections:
+    for selection in (["only=own:Low", "seeds=1"], ["only=own:Slow"]):
         arguments = [*grid.arguments, "profile=site.yaml", "threads=1", *selection]
         sent = grid.command("bench.sweep", *arguments)
         assert sent.returncode == 0, sent.stderr
@@ -92,8 +91,7 @@ def test_signal_preemption_requeue_and_a_node_set_down_cost_a_run_nothing_but_ti
     # The signal and a preemption with a signal leave a checkpoint of the very step.
     log = grid.submission(signalled).log(0).read_text()
     assert "Requeued job" in log
-    undisturbed = [grid.undisturbed(*selection) for selection in selections][-1]
-    assert outcomes(tmp_path / "results") == outcomes(undisturbed)
+    assert outcomes(tmp_path / "results") == outcomes(grid.undisturbed())
 
 
 def test_what_cannot_go_on_by_itself_is_named_and_sent_again_when_asked(
@@ -141,9 +139,7 @@ def test_what_cannot_go_on_by_itself_is_named_and_sent_again_when_asked(
     assert ": 4 runs, " in rest.stdout, rest.stdout + rest.stderr  # as many as fit into an array
     assert ": 1 run, " in rest.stdout
     wait_until(lambda: set(grid.states()) == {"done"}, "all runs to end")
-    more.undisturbed("only=own:Slow")
-    undisturbed = grid.undisturbed("only=own:Raises,own:Huge,own:Low")
-    assert outcomes(tmp_path / "results") == outcomes(undisturbed)
+    assert outcomes(tmp_path / "results") == outcomes(grid.undisturbed())
 
 
 def test_of_two_live_copies_of_a_job_one_writes_and_the_other_leaves(

@@ -190,19 +190,11 @@ def test_replicas_are_shared_by_the_tasks_of_a_job_on_two_nodes(
     lab: Lab, command: Command, tiny: list[str], tmp_path: Path, outcomes: Outcomes
 ) -> None:
     grid = ["grid=window_ablation", "only=forward_window", "seeds=1", "replicas=4", *tiny]
-    sent = command(
-        "bench.sweep", *grid, PROFILE, "nodes=2", "tasks_per_node=2", "mem_gb=1", "wait=true"
-    )
+    profile = [PROFILE, "nodes=2", "tasks_per_node=2", "mem_gb=1"]
+    sent = command("bench.sweep", *grid, *profile, "wait=true")
     assert sent.returncode == 0, sent.stderr + sent.stdout
     (manifest,) = (tmp_path / "results/runs").glob("*/manifest.json")
     assert '"world_size": 4' in manifest.read_text()
-    alone = command(
-        "bench.sweep",
-        *grid,
-        "launcher=inline",
-        "threads=1",
-        "check_memory=false",
-        "results_root=alone",
-    )
+    alone = command("bench.run", "replicas=4", *tiny, "threads=1", "results_root=alone")
     assert alone.returncode == 0, alone.stderr
     assert outcomes(tmp_path / "results") == outcomes(tmp_path / "alone")

@@ -51,7 +51,7 @@ def test_all_engines_are_measured_and_written(command: Callable[..., Any], tmp_p
 def test_an_interrupted_command_keeps_what_it_measured(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:
-    measuring = start("bench.speed", *TINY)
+    measuring = start("bench.speed", "growth=false", *TINY)
     path = tmp_path / "results" / "speed" / "speed.json"
     wait_until(path.exists, "the first measurement", measuring)
     children = psutil.Process(measuring.pid).children(recursive=True)
@@ -65,13 +65,14 @@ def test_an_interrupted_command_keeps_what_it_measured(
 
 @pytest.mark.parametrize("setting", ["quick=true", "errors=true"])
 def test_something_is_said_before_anything_is_measured_or_torch_is_imported(
-    setting: str, command: Callable[..., Any], tmp_path: Path
+    setting: str, start: Callable[..., Any], tmp_path: Path
 ) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('not yet')\n")  # found before torch
-    done = command("bench.speed", setting)
-    assert done.returncode != 0
-    assert "not yet" in done.stderr
-    assert done.stdout.splitlines()[0] == "looking at this machine ..."
+    process = start("bench.speed", setting)
+    printed, errors = process.communicate()
+    assert process.returncode != 0
+    assert "not yet" in errors
+    assert printed.splitlines()[0] == "looking at this machine ..."
 
 
 def test_a_precision_that_a_cpu_only_emulates_is_refused(command: Callable[..., Any]) -> None:

@@ -25,6 +25,7 @@ from bench.estimate import Estimator
 from bench.run import Console
 from bench.runs.execute import execute
 from bench.runs.run_folder import RunFolder, Store
+from bench.sweep import main
 from bench.sweeps import cost_estimate as estimation
 from bench.sweeps import cost_measurement as measuring
 from bench.sweeps import meter, plan
@@ -395,20 +396,30 @@ def test_on_gpus_only_the_runs_of_one_gpu_share_its_memory(
 
 
 def test_a_sweep_that_needs_more_than_any_machine_has_is_refused(
-    command: Callable[..., Any], tiny: list[str], tmp_path: Path
+    command: Callable[..., Any],
+    tiny: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     # The parameter copies of so many steps of even the smallest network; none are allocated.
     endless = ["unroll_length=1000000000", "window_size=1000000000"]
     sweep = ["grid=window_ablation", "only=forward_window", "seeds=1", *tiny, *endless]
-    for also in ([], ["dry_run=true"]):
-        done = command("bench.sweep", *sweep, *also)
-        assert done.returncode == 2, done.stderr
-        assert done.stderr.count("\n") == 1, done.stderr
-        assert "forward_window (seed 0) needs about" in done.stderr
+    done = command("bench.sweep", *sweep)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "forward_window (seed 0) needs about" in done.stderr
+    # A dry run says so too, and is as insistent as the user.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    huge = Estimate(60.0, 1 << 60)
+    monkeypatch.setattr(plan, "estimates", lambda configs, here, load: iter([huge]))
+    dry = [*sweep, "launcher=local", "dry_run=true"]
+    with pytest.raises(UserError, match=r"forward_window \(seed 0\) needs about"):
+        main(dry)
+    assert main([*dry, "check_memory=false"]) == 0
+    assert "estimate: " in capsys.readouterr().out
     assert not list(tmp_path.rglob("config.json"))
-    insisted = command("bench.sweep", *sweep, "dry_run=true", "check_memory=false")
-    assert insisted.returncode == 0, insisted.stderr
-    assert "estimate: " in insisted.stdout
 
 
 def test_the_command_answers_a_line_an_experiment(
