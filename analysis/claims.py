@@ -23,7 +23,10 @@ USAGE = """
 python -m analysis.claims [key=value ...]     a verdict on each of the paper's claims, with its n
   give the same settings as to the sweeps; every finished seed counts
 """
-COLORS = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not run": "dim"}
+COLORS = {
+    **{"holds": "green", "does not hold": "red", "undecided": "yellow"},
+    **{"not tested": "magenta", "not run": "dim"},
+}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from analysis.verdicts.texts import (
     worst_text,
 )
 
-VERDICTS = ("holds", "does not hold", "undecided", "not run")
+VERDICTS = ("holds", "does not hold", "undecided", "not tested", "not run")
 MARGIN = 0.12  # of the axis, on either side of what it shows
 
 
@@ -53,6 +53,7 @@ class Line:
     several: str
     shown: str
     comparisons: list[tuple[str, str, str]]
+    condition: str
     missing: str
 
 
@@ -93,6 +94,7 @@ def _line(outcome: Outcome) -> Line:
         ]
         if several
         else [],
+        condition="; ".join(outcome.conditions),
         missing="; ".join(outcome.missing),
     )
 

@@ -11,6 +11,7 @@ import yaml
 from analysis.arguments import Request
 from analysis.grid_entries import GridRuns, grid_runs, seeds_text
 from analysis.load import FinishedRun, StoredRun
+from analysis.verdicts.conditions import CONDITIONS, fulfilling
 from analysis.verdicts.inference import Decision, Region, decide
 from analysis.verdicts.quantities import QUANTITIES, Values
 from bench.system.errors import UserError
@@ -36,6 +37,7 @@ class Claim:
     threshold: float | None = None
     center: float | None = None
     margin: float | None = None
+    requires: str = ""
 
     @property
     def factor(self) -> bool:
@@ -60,8 +62,9 @@ class Outcome:
     """The verdict on a claim.
 
     Attributes:
-        seeds: those that all sides of the claim have.
+        seeds: those that all sides of the claim have, and that fulfill its condition.
         runs: the finished runs behind them.
+        conditions: whether each of these runs fulfills the condition of the claim, in words.
         missing: what is missing, in words.
         commands: the commands that make it.
     """
@@ -70,6 +73,7 @@ class Outcome:
     decision: Decision = field(default_factory=lambda: Decision("not run", 0, []))
     seeds: list[int] = field(default_factory=list)
     runs: list[FinishedRun] = field(default_factory=list)
+    conditions: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
 
@@ -99,6 +103,8 @@ def _claim(entry: dict[str, Any]) -> Claim:
         raise UserError(f"{FILE.name}: {name}: {error}") from error
     if claim.quantity not in QUANTITIES:
         raise UserError(f"{FILE.name}: {name}: there is no quantity {claim.quantity}")
+    if claim.requires and claim.requires not in CONDITIONS:
+        raise UserError(f"{FILE.name}: {name}: there is no condition {claim.requires}")
     if claim.direction not in ("above", "below", "equal"):
         raise UserError(f"{FILE.name}: {name}: is must be above, below or equal")
     if (claim.direction == "equal") != (claim.margin is not None):
@@ -124,7 +130,10 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
     outcome = Outcome(claim)
     sides = {str(side): side for pair in claim.pairs for side in pair}
     values = {key: _values(side, grid, request, outcome) for key, side in sides.items()}
-    outcome.seeds = sorted(set.intersection(*(set(by_seed) for by_seed in values.values())))
+    common = sorted(set.intersection(*(set(by_seed) for by_seed in values.values())))
+    outcome.seeds, outcome.conditions = fulfilling(claim.requires, outcome.runs, common)
+    if common and not outcome.seeds:
+        outcome.decision = Decision("not tested", 0, [])
     rows = list(_rows(claim, values, outcome.seeds))
     if outcome.seeds and rows:
         import numpy as np

@@ -23,7 +23,9 @@ over all comparisons of the claim. Undecided: neither, or fewer than 3 seeds; th
 given would decide with a probability of 80 % if the observed effects and spreads were the true
 ones. If a claim has several comparisons, the one that supports it least is shown. A claim on the
 edge of its region gets a wrong verdict of either kind in 1 of 40 cases. There is no correction for
-the number of claims.
+the number of claims. Some claims require that something happened in the runs, such as a shift of
+every moving window: seeds in which it did not happen do not count. Not tested: there are runs, and
+no seed counts.
 """
 
 
@@ -143,6 +145,7 @@ def _shown(outcome: Outcome) -> dict[str, str]:
         "Verdict": verdict_text(outcome),
         "Comparisons": comparisons_text(outcome),
         "Shown": worst_text(outcome),
+        "Condition": "; ".join(outcome.conditions),
         "Missing": "; ".join(outcome.missing),
     }
 
@@ -158,6 +161,7 @@ def _tidy(outcome: Outcome) -> dict[str, Any]:
         **{f"worst_{key}": worst.get(key) for key in ("name", "effect", "low", "high")},
         "comparisons": len(whole["comparisons"]),
         "comparisons_that_hold": sum(one["holds"] for one in whole["comparisons"]),
+        "condition": "; ".join(whole["conditions"]),
         "missing": "; ".join(whole["missing"]),
     }
 
@@ -172,6 +176,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
         "seeds": outcome.seeds,
         "seeds_needed": decision.seeds_needed,
         "comparisons": [_plain(one, outcome.claim.factor) for one in decision.comparisons],
+        "conditions": outcome.conditions,
         "missing": outcome.missing,
         "commands": outcome.commands,
     }
