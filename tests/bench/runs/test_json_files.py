@@ -209,14 +209,14 @@ def test_a_damaged_submission_is_named_and_its_jobs_still_known(
     squeue(f"{NAME}|7|0|PENDING|Priority")
     assert status.main([f"results_root={tmp_path}"]) == 0
     queued = capsys.readouterr().out
-    assert queued.count(str(path)) == 2
+    assert queued.count(str(path)) == 3
     cannot_start = name != "accepted"
     assert ("job 7_0 cannot start; end it with cancel=true" in queued) is cannot_start
     assert f"4 runs: 1 done, 3 {'damaged' if cannot_start else 'waiting'}" in queued
     squeue("")
     assert status.main([f"results_root={tmp_path}"]) == 0
     over = capsys.readouterr().out
-    assert over.count(str(path)) == 2
+    assert over.count(str(path)) == 3
     assert "4 runs: 1 done, 3 stopped" in over  # the same sweep sends them again
 
 
