@@ -12,7 +12,7 @@ import pytest
 from bench.data import find_source, load_raw
 from bench.data.sources import RawImages
 from bench.system.errors import UserError
-from tests.bench.data.test_official import (
+from tests.bench.data.official_copies import (
     CUB,
     TINY,
     WNIDS,
@@ -21,7 +21,7 @@ from tests.bench.data.test_official import (
     jpeg,
     tiny_imagenet,
 )
-from tests.bench.data.test_sources import encode, pictures, write_torchvision
+from tests.bench.data.small_copies import encode, pictures, write_torchvision
 
 
 def write(root: Path, contents: Contents, below: str = "") -> Path:

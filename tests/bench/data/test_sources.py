@@ -1,12 +1,8 @@
 """Finding, reading and caching raw images, on small synthetic copies and on the real ones."""
 
-import hashlib
 import io
 import os
-import pickle
 import shutil
-import sys
-import threading
 import urllib.error
 import urllib.request
 import zipfile
@@ -14,85 +10,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.data import DATASETS, cache, download, find_source, load_raw, load_target_set
-from bench.data.readers import torchvision_dataset
+from bench.data import DATASETS, download, find_source, load_raw, load_target_set
 from bench.system import choices
 from bench.system.errors import UserError
-
-CLASSES = ("apple", "bear", "crab")
-COUNTS = {"train": 5, "test": 2}
+from tests.bench.data.small_copies import (
+    CLASSES,
+    encode,
+    pictures,
+    write_folder,
+    write_torchvision,
+    write_zip,
+    zip_of,
+)
 
 _BESIDE_REPOSITORY = Path(__file__).resolve().parents[4] / "shared" / "data"
+
+
 REAL_DATA = Path(os.environ.get("BENCH_DATA_ROOT") or _BESIDE_REPOSITORY)
-
-
-def pictures(seed: int = 0) -> dict[str, NDArray[np.uint8]]:
-    """Path below the data set's folder -> 32x32 RGB image."""
-    random = np.random.RandomState(seed)
-    return {
-        f"{split}/{name}/{index:04}.png": random.randint(0, 256, (32, 32, 3)).astype(np.uint8)
-        for split, count in COUNTS.items()
-        for name in CLASSES
-        for index in range(count)
-    }
-
-
-def encode(image: NDArray[np.uint8], kind: str = "png") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind, lossless=True)
-    return buffer.getvalue()
-
-
-def write_folder(root: Path, images: dict[str, NDArray[np.uint8]], name: str = "cifar10") -> Path:
-    for path, image in images.items():
-        file = root / name / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(encode(image))
-    return root / name
-
-
-def write_zip(root: Path, members: dict[str, bytes], name: str = "cifar10") -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(root / f"{name}.zip", "w") as archive:
-        for path, content in members.items():
-            archive.writestr(f"{name}/{path}", content)
-    return root / f"{name}.zip"
-
-
-def zip_of(root: Path, images: dict[str, NDArray[np.uint8]], name: str = "cifar10") -> Path:
-    return write_zip(root, {path: encode(image) for path, image in images.items()}, name)
-
-
-def write_torchvision(
-    root: Path, images: dict[str, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """The CIFAR-10 authors' format, shuffled; torchvision gets the checksums of these files."""
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-
-    def write(name: str, content: object) -> str:
-        data = pickle.dumps(content)
-        (folder / name).write_bytes(data)
-        return hashlib.md5(data).hexdigest()
-
-    sums = {}
-    for split, file in (("train", "data_batch_1"), ("test", "test_batch")):
-        paths = [path for path in images if path.startswith(split)]
-        np.random.RandomState(5).shuffle(paths)
-        data = np.stack([images[path].transpose(2, 0, 1).reshape(-1) for path in paths])
-        labels = [CLASSES.index(path.split("/")[1]) for path in paths]
-        sums[split] = [[file, write(file, {"data": data, "labels": labels})]]
-    meta = {"filename": "batches.meta", "key": "label_names"}
-    meta["md5"] = write("batches.meta", {"label_names": list(CLASSES)})
-    dataset_class = torchvision_dataset("CIFAR10")
-    monkeypatch.setattr(dataset_class, "train_list", sums["train"])
-    monkeypatch.setattr(dataset_class, "test_list", sums["test"])
-    monkeypatch.setattr(dataset_class, "meta", meta)
-    return folder
 
 
 def test_the_same_images_give_the_same_arrays_and_fingerprint_in_every_packaging(
@@ -233,183 +170,6 @@ def test_grey_files_have_one_channel_and_palette_files_three(tmp_path: Path) -> 
     assert shapes == [(15, 32, 32, 1), (15, 32, 32, 3)]
 
 
-# --- errors ---
-
-
-def failure(root: Path, name: str = "cifar10") -> str:
-    """The message of the UserError that loading ends with: one line, and no cache left behind."""
-    with pytest.raises(UserError) as caught:
-        load_raw(name, root, root / "cache")
-    assert not list(root.glob("cache/**/*.safetensors"))
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def test_an_unknown_name_is_answered_with_the_nearest_one(tmp_path: Path) -> None:
-    assert "did you mean cifar10?" in failure(tmp_path, "cifra10")
-
-
-def test_a_missing_data_folder_is_named_with_what_to_do(tmp_path: Path) -> None:
-    message = failure(tmp_path / "nowhere")
-    assert f"{tmp_path}/nowhere" in message
-    assert "does not exist" in message
-    assert "python -m bench.prepare dataset=cifar10" in message
-    assert "BENCH_DATA_ROOT" in message
-
-
-def test_a_folder_without_the_set_is_answered_with_all_that_was_looked_for(tmp_path: Path) -> None:
-    message = failure(tmp_path)
-    for form in ("cifar-10-batches-py/", "cifar10/{train,test}/<class>/", "cifar10.zip"):
-        assert form in message
-    assert f"data_root={tmp_path}" in message
-
-
-def test_a_truncated_zip_is_named(tmp_path: Path) -> None:
-    path = zip_of(tmp_path, pictures())
-    path.write_bytes(path.read_bytes()[:-40])
-    assert str(path) in failure(tmp_path)
-    assert "not a complete zip" in failure(tmp_path)
-
-
-def test_a_member_with_a_wrong_checksum_is_named(tmp_path: Path) -> None:
-    path = zip_of(tmp_path, pictures())
-    content = bytearray(path.read_bytes())
-    content[content.index(b"cifar10/train/bear/0002.png") + 200] ^= 255  # inside its image data
-    path.write_bytes(content)
-    message = failure(tmp_path)
-    assert str(path) in message
-    assert "train/bear/0002.png" in message
-    assert "CRC" in message
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"not an image", encode(pictures()["train/bear/0000.png"])[:300]]
-)
-@pytest.mark.parametrize("packaging", ["folder", "zip"])
-def test_a_damaged_image_is_named(tmp_path: Path, packaging: str, content: bytes) -> None:
-    members = {path: encode(image) for path, image in pictures().items()}
-    if packaging == "zip":
-        place = write_zip(tmp_path, members | {"test/crab/0001.png": content})
-    else:
-        place = write_folder(tmp_path, pictures())
-        (place / "test/crab/0001.png").write_bytes(content)
-    message = failure(tmp_path)
-    assert str(place) in message
-    assert "test/crab/0001.png" in message
-
-
-def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
-    images = pictures()
-    images["train/bear/0001.png"] = images["train/bear/0001.png"][:16]
-    zip_of(tmp_path, images)
-    message = failure(tmp_path)
-    assert "train/bear/0001.png" in message
-    assert "(16, 32, 3)" in message
-
-
-def test_a_sixteen_bit_image_is_refused_rather_than_clipped(tmp_path: Path) -> None:
-    members = {path: encode(image) for path, image in pictures().items()}
-    deep = encode(np.full((32, 32), 40_000, dtype=np.uint16))  # type: ignore[arg-type]
-    write_zip(tmp_path, members | {"train/bear/0001.png": deep})
-    assert "not 8-bit" in failure(tmp_path)
-
-
-@pytest.mark.parametrize("missing", ["test/crab/", "test/"])
-def test_classes_or_splits_without_images_are_named(tmp_path: Path, missing: str) -> None:
-    zip_of(tmp_path, {p: image for p, image in pictures().items() if not p.startswith(missing)})
-    message = failure(tmp_path)
-    assert ("class crab" if missing == "test/crab/" else "no images in test/<class>/") in message
-
-
-def test_a_zip_of_something_else_is_named(tmp_path: Path) -> None:
-    zip_of(tmp_path, pictures(), "flowers").rename(tmp_path / "cifar10.zip")
-    message = failure(tmp_path)
-    assert "cifar10.zip has class folders in flowers/, 3 of them, not the 10 of cifar10" in message
-    assert "rename their folder to cifar10/" in message
-
-
-def test_damaged_torchvision_files_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = write_torchvision(tmp_path, pictures(), monkeypatch)
-    with open(folder / "data_batch_1", "ab") as file:
-        file.write(b"x")
-    assert f"{folder} are damaged or incomplete" in failure(tmp_path)
-
-
-def test_a_torchvision_that_cannot_be_imported_is_said_clearly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_torchvision(tmp_path, pictures(), monkeypatch)
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    message = failure(tmp_path)
-    assert "torchvision cannot be imported" in message
-    assert "installed torch" in message
-
-
-def test_a_cache_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    zip_of(tmp_path, pictures())
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="file/decoded cannot be written"):
-        load_raw("cifar10", tmp_path, tmp_path / "file")
-
-
-def test_a_full_disk_is_said_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_space(_: object, path: Path, **__: object) -> None:
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    zip_of(tmp_path, pictures())
-    monkeypatch.setattr(cache, "save_file", no_space)
-    assert "No space left on device" in failure(tmp_path)
-    assert [p.suffix for p in (tmp_path / "cache" / "decoded").iterdir()] in ([], [".lock"])
-
-
-def test_a_complete_cache_is_read_where_nothing_can_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    zip_of(tmp_path, pictures())
-    first = load_raw("cifar10", tmp_path, tmp_path / "cache")
-    for name in ("make_folder", "FileLock", "atomic_write"):
-        monkeypatch.setattr(cache, name, lambda *_: pytest.fail("tried to write"))
-    assert load_raw("cifar10", tmp_path, tmp_path / "cache").fingerprint == first.fingerprint
-
-
-def test_simultaneous_loads_build_once_and_agree(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    zip_of(tmp_path, pictures())
-    builds, start, fingerprints = [], threading.Barrier(4), []
-    save = cache.save
-    monkeypatch.setattr(cache, "save", lambda *args: (builds.append(1), save(*args)))
-
-    def load() -> None:
-        start.wait()
-        fingerprints.append(load_raw("cifar10", tmp_path, tmp_path / "cache").fingerprint)
-
-    threads = [threading.Thread(target=load) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(builds) == 1
-    assert len(fingerprints) == 4
-    assert len(set(fingerprints)) == 1
-
-
-def test_what_a_killed_writer_left_is_removed_and_never_read(tmp_path: Path) -> None:
-    path = tmp_path / "thing.safetensors"
-    orphan = tmp_path / f".{path.name}.abc.safetensors"
-    orphan.write_bytes(b"half a file")
-    stored = cache.load_or_build(path, lambda: cache.Stored({"x": torch.arange(3)}, {"a": 1}))
-    assert torch.equal(stored.tensors["x"], torch.arange(3))
-    assert stored.facts == {"a": 1}
-    assert not orphan.exists()
-
-
 def test_downloading_digits_needs_nothing(tmp_path: Path) -> None:
     download("digits", tmp_path / "never_made")
     assert not (tmp_path / "never_made").exists()
@@ -424,9 +184,6 @@ def test_no_network_is_one_line_with_a_way_out(
     monkeypatch.setattr(urllib.request, "urlopen", offline)
     with pytest.raises(UserError, match=r"could not be downloaded.*Name or service not known.*zip"):
         download("cifar10", tmp_path)
-
-
-# --- the real images ---
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,6 @@ from bench.distillation.outer_loop import (
 from bench.distillation.replicas import replica_config
 from bench.evaluation.fresh_networks import evaluate
 from bench.metagrad import MetaGradient, make_derivatives
-from bench.system.errors import UserError
 from bench.training.batches import InnerBatches, target_batch
 from methods import Window
 from tests.bench.distillation.applied import coming_problem, step_and_applied
@@ -108,61 +107,6 @@ def test_a_random_window_stays_for_redraw_every_outer_steps(
     windows = [distillation.window(step) for step in range(50)]
     assert all(len(set(windows[k : k + 5])) == 1 for k in range(0, 50, 5))
     assert len(set(windows)) > 5
-
-
-def test_the_initial_images_have_norm_one_and_the_labels_are_one_hot(
-    config: RunConfig, digits: TargetSet
-) -> None:
-    distillation = Distillation(replace(config, ipc=3), digits)
-    norms = distillation.images.flatten(1).norm(dim=1)
-    torch.testing.assert_close(norms, torch.ones(30))
-    assert distillation.labels.argmax(dim=1).tolist() == [c for c in range(10) for _ in range(3)]
-    assert distillation.labels.sum(dim=1).tolist() == [1.0] * 30
-
-
-@pytest.mark.parametrize("ipc", [1, 4])
-def test_real_initial_images_are_training_images_of_their_classes_scaled_to_norm_one(
-    config: RunConfig, digits: TargetSet, ipc: int
-) -> None:
-    distillation = Distillation(replace(config, init="real", ipc=ipc), digits)
-    images = distillation.images.flatten(1)
-    torch.testing.assert_close(images.norm(dim=1), torch.ones(10 * ipc))
-    train, validation, test = (
-        F.normalize(split.images.flatten(1), dim=1)
-        for split in (digits.train, digits.validation, digits.test)
-    )
-    distances, nearest = torch.cdist(images, train).min(dim=1)
-    assert distances.max() < 1e-3
-    assert len(set(nearest.tolist())) == 10 * ipc
-    assert torch.equal(digits.train.labels[nearest], distillation.labels.argmax(dim=1))
-    for other in (validation, test):
-        assert torch.cdist(images, other).min() > 0.01
-
-
-def test_real_initial_images_are_the_same_for_the_same_seed_alone(
-    config: RunConfig, digits: TargetSet
-) -> None:
-    config = replace(config, init="real", ipc=2)
-    images = Distillation(config, digits).images
-    assert torch.equal(images, Distillation(replace(config, method="bptt"), digits).images)
-    for other in (replace(config, seed=1), replace(config, init="noise")):
-        different = (images - Distillation(other, digits).images).flatten(1).norm(dim=1)
-        assert (different > 0.01).sum() >= 18
-
-
-def test_updating_real_initial_images_leaves_the_target_set_alone(
-    config: RunConfig, digits: TargetSet
-) -> None:
-    before = digits.train.images.clone()
-    recorded(Distillation(replace(config, init="real"), digits), 2)
-    assert torch.equal(digits.train.images, before)
-
-
-def test_more_real_images_than_a_class_has_are_refused(
-    config: RunConfig, digits: TargetSet
-) -> None:
-    with pytest.raises(UserError, match="ipc=200: some class has fewer"):
-        Distillation(replace(config, init="real", ipc=200), digits)
 
 
 def test_only_learned_labels_change_and_stay_at_least_zero(

@@ -1,13 +1,10 @@
-"""Several replicas an outer step, in one process and in several: one result, together or not."""
+"""Several replicas in several processes: one result, together or not."""
 
 import json
-import math
-import os
 import signal
 import socket
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,22 +13,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from bench.config.command_line import parse
-from bench.config.grid import single_run
-from bench.config.run_config import RunConfig
-from bench.data import TargetSet, load_target_set
 from bench.distillation import process_group
-from bench.distillation.outer_loop import Distillation
 from bench.distillation.process_group import SingleProcess, TorchProcessGroup
-from bench.distillation.rank import Rank, find_rank
-from bench.distillation.replicas import replica_config
-from bench.metagrad import MetaGradient
+from bench.distillation.rank import Rank
 from bench.runs.lockstep import gather_hosts
 from bench.system.errors import UserError
 from tests.waiting import Gate
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
-Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
@@ -39,23 +26,15 @@ def settings(tiny: list[str]) -> list[str]:
     return [*tiny, "unroll_length=6", "window_size=3", "outer_steps=4", "replicas=2"]
 
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
+
+
 @pytest.fixture
 def gated(settings: list[str]) -> list[str]:
     """Can be made to wait on the way; nothing is measured before the end."""
     own = ["method=gated:Random", "threads=1", "variance_every=0", "accuracy_every=0"]
     return [*settings, *own, "outer_steps=20"]
-
-
-@pytest.fixture(scope="module")
-def digits(cache_root: Path) -> TargetSet:
-    whole = load_target_set("digits", data_root=cache_root, cache_root=cache_root)
-    return whole.to(torch.device("cpu"), torch.float64)
-
-
-@pytest.fixture
-def config(settings: list[str]) -> RunConfig:
-    changed = {"precision": "float64", "learn_labels": True, "augment_inner": "rotate"}
-    return single_run("quick", {**parse(settings, RunConfig), **changed})
 
 
 def free_port() -> str:
@@ -129,66 +108,6 @@ def outcome(run: Path) -> dict[str, Any]:
             for name, tensor in safetensors.torch.load_file(run / "distilled.safetensors").items()
         },
     }
-
-
-# --- the mean of replicas
-
-
-def test_the_gradient_of_two_replicas_is_the_mean_of_two_runs_gradients(
-    config: RunConfig, digits: TargetSet
-) -> None:
-    both = Distillation(config, digits)
-    both.outer_step()
-    window = both.window(1)
-    mean = both.meta_gradient(window)
-    each = []
-    for replica in range(2):
-        alone = Distillation(replace(replica_config(config, replica), replicas=1), digits)
-        alone.load_state(both.state())
-        each.append(alone.meta_gradient(window))
-    assert not torch.equal(each[0].images, each[1].images)
-    assert mean.labels is not None
-    for part in ("images", "labels", "outer_loss"):
-        expected = (getattr(each[0], part) + getattr(each[1], part)) / 2
-        torch.testing.assert_close(getattr(mean, part), expected, rtol=1e-13, atol=1e-15)
-
-
-def test_the_recorded_loss_and_norm_are_those_of_the_mean(
-    config: RunConfig, digits: TargetSet
-) -> None:
-    distillation = Distillation(replace(config, learn_labels=False), digits)
-    gradient = distillation.meta_gradient(distillation.window(0))
-    record = distillation.outer_step()
-    assert record.outer_loss == pytest.approx(gradient.outer_loss.item(), rel=1e-12)
-    assert record.gradient_norm == pytest.approx(gradient.images.norm().item(), rel=1e-12)
-
-
-def test_more_replicas_leave_the_draws_of_the_first_as_they_are(config: RunConfig) -> None:
-    assert replica_config(config, 0) == config
-    runs = [replace(config, seed=seed) for seed in range(5)]
-    seeds = {replica_config(run, replica).seed for run in runs for replica in range(5)}
-    assert len(seeds) == 25
-    assert replica_config(replace(config, replicas=8), 1).seed == replica_config(config, 1).seed
-
-
-def test_one_replica_that_is_not_finite_makes_the_mean_so(
-    config: RunConfig, digits: TargetSet
-) -> None:
-    distillation = Distillation(config, digits)
-    real, answers = distillation.engine, []
-
-    class SecondIsBroken:
-        def meta_gradient(self, *question: Any) -> MetaGradient:
-            answers.append(answer := real.meta_gradient(*question))
-            return replace(answer, images=answer.images * math.nan) if len(answers) == 2 else answer
-
-    distillation.engine = SecondIsBroken()  # type: ignore[assignment]
-    before = distillation.images.clone()
-    assert not distillation.outer_step().updated
-    assert torch.equal(distillation.images, before)
-
-
-# --- several processes
 
 
 def test_torchrun_gives_the_bits_of_one_process(
@@ -340,70 +259,6 @@ def test_processes_on_unlike_devices_refuse() -> None:
 
     with pytest.raises(UserError, match="different devices: cpu, cuda:1"):
         gather_hosts(WithGPU(), torch.device("cpu"))
-
-
-# --- which process this is
-
-
-TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a"} | {
-    "MASTER_PORT": "1234"
-}
-BATCH_SCRIPT = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
-STEP = {
-    **BATCH_SCRIPT,
-    "SLURM_PROCID": "3",
-    "SLURM_LOCALID": "1",
-    "SLURM_STEP_ID": "0",
-    "SLURM_STEP_NUM_TASKS": "4",
-    "SLURM_STEP_NODELIST": "node7,node9",
-}
-
-
-def test_torchrun_s_variables_name_the_rank() -> None:
-    assert find_rank(TORCHRUN, replicas=8) == Rank(3, 4, 1, "env://")
-    assert find_rank({**STEP, **TORCHRUN}, replicas=8) == Rank(3, 4, 1, "env://")
-    assert find_rank({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0"}, replicas=8) == Rank()
-    with pytest.raises(UserError, match="RANK is not"):
-        find_rank({"WORLD_SIZE": "4"}, replicas=4)
-
-
-def test_a_slurm_step_of_several_tasks_is_a_process_group() -> None:
-    rank = find_rank(STEP, replicas=4)
-    assert (rank.global_rank, rank.world_size, rank.local_rank) == (3, 4, 1)
-    assert rank.init_method.startswith("tcp://node7:")
-    assert find_rank({**STEP, "SLURM_PROCID": "0"}, 4).init_method == rank.init_method
-    assert find_rank({**STEP, "SLURM_STEP_ID": "1"}, 4).init_method != rank.init_method
-    own = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
-    assert find_rank({**STEP, **own}, 4).init_method == "tcp://10.0.0.1:29500"
-
-
-def test_a_list_of_nodes_in_brackets_is_read_by_scontrol(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nodes = {"SLURM_STEP_NODELIST": "gpu[03-04]"}
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="MASTER_ADDR"):
-        find_rank({**STEP, **nodes}, replicas=4)
-    (tmp_path / "scontrol").write_text('#!/bin/sh\n[ "$3" = "gpu[03-04]" ] && echo gpu03\n')
-    os.chmod(tmp_path / "scontrol", 0o755)
-    assert find_rank({**STEP, **nodes}, replicas=4).init_method.startswith("tcp://gpu03:")
-
-
-@pytest.mark.parametrize(
-    ("environment", "count"),
-    [({}, 4), (BATCH_SCRIPT, 4), (STEP, 1), ({**STEP, "WORLD_SIZE": "1"}, 4)],
-    ids=["nothing set", "batch script", "one replica in a step", "asked to be alone"],
-)
-def test_a_process_is_alone_otherwise(environment: dict[str, str], count: int) -> None:
-    assert find_rank(environment, count) == Rank()
-
-
-@pytest.mark.parametrize(("count", "environment"), [(6, TORCHRUN), (1, TORCHRUN), (6, STEP)])
-def test_a_number_of_processes_that_does_not_divide_replicas_is_refused(
-    count: int, environment: dict[str, str]
-) -> None:
-    with pytest.raises(UserError, match=f"replicas={count} cannot be shared by 4 processes"):
-        find_rank(environment, count)
 
 
 def test_the_command_refuses_them_in_one_line(
