@@ -12,7 +12,7 @@ from methods.clipping import CLIPPINGS, Clipping, make_clipping
 from methods.early_random_truncated import EarlyRandomTruncatedBPTT
 from methods.growing import GrowingBPTT
 from methods.look import Look
-from methods.moving import BackwardWindow, ForwardWindow
+from methods.moving import BackwardWindow, ForwardWindow, MovingWindow
 from methods.random_length import RandomLengthBPTT
 from methods.random_truncated import RandomTruncatedBPTT
 from methods.truncated import TruncatedBPTT
@@ -36,6 +36,7 @@ __all__ = [
     "Clipping",
     "Look",
     "Method",
+    "MovingWindow",
     "StatelessMethod",
     "Window",
     "make_clipping",

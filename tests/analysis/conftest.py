@@ -33,9 +33,10 @@ def write_run(
     accuracy: Callable[[RunConfig, int], float] = accuracy_of,
     fingerprint: str = FINGERPRINT,
     final: float = 0.5,
+    start: Callable[[int], int] = lambda step: 0,
 ) -> RunFolder:
     """A run folder as a run leaves it, with 40 outer steps and a measurement every 10; `final` is
-    the test accuracy of its final evaluation."""
+    the test accuracy of its final evaluation, `start(step)` where its windows of 10 begin."""
     folder = Store(root).run(config)
     folder.create(config)
     data = {"name": "digits", "source": "made up", "fingerprint": fingerprint}
@@ -67,8 +68,8 @@ def write_run(
                     {
                         "step": step,
                         "outer_loss": 2.3,
-                        "window_start": 0,
-                        "window_stop": 10,
+                        "window_start": start(step),
+                        "window_stop": start(step) + 10,
                         "gradient_norm": 2 * value,
                         "image_gradient_norm": value,
                         "clip_factor": 1.0,
