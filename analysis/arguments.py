@@ -41,6 +41,12 @@ class Request:
         keys = [key for key in keys_of(RunConfig) if key not in ("scale", "seed")]
         return self.written(*keys)
 
+    def has_paper_settings(self) -> bool:
+        """Whether the runs are in the setting of the paper's numbers: at the paper's scale, with no
+        setting changed but the selection."""
+        changed = {text.partition("=")[0] for text in self.settings()} - {"selection"}
+        return self.scale == "paper" and not changed
+
     def stem(self, what: str) -> str:
         """The name of a file, such as figure5_quick. Settings are part of it, so that figures of
         other settings do not overwrite each other."""

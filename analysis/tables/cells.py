@@ -114,7 +114,7 @@ def table(spec: TableSpec, request: Request, stored: Sequence[StoredRun], root: 
         if not row.quoted:
             measured = [
                 _cell(spec, variant, row, column, settings, grid, request)
-                for variant, settings in _variants(spec, row)
+                for variant, settings in variants(spec, row)
                 for column in row.numbers
                 if column != ("average",)
             ]
@@ -125,13 +125,12 @@ def table(spec: TableSpec, request: Request, stored: Sequence[StoredRun], root: 
 
 
 def comparable(spec: TableSpec, request: Request) -> bool:
-    """Whether a difference to the paper is meaningful: at the paper's scale, with no setting
-    changed but the selection, and never for times, which the paper measured on another machine."""
-    changed = {text.partition("=")[0] for text in request.settings()} - {"selection"}
-    return request.scale == "paper" and not changed and not spec.hours
+    """Whether a difference to the paper is meaningful: in its setting, and never for times, which
+    the paper measured on another machine."""
+    return request.has_paper_settings() and not spec.hours
 
 
-def _variants(spec: TableSpec, row: Row) -> Iterator[tuple[str, dict[str, Any]]]:
+def variants(spec: TableSpec, row: Row) -> Iterator[tuple[str, dict[str, Any]]]:
     """The experiments for a row of the paper: name, and settings that find it in the grid."""
     match spec.name:
         case "parameterization":
@@ -146,7 +145,7 @@ def _variants(spec: TableSpec, row: Row) -> Iterator[tuple[str, dict[str, Any]]]
             yield row.method, {}
 
 
-def _column_settings(spec: TableSpec, row: Row, column: Column) -> tuple[dict[str, Any], str]:
+def column_settings(spec: TableSpec, row: Row, column: Column) -> tuple[dict[str, Any], str]:
     """The settings of a column's entry, and the other network that it is tested on, if any."""
     if spec.name == "2":
         transfer = row.method == "Transfer"
@@ -166,8 +165,8 @@ def _cell(
     grid: GridRuns,
     request: Request,
 ) -> Cell:
-    column_settings, network = _column_settings(spec, row, column)
-    entry = grid.entry({**settings, **column_settings})
+    of_column, network = column_settings(spec, row, column)
+    entry = grid.entry({**settings, **of_column})
     config = entry.experiment.config
     cell = Cell(
         method,
