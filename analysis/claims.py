@@ -1,5 +1,6 @@
 """`python -m analysis.claims`: a verdict on each of the paper's claims."""
 
+import fnmatch
 import hashlib
 import json
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ COLORS = {
 class ClaimsOptions:
     """Options of this command."""
 
-    claims: str = setting("all", "ids of claims, comma-separated, or all")
+    claims: str = setting("all", "ids of claims, or patterns such as cell_table1_*, or all")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
     seeds: int = setting(
         0, "seeds that there should be; 0: as many as a grid states", minimum=0, maximum=10_000
@@ -49,9 +50,10 @@ def main(argv: list[str]) -> int:
 
     from analysis.load import stored_runs
     from analysis.verdicts.judge import load_claims, outcomes
+    from analysis.verdicts.table_cells import cell_claims
     from analysis.verdicts.texts import RULES, claims_table, record
 
-    claims = chosen(load_claims(), options.claims)
+    claims = chosen([*load_claims(), *cell_claims()], options.claims)
     scale, why = choose_scale(options.scale)
     print(f"scale={scale} ({why})")
     request = Request(argv, only(given, RunConfig), scale, options.seeds)
@@ -77,31 +79,34 @@ def main(argv: list[str]) -> int:
 
 
 def chosen(claims: "Sequence[Claim]", ids: str) -> "list[Claim]":
-    """The claims that `claims=` names.
+    """The claims that `claims=` names, each once.
 
     Raises:
         UserError: there is no such claim.
     """
-    known = {claim.id: claim for claim in claims}
+    known = [claim.id for claim in claims]
     if ids == "all":
         return list(claims)
+    found: list[str] = []
     for name in words(ids):
-        if name not in known:
+        if not (matching := fnmatch.filter(known, name)):
             raise UserError(f"claims={name}: there is no such claim; known: {', '.join(known)}")
-    return [known[name] for name in words(ids)]
+        found += matching
+    by_id = {claim.id: claim for claim in claims}
+    return [by_id[name] for name in dict.fromkeys(found)]
 
 
 def file_name(ids: str) -> str:
     """The name of the files; a selection of claims must not overwrite the file of all."""
     if ids == "all":
         return "claims"
-    if len(words(ids)) == 1:
+    if len(words(ids)) == 1 and ids.replace("_", "").isalnum():
         return f"claim_{ids}"
     return f"claims_{hashlib.sha256(ids.encode()).hexdigest()[:8]}"
 
 
 def show(table: "pd.DataFrame", beneath: str) -> None:
-    """Print the table; the files have the places and the comparisons too."""
+    """Print the table; the files have the comparisons and what is missing too."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -109,17 +114,29 @@ def show(table: "pd.DataFrame", beneath: str) -> None:
     out = Console(highlight=False)
     out = out if out.is_terminal else Console(highlight=False, width=160)
     shown = Table(box=None, pad_edge=False, header_style="bold", row_styles=["", "on grey11"])
-    columns = ["Claim", "Claimed", "Effect [95 %]", "n (seeds)", "Verdict", "Comparisons"]
+    columns = ["Kind", "Claimed", "Effect [95 %]", "n (seeds)", "Verdict", "Comparisons"]
+    shown.add_column("Claim", min_width=40)
     for name in columns:
         heading = Text("n" if name == "n (seeds)" else name)
         right = name == "n (seeds)"
-        shown.add_column(heading, justify="right" if right else "left", no_wrap=name != "Claim")
-    for row in table[columns].itertuples(index=False):
-        cells = [Text(str(cell)) for cell in row]
-        cells[4].stylize(COLORS[str(row[4]).partition(",")[0]])
-        shown.add_row(*cells)
+        shown.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for _, row in table.iterrows():
+        claim = Text(str(row["Claim"]))
+        claim.append(f"\n{row['Id']} ({row['Place']})", style="dim")
+        cells = [Text(str(row[name]).replace(", ", "\n")) for name in columns]
+        cells[columns.index("Verdict")].stylize(color_of(str(row["Verdict"])))
+        shown.add_row(claim, *cells)
     out.print(shown)
     out.print(Text(f"\n{beneath}"))
+
+
+def color_of(text: str) -> str:
+    """The color of a verdict, or of the counts of several, such as "3 hold, 1 does not hold"."""
+    if "not hold" in text:
+        return COLORS["does not hold"]
+    if "undecided" in text or ("hold" in text and "not run" in text):
+        return COLORS["undecided"]
+    return COLORS["not run" if "not run" in text else "holds"]
 
 
 if __name__ == "__main__":

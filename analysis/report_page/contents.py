@@ -25,6 +25,7 @@ from analysis.tables.beside_paper import beside_paper
 from analysis.tables.cells import TABLES
 from analysis.tables.scores import score_table
 from analysis.verdicts.judge import load_claims, outcomes
+from analysis.verdicts.table_cells import cell_claims
 from analysis.verdicts.texts import RULES, claims_caption
 from bench.config.grid import grid_names, load_grid
 
@@ -58,7 +59,7 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
         UserError: an unknown setting.
     """
     grids = [_results(name, request, stored) for name in grid_names()]
-    verdicts = outcomes(load_claims(), request, stored, root)
+    verdicts = outcomes([*load_claims(), *cell_claims()], request, stored, root)
     tables = [beside_paper(spec, request, stored, root) for spec in TABLES.values()]
     tables.append(score_table(request, stored, root))
     commands = [line for one in (*verdicts, *tables) for line in one.commands]

@@ -1,10 +1,10 @@
 """Verdicts as a scorecard: the sentence, numbers and interval of each claim."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from analysis.verdicts.groups import Group, counts_text, grouped
 from analysis.verdicts.inference import Comparison
 from analysis.verdicts.judge import Claim, Outcome
 from analysis.verdicts.texts import (
@@ -16,7 +16,6 @@ from analysis.verdicts.texts import (
     worst_text,
 )
 
-VERDICTS = ("holds", "does not hold", "undecided", "not tested", "not run")
 MARGIN = 0.12  # of the axis, on either side of what it shows
 
 
@@ -41,6 +40,7 @@ class Line:
     """One claim of the scorecard; unknown values are empty."""
 
     id: str
+    kind: str
     claim: str
     place: str
     grid: str
@@ -48,7 +48,7 @@ class Line:
     verdict_text: str
     claimed: str
     effect: str
-    n: int
+    n: str
     bar: Bar | None
     several: str
     shown: str
@@ -58,19 +58,15 @@ class Line:
 
 
 def lines(outcomes: Sequence[Outcome]) -> list[Line]:
-    """The scorecard, in the order of the claims."""
-    return [_line(outcome) for outcome in outcomes]
+    """The scorecard, in the order of the claims; a group of claims is one line."""
+    return [
+        _line_of_group(row) if isinstance(row, Group) else _line(row) for row in grouped(outcomes)
+    ]
 
 
 def counts(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """The number of claims with each verdict, in words; verdicts of no claim are omitted."""
-    numbers = Counter(outcome.decision.verdict for outcome in outcomes)
-    plurals = {"holds": "hold", "does not hold": "do not hold"}
-    return {
-        verdict: f"{n} {verdict if n == 1 else plurals.get(verdict, verdict)}"
-        for verdict in VERDICTS
-        if (n := numbers[verdict])
-    }
+    """The number of claims with each verdict, in words, without those of groups."""
+    return counts_text([outcome for outcome in outcomes if not outcome.claim.group])
 
 
 def _line(outcome: Outcome) -> Line:
@@ -78,6 +74,7 @@ def _line(outcome: Outcome) -> Line:
     several = len(decision.comparisons) > 1
     return Line(
         id=claim.id,
+        kind="" if claim.kind == "paper" else claim.kind,
         claim=claim.claim,
         place=claim.place,
         grid=claim.grid,
@@ -85,7 +82,7 @@ def _line(outcome: Outcome) -> Line:
         verdict_text=verdict_text(outcome),
         claimed=claimed_text(claim),
         effect=effect_text(outcome),
-        n=decision.n,
+        n=str(decision.n),
         bar=bar(claim, decision.worst) if decision.comparisons else None,
         several=comparisons_text(outcome),
         shown=worst_text(outcome),
@@ -96,6 +93,30 @@ def _line(outcome: Outcome) -> Line:
         else [],
         condition="; ".join(outcome.conditions),
         missing="; ".join(outcome.missing),
+    )
+
+
+def _line_of_group(group: Group) -> Line:
+    first = group.outcomes[0].claim
+    return Line(
+        id=group.id,
+        kind="",
+        claim=group.claim,
+        place=first.place,
+        grid=first.grid,
+        verdict=group.look,
+        verdict_text=", ".join(counts_text(group.outcomes).values()),
+        claimed=f"{group.margins} points",
+        effect="",
+        n=group.seeds,
+        bar=None,
+        several=group.holding,
+        shown="each number",
+        comparisons=[
+            (one.claim.claim, effect_text(one) or "no effect known", verdict_text(one))
+            for one in group.outcomes
+        ],
+        missing="; ".join(group.missing),
     )
 
 

@@ -118,7 +118,7 @@ def table(spec: TableSpec, request: Request, stored: Sequence[StoredRun], root: 
         if not row.quoted:
             measured = [
                 _cell(spec, variant, row, column, number, settings, grid, request)
-                for variant, settings in _variants(spec, row)
+                for variant, settings in variants(spec, row)
                 for column, number in _columns(spec, row)
                 if column != ("average",)
             ]
@@ -129,12 +129,12 @@ def table(spec: TableSpec, request: Request, stored: Sequence[StoredRun], root: 
 
 
 def comparable(spec: TableSpec, request: Request) -> bool:
-    """Whether a difference to the paper is meaningful: at the paper's scale, with no setting
-    changed but the selection, and never for times, which the paper measured on another machine."""
+    """Whether a difference to the paper is meaningful: in its setting, and never for times, which
+    the paper measured on another machine."""
     return request.has_paper_settings() and not spec.hours
 
 
-def _variants(spec: TableSpec, row: Row) -> Iterator[tuple[str, dict[str, Any]]]:
+def variants(spec: TableSpec, row: Row) -> Iterator[tuple[str, dict[str, Any]]]:
     """The experiments for a row of the paper: name, and settings that find it in the grid."""
     match spec.name:
         case "parameterization":
@@ -157,7 +157,7 @@ def _columns(spec: TableSpec, row: Row) -> Iterator[tuple[Column, Number]]:
             yield ALEXNET_MAXPOOL, Number(None, absent="not reported")
 
 
-def _column_settings(spec: TableSpec, row: Row, column: Column) -> tuple[dict[str, Any], str]:
+def column_settings(spec: TableSpec, row: Row, column: Column) -> tuple[dict[str, Any], str]:
     """The settings of a column's entry, and the other network that it is tested on, if any."""
     if spec.name == "2":
         network = NETWORKS.get(column, str(column[0]))
@@ -179,8 +179,8 @@ def _cell(
     grid: GridRuns,
     request: Request,
 ) -> Cell:
-    column_settings, network = _column_settings(spec, row, column)
-    entry = grid.entry({**settings, **column_settings})
+    of_column, network = column_settings(spec, row, column)
+    entry = grid.entry({**settings, **of_column})
     config = entry.experiment.config
     cell = Cell(
         method,

@@ -15,6 +15,14 @@ claim states the region of the mean effect: above a threshold, below one, or wit
   the t test decides with a probability of 80 %, if the observed effects and spreads were the true
   ones.
 
+A claim about each outer step, read literally, is a comparison per step: all must hold. With many
+steps that is out of reach even of a large lead, so such a claim is also read as: in the region *on
+the mean of steps, and at no step significantly outside* (`decide_over_steps`). The mean is taken
+seed by seed, so however the steps of a run are correlated, its spread over seeds includes it.
+Bonferroni over the steps holds for any correlation. It fails if the mean or some step lies wholly
+outside, at 97.5 % each over all means and over all steps. What `holds` bounds is the error of the
+mean: that no step is seen outside does not prove that none is.
+
 If the true effect lies on the edge of the region, a claim with one comparison gets a wrong verdict
 of either kind in at most 2.5 % of repetitions. There is no correction for the number of claims.
 """
@@ -69,10 +77,25 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class StepCount:
+    """The measured steps behind a verdict on the mean of steps, over all pairs.
+
+    Attributes:
+        inside: steps whose observed effect lies in the claimed region.
+        outside: steps whose effect lies significantly outside it.
+    """
+
+    total: int
+    inside: int
+    outside: int
+
+
+@dataclass(frozen=True)
 class Decision:
     """A verdict and its comparisons.
 
     Attributes:
+        steps: only of a verdict on the mean of steps.
         seeds_needed: None unless undecided; above `MAX_NEEDED`: not feasible; 0: unknown, because
             one seed has no spread.
     """
@@ -81,6 +104,7 @@ class Decision:
     n: int
     comparisons: list[Comparison]
     seeds_needed: int | None = None
+    steps: StepCount | None = None
 
     @property
     def worst(self) -> Comparison:
@@ -96,19 +120,67 @@ def decide(effects: "NDArray", names: Sequence[str], region: Region) -> Decision
         names: of the comparisons.
         region: the claimed region of each row's mean.
     """
-    comparisons, n = effects.shape
+    n = effects.shape[1]
+    rows = _worst_first(_compared(effects, names, region, 1 - LEVEL), region)
+    if n >= MIN_SEEDS:
+        if all(comparison.holds for comparison in rows):
+            return Decision("holds", n, rows)
+        if any(comparison.fails for comparison in rows):
+            return Decision("does not hold", n, rows)
+    return Decision("undecided", n, rows, _needed(rows, region))
+
+
+def decide_over_steps(
+    effects: "Sequence[NDArray]",
+    names: Sequence[str],
+    step_names: Sequence[Sequence[str]],
+    region: Region,
+) -> Decision:
+    """The verdict on a claim about the mean of steps and against each of them.
+
+    Args:
+        effects: [steps, seeds] of each pair, finite.
+        names: of the pairs.
+        step_names: of the steps of each pair.
+        region: the claimed region of the mean of each pair, which no step may lie outside.
+    """
+    import numpy as np
+
+    error = (1 - LEVEL) / 2
+    means = np.array([pair.mean(axis=0) for pair in effects])
+    each_name = [name for of_pair in step_names for name in of_pair]
+    each = _compared(np.concatenate(list(effects)), each_name, region, error)
+    against = [step for step in each if step.fails]
+    inside = sum(region.inner_distance(step.effect) > 0 for step in each)
+    count = StepCount(len(each), inside, len(against))
+    rows = _worst_first(_compared(means, names, region, error), region)
+    shown = _worst_first([*rows, *against], region)
+    n = means.shape[1]
+    if n >= MIN_SEEDS:
+        if against or any(row.fails for row in rows):
+            return Decision("does not hold", n, shown, steps=count)
+        if all(row.holds for row in rows):
+            return Decision("holds", n, shown, steps=count)
+    return Decision("undecided", n, shown, _needed(rows, region), count)
+
+
+def _compared(
+    effects: "NDArray", names: Sequence[str], region: Region, error: float
+) -> list[Comparison]:
+    """The comparison of each row of effects [comparisons, seeds]; `fails` is wrong for any of them
+    in at most `error` of repetitions."""
     means = effects.mean(axis=1)
-    if n < 2:
+    if effects.shape[1] < 2:
         nan = math.nan
-        single = [
+        return [
             Comparison(name, float(mean), nan, nan, nan, False, False)
             for name, mean in zip(names, means, strict=True)
         ]
-        return Decision("undecided", n, _worst_first(single, region), 0)
     spreads = effects.std(axis=1, ddof=1)
-    joint = 1 - (1 - LEVEL) / comparisons
-    (low, high), (joint_low, joint_high) = intervals(effects, LEVEL, joint)
-    rows = [
+    (low, high), (joint_low, joint_high) = intervals(effects, LEVEL, 1 - error / len(effects))
+    # Below `MIN_SEEDS` nothing is decided.
+    few = effects.shape[1] < MIN_SEEDS
+    return [
         Comparison(
             names[k],
             float(means[k]),
@@ -116,17 +188,10 @@ def decide(effects: "NDArray", names: Sequence[str], region: Region) -> Decision
             float(high[k]),
             float(spreads[k]),
             holds=bool(low[k] > region.low and high[k] < region.high),
-            fails=bool(joint_high[k] < region.low or joint_low[k] > region.high),
+            fails=not few and bool(joint_high[k] < region.low or joint_low[k] > region.high),
         )
-        for k in range(comparisons)
+        for k in range(len(effects))
     ]
-    rows = _worst_first(rows, region)
-    if n >= MIN_SEEDS:
-        if all(comparison.holds for comparison in rows):
-            return Decision("holds", n, rows)
-        if any(comparison.fails for comparison in rows):
-            return Decision("does not hold", n, rows)
-    return Decision("undecided", n, rows, _needed(rows, region))
 
 
 def intervals(effects: "NDArray", *levels: float) -> "list[tuple[NDArray, NDArray]]":
@@ -166,7 +231,9 @@ def _worst_first(comparisons: list[Comparison], region: Region) -> list[Comparis
 
 def _needed(comparisons: Sequence[Comparison], region: Region) -> int:
     """Seeds that would decide: for all comparisons or, if some effect lies outside the region, for
-    the clearest of those."""
+    the clearest of those; 0 if there is no spread to tell it from."""
+    if any(math.isnan(c.spread) for c in comparisons):
+        return 0
     outside = [c for c in comparisons if region.inner_distance(c.effect) < 0]
     judged = outside or comparisons
     counts = [seeds_needed(abs(region.inner_distance(c.effect)), c.spread) for c in judged]

@@ -1,8 +1,8 @@
-"""A claim of the paper, from its entry in `claims.yaml` to the verdict of finished runs."""
+"""A claim of the paper, from its entry in `claims*.yaml` to the verdict of finished runs."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,31 +12,48 @@ from analysis.arguments import Request
 from analysis.grid_entries import GridRuns, grid_runs, seeds_text
 from analysis.load import FinishedRun, StoredRun
 from analysis.verdicts.conditions import CONDITIONS, fulfilling
-from analysis.verdicts.inference import Decision, Region, decide
+from analysis.verdicts.costs import machine_problem
+from analysis.verdicts.effects import decision, pair_effects
+from analysis.verdicts.inference import Decision, Region
 from analysis.verdicts.quantities import QUANTITIES, Values
+from analysis.verdicts.sides import Pair, Side, pairs_of, quotes_paper
 from bench.system.errors import UserError
 
-FILE = Path(__file__).parent / "claims.yaml"
+FILES = sorted(Path(__file__).parent.glob("claims*.yaml"))
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast
 
-# The settings that find an entry, and "tested_on": another network for its distilled set.
-Side = dict[str, Any]
+Direction = Literal["above", "below", "equal", "between"]
+OPPOSITE = {"above": "below", "below": "above", "equal": "outside", "between": "outside"}
+NOT_COMPARABLE = (
+    "not compared: the paper's numbers belong to scale=paper with no setting changed but selection"
+)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim; claims.yaml describes the format."""
+    """One claim; claims.yaml describes the format.
+
+    Attributes:
+        on_the_whole: judged on the mean of steps and against each, not at each step.
+        group: claims of one group are shown in one row.
+    """
 
     id: str
     claim: str
     place: str
     grid: str
     quantity: str
-    pairs: list[tuple[Side, Side]]
-    direction: Literal["above", "below", "equal"]
+    pairs: list[Pair]
+    direction: Direction
     threshold: float | None = None
     center: float | None = None
     margin: float | None = None
+    bounds: list[float] | None = None
+    kind: Literal["paper", "literal", "finding"] = "paper"
+    less: dict[str, Any] | None = None
+    machine: str = ""
+    on_the_whole: bool = False
+    group: str = ""
     requires: str = ""
 
     @property
@@ -47,6 +64,10 @@ class Claim:
         """Where the mean effect lies if the claim is true; of factors, their logarithm."""
         neutral = 1.0 if self.factor else 0.0
         scale = math.log if self.factor else float
+        if self.direction == "between":
+            assert self.bounds is not None
+            low, high = map(scale, self.bounds)
+            return Region(low, high)
         if self.direction == "equal":
             center = scale(neutral if self.center is None else self.center)
             assert self.margin is not None
@@ -55,6 +76,13 @@ class Claim:
         if self.direction == "above":
             return Region(threshold, math.inf)
         return Region(-math.inf, threshold)
+
+    def sides(self) -> dict[str, Side]:
+        """All of its sides, by their text."""
+        sides = [side for pair in self.pairs for side in pair]
+        if self.less:
+            sides += [self.less["first"], self.less["than"]]
+        return {str(side): side for side in sides}
 
 
 @dataclass
@@ -78,37 +106,59 @@ class Outcome:
     commands: list[str] = field(default_factory=list)
 
 
-def load_claims(path: Path = FILE) -> list[Claim]:
-    """The claims in the file.
+def load_claims(*paths: Path) -> list[Claim]:
+    """The claims in the files, by default in all of this folder. A claim about each measured step
+    is two: on the whole and, if the paper says so, literally.
 
     Raises:
         UserError: a claim is invalid.
     """
-    claims = yaml.load(path.read_text(), Loader=LOADER)
-    assert isinstance(claims, list)
-    return [_claim(entry) for entry in claims]
+    claims: list[Claim] = []
+    for path in paths or FILES:
+        entries = yaml.load(path.read_text(), Loader=LOADER)
+        assert isinstance(entries, list)
+        for entry in entries:
+            literal = entry.pop("literal", True)
+            claim = _claim(entry, path.name)
+            if QUANTITIES[claim.quantity].each_step:
+                whole, literally = _readings(claim)
+                claims += [whole, literally] if literal else [whole]
+            else:
+                claims.append(claim)
+    return claims
 
 
-def _claim(entry: dict[str, Any]) -> Claim:
+def _readings(claim: Claim) -> tuple[Claim, Claim]:
+    """The two readings of a claim about each measured step."""
+    opposite = OPPOSITE[claim.direction]
+    steps = QUANTITIES[claim.quantity].steps
+    whole = f"{claim.claim}: on the mean of {steps}, and at none significantly {opposite}"
+    each = f"{claim.claim}: at each of the {steps}"
+    return (
+        replace(claim, claim=whole, on_the_whole=True),
+        replace(claim, id=f"{claim.id}_literally", claim=each, kind="literal"),
+    )
+
+
+def _claim(entry: dict[str, Any], file: str) -> Claim:
     settings = dict(entry)
     name = settings.get("id", "a claim")
     try:
-        if "pairs" in settings:
-            pairs = [(first, than) for first, than in settings.pop("pairs")]
-        else:
-            first = settings.pop("first")
-            pairs = [(first, than) for than in settings.pop("than")]
+        pairs = pairs_of(settings)
         claim = Claim(pairs=pairs, direction=settings.pop("is"), **settings)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{FILE.name}: {name}: {error}") from error
+        raise UserError(f"{file}: {name}: {error}") from error
     if claim.quantity not in QUANTITIES:
-        raise UserError(f"{FILE.name}: {name}: there is no quantity {claim.quantity}")
+        raise UserError(f"{file}: {name}: there is no quantity {claim.quantity}")
     if claim.requires and claim.requires not in CONDITIONS:
-        raise UserError(f"{FILE.name}: {name}: there is no condition {claim.requires}")
-    if claim.direction not in ("above", "below", "equal"):
-        raise UserError(f"{FILE.name}: {name}: is must be above, below or equal")
-    if (claim.direction == "equal") != (claim.margin is not None):
-        raise UserError(f"{FILE.name}: {name}: margin is required with is: equal, and only there")
+        raise UserError(f"{file}: {name}: there is no condition {claim.requires}")
+    if claim.direction not in OPPOSITE:
+        raise UserError(f"{file}: {name}: is must be one of {', '.join(OPPOSITE)}")
+    for key, direction in (("margin", "equal"), ("bounds", "between")):
+        if (claim.direction == direction) != (getattr(claim, key) is not None):
+            raise UserError(
+                f"{file}: {name}: {key} is required with is: {direction}, and only there"
+            )
     return claim
 
 
@@ -128,21 +178,41 @@ def outcomes(
 def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
     """The verdict on one claim."""
     outcome = Outcome(claim)
-    sides = {str(side): side for pair in claim.pairs for side in pair}
-    values = {key: _values(side, grid, request, outcome) for key, side in sides.items()}
+    sides = claim.sides()
+    if any(map(quotes_paper, sides.values())) and not request.has_paper_settings():
+        outcome.missing.append(NOT_COMPARABLE)
+        return outcome
+    values = {
+        key: _values(side, grid, request, outcome)
+        for key, side in sides.items()
+        if "number" not in side
+    }
     common = sorted(set.intersection(*(set(by_seed) for by_seed in values.values())))
     outcome.seeds, outcome.conditions = fulfilling(claim.requires, outcome.runs, common)
     if common and not outcome.seeds:
         outcome.decision = Decision("not tested", 0, [])
-    rows = list(_rows(claim, values, outcome.seeds))
-    if outcome.seeds and rows:
-        import numpy as np
-
-        names, effects = zip(*rows, strict=True)
-        outcome.decision = decide(np.array(effects), names, claim.region())
+    if QUANTITIES[claim.quantity].of_machine:
+        _check_machines(outcome)
+    scale = math.log if claim.factor else float
+    for key, side in sides.items():
+        if "number" in side:
+            values[key] = {seed: {0: scale(side["number"])} for seed in outcome.seeds}
+    effects = list(pair_effects(claim.pairs, claim.less, values, outcome.seeds))
+    if outcome.seeds and effects:
+        quantity = QUANTITIES[claim.quantity]
+        outcome.decision = decision(effects, quantity, claim.region(), claim.on_the_whole)
     elif outcome.seeds:
         outcome.missing.append("no step that all runs measured")
     return outcome
+
+
+def _check_machines(outcome: Outcome) -> None:
+    """Keep the seeds whose runs can be compared in time and memory; note the others as missing."""
+    for seed in list(outcome.seeds):
+        runs = [run for run in outcome.runs if run.config.seed == seed]
+        if problem := machine_problem(runs, outcome.claim.machine):
+            outcome.seeds.remove(seed)
+            _add(outcome.missing, f"seed {seed} {problem}")
 
 
 def _values(side: Side, grid: GridRuns, request: Request, outcome: Outcome) -> dict[int, Values]:
@@ -176,23 +246,3 @@ def _values(side: Side, grid: GridRuns, request: Request, outcome: Outcome) -> d
 def _add(texts: list[str], text: str) -> None:
     if text not in texts:
         texts.append(text)
-
-
-def _rows(
-    claim: Claim, values: Mapping[str, dict[int, Values]], seeds: Sequence[int]
-) -> Iterator[tuple[str, list[float]]]:
-    """Name and effect of each seed, for each pair and each step that all of them measured."""
-    for first, than in claim.pairs:
-        one, other = values[str(first)], values[str(than)]
-        measured = [set(side[seed]) for side in (one, other) for seed in seeds]
-        steps = sorted(set.intersection(*measured)) if measured else []
-        for step in steps:
-            at = f", outer step {step}" if QUANTITIES[claim.quantity].each_step else ""
-            name = f"{_side_text(first, than)} / {_side_text(than, first)}{at}"
-            yield name, [one[seed][step] - other[seed][step] for seed in seeds]
-
-
-def _side_text(side: Side, other: Side) -> str:
-    """The settings of a side that differ from the other's."""
-    settings = {key: value for key, value in side.items() if other.get(key) != value} or side
-    return " ".join(f"{key}={value}" for key, value in settings.items())

@@ -6,6 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.load import FinishedRun, collected
+from analysis.verdicts.costs import (
+    accuracy_by_seconds,
+    gpu_memory,
+    hours,
+    peak_memory,
+    seconds_per_step,
+)
+from analysis.verdicts.course import gain_after_shift, norm_change
+from analysis.verdicts.diversity import image_diversity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,12 +37,17 @@ class Quantity:
         of: its values, from a run and its evaluation; empty if the run recorded none.
         factor: two runs are compared by their ratio; its values are then logarithms.
         each_step: it has a value at each measured outer step, not one for the whole run.
+        at, steps: one step and all of them, in words.
+        of_machine: it depends on the machine, so all runs that are compared must be of one machine.
     """
 
     about: str
     of: Callable[[FinishedRun, dict[str, Any]], Values]
     factor: bool = False
     each_step: bool = False
+    at: str = "outer step {}"
+    steps: str = "measured steps"
+    of_machine: bool = False
 
 
 def final_accuracy(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
@@ -84,11 +98,6 @@ def norm_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
     return _fluctuation(_logs(_by_step(table, "image_gradient_norm")))
 
 
-def seconds_per_step(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
-    """The logarithm of the median: other processes on the machine disturb single steps."""
-    return {0: math.log(collected(run.folder, "metrics")["seconds"].median())}
-
-
 QUANTITIES = {
     "final_accuracy": Quantity("final test accuracy", final_accuracy),
     "accuracy_at_each_step": Quantity(
@@ -124,7 +133,43 @@ QUANTITIES = {
         norm_fluctuation,
         factor=True,
     ),
-    "seconds_per_step": Quantity("seconds of an outer step, median", seconds_per_step, factor=True),
+    "seconds_per_step": Quantity(
+        "seconds of an outer step, median", seconds_per_step, factor=True, of_machine=True
+    ),
+    "hours": Quantity("hours of all outer steps", hours, factor=True, of_machine=True),
+    "peak_memory": Quantity(
+        "peak memory, of the GPU's tensors or, without a GPU, of the process",
+        peak_memory,
+        factor=True,
+        of_machine=True,
+    ),
+    "gpu_memory": Quantity(
+        "peak memory of a GPU's tensors", gpu_memory, factor=True, of_machine=True
+    ),
+    "accuracy_by_seconds": Quantity(
+        "test accuracy after the same time in outer steps",
+        accuracy_by_seconds,
+        each_step=True,
+        at="{} s",
+        steps="times of a logarithmic scale",
+        of_machine=True,
+    ),
+    "norm_change": Quantity(
+        "meta-gradient norm (mean over images), geometric mean over the last fifth of the outer"
+        " steps / over the first fifth",
+        norm_change,
+        factor=True,
+    ),
+    "gain_after_shift": Quantity(
+        "mean test accuracy in the `patience` outer steps after a shift of the window less that in"
+        " those before it",
+        gain_after_shift,
+    ),
+    "image_diversity": Quantity(
+        "1 - cosine of two distilled images of a class, mean over pairs",
+        image_diversity,
+        factor=True,
+    ),
 }
 
 

@@ -10,8 +10,9 @@ import pandas as pd
 from analysis.arguments import Request, sweeps_first
 from analysis.captions import caption
 from analysis.rendered_table import RenderedTable, as_shown
+from analysis.verdicts.groups import Group, counts_by_kind, counts_text, grouped
 from analysis.verdicts.inference import MAX_NEEDED, MIN_SEEDS, Comparison
-from analysis.verdicts.judge import Claim, Outcome
+from analysis.verdicts.judge import NOT_COMPARABLE, OPPOSITE, Claim, Outcome
 from bench.system.text import count
 
 RULES = """\
@@ -19,16 +20,18 @@ A verdict uses the seeds that all sides of a claim share: the same seed means th
 target batches, and differences are taken seed by seed. Interval: 95 %, the wider of the paired t
 interval and the bootstrap interval over seeds. Holds: the interval of every comparison lies within
 the claimed region. Does not hold: the interval of some comparison lies wholly outside it, at 95 %
-over all comparisons of the claim. Undecided: neither, or fewer than 3 seeds; the number of seeds
-given would decide with a probability of 80 % if the observed effects and spreads were the true
-ones. If a claim has several comparisons, the one that supports it least is shown. A claim on the
-edge of its region gets a wrong verdict of either kind in 1 of 40 cases. There is no correction for
-the number of claims. Some claims require that something happened in the runs, such as a shift of
-every moving window: seeds in which it did not happen do not count. Not tested: there are runs, and
-no seed counts.
+over all comparisons of the claim. A claim about all measured steps holds if the mean of the steps
+does and no step lies significantly outside; it does not hold if the mean or a step lies wholly
+outside, at 97.5 % over all means and at 97.5 % over all steps. Its literal reading needs every
+step. Undecided: neither, or fewer than 3 seeds; the number of seeds given would decide with a
+probability of 80 % if the observed effects and spreads were the true ones. If a claim has several
+comparisons, the one that supports it least is shown. A claim on the edge of its region gets a wrong
+verdict of either kind in 1 of 40 cases. There is no correction for the number of claims. Numbers of
+the paper are taken as they stand, without an error of their own.
+Some claims require that something happened in the runs, such as a shift of every moving window:
+seeds in which it did not happen do not count. Not tested: there are runs, and no seed counts.
 """
-
-
+NO_STEPS = dict.fromkeys(("total", "inside", "outside"))
 SCALE_NOTES = {
     "quick": "These verdicts are about a small network, few steps and the bundled digits. They say"
     " nothing about the paper's CIFAR-10.",
@@ -38,7 +41,12 @@ SCALE_NOTES = {
 
 def claims_caption(outcomes: Sequence[Outcome], request: Request) -> str:
     """What the verdicts are about."""
-    reading = [f"{count(len(outcomes), 'claim')} of the paper."]
+    quoting = sum(NOT_COMPARABLE in outcome.missing for outcome in outcomes)
+    reading = [counts_by_kind(outcomes)]
+    if quoting:
+        reading.append(
+            f"{count(quoting, 'claim')} {'is' if quoting == 1 else 'are'} {NOT_COMPARABLE}."
+        )
     if request.scale != "paper":
         reading += [
             SCALE_NOTES.get(request.scale, ""),
@@ -90,8 +98,14 @@ def claim_neutral(claim: Claim) -> str:
 
 
 def comparisons_text(outcome: Outcome) -> str:
-    """How many of a claim's comparisons hold, if there are several."""
-    comparisons = outcome.decision.comparisons
+    """How many of a claim's comparisons hold, if there are several; of one about steps, how many
+    steps lie where it says, and how many significantly elsewhere."""
+    comparisons, steps = outcome.decision.comparisons, outcome.decision.steps
+    if steps is not None:
+        direction = outcome.claim.direction
+        inside = direction if direction in ("above", "below") else "inside"
+        text = f"{steps.inside} of {count(steps.total, 'step')} {inside}"
+        return f"{text}, {steps.outside} significantly {OPPOSITE[direction]}"
     if len(comparisons) < 2:
         return ""
     holding = sum(comparison.holds for comparison in comparisons)
@@ -119,12 +133,17 @@ def verdict_text(outcome: Outcome) -> str:
 
 
 def claims_table(outcomes: Sequence[Outcome], request: Request) -> RenderedTable:
-    """The verdicts as a table, a claim per row."""
+    """The verdicts as a table, a claim or a group of claims per row; a second one has the claims of
+    the groups."""
+    cells = pd.DataFrame([_shown(outcome) for outcome in outcomes if outcome.claim.group])
     return RenderedTable(
         name="claims",
         title="Claims of the paper",
         caption=claims_caption(outcomes, request),
-        frames=[(as_shown([_shown(outcome) for outcome in outcomes]), "")],
+        frames=[
+            (as_shown([_shown(row) for row in grouped(outcomes)]), ""),
+            *([(cells, "Numbers of the paper's tables")] if len(cells) else []),
+        ],
         tidy=pd.DataFrame([_tidy(outcome) for outcome in outcomes]),
         missing="Some claims lack runs (column Missing)"
         if any(outcome.missing for outcome in outcomes)
@@ -134,19 +153,38 @@ def claims_table(outcomes: Sequence[Outcome], request: Request) -> RenderedTable
     )
 
 
-def _shown(outcome: Outcome) -> dict[str, str]:
+def _shown(row: Outcome | Group) -> dict[str, str]:
+    if isinstance(row, Group):
+        first = row.outcomes[0].claim
+        return {
+            "Claim": row.claim,
+            "Kind": first.kind,
+            "Id": row.id,
+            "Place": first.place,
+            "Grid": first.grid,
+            "Claimed": row.margins,
+            "Effect [95 %]": "",
+            "n (seeds)": row.seeds,
+            "Verdict": ", ".join(counts_text(row.outcomes).values()),
+            "Comparisons": row.holding,
+            "Shown": "",
+            "Condition": "",
+            "Missing": "; ".join(row.missing),
+        }
     return {
-        "Claim": outcome.claim.claim,
-        "Place": outcome.claim.place,
-        "Grid": outcome.claim.grid,
-        "Claimed": claimed_text(outcome.claim),
-        "Effect [95 %]": effect_text(outcome),
-        "n (seeds)": str(outcome.decision.n),
-        "Verdict": verdict_text(outcome),
-        "Comparisons": comparisons_text(outcome),
-        "Shown": worst_text(outcome),
-        "Condition": "; ".join(outcome.conditions),
-        "Missing": "; ".join(outcome.missing),
+        "Claim": row.claim.claim,
+        "Kind": row.claim.kind,
+        "Id": row.claim.id,
+        "Place": row.claim.place,
+        "Grid": row.claim.grid,
+        "Claimed": claimed_text(row.claim),
+        "Effect [95 %]": effect_text(row),
+        "n (seeds)": str(row.decision.n),
+        "Verdict": verdict_text(row),
+        "Comparisons": comparisons_text(row),
+        "Shown": worst_text(row),
+        "Condition": "; ".join(row.conditions),
+        "Missing": "; ".join(row.missing),
     }
 
 
@@ -154,11 +192,23 @@ def _tidy(outcome: Outcome) -> dict[str, Any]:
     """One row of the CSV, with the comparison that supports the claim least."""
     whole = record(outcome)
     worst = (whole["comparisons"] or [{}])[0]
-    keys = ("id", "claim", "place", "grid", "quantity", "direction", "verdict", "n")
+    keys = (
+        "id",
+        "kind",
+        "group",
+        "claim",
+        "place",
+        "grid",
+        "quantity",
+        "direction",
+        "verdict",
+        "n",
+    )
     return {
         **{key: whole[key] for key in (*keys, "seeds_needed")},
         "unit": "factor" if outcome.claim.factor else "points",
         **{f"worst_{key}": worst.get(key) for key in ("name", "effect", "low", "high")},
+        **{f"steps_{key}": value for key, value in (whole["steps"] or NO_STEPS).items()},
         "comparisons": len(whole["comparisons"]),
         "comparisons_that_hold": sum(one["holds"] for one in whole["comparisons"]),
         "condition": "; ".join(whole["conditions"]),
@@ -175,6 +225,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
         "n": decision.n,
         "seeds": outcome.seeds,
         "seeds_needed": decision.seeds_needed,
+        "steps": None if decision.steps is None else asdict(decision.steps),
         "comparisons": [_plain(one, outcome.claim.factor) for one in decision.comparisons],
         "conditions": outcome.conditions,
         "missing": outcome.missing,

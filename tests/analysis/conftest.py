@@ -46,13 +46,17 @@ def write_run(
     fingerprint: str = FINGERPRINT,
     final: float = 0.5,
     start: Callable[[int], int] = lambda step: 0,
+    machine: str = "made-up CPU",
+    seconds: float = 0.1,
 ) -> RunFolder:
     """A run folder as a run leaves it, with 40 outer steps and a measurement every 10; `final` is
-    the test accuracy of its final evaluation, `start(step)` where its windows of 10 begin."""
+    the test accuracy of its final evaluation, `start(step)` where its windows of 10 begin,
+    `machine` what it was made on (not recorded if empty), `seconds` those of an outer step."""
     folder = Store(root).run(config)
     folder.create(config)
     data = {"name": "digits", "source": "made up", "fingerprint": fingerprint}
-    folder.write("manifest", {"seed": config.seed, "data": data, "starts": []})
+    starts = [{"hardware": {"cpu": machine, "cpu_cores": 2}}] if machine else []
+    folder.write("manifest", {"seed": config.seed, "data": data, "starts": starts})
     with folder.recorder({}) as recorder:
         for step in range(41):
             if step % 10 == 0:
@@ -86,7 +90,7 @@ def write_run(
                         "clipped_norm": 2 * value,
                         "clip_factor": 1.0,
                         "updated": math.isfinite(value),
-                        "seconds": 0.1,
+                        "seconds": seconds,
                     },
                 )
     if finished:

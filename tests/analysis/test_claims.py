@@ -1,10 +1,11 @@
+import json
+
 """The command `python -m analysis.claims`: verdicts on records whose effects are known."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import numpy as np
@@ -15,25 +16,18 @@ from analysis.arguments import Request
 from analysis.claims import main
 from analysis.grid_entries import Entry, GridRuns
 from analysis.load import Experiment, FinishedRun, Results
-from analysis.verdicts.judge import Claim, load_claims, outcome_of
+from analysis.verdicts.judge import NOT_COMPARABLE, Claim, load_claims, outcome_of
+from analysis.verdicts.table_cells import cell_claims
 from bench.config.grid import expand, load_grid
 from bench.config.run_config import RunConfig
 from bench.runs.run_folder import RunFolder
 from bench.system.errors import UserError
+from tests.analysis.judging import judged
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
 
-CLAIMS = {claim.id: claim for claim in load_claims()}
-
-
-def judged(results: "Maker", *ids: str, scale: str = "quick") -> dict[str, Any]:
-    """What the command writes about some claims, by id."""
-    root = results.root
-    words = [f"claims={','.join(ids)}"] if ids else []
-    assert main([*words, f"scale={scale}", f"results_root={root}"]) == 0
-    newest = max(root.glob("claims/*.json"), key=lambda path: path.stat().st_mtime_ns)
-    return {claim["id"]: claim for claim in json.loads(newest.read_text())["claims"]}
+CLAIMS = {claim.id: claim for claim in [*load_claims(), *cell_claims()]}
 
 
 def fill(
@@ -162,31 +156,38 @@ def test_without_runs_every_claim_is_not_run_and_names_the_command(
     results.root.mkdir()
     found = judged(results)
     assert list(found) == list(CLAIMS)
-    assert 20 <= len(found) <= 35
+    assert len(found) > 80
+    sweeps = {claim.grid for claim in CLAIMS.values()}
     for claim in found.values():
         assert claim["verdict"] == "not run"
+        if claim["missing"] == [NOT_COMPARABLE]:
+            assert claim["commands"] == []
+            continue
         assert claim["commands"][0].startswith(
             f"python -m bench.sweep grid={claim['grid']} scale=quick results_root="
         )
         assert "not started" in claim["missing"][0]
     printed = capsys.readouterr().out
     assert "say nothing about the paper's CIFAR-10" in " ".join(printed.split())
-    assert printed.count("python -m bench.sweep grid=") == len(
-        {claim.grid for claim in CLAIMS.values()}
-    )
+    assert printed.count("python -m bench.sweep grid=") == len(sweeps)
 
 
 def test_each_step_of_each_pair_is_a_comparison(results: "Maker") -> None:
     results.grid("methods_comparison", seeds=3)  # 4 measured variances, 4 accuracies after step 0
-    found = judged(results, "rat_bptt_variance_is_lower_at_each_step", "rat_bptt_leads_throughout")
-    variance = found["rat_bptt_variance_is_lower_at_each_step"]["comparisons"]
+    literal = (
+        "rat_bptt_variance_is_lower_at_each_step_literally",
+        "rat_bptt_leads_throughout_literally",
+    )
+    found = judged(results, *literal)
+    assert {claim["kind"] for claim in found.values()} == {"literal"}
+    variance = found[literal[0]]["comparisons"]
     steps = sorted(c["name"].rpartition("outer step ")[2] for c in variance)
     assert steps == ["0", "10", "20", "30"]
     # norm_of: exp(... + 0.1 * len(method)), so RaT-BPTT's is larger by exp(0.4) at each step.
     assert [c["effect"] for c in variance] == pytest.approx([math.exp(0.4)] * 4)
-    assert found["rat_bptt_variance_is_lower_at_each_step"]["verdict"] == "does not hold"
+    assert found[literal[0]]["verdict"] == "does not hold"
     # accuracy_of: 1 point a letter more than the others' names have.
-    leads = found["rat_bptt_leads_throughout"]
+    leads = found[literal[1]]
     assert len(leads["comparisons"]) == 3 * 4
     assert leads["verdict"] == "holds"
 

@@ -12,6 +12,7 @@ from analysis.verdicts.inference import (
     Region,
     Verdict,
     decide,
+    decide_over_steps,
     intervals,
     seeds_needed,
 )
@@ -129,3 +130,91 @@ def test_an_undecided_claim_needs_the_seeds_of_what_is_hardest_to_show() -> None
     assert both.seeds_needed == seeds_needed(0.5, 1.0)
     against = decide(np.array([hard, -hard - 0.3]), ["for", "against"], ABOVE_ZERO)
     assert against.seeds_needed == seeds_needed(0.8, 1.0)
+
+
+# --- on the mean of steps, and at no step significantly outside
+
+
+def correlated(rng: np.random.Generator, steps: int, seeds: int, correlation: float) -> np.ndarray:
+    """Noise [steps, seeds] of standard deviation 1, correlated between the steps of a seed: a
+    first-order autoregression."""
+    noise = np.empty((steps, seeds))
+    noise[0] = rng.standard_normal(seeds)
+    for step in range(1, steps):
+        fresh = math.sqrt(1 - correlation**2) * rng.standard_normal(seeds)
+        noise[step] = correlation * noise[step - 1] + fresh
+    return noise
+
+
+def over_steps(effects: list[np.ndarray], region: Region = ABOVE_ZERO) -> Decision:
+    names = [f"pair {k}" for k in range(len(effects))]
+    steps = [
+        [f"{name}, {t}" for t in range(len(e))] for name, e in zip(names, effects, strict=True)
+    ]
+    return decide_over_steps(effects, names, steps, region)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9, 0.99])
+@pytest.mark.parametrize("seeds", [3, 5, 20])
+def test_steps_without_an_effect_get_a_verdict_as_rarely_as_stated(
+    seeds: int, correlation: float
+) -> None:
+    rng = np.random.default_rng(3)
+    found = [
+        over_steps([correlated(rng, 20, seeds, correlation) for _ in range(2)]).verdict
+        for _ in range(REPETITIONS)
+    ]
+    assert found.count("holds") < MOST * REPETITIONS / 2 + 3  # at most 2.5 %
+    assert found.count("holds") + found.count("does not hold") < MOST * REPETITIONS
+
+
+def test_a_lead_at_every_step_is_seldom_called_a_failure_by_its_worst_step() -> None:
+    # The smallest true lead that is one: nothing at most steps, so that each may fail by chance.
+    rng = np.random.default_rng(4)
+    lead = np.zeros((100, 1))
+    lead[:30] = 4.0
+    found = [over_steps([lead + correlated(rng, 100, 5, 0.5)]) for _ in range(REPETITIONS)]
+    assert sum(one.verdict == "does not hold" for one in found) < MOST * REPETITIONS
+    assert sum(one.verdict == "holds" for one in found) > 0.9 * REPETITIONS
+
+
+def test_five_seeds_find_a_lead_of_two_deviations_where_the_literal_claim_never_holds() -> None:
+    rng = np.random.default_rng(5)
+    whole, literal = [], []
+    for _ in range(60):
+        # 66 steps of three pairs, as in Figure 3: the literal claim has 198 comparisons.
+        effects = [2.0 + correlated(rng, 66, 5, 0.8) for _ in range(3)]
+        whole.append(over_steps(effects).verdict)
+        literal.append(decide(np.concatenate(effects), ["x"] * 198, ABOVE_ZERO).verdict)
+    assert whole.count("holds") >= 54
+    assert literal.count("holds") == 0
+    assert whole.count("does not hold") == 0
+
+
+def test_one_step_that_is_clearly_behind_makes_the_claim_fail_and_is_shown_first() -> None:
+    rng = np.random.default_rng(6)
+    effects = 2.0 + 0.1 * correlated(rng, 50, 5, 0.5)
+    assert over_steps([effects]).verdict == "holds"
+    effects[17] -= 4.0
+    found = over_steps([effects])
+    assert found.verdict == "does not hold"
+    assert found.worst.name == "pair 0, 17"
+    assert found.steps is not None
+    assert (found.steps.total, found.steps.inside, found.steps.outside) == (50, 49, 1)
+    # One that is behind by as much as its noise is no evidence.
+    effects[17] = -0.1 + rng.standard_normal(5)
+    assert over_steps([effects]).verdict == "holds"
+
+
+def test_the_steps_of_one_or_two_seeds_never_decide() -> None:
+    assert over_steps([np.full((3, 1), 9.0)]).verdict == "undecided"
+    pair = over_steps([np.array([[9.0, 9.1], [-9.0, -9.001]])])
+    assert (pair.verdict, pair.steps and pair.steps.outside) == ("undecided", 0)
+
+
+def test_steps_within_a_margin_are_alike_and_one_outside_it_makes_them_fail() -> None:
+    rng = np.random.default_rng(8)
+    effects = 0.1 * correlated(rng, 10, 6, 0.5)
+    assert over_steps([effects], ALIKE).verdict == "holds"
+    effects[3] += 5
+    assert over_steps([effects], ALIKE).verdict == "does not hold"

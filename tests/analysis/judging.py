@@ -1,0 +1,19 @@
+"""What `python -m analysis.claims` says of made-up runs."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from analysis.claims import main
+
+if TYPE_CHECKING:
+    from tests.analysis.conftest import Maker
+
+
+def judged(results: "Maker", *ids: str, scale: str = "quick", settings: str = "") -> dict[str, Any]:
+    """What the command writes about some claims, by id."""
+    root = results.root
+    words = [f"claims={','.join(ids)}"] if ids else []
+    words += [settings] if settings else []
+    assert main([*words, f"scale={scale}", f"results_root={root}"]) == 0
+    newest = max(root.glob("claims/*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return {claim["id"]: claim for claim in json.loads(newest.read_text())["claims"]}
