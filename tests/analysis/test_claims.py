@@ -1,7 +1,6 @@
-import json
-
 """The command `python -m analysis.claims`: verdicts on records whose effects are known."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
