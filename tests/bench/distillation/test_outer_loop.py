@@ -158,7 +158,7 @@ def test_clipping_scales_the_gradient_of_the_images_and_that_of_labels_only_if_a
     kinds = {
         "pixels": {},
         "boosted": {"boost_block": 1, "boost_beta": 0.5},
-        "linear": {"parameterization": "linear", "basis_downsample": 1},
+        "linear": {"parameterization": "linear", "basis_downsample": 1, "decoded_ipc": 2},
     }
     config = replace(config, ipc=2, clipping="unit_norm", learn_labels=True, clipped=clipped)
     distillation = Distillation(replace(config, **kinds[kind]), digits)
