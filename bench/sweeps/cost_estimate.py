@@ -19,7 +19,12 @@ from bench.networks import build_network
 from bench.runs.measurements import variance_steps
 from bench.sweeps.cost_measurement import IMAGE_COPIES, Measurement
 from bench.sweeps.cost_model import Estimate, Linear, Parts, Steps, Trained
-from bench.sweeps.placeholder_data import data_bytes, image_shape, random_target_set
+from bench.sweeps.placeholder_data import (
+    data_bytes,
+    image_shape,
+    measured_images,
+    random_target_set,
+)
 from bench.system.choices import SHAPES
 from bench.training.randomness import python_random
 from bench.training.setup import activation_budget, check_device, choose_device, settle_process
@@ -215,7 +220,8 @@ def run_seconds(config: RunConfig, sample: list[Window], parts: Parts) -> float:
         total += len(variance_steps(config)) * one
     trained = parts.trained[config.arch]
     if config.accuracy_every:
-        one = trained.seconds(config.accuracy_networks, [config.accuracy_steps])
+        between = _between_steps(config, trained)
+        one = between.seconds(config.accuracy_networks, [config.accuracy_steps])
         total += (-(-config.outer_steps // config.accuracy_every) + 1) * one
     evaluations = config.ipc // config.boost_block if config.boost_block else 1
     if config.scores:  # random real images; and, where labels are learned, both with hard ones
@@ -228,6 +234,17 @@ def run_seconds(config: RunConfig, sample: list[Window], parts: Parts) -> float:
         steps_at = config.full_train_steps or config.evaluation_steps
         total += parts.full.seconds(config.evaluation_networks, steps_at)
     return total
+
+
+def _between_steps(config: RunConfig, trained: Trained) -> Trained:
+    """A network that is measured between outer steps: on the training part too, if the method needs
+    it."""
+    method = make_method(
+        config.method, config.unroll_length, config.window_size, config.method_options
+    )
+    selects = config.selection == "train"
+    images = measured_images(config, selects or needs_evaluations(method))
+    return replace(trained, measuring=trained.measuring * images / measured_images(config, selects))
 
 
 def estimate(

@@ -25,7 +25,7 @@ from bench.metagrad.mean_loss import PART_BYTES
 from bench.networks import initial_parameters
 from bench.sweeps.cost_model import Linear, Steps, Trained, fit
 from bench.sweeps.meter import REPEAT_SECONDS, Meter
-from bench.sweeps.placeholder_data import sizes
+from bench.sweeps.placeholder_data import measured_images, sizes
 from bench.training.randomness import torch_generator
 from bench.training.setup import make_inner_optimizer, make_network
 from methods import StatelessMethod, Window
@@ -253,7 +253,7 @@ class Measurement:
         smaller, factor = (config, whole / count) if batch_size else self._smaller(config, count)
         one = {
             name: replace(part, images=part.images[:1], labels=part.labels[:1])
-            for name in ("validation", "test")
+            for name in ("train", "validation", "test")
             for part in [getattr(self.target_set, name)]
         }
         nothing_to_measure = replace(self.target_set, **one)
@@ -282,7 +282,8 @@ class Measurement:
         return Trained(step * factor, constant + measuring), largest
 
     def _accuracy(self, network: nn.Module, seconds: float, work: float) -> tuple[float, float]:
-        """Seconds of measuring the accuracy on the validation and the test part, and footprint."""
+        """Seconds of measuring the accuracy on the validation and the test part, and on the
+        training part if it selects, and footprint."""
         loss, theta = self._loss_and_theta(network)
         test = self.target_set.test
         count = self._within(seconds, work / 3, len(test))  # a forward pass is a third
@@ -295,6 +296,5 @@ class Measurement:
         each = max(
             (n_bytes - bytes_of_one) / max(count - 1, 1), 2 * map_bytes(network, test.images[0])
         )
-        whole = sizes(self.config)
-        images = whole["validation"] + whole["test"]
+        images = measured_images(self.config, self.config.selection == "train")
         return seconds_of_all * images / count, n_bytes + each * (len(test) - count)

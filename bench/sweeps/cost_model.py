@@ -64,7 +64,8 @@ class Trained:
 
     Attributes:
         step: seconds of one training step.
-        measuring: seconds of finding its accuracy on the validation and the test part.
+        measuring: seconds of finding its accuracy on the validation and the test part, and on the
+            training part if it selects.
     """
 
     step: float

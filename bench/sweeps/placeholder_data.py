@@ -18,6 +18,12 @@ def sizes(config: RunConfig) -> dict[str, int]:
     return {"train": train - held_out, "validation": held_out, "test": test}
 
 
+def measured_images(config: RunConfig, on_train: bool) -> int:
+    """Images on which the accuracy of a network is measured; with the training part or without."""
+    whole = sizes(config)
+    return whole["validation"] + whole["test"] + (whole["train"] if on_train else 0)
+
+
 def data_bytes(config: RunConfig) -> int:
     """Of the whole data set in memory."""
     image = torch.empty(image_shape(config), dtype=storage_type(config.precision)).nbytes

@@ -1,13 +1,24 @@
 """When windows shifted, from records whose shifts are known."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
+import numpy as np
 import pytest
 
+from analysis.arguments import Request
+from analysis.figures.captions import curve_caption
+from analysis.figures.curves import curves
+from analysis.figures.draw import make_figure
+from analysis.figures.pictures import curve_looks
+from analysis.figures.specs import FIGURES, CurveFigure
+from analysis.figures.style import RC
 from analysis.load import FinishedRun, load_results, stored_runs
+from analysis.report_page.interactive import charts
 from analysis.shifts import shift_steps
 from bench.config.grid import load_grid, single_run
+from methods import METHODS
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
@@ -19,7 +30,7 @@ def runs_of(results: "Maker") -> dict[str, FinishedRun]:
     return {run.config.method: run for run in found.runs if run.config.seed == 0}
 
 
-def moved_at(*steps: int) -> dict[str, object]:
+def moved_at(*steps: int) -> dict[str, Any]:
     """Windows that lie 10 inner steps later from each of these outer steps on."""
     return {"start": lambda step: 10 * sum(step >= shift for shift in steps)}
 
@@ -58,3 +69,41 @@ def test_a_user_s_subclass_of_a_moving_window_shifts_too(
     monkeypatch.undo()
     monkeypatch.delitem(__import__("sys").modules, "own_windows")
     assert shift_steps(run) == []  # its module is gone, so it is not known what it was
+
+
+def test_figure_5_shows_when_each_window_shifted(results: "Maker") -> None:
+    shifts = {("forward_window", 0): (20, 30), ("backward_window", 1): (10,)}
+    for config in results.configs("window_ablation"):
+        results.run(config, **moved_at(*shifts.get((config.method, config.seed), ())))
+    spec = FIGURES[5]
+    assert isinstance(spec, CurveFigure)
+    found = load_results(stored_runs(results.root), load_grid(spec.grid), "quick", {})
+    numbers, looks = curves(spec, found), curve_looks(spec, found)
+    assert (
+        "outer steps at which a window shifted (Forward moving seed 0: 20 and 30, seed 1: never;"
+        " Backward moving seed 0: never, seed 1: 10)."
+        in curve_caption(spec, found, numbers, Request([], {}, "quick"))
+    )
+    with mpl.rc_context(RC):
+        (axes,) = make_figure(spec, numbers, looks, "").axes
+    bars = [line for line in axes.get_lines() if line.get_marker() == "|"]
+    assert [list(np.asarray(bar.get_xdata())) for bar in bars] == [[20, 30], [10]]
+    assert [bar.get_color() for bar in bars] == [
+        METHODS[name].look.color for name in ("forward_window", "backward_window")
+    ]
+    (chart,) = charts(spec, numbers, looks)
+    assert [note["hovertext"] for note in chart.to_dict()["layout"]["annotations"]] == [
+        "Forward moving, seed 0: the window shifted at 20",
+        "Forward moving, seed 0: the window shifted at 30",
+        "Backward moving, seed 1: the window shifted at 10",
+    ]
+
+
+def test_a_figure_without_moving_windows_says_nothing_of_shifts(results: "Maker") -> None:
+    results.grid("methods_comparison")
+    spec = FIGURES[3]
+    assert isinstance(spec, CurveFigure)
+    found = load_results(stored_runs(results.root), load_grid(spec.grid), "quick", {})
+    numbers = curves(spec, found)
+    assert numbers.shifts == {}
+    assert "shifted" not in curve_caption(spec, found, numbers, Request([], {}, "quick"))

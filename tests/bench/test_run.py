@@ -118,12 +118,18 @@ class Mortal(METHODS["backward_window"]):
 """
 
 
+@pytest.mark.parametrize("rule", ["outer_loss", "evaluation_loss"])
 def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
-    command: Command, start: Start, environment: dict[str, str], tiny: list[str], tmp_path: Path
+    command: Command,
+    start: Start,
+    environment: dict[str, str],
+    tiny: list[str],
+    tmp_path: Path,
+    rule: str,
 ) -> None:
     (tmp_path / "own.py").write_text(MORTAL)
-    method = ["method=own:Mortal", "method_options.patience=3"]
-    settings = [*method, *tiny, "threads=1", "outer_steps=50"]
+    method = ["method=own:Mortal", "method_options.patience=3", f"method_options.rule={rule}"]
+    settings = [*method, *tiny, "threads=1", "outer_steps=50", "unroll_length=8"]
     undisturbed = command("bench.run", *settings, "results_root=undisturbed")
     assert undisturbed.returncode == 0, undisturbed.stderr
     kills = 0
@@ -139,6 +145,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
     (expected,) = (tmp_path / "undisturbed" / "runs").iterdir()
     found = only_run(tmp_path)
     assert outcome(found) == outcome(expected)
+    assert len({line["window_start"] for line in lines(expected / "metrics.jsonl")}) > 1
     starts = json.loads((found / "manifest.json").read_text())["starts"]
     assert len(starts) >= kills
     assert any(start["step"] > 0 for start in starts)
@@ -232,7 +239,7 @@ def test_other_data_under_a_begun_run_are_refused(
     refused(command("bench.run", *tiny), "started with other data")
 
 
-def test_the_published_protocol_is_labelled_wherever_its_number_stands(
+def test_selection_by_test_is_labelled_wherever_its_number_stands(
     command: Command, tiny: list[str]
 ) -> None:
     done = command("bench.run", "selection=test", *tiny)
@@ -240,6 +247,32 @@ def test_the_published_protocol_is_labelled_wherever_its_number_stands(
     assert "selected by test" in done.stdout
     assert "0 validation" in done.stdout
     assert "selected by TEST" in command("bench.status").stdout
+
+
+@pytest.mark.parametrize(("fraction", "held_out"), [("0", 0), ("0.2", 287)])
+def test_the_training_set_selects_with_and_without_a_part_held_out(
+    command: Command, tiny: list[str], tmp_path: Path, fraction: str, held_out: int
+) -> None:
+    protocol = ["selection=train", f"validation_fraction={fraction}"]
+    done = command("bench.run", *protocol, *tiny)
+    assert done.returncode == 0, done.stderr
+    assert "selected by train" in done.stdout
+    assert f"{held_out} validation" in done.stdout
+    run = only_run(tmp_path)
+    measured = [one for one in lines(run / "measurements.jsonl") if "train_accuracy_mean" in one]
+    assert [one["step"] for one in measured] == [0, 2, 4, 6]
+    result = json.loads((run / "result.json").read_text())
+    best = max(measured, key=lambda one: one["train_accuracy_mean"])  # the first among equals
+    assert result["distilled_step"] == best["step"]
+    evaluation = result["evaluation"]
+    means = [sum(column) for column in zip(*evaluation["all_train"], strict=True)]
+    assert evaluation["steps"] == evaluation["all_steps"][means.index(max(means))]
+    assert "selected by train" in command("bench.status").stdout
+    again = command("bench.evaluate", f"distilled={run}")
+    assert again.returncode == 0, again.stderr
+    assert "<- selected by train" in again.stdout
+    (record,) = (tmp_path / "results/evaluations").iterdir()
+    assert json.loads(record.read_text())["evaluation"] == evaluation
 
 
 def test_a_distilled_set_is_evaluated_in_every_form(

@@ -110,17 +110,31 @@ def outcome(run: Path) -> dict[str, Any]:
     }
 
 
+# A window that shifts by what the leader alone measures.
+SHIFTING = [
+    *("method=backward_window", "method_options.rule=evaluation_loss"),
+    *("method_options.patience=1", "accuracy_every=1", "unroll_length=9", "outer_steps=8"),
+]
+
+
+@pytest.mark.parametrize("method", [[], SHIFTING], ids=["random", "shifting"])
 def test_torchrun_gives_the_bits_of_one_process(
-    command: Command, environment: dict[str, str], settings: list[str], tmp_path: Path
+    command: Command,
+    environment: dict[str, str],
+    settings: list[str],
+    tmp_path: Path,
+    method: list[str],
 ) -> None:
     # Four replicas: the sum of two is the same in either order.
-    settings = [*settings, "threads=1", "replicas=4"]
+    settings = [*settings, "threads=1", "replicas=4", *method]
     one = command("bench.run", *settings, "results_root=one")
     assert one.returncode == 0, one.stderr
     torchrun = ["torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
     two = command(*torchrun, "-m", "bench.run", *settings, "results_root=two")
     assert two.returncode == 0, two.stderr
     assert outcome(only_run(tmp_path / "two")) == outcome(only_run(tmp_path / "one"))
+    metrics = outcome(only_run(tmp_path / "two"))["metrics"]
+    assert len({line["window_start"] for line in metrics}) > 1
     lines = [line for line in one.stdout.splitlines() if not line.startswith("evaluating")]
     for line in lines:  # once: process 1 prints nothing
         assert two.stdout.count(line.replace("one/", "two/")) == one.stdout.count(line)

@@ -28,8 +28,8 @@ from bench.sweeps import cost_estimate as estimation
 from bench.sweeps import cost_measurement as measuring
 from bench.sweeps import meter
 from bench.sweeps.cost_estimate import measured_parts, sample_windows
-from bench.sweeps.cost_model import Estimate, Failure, Linear, Steps, fit
-from bench.sweeps.placeholder_data import random_target_set
+from bench.sweeps.cost_model import Estimate, Failure, Linear, Parts, Steps, Trained, fit
+from bench.sweeps.placeholder_data import random_target_set, sizes
 from bench.system.machine import free_memory, total_memory
 
 GIB = 2**30
@@ -213,6 +213,22 @@ def test_the_windows_are_those_that_the_method_draws() -> None:
     starts = [w.start for w in sample_windows(single_run("quick", moving))]
     assert starts[: len(starts) // 2] == [0] * (len(starts) // 2)
     assert {0, 10, 20} == set(starts)
+    moving["method_options"] = {"patience": 50, "rule": "evaluation_loss"}
+    assert {w.start for w in sample_windows(single_run("quick", moving))} == {0, 10, 20}
+
+
+def test_measuring_on_the_training_part_is_counted_where_it_is_done() -> None:
+    trained = Trained(step=0.0, measuring=6.0)  # of 287 validation and 360 test images
+    line = Linear()
+    parts = Parts(line, line, None, None, {"convnet": trained}, None, 0.0, 0, 0, True, False)
+    settings = {"outer_steps": 4, "accuracy_every": 2, "accuracy_networks": 1}
+    seconds = []
+    for method in ({}, {"method_options": {"rule": "evaluation_loss"}}):
+        config = single_run("quick", {"method": "backward_window", **settings, **method})
+        seconds.append(estimation.run_seconds(config, sample_windows(config), parts))
+    whole = sizes(config)
+    factor = sum(whole.values()) / (whole["validation"] + whole["test"])
+    assert seconds[1] - seconds[0] == pytest.approx(3 * 6.0 * (factor - 1))
 
 
 def test_the_estimate_of_a_real_run_is_near_its_cost(tmp_path: Path) -> None:
