@@ -42,10 +42,13 @@ class Request:
         return self.written(*keys)
 
     def has_paper_settings(self) -> bool:
-        """Whether the runs are in the setting of the paper's numbers: at the paper's scale, with no
-        setting changed but the selection."""
-        changed = {text.partition("=")[0] for text in self.settings()} - {"selection"}
-        return self.scale == "paper" and not changed
+        """Whether the runs have the settings of scale=paper, whatever selects their checkpoint.
+        The paper's code holds nothing out, so `validation_fraction=0` is no change either."""
+        given = {key: value for key, _, value in (t.partition("=") for t in self.settings())}
+        given.pop("selection", None)
+        if float(given.get("validation_fraction", 1)) == 0:
+            del given["validation_fraction"]
+        return self.scale == "paper" and not given
 
     def stem(self, what: str) -> str:
         """The name of a file, such as figure5_quick. Settings are part of it, so that figures of

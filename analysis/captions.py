@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from analysis.arguments import Request
 from analysis.load import FinishedRun
+from bench.config.run_config import RunConfig
 
 
 def caption(
@@ -45,12 +46,29 @@ def data_text(run: FinishedRun) -> str:
 
 
 def selection_text(runs: Iterable[FinishedRun]) -> str:
-    """The selection protocol of runs."""
-    texts = dict.fromkeys(
-        "selection=test (the published protocol, not a fair number)"
-        if run.config.selection == "test"
-        else f"selection=validation ({100 * run.config.validation_fraction:g}% of the training set;"
-        " the paper selects by test accuracy)"
-        for run in runs
+    """The selection protocols of runs."""
+    return " and ".join(dict.fromkeys(_selection_text(run.config) for run in runs))
+
+
+def _selection_text(config: RunConfig) -> str:
+    held_out = f"{100 * config.validation_fraction:g}%"
+    match config.selection:
+        case "test":
+            return (
+                "selection=test (as in one published version of the paper's code, not a fair"
+                " number; the version that the paper cites selects on the whole training set)"
+            )
+        case "train" if config.validation_fraction == 0:
+            return (
+                "selection=train (on the whole training set, as in the version of the code that"
+                " the paper cites)"
+            )
+        case "train":
+            return (
+                f"selection=train (on the training set without {held_out} that are held out; the"
+                " version of the code that the paper cites selects on all of it)"
+            )
+    return (
+        f"selection=validation ({held_out} of the training set, held out; the version of the code"
+        " that the paper cites selects on the whole training set, another on the test set)"
     )
-    return " and ".join(texts)

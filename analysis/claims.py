@@ -24,7 +24,10 @@ USAGE = """
 python -m analysis.claims [key=value ...]     a verdict on each of the paper's claims, with its n
   give the same settings as to the sweeps; every finished seed counts
 """
-COLORS = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not run": "dim"}
+COLORS = {
+    **{"holds": "green", "does not hold": "red", "undecided": "yellow"},
+    **{"not tested": "magenta", "not run": "dim"},
+}
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ def color_of(text: str) -> str:
         return COLORS["does not hold"]
     if "undecided" in text or ("hold" in text and "not run" in text):
         return COLORS["undecided"]
+    if "not tested" in text:
+        return COLORS["not tested"]
     return COLORS["not run" if "not run" in text else "holds"]
 
 

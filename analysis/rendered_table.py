@@ -61,9 +61,10 @@ class RenderedTable:
 
 
 def as_shown(rows: Sequence[dict[str, str]]) -> pd.DataFrame:
-    """Rows of text as a frame; the column Missing is dropped if nothing is missing."""
+    """Rows of text as a frame; the columns Missing and Condition are dropped where all is empty."""
     frame = pd.DataFrame(rows)
-    return frame if frame["Missing"].any() else frame.drop(columns="Missing")
+    empty = [name for name in ("Missing", "Condition") if name in frame and not frame[name].any()]
+    return frame.drop(columns=empty)
 
 
 def _latex_table(frame: pd.DataFrame, text: str, label: str) -> str:

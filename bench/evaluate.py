@@ -9,7 +9,7 @@ from bench.runs.subject import set_up
 from bench.system.text import accuracy_text, count, percent
 
 if TYPE_CHECKING:
-    from bench.evaluation.fresh_networks import Evaluation
+    from bench.evaluation.evaluation import Evaluation
 
 USAGE = """
 python -m bench.evaluate distilled=PATH [key=value ...]   train fresh networks on a distilled set
@@ -54,14 +54,19 @@ def protocol(config: RunConfig) -> dict[str, Any]:
 def print_table(evaluation: "Evaluation", summary: dict[str, Any]) -> None:
     """Print the accuracies at every number of steps, and the selected one."""
     n = summary["n"]
-    print(f"{'steps':>8} {'validation':>16} {'test':>16}   (mean ± standard deviation, n={n})")
+    parts = {"validation": evaluation.validation, "test": evaluation.test}
+    if evaluation.train is not None:
+        parts = {"train": evaluation.train, **parts}
+    names = " ".join(f"{name:>16}" for name in parts)
+    print(f"{'steps':>8} {names}   (mean ± standard deviation, n={n})")
     for column, steps in enumerate(evaluation.steps):
-        cells = [
-            percent(values.mean().item(), values.std().item() if n > 1 else None)
-            for values in (evaluation.validation[:, column], evaluation.test[:, column])
-        ]
+        cells = " ".join(
+            f"{percent(each.mean().item(), each.std().item() if n > 1 else None):>16}"
+            for values in parts.values()
+            for each in [values[:, column]]
+        )
         chosen = f"   <- selected by {summary['selection']}" if steps == summary["steps"] else ""
-        print(f"{steps:>8} {cells[0]:>16} {cells[1]:>16}{chosen}")
+        print(f"{steps:>8} {cells}{chosen}")
     print(f"test accuracy {accuracy_text(summary)}")
 
 

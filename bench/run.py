@@ -1,5 +1,6 @@
 """`python -m bench.run method=rat_bptt dataset=digits seed=0`: one run."""
 
+import math
 import os
 import shlex
 import sys
@@ -192,12 +193,16 @@ class Console:
         if "normalized_variance" in measurement:
             self.out.print(f"{step}  normalized variance {measurement['normalized_variance']:.3g}")
         else:
-            validation = measurement["validation_accuracy_mean"]
-            held_out = "" if validation != validation else f"  validation {100 * validation:5.1f}%"
-            self.out.print(
-                f"{step}{self.last_loss:<19}{held_out}"
-                f"  test {100 * measurement['test_accuracy_mean']:5.1f}%  (n={measurement['n']})"
+            parts = {
+                part: measurement.get(f"{part}_accuracy_mean", math.nan)
+                for part in ("train", "validation", "test")
+            }
+            accuracies = "".join(
+                f"  {part} {100 * value:5.1f}%"
+                for part, value in parts.items()
+                if not math.isnan(value)
             )
+            self.out.print(f"{step}{self.last_loss:<19}{accuracies}  (n={measurement['n']})")
 
     def evaluating(self, what: str, trained: int, networks: int) -> None:
         self.bar.stop()

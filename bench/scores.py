@@ -9,7 +9,7 @@ from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import Subject, set_up
 from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
 from bench.system.errors import UserError
-from bench.system.text import accuracy_text, count
+from bench.system.text import SELECTION_LABELS, accuracy_text, count
 
 if TYPE_CHECKING:
     from bench.evaluation.dd_ranking import Difference, Scores
@@ -95,8 +95,10 @@ def print_scores(scores: "Scores") -> None:
     ):
         text = difference_text(difference, scores.selection)
         print(f"  {name:<37} {text:<28} {better} is better")
-    label = " (selected by TEST)" if scores.selection == "test" else ""
-    print(f"  {'DD-Ranking score, w = 0.5':<37} {scores.score():.3f}{label}")
+    label = SELECTION_LABELS.get(scores.selection, "")
+    print(
+        f"  {'DD-Ranking score, w = 0.5':<37} {scores.score():.3f}{f' ({label})' if label else ''}"
+    )
 
 
 def difference_text(difference: "Difference", selection: str) -> str:

@@ -17,7 +17,13 @@ from methods.random_length import RandomLengthBPTT
 from methods.random_truncated import RandomTruncatedBPTT
 from methods.truncated import TruncatedBPTT
 from methods.user_class import constructor_options, import_class, option_type
-from methods.window import Method, StatelessMethod, Window
+from methods.window import (
+    EvaluationObserver,
+    Method,
+    StatelessMethod,
+    Window,
+    needs_evaluations,
+)
 
 METHODS: dict[str, type] = {
     "bptt": BPTT,
@@ -34,6 +40,7 @@ __all__ = [
     "CLIPPINGS",
     "METHODS",
     "Clipping",
+    "EvaluationObserver",
     "Look",
     "Method",
     "MovingWindow",
@@ -46,6 +53,8 @@ __all__ = [
     "method_kinds",
     "method_label",
     "method_look",
+    "needs_evaluations",
+    "options_before",
 ]
 
 
@@ -77,11 +86,14 @@ def make_method(
     """
     method = method_class(name)
     try:
-        return method(unroll_length=unroll_length, window_size=window_size, **(options or {}))
+        made = method(unroll_length=unroll_length, window_size=window_size, **(options or {}))
     except ValueError:
         raise
     except Exception as error:  # in a user's constructor
         raise ValueError(f"method {name!r}: {type(error).__name__}: {error}") from error
+    if needs_evaluations(made) and not callable(getattr(made, "observe_evaluation", None)):
+        raise ValueError(f"method {name!r} needs evaluations and lacks observe_evaluation")
+    return made
 
 
 def method_defaults(name: str) -> dict[str, Any]:
@@ -92,6 +104,16 @@ def method_defaults(name: str) -> dict[str, Any]:
     """
     options = constructor_options(name, method_class(name))
     return {key: parameter.default for key, parameter in options.items()}
+
+
+def options_before(name: str) -> dict[str, Any]:
+    """The options that were added to a method, with the values that reproduce what was done before
+    (`Method`).
+
+    Raises:
+        ValueError: as `method_class`.
+    """
+    return getattr(method_class(name), "options_before", {})
 
 
 def method_kinds(name: str) -> dict[str, Any]:

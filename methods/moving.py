@@ -3,37 +3,59 @@
 import math
 import random
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from methods.look import DASH_DOTTED, DASHED, GREEN, ORANGE, Look
 from methods.window import StatelessMethod, Window
 
+RULES = ("evaluation_loss", "outer_loss")
+
 
 class MovingWindow(StatelessMethod, ABC):
-    """A window that shifts by its own size whenever the outer loss stagnates.
+    """A window that shifts by its own size whenever the loss stagnates: whenever it has had no new
+    best for `patience` outer steps (the paper: 2,000). The paper does not say which loss.
 
-    Stagnation: the smoothed outer loss has had no new best for `patience` outer steps (the paper:
-    2,000). The loss is smoothed by an exponential moving average with decay `smoothing`. After a
-    shift both start again, because losses at different window ends are different quantities. At
-    the limit of the trajectory the window stays.
+    `rule="evaluation_loss"`, as in the paper's code: the loss on the target images of fresh
+    networks trained on the distilled set, at each measurement of the accuracy (`accuracy_every`).
+    After a shift the best stays the best of the whole run, and the window has `patience` outer
+    steps to improve on it.
 
-    The paper's control for RaT-BPTT: windows of the same size that cover the trajectory in order.
-    An outer step costs at most what one of T-BPTT does. Short runs need a shorter patience, or the
-    window never moves.
+    `rule="outer_loss"`, ours, cheaper: the outer loss of every step, smoothed by an exponential
+    moving average with decay `smoothing`. After a shift average and best start again, because
+    losses at different window ends are different quantities. Any slow improvement at one end then
+    keeps the window where it is.
+
+    At the limit of the trajectory the window stays. The paper's control for RaT-BPTT: windows of
+    the same size that cover the trajectory in order. An outer step costs at most what one of T-BPTT
+    does. Short runs need a shorter patience, or the window never moves.
     """
 
+    # Before there was a choice, the outer loss decided.
+    options_before: ClassVar[dict[str, Any]] = {"rule": "outer_loss"}
+
     def __init__(
-        self, unroll_length: int, window_size: int, patience: int = 2000, smoothing: float = 0.99
+        self,
+        unroll_length: int,
+        window_size: int,
+        patience: int = 2000,
+        smoothing: float = 0.99,
+        rule: str = "outer_loss",
     ) -> None:
         super().__init__(unroll_length, window_size)
         if patience < 1:
             raise ValueError(f"patience={patience} must be at least 1 outer step")
         if not 0 <= smoothing < 1:
             raise ValueError(f"smoothing={smoothing} must lie in [0, 1)")
+        if rule not in RULES:
+            raise ValueError(f"rule={rule} is not one of {', '.join(RULES)}")
         self.patience = patience
         self.smoothing = smoothing
+        self.needs_evaluations = rule == "evaluation_loss"
         self.start = self.first_start()
-        self._restart_average()
+        self.best: float | None = None
+        self.average: float | None = None  # outer_loss
+        self.steps_without_best = 0  # outer_loss
+        self.waiting_since = 0  # evaluation_loss: outer step of the last new best or shift
 
     @abstractmethod
     def first_start(self) -> int:
@@ -46,8 +68,14 @@ class MovingWindow(StatelessMethod, ABC):
     def next_window(self, step: int, rng: random.Random) -> Window:
         return Window(self.start, self.start + self.window_size)
 
+    def observe_evaluation(self, step: int, train_loss: float) -> None:
+        if math.isfinite(train_loss) and (self.best is None or train_loss < self.best):
+            self.best, self.waiting_since = train_loss, step
+        elif step - self.waiting_since >= self.patience:
+            self.start, self.waiting_since = self.shifted_start(), step
+
     def observe(self, step: int, outer_loss: float) -> None:
-        if not math.isfinite(outer_loss):
+        if self.needs_evaluations or not math.isfinite(outer_loss):
             return  # one NaN would stay in the average until the next shift
         self.average = (
             outer_loss
@@ -60,26 +88,23 @@ class MovingWindow(StatelessMethod, ABC):
             self.steps_without_best += 1
         if self.steps_without_best >= self.patience:
             self.start = self.shifted_start()
-            self._restart_average()
-
-    def _restart_average(self) -> None:
-        self.average: float | None = None
-        self.best: float | None = None
-        self.steps_without_best = 0
+            self.average, self.best, self.steps_without_best = None, None, 0
 
     def state(self) -> dict[str, Any]:
         return {
             "start": self.start,
-            "average": self.average,
             "best": self.best,
+            "average": self.average,
             "steps_without_best": self.steps_without_best,
+            "waiting_since": self.waiting_since,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.start = state["start"]
-        self.average = state["average"]
         self.best = state["best"]
+        self.average = state["average"]
         self.steps_without_best = state["steps_without_best"]
+        self.waiting_since = state.get("waiting_since", 0)  # not in a state of before the rule
 
 
 class ForwardWindow(MovingWindow):

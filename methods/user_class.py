@@ -41,6 +41,8 @@ def _defect(value: Any) -> str:
         return "its label is not a string"
     if not isinstance(vars(value).get("look"), Look | None):
         return "its look is not a methods.Look"
+    if not isinstance(getattr(value, "options_before", {}), dict):
+        return "its options_before is not a dictionary"
     return ""
 
 

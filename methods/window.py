@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class Method(Protocol):
     A class may also have two attributes for figures and tables: `label`, a string (without one,
     the name of the class is shown), and `look`, a `methods.Look` (without one, figures choose a
     look that no other method of the figure has). Subclasses do not inherit them.
+
+    A method that looks at fresh networks between outer steps is an `EvaluationObserver`. A class
+    whose options were not all there from the beginning may have `options_before`: the values of
+    the later ones that reproduce what was done before. At these values they stay out of the hash
+    that names a run.
     """
 
     def next_window(self, step: int, rng: random.Random) -> Window:
@@ -50,12 +55,40 @@ class Method(Protocol):
         ...
 
 
+class EvaluationObserver(Method, Protocol):
+    """A method that also observes how fresh networks do that were trained on the distilled set.
+
+    Attributes:
+        needs_evaluations: True; of the class, or of the object where it depends on an option.
+            Without it nothing is measured for the method, and nothing has to be paid for.
+    """
+
+    needs_evaluations: bool
+
+    def observe_evaluation(self, step: int, train_loss: float) -> None:
+        """Called once for each measurement of the accuracy (every `accuracy_every` outer steps),
+        before the window of outer step `step` is asked for.
+
+        Args:
+            train_loss: mean cross-entropy of the target images that the run distills from, mean
+                over the fresh networks; may be infinite or NaN.
+        """
+        ...
+
+
+def needs_evaluations(method: Method) -> TypeGuard[EvaluationObserver]:
+    """Whether the method observes evaluations."""
+    return bool(getattr(method, "needs_evaluations", False))
+
+
 class StatelessMethod:
     """Base of the methods whose windows do not depend on the past: they define `next_window` only.
 
     Raises:
         ValueError: the window does not fit into the trajectory.
     """
+
+    options_before: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, unroll_length: int, window_size: int) -> None:
         if window_size < 1:

@@ -21,6 +21,7 @@ def curve_caption(spec: CurveFigure, results: Results, curves: Curves, request: 
         _settings(spec, results),
         _in_no_panel(results, curves),
         _left_out(spec, curves),
+        _shifts(results, curves),
     ]
     return caption(
         reading,
@@ -85,6 +86,25 @@ def _left_out(spec: CurveFigure, curves: Curves) -> str:
     texts = "; ".join(f"{len(labels)} of {labels.iloc[0]}" for _, labels in groups)
     reason = "not finite or not positive" if spec.log else "not finite"
     return f"Crosses at the top: values left out because they are {reason} ({texts})."
+
+
+def _shifts(results: Results, curves: Curves) -> str:
+    """When each moving window shifted."""
+    texts = [
+        f"{one.label} {_shifts_by_seed(curves.shifts[one.identity])}"
+        for one in results.experiments
+        if one.identity in curves.shifts
+    ]
+    if not texts:
+        return ""
+    return f"Bars at the bottom: outer steps at which a window shifted ({'; '.join(texts)})."
+
+
+def _shifts_by_seed(shifts: dict[int, list[int]]) -> str:
+    return ", ".join(
+        f"seed {seed}: {' and '.join(map(str, steps)) or 'never'}"
+        for seed, steps in sorted(shifts.items())
+    )
 
 
 def _by_label(values: Iterable[tuple[str, Any]]) -> str:

@@ -83,12 +83,6 @@ def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
     return table.to_dict("records")
 
 
-def is_comparable(request: Request) -> bool:
-    """Whether the runs have the paper's settings, whatever the selection."""
-    changed = {text.partition("=")[0] for text in request.settings()} - {"selection"}
-    return request.scale == "paper" and not changed
-
-
 def comparison_caption(
     spec: ComparisonFigure, results: Results, table: pd.DataFrame, request: Request
 ) -> str:
@@ -122,7 +116,7 @@ def _paper_text(table: pd.DataFrame, request: Request) -> str:
     ]
     if not texts:
         return ""
-    if is_comparable(request):
+    if request.has_paper_settings():
         return f"Gray: the paper's, ± over ten networks: {'; '.join(texts)}."
     return (
         f"The paper's, on CIFAR-10 and not comparable at scale={request.scale}"

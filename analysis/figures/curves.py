@@ -1,5 +1,6 @@
 """The numbers behind curves: mean and standard deviation over seeds, by curve and outer step."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -8,6 +9,7 @@ import pandas as pd
 
 from analysis.figures.specs import CurveFigure, PanelSpec
 from analysis.load import Experiment, Results
+from analysis.shifts import is_moving, shift_steps
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,15 @@ class Curves:
             method, step, mean, low, high, n. `low` and `high` are one standard deviation from
             `mean` (geometric on a logarithmic axis), and NaN where n is 1; `n` counts the seeds.
         left_out: the rows of `values` that are NaN.
+        shifts: the outer steps at which moving windows shifted: by identity of the experiment, and
+            by seed; methods without moving windows are not there.
         panels: the curves that are drawn together.
     """
 
     values: pd.DataFrame
     table: pd.DataFrame
     left_out: pd.DataFrame
+    shifts: dict[str, dict[int, list[int]]]
     panels: list[Panel]
 
     def shown_table(self, spec: CurveFigure) -> pd.DataFrame:
@@ -59,7 +64,8 @@ def curves(spec: CurveFigure, results: Results) -> Curves:
         Panel(panel.title, {k: text for k, text in panel.texts.items() if k in present})
         for panel in _panels(spec, results.experiments)
     ]
-    return Curves(values, _over_seeds(spec, values), values[~usable], panels)
+    shifts = _shifts(spec, results)
+    return Curves(values, _over_seeds(spec, values), values[~usable], shifts, panels)
 
 
 def _values(spec: CurveFigure, results: Results) -> pd.DataFrame:
@@ -76,6 +82,15 @@ def _values(spec: CurveFigure, results: Results) -> pd.DataFrame:
     if spec.first_steps:
         table = table[table["step"] < spec.first_steps]
     return table.assign(value=table["value"].astype("float64") * spec.unit).reset_index(drop=True)
+
+
+def _shifts(spec: CurveFigure, results: Results) -> dict[str, dict[int, list[int]]]:
+    last = spec.first_steps or math.inf
+    shifts: dict[str, dict[int, list[int]]] = {}
+    for run in filter(is_moving, results.runs):
+        steps = [step for step in shift_steps(run) if step < last]
+        shifts.setdefault(run.experiment.identity, {})[run.config.seed] = steps
+    return shifts
 
 
 def _over_seeds(spec: CurveFigure, values: pd.DataFrame) -> pd.DataFrame:

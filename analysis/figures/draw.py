@@ -86,6 +86,7 @@ def _figure_of_seeds(
             ax=axes,
         )
         _mark_left_out(axes, curves, identity, color)
+        _mark_shifts(axes, curves.shifts.get(identity, {}), color, row=0)
         axes.set_title("\n".join(title), fontsize=SMALL_POINTS, loc="left", pad=4)
         axes.set_ylabel("" if k % 2 else "\n".join(wrapped(spec.y_label, 0.8 * PANEL_INCHES)))
         axes.set_xlabel("Outer step" if k + 2 >= len(titles) else "")
@@ -124,6 +125,8 @@ def _draw_means(axes: Axes, curves: Curves, panel: Panel, looks: Mapping[str, Lo
         # Shifted from curve to curve, so that markers of curves that coincide stay apart.
         line.set_markevery((k * every // len(order), every))
         _mark_left_out(axes, curves, identity, looks[identity].color)
+    for k, identity in enumerate(one for one in order if one in curves.shifts):
+        _mark_shifts(axes, curves.shifts[identity], looks[identity].color, row=k)
 
 
 def _mark_left_out(axes: Axes, curves: Curves, identity: str, color: str) -> None:
@@ -138,6 +141,24 @@ def _mark_left_out(axes: Axes, curves: Curves, identity: str, color: str) -> Non
         color=color,
         transform=axes.get_xaxis_transform(),
         clip_on=False,
+        in_layout=False,
+    )
+
+
+def _mark_shifts(axes: Axes, shifts: Mapping[int, list[int]], color: str, row: int) -> None:
+    """A bar at the bottom, in the color of the curve, for each shift of each seed."""
+    steps = [step for of_seed in shifts.values() for step in of_seed]
+    if not steps:
+        return
+    axes.plot(
+        steps,
+        [0.03 + 0.05 * row] * len(steps),
+        linestyle="",
+        marker="|",
+        markersize=5,
+        markeredgewidth=1.2,
+        color=color,
+        transform=axes.get_xaxis_transform(),
         in_layout=False,
     )
 

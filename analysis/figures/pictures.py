@@ -11,7 +11,6 @@ from analysis.figures.comparison import (
     comparison_caption,
     comparison_table,
     draw_comparison,
-    is_comparable,
 )
 from analysis.figures.curves import curves
 from analysis.figures.draw import make_figure
@@ -49,7 +48,7 @@ def picture_of(spec: FigureSpec, results: Results, request: Request) -> Picture:
     if isinstance(spec, ComparisonFigure):
         table = comparison_table(results)
         text = comparison_caption(spec, results, table, request)
-        make = partial(draw_comparison, table, PARAMETERIZATION_LOOKS, is_comparable(request))
+        make = partial(draw_comparison, table, PARAMETERIZATION_LOOKS, request.has_paper_settings())
         return Picture(table, text, make)
     assert isinstance(spec, ImageFigure)
     shown = gallery(spec, results, request.overrides)

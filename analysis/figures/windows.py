@@ -13,13 +13,15 @@ from bench.config.command_line import words
 from bench.config.grid import expand, load_grid
 from bench.config.run_config import RunConfig
 from bench.system.errors import UserError
-from methods import Window, make_method, method_defaults
+from methods import Window, make_method, method_defaults, needs_evaluations
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-STAGNANT_LOSS = 1.0  # of every outer step, so that methods that wait for stagnation move
+STAGNANT_LOSS = (
+    1.0  # of every outer step and evaluation, so that methods that wait for stagnation move
+)
 COLORS = {"not run": "#ffffff", "warm-up": "#cfcfcf", "window": "#0072B2"}
 PANEL_INCHES = 1.25
 COLUMNS = 3
@@ -39,19 +41,20 @@ def configurations(spec: WindowFigure, request: Request) -> Labeled:
     grid = load_grid(request.grid or spec.like)
     first = replace(grid, runs=grid.runs[:1])
     methods = [str(overrides["method"])] if "method" in overrides else words(request.only)
-    configs = []
+    configs, of_some = [], set[str]()
     for method in methods or spec.methods:
         try:
             defaults = method_defaults(method)
         except ValueError as error:
             raise UserError(str(error)) from error
+        of_some |= defaults.keys()
         # The methods of one figure have different options: each takes those that it has.
         known = {k: v for k, v in {**spec.options, **options}.items() if k in defaults}
         settings = {k: v for k, v in overrides.items() if k not in ("scale", "seed")}
         settings |= {"method": method, "method_options": known}
         config = expand(first, request.scale, settings, 1)[0]
         configs.append(replace(config, seed=int(overrides.get("seed", 0))))
-    if unknown := set(options).difference(*(config.method_options for config in configs)):
+    if unknown := set(options) - of_some:
         raise UserError(f"no method shown has method_options.{min(unknown)}")
     # The caption states the options: no label needs them.
     return list(zip(distinct_labels(configs), configs, strict=True))
@@ -59,7 +62,7 @@ def configurations(spec: WindowFigure, request: Request) -> Labeled:
 
 def windows_of(config: RunConfig, steps: int) -> list[Window]:
     """The windows of the first outer steps, with the random draws of a run of this configuration;
-    only the outer loss is not a run's, but always `STAGNANT_LOSS`."""
+    only the losses are not a run's, but always `STAGNANT_LOSS`."""
     from bench.training.randomness import python_random  # imports torch
 
     method = make_method(
@@ -67,6 +70,8 @@ def windows_of(config: RunConfig, steps: int) -> list[Window]:
     )
     windows = []
     for step in range(steps):
+        if needs_evaluations(method) and step % config.accuracy_every == 0:
+            method.observe_evaluation(step, STAGNANT_LOSS)
         rng = python_random(config.seed, "window", step // config.window_resample_every)
         windows.append(method.next_window(step, rng))
         method.observe(step, STAGNANT_LOSS)

@@ -50,6 +50,13 @@ def _chart(spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, 
                 **{"x": step, "y": 1, "yref": "paper", "text": "×", "showarrow": False},
                 font_color=looks[identity].color,
             )
+        for seed, steps in curves.shifts.get(identity, {}).items():
+            for step in steps:
+                figure.add_annotation(
+                    **{"x": step, "y": 0, "yref": "paper", "text": "|", "showarrow": False},
+                    **{"hovertext": f"{text}, seed {seed}: the window shifted at {step}"},
+                    font_color=looks[identity].color,
+                )
     figure.update_layout(
         template="simple_white",
         font={"family": "system-ui, sans-serif", "size": 13},

@@ -53,6 +53,7 @@ class Line:
     several: str
     shown: str
     comparisons: list[tuple[str, str, str]]
+    condition: str
     missing: str
 
 
@@ -90,6 +91,7 @@ def _line(outcome: Outcome) -> Line:
         ]
         if several
         else [],
+        condition="; ".join(outcome.conditions),
         missing="; ".join(outcome.missing),
     )
 
@@ -114,6 +116,7 @@ def _line_of_group(group: Group) -> Line:
             (one.claim.claim, effect_text(one) or "no effect known", verdict_text(one))
             for one in group.outcomes
         ],
+        condition="",
         missing="; ".join(group.missing),
     )
 

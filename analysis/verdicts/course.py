@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from analysis.load import FinishedRun, collected
-from analysis.verdicts.shifts import shift_steps
+from analysis.shifts import shift_steps
 
 PART = 0.2  # of the outer steps, at either end
 

@@ -8,7 +8,10 @@ from itertools import takewhile
 from analysis.verdicts.inference import Verdict
 from analysis.verdicts.judge import Outcome
 
-VERDICTS: tuple[Verdict, ...] = ("holds", "does not hold", "undecided", "not run")
+VERDICTS: tuple[Verdict, ...] = (
+    *("holds", "does not hold", "undecided"),
+    *("not tested", "not run"),
+)
 PLURALS = {"holds": "hold", "does not hold": "do not hold"}
 
 

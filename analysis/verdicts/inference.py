@@ -42,7 +42,7 @@ MIN_SEEDS = 3
 MAX_NEEDED = 1000
 RESAMPLES = 2000
 
-Verdict = Literal["holds", "does not hold", "undecided", "not run"]
+Verdict = Literal["holds", "does not hold", "undecided", "not tested", "not run"]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import yaml
 from analysis.arguments import Request
 from analysis.grid_entries import GridRuns, grid_runs, seeds_text
 from analysis.load import FinishedRun, StoredRun
+from analysis.verdicts.conditions import CONDITIONS, fulfilling
 from analysis.verdicts.costs import machine_problem
 from analysis.verdicts.effects import decision, pair_effects
 from analysis.verdicts.inference import Decision, Region
@@ -53,6 +54,7 @@ class Claim:
     machine: str = ""
     on_the_whole: bool = False
     group: str = ""
+    requires: str = ""
 
     @property
     def factor(self) -> bool:
@@ -88,8 +90,9 @@ class Outcome:
     """The verdict on a claim.
 
     Attributes:
-        seeds: those that all sides of the claim have.
+        seeds: those that all sides of the claim have, and that fulfill its condition.
         runs: the finished runs behind them.
+        conditions: whether each of these runs fulfills the condition of the claim, in words.
         missing: what is missing, in words.
         commands: the commands that make it.
     """
@@ -98,6 +101,7 @@ class Outcome:
     decision: Decision = field(default_factory=lambda: Decision("not run", 0, []))
     seeds: list[int] = field(default_factory=list)
     runs: list[FinishedRun] = field(default_factory=list)
+    conditions: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
 
@@ -146,6 +150,8 @@ def _claim(entry: dict[str, Any], file: str) -> Claim:
         raise UserError(f"{file}: {name}: {error}") from error
     if claim.quantity not in QUANTITIES:
         raise UserError(f"{file}: {name}: there is no quantity {claim.quantity}")
+    if claim.requires and claim.requires not in CONDITIONS:
+        raise UserError(f"{file}: {name}: there is no condition {claim.requires}")
     if claim.direction not in OPPOSITE:
         raise UserError(f"{file}: {name}: is must be one of {', '.join(OPPOSITE)}")
     for key, direction in (("margin", "equal"), ("bounds", "between")):
@@ -181,7 +187,11 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
         for key, side in sides.items()
         if "number" not in side
     }
-    outcome.seeds = sorted(set.intersection(*(set(by_seed) for by_seed in values.values())))
+    common = sorted(set.intersection(*(set(by_seed) for by_seed in values.values())))
+    outcome.seeds, outcome.conditions = fulfilling(claim.requires, outcome.runs, common)
+    if common and not outcome.seeds:
+        outcome.decision = Decision("not tested", 0, [])
+    _check_values(outcome, values)
     if QUANTITIES[claim.quantity].of_machine:
         _check_machines(outcome)
     scale = math.log if claim.factor else float
@@ -195,6 +205,15 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
     elif outcome.seeds:
         outcome.missing.append("no step that all runs measured")
     return outcome
+
+
+def _check_values(outcome: Outcome, values: dict[str, dict[int, Values]]) -> None:
+    """Keep the seeds that have a value on each side; note the others as missing."""
+    for seed in list(outcome.seeds):
+        if not all(by_seed[seed] for by_seed in values.values()):
+            outcome.seeds.remove(seed)
+            about = QUANTITIES[outcome.claim.quantity].about
+            _add(outcome.missing, f"seed {seed} recorded no {about}")
 
 
 def _check_machines(outcome: Outcome) -> None:
@@ -221,8 +240,8 @@ def _values(side: Side, grid: GridRuns, request: Request, outcome: Outcome) -> d
         evaluation = grid.evaluation(run, network)
         if evaluation is None:
             untested[seed] = str(run.folder.path)
-        elif measured := quantity.of(run, evaluation):
-            values[seed] = measured
+        elif (measured := quantity.of(run, evaluation)) or outcome.claim.requires:
+            values[seed] = measured  # empty where the condition may not have been fulfilled
             outcome.runs.append(run)
         else:
             unrecorded.append(seed)

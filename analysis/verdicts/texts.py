@@ -27,7 +27,9 @@ step. Undecided: neither, or fewer than 3 seeds; the number of seeds given would
 probability of 80 % if the observed effects and spreads were the true ones. If a claim has several
 comparisons, the one that supports it least is shown. A claim on the edge of its region gets a wrong
 verdict of either kind in 1 of 40 cases. There is no correction for the number of claims. Numbers of
-the paper are taken as they stand, without an error of their own.
+the paper are taken as they stand, without an error of their own. Some claims require that something
+happened in the runs, such as a shift of every moving window: seeds in which it did not happen do
+not count. Not tested: there are runs, and no seed counts.
 """
 NO_STEPS = dict.fromkeys(("total", "inside", "outside"))
 SCALE_NOTES = {
@@ -166,6 +168,7 @@ def _shown(row: Outcome | Group) -> dict[str, str]:
             "Verdict": ", ".join(counts_text(row.outcomes).values()),
             "Comparisons": row.holding,
             "Shown": "",
+            "Condition": "",
             "Missing": "; ".join(row.missing),
         }
     return {
@@ -180,6 +183,7 @@ def _shown(row: Outcome | Group) -> dict[str, str]:
         "Verdict": verdict_text(row),
         "Comparisons": comparisons_text(row),
         "Shown": worst_text(row),
+        "Condition": "; ".join(row.conditions),
         "Missing": "; ".join(row.missing),
     }
 
@@ -207,6 +211,7 @@ def _tidy(outcome: Outcome) -> dict[str, Any]:
         **{f"steps_{key}": value for key, value in (whole["steps"] or NO_STEPS).items()},
         "comparisons": len(whole["comparisons"]),
         "comparisons_that_hold": sum(one["holds"] for one in whole["comparisons"]),
+        "condition": "; ".join(whole["conditions"]),
         "missing": "; ".join(whole["missing"]),
     }
 
@@ -222,6 +227,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
         "seeds_needed": decision.seeds_needed,
         "steps": None if decision.steps is None else asdict(decision.steps),
         "comparisons": [_plain(one, outcome.claim.factor) for one in decision.comparisons],
+        "conditions": outcome.conditions,
         "missing": outcome.missing,
         "commands": outcome.commands,
     }

@@ -9,7 +9,13 @@ from bench.config.storage_budget import nominal_budget
 from bench.config.values import convert, plain
 from bench.system.choices import SHAPES, SIZED_ARCHITECTURES, SMALLEST_SIDES
 from bench.system.errors import UserError
-from methods import make_method, method_defaults, method_kinds
+from methods import (
+    make_method,
+    method_defaults,
+    method_kinds,
+    needs_evaluations,
+    options_before,
+)
 
 # Further evaluations at the end of a run; a single evaluation does neither.
 NOT_OF_AN_EVALUATION: dict[str, Any] = {"transfer_to": [], "scores": False}
@@ -17,7 +23,8 @@ NOT_OF_AN_EVALUATION: dict[str, Any] = {"transfer_to": [], "scores": False}
 
 def resolve(settings: dict[str, Any]) -> RunConfig:
     """The complete configuration of some settings. The defaults of the method's options are filled
-    in, so that a change of a default changes the run's identity. A network that has one size gets
+    in, so that a change of a default changes the run's identity; an option that was added later is
+    left out at the value that reproduces what was done before. A network that has one size gets
     width 0 and depth 0, whatever scale and grid say.
 
     This is done once, where settings come in: folders and files keep the resolved configuration.
@@ -27,10 +34,12 @@ def resolve(settings: dict[str, Any]) -> RunConfig:
     """
     config = typed(RunConfig, settings)
     try:
-        options = method_defaults(config.method)
+        defaults, before = method_defaults(config.method), options_before(config.method)
     except ValueError as error:
         raise UserError(str(error)) from error
-    config = replace(config, method_options={**options, **converted_options(config, options)})
+    options = {**defaults, **converted_options(config, defaults)}
+    written = {k: v for k, v in options.items() if k not in before or v != before[k]}
+    config = replace(config, method_options=written)
     if config.arch not in SIZED_ARCHITECTURES:
         config = replace(config, width=0, depth=0)
     check(config)
@@ -96,9 +105,16 @@ def check(config: RunConfig) -> None:
         UserError: names the settings.
     """
     try:
-        make_method(config.method, config.unroll_length, config.window_size, config.method_options)
+        method = make_method(
+            config.method, config.unroll_length, config.window_size, config.method_options
+        )
     except ValueError as error:
         raise UserError(str(error)) from error
+    if needs_evaluations(method) and not config.accuracy_every:
+        raise UserError(
+            f"accuracy_every=0: with these options method={config.method} places its window by"
+            " measurements of the accuracy; give a number of outer steps"
+        )
     if config.variance_every and config.variance_samples < 2:
         raise UserError(f"variance_samples={config.variance_samples} must be at least 2")
     if config.variance_every and config.variance_samples > config.target_batch:
@@ -120,8 +136,9 @@ def check(config: RunConfig) -> None:
     _check_transfers(config)
     if config.selection == "validation" and config.validation_fraction == 0:
         raise UserError(
-            "selection=validation needs validation_fraction > 0;"
-            " selection=test reproduces the published protocol"
+            "selection=validation needs validation_fraction > 0; the two published versions of the"
+            " paper's code hold nothing out: selection=train (the one that the paper cites) and"
+            " selection=test"
         )
 
 

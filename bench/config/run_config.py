@@ -211,9 +211,11 @@ class RunConfig:
     )
     selection: str = setting(
         "validation",
-        "set that selects the checkpoint and the step count; test is the published protocol, which"
+        "set that selects the checkpoint and the step count: a held-out part of the training set;"
+        " the rest of it (with validation_fraction=0 the whole, as in the version of the code that"
+        " the paper cites); or the test set (as in the other published version), which"
         " overestimates the accuracy",
-        ("validation", "test"),
+        ("validation", "train", "test"),
     )
     transfer_to: list[str] = setting(
         [],

@@ -3,7 +3,8 @@
 One outer step: the method chooses a window; a fresh network, a target batch and the inner batches
 are drawn; the engine computes the meta-gradient through the window; the clipping scales it; Adam
 updates the distilled images (and labels), or what they are made of (`parameterization.py`); the
-method observes the outer loss.
+method observes the outer loss. A method that needs evaluations also observes those that are made
+between the steps (`bench.runs.measurements`).
 
 With replicas, several networks are drawn, each with batches of its own. All use the same window,
 and the update takes the mean of their meta-gradients (`replicas.py`).
@@ -29,7 +30,7 @@ from bench.networks import initial_parameters
 from bench.training.batches import InnerBatches, target_batch
 from bench.training.randomness import python_random, torch_generator
 from bench.training.setup import make_inner_optimizer, make_network
-from methods import Method, Window, make_clipping, make_method
+from methods import Method, Window, make_clipping, make_method, needs_evaluations
 
 # After more outer steps in a row without a finite meta-gradient the run has diverged for good.
 MAX_STEPS_NOT_FINITE = 50
@@ -84,6 +85,7 @@ class Distillation:
     Attributes:
         parameters: what is learned.
         step: outer steps done.
+        evaluation_observed_at: the last `step` at which the method observed an evaluation.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Distillation:
         self.outer_optimizer = OuterAdam(self.parameters.groups(), config.outer_lr)
         self.step = 0
         self.steps_not_finite = 0
+        self.evaluation_observed_at = -1
 
     @property
     def images(self) -> Tensor:
@@ -168,6 +171,18 @@ class Distillation:
             finite,
             time.perf_counter() - started,
         )
+
+    @property
+    def needs_evaluations(self) -> bool:
+        """Whether the method observes the measurements of the accuracy."""
+        return needs_evaluations(self.method)
+
+    def observe_evaluation(self, train_loss: float) -> None:
+        """Let the method observe the evaluation that is made before the coming outer step. A run
+        that was stopped after it resumes with the same evaluation, which counts only once."""
+        if needs_evaluations(self.method) and self.evaluation_observed_at < self.step:
+            self.method.observe_evaluation(self.step, train_loss)
+            self.evaluation_observed_at = self.step
 
     def window(self, step: int) -> Window:
         """The window of outer step `step`, as the method chooses it now."""
@@ -243,6 +258,7 @@ class Distillation:
             "clipping": self.clipping.state(),
             "step": self.step,
             "steps_not_finite": self.steps_not_finite,
+            "evaluation_observed_at": self.evaluation_observed_at,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -253,6 +269,8 @@ class Distillation:
         self.clipping.load_state(state["clipping"])
         self.step = state["step"]
         self.steps_not_finite = state["steps_not_finite"]
+        # Checkpoints of before there were such methods have none.
+        self.evaluation_observed_at = state.get("evaluation_observed_at", -1)
 
 
 def whole_norm(learned: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -33,8 +33,8 @@ from torch import Tensor
 
 from bench.config.run_config import RunConfig, images_per_class
 from bench.data import TargetSet
+from bench.evaluation.evaluation import Evaluation
 from bench.evaluation.fresh_networks import (
-    Evaluation,
     Trainee,
     evaluate_trainees,
     random_real_images,

@@ -6,7 +6,6 @@ parameters, batches and augmentation are the same either way.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.data.target_set import Split
+from bench.evaluation.evaluation import Evaluation
 from bench.metagrad import MeanLoss, make_derivatives, networks_at_once, stacked_derivatives
 from bench.networks import initial_parameters
 from bench.training.batches import EpochBatches, InnerBatches, images_of_each_class
@@ -22,42 +22,6 @@ from bench.training.randomness import torch_generator
 from bench.training.setup import make_inner_optimizer, make_network
 
 FORWARD_BATCH = 1000  # images at once when accuracy is measured; changes memory only
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Accuracies of fresh networks, in [0, 1].
-
-    Attributes:
-        steps: training steps at which they were measured, ascending.
-        validation: [networks, steps]; NaN where there is no validation part.
-        test: [networks, steps].
-    """
-
-    steps: list[int]
-    validation: Tensor
-    test: Tensor
-
-    def selected(self, selection: str) -> int:
-        """Index into `steps` of the step count with the best mean accuracy on the part that
-        `selection` names ("validation" or "test"); the earliest among equals."""
-        judged = self.test if selection == "test" else self.validation
-        return int(judged.mean(dim=0).argmax())
-
-    def summary(self, selection: str) -> dict[str, Any]:
-        """Plain numbers for records: mean, standard deviation (over networks, unbiased) and n at
-        the selected step count, and all accuracies."""
-        chosen = self.selected(selection)
-        n = len(self.test)
-        summary: dict[str, Any] = {"selection": selection, "steps": self.steps[chosen], "n": n}
-        for part, values in (("validation", self.validation), ("test", self.test)):
-            column = values[:, chosen]
-            summary[f"{part}_accuracy_mean"] = column.mean().item()
-            summary[f"{part}_accuracy_std"] = column.std().item() if n > 1 else None
-        summary["all_steps"] = self.steps
-        summary["all_validation"] = self.validation.tolist()
-        summary["all_test"] = self.test.tolist()
-        return summary
 
 
 def evaluate(
@@ -70,6 +34,7 @@ def evaluate(
     steps: list[int],
     purpose: str,
     indices: tuple[int, ...] = (),
+    on_train: bool = False,
     report: Callable[[int], None] = lambda trained: None,
     check: Callable[[], None] = lambda: None,
 ) -> Evaluation:
@@ -83,11 +48,12 @@ def evaluate(
         labels: [classes*ipc, classes].
         purpose, indices: names of the random draws: different evaluations have different networks,
             and the same evaluation of two methods has the same networks.
+        on_train: also measure accuracy and loss on the training part, as selection=train does.
         report: called with the number of networks trained so far, when it changes.
         check: called after every training step; its exceptions end the evaluation.
     """
     trainees = [Trainee(images, labels, (*indices, k)) for k in range(networks)]
-    return evaluate_trainees(config, target_set, trainees, steps, purpose, report, check)
+    return evaluate_trainees(config, target_set, trainees, steps, purpose, report, check, on_train)
 
 
 def evaluate_real_images(
@@ -158,6 +124,7 @@ def evaluate_trainees(
     purpose: str,
     report: Callable[[int], None] = lambda trained: None,
     check: Callable[[], None] = lambda: None,
+    on_train: bool = False,
 ) -> Evaluation:
     """Train and measure one group of networks after the other. Their training sets have one size.
 
@@ -167,19 +134,22 @@ def evaluate_trainees(
     network = make_network(config, target_set)
     loss = MeanLoss(make_derivatives(network))
     at_once = _networks_at_once(config, network, loss, trainees[0], purpose)
-    measured: list[list[tuple[float, float]]] = []  # (validation, test) [networks, steps]
+    train = target_set.train if on_train or config.selection == "train" else None
+    # [networks, steps] of (validation, test), or (validation, test, train, loss on train)
+    measured: list[list[tuple[float, ...]]] = []
     for start in range(0, len(trainees), at_once):
         group = trainees[start : start + at_once]
-        rows: list[list[tuple[float, float]]] = [[] for _ in group]
+        rows: list[list[tuple[float, ...]]] = [[] for _ in group]
         for thetas in _train(config, network, loss, group, steps, purpose, check):
             for row, theta in zip(rows, thetas, strict=True):
                 validation = accuracy(loss, theta, target_set.validation)
-                row.append((validation, accuracy(loss, theta, target_set.test)))
+                test = accuracy(loss, theta, target_set.test)
+                on_it = accuracy_and_loss(loss, theta, train) if train is not None else ()
+                row.append((validation, test, *on_it))
                 check()
         measured += rows
         report(len(measured))
-    validation, test = torch.tensor(measured).unbind(dim=-1)
-    return Evaluation(steps, validation, test)
+    return Evaluation(steps, *torch.tensor(measured).unbind(dim=-1))
 
 
 def _train(
@@ -251,9 +221,30 @@ def accuracy(loss: MeanLoss, theta: Tensor, split: Split) -> float:
     if len(split.labels) == 0:
         return float("nan")
     right = sum(
-        (loss.derivatives.logits(theta, images).argmax(dim=1) == labels).sum()
-        for images, labels in zip(
-            split.images.split(FORWARD_BATCH), split.labels.split(FORWARD_BATCH), strict=True
-        )
+        (logits.argmax(dim=1) == labels).sum() for logits, labels in _logits(loss, theta, split)
     )
     return float(right) / len(split.labels)
+
+
+@torch.no_grad()
+def accuracy_and_loss(loss: MeanLoss, theta: Tensor, split: Split) -> tuple[float, float]:
+    """The same of a split that is not empty, and its mean cross-entropy."""
+    counts = [
+        torch.stack(
+            [
+                (logits.argmax(dim=1) == labels).sum(),
+                F.cross_entropy(logits.double(), labels, reduction="sum"),
+            ]
+        )
+        for logits, labels in _logits(loss, theta, split)
+    ]
+    right, total = torch.stack(counts).sum(dim=0).tolist()
+    return right / len(split.labels), total / len(split.labels)
+
+
+def _logits(loss: MeanLoss, theta: Tensor, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits and labels, part by part."""
+    for images, labels in zip(
+        split.images.split(FORWARD_BATCH), split.labels.split(FORWARD_BATCH), strict=True
+    ):
+        yield loss.derivatives.logits(theta, images), labels

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from bench.config.resolve import on_network
@@ -20,7 +19,8 @@ from bench.distillation.boosting import prefix
 from bench.distillation.parameterization import budget
 from bench.evaluation.dd_ranking import PURPOSE, score
 from bench.evaluation.distilled_set import DistilledSet
-from bench.evaluation.fresh_networks import Evaluation, evaluate
+from bench.evaluation.evaluation import Evaluation
+from bench.evaluation.fresh_networks import evaluate
 from bench.runs.image_grid import save_picture
 from bench.runs.run_folder import RunFolder
 from bench.system import text
@@ -190,9 +190,7 @@ class FinalEvaluation:
         if name not in content["made"]:
             content["made"][name] = make().summary(self.config.selection)
             self.folder.write(FILE, content)
-        summary = content["made"][name]
-        validation, test = (torch.tensor(summary[f"all_{part}"]) for part in ("validation", "test"))
-        return Evaluation(summary["all_steps"], validation, test)
+        return Evaluation.from_summary(content["made"][name])
 
     @cached_property
     def _digest(self) -> str:

@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from bench.config.run_config import RunConfig
 from bench.distillation.outer_loop import Distillation
-from bench.evaluation.fresh_networks import Evaluation, evaluate
+from bench.evaluation.evaluation import Evaluation
+from bench.evaluation.fresh_networks import evaluate
 from bench.runs.heartbeat import Heartbeat
 
 
@@ -37,13 +39,10 @@ class Measurements:
 
     def due(self) -> Iterator[dict[str, Any]]:
         """Measure what is due before outer step `distillation.step`, or after the last one, and
-        yield each measurement as it is recorded."""
+        yield each measurement as it is recorded. The method observes the accuracy first: the
+        variance is that of the window which it then chooses."""
         step, config = self.distillation.step, self.distillation.config
-        is_last = step == config.outer_steps
-        if config.variance_every and step % config.variance_every == 0 and not is_last:
-            self.heartbeat.update(activity="measuring variance")
-            yield {"step": step, "normalized_variance": self.distillation.normalized_variance()}
-        if config.accuracy_every and (step % config.accuracy_every == 0 or is_last):
+        if accuracy_is_due(config, step):
             self.heartbeat.update(activity="measuring accuracy")
             target_set, images = self.distillation.target_set, self.distillation.images
             evaluation = evaluate(
@@ -55,21 +54,27 @@ class Measurements:
                 steps=[config.accuracy_steps],
                 purpose="accuracy",
                 indices=(step,),
+                on_train=self.distillation.needs_evaluations,
                 check=self.check,
             )
             measurement = {"step": step, **evaluation.summary(config.selection)}
             if config.boost_block:
                 measurement["ipc"] = len(images) // len(target_set.classes)
             self.update_best(evaluation)
+            if self.distillation.needs_evaluations:
+                self.distillation.observe_evaluation(measurement["train_loss_mean"])
             yield measurement
+        is_last = step == config.outer_steps
+        if config.variance_every and step % config.variance_every == 0 and not is_last:
+            self.heartbeat.update(activity="measuring variance")
+            yield {"step": step, "normalized_variance": self.distillation.normalized_variance()}
 
     def update_best(self, evaluation: Evaluation) -> None:
         """Keep the distilled set if it is the best so far. A boosted set counts only once its last
         block has joined."""
         if not self.distillation.is_whole:
             return
-        by_test = self.distillation.config.selection == "test"
-        accuracy = (evaluation.test if by_test else evaluation.validation).mean().item()
+        accuracy = evaluation.accuracies(self.distillation.config.selection).mean().item()
         if self.best is None or accuracy > self.best.accuracy:
             self.best = Best(
                 self.distillation.step,
@@ -77,3 +82,9 @@ class Measurements:
                 self.distillation.images.detach().clone(),
                 self.distillation.labels.detach().clone(),
             )
+
+
+def accuracy_is_due(config: RunConfig, step: int) -> bool:
+    """Whether the accuracy is measured before outer step `step`, or after the last one."""
+    every = config.accuracy_every
+    return bool(every) and (step % every == 0 or step == config.outer_steps)

@@ -22,7 +22,7 @@ from bench.sweeps.placeholder_data import data_bytes, image_shape, random_target
 from bench.system.choices import SHAPES
 from bench.training.randomness import python_random
 from bench.training.setup import activation_budget, check_device, choose_device, settle_process
-from methods import Window, make_method
+from methods import Window, make_method, needs_evaluations
 
 SAMPLED_WINDOWS = 200
 CUDA_CONTEXT_BYTES = 500 << 20  # what a process takes on a GPU before its first tensor, roughly
@@ -65,6 +65,8 @@ def sample_windows(config: RunConfig, number: int = SAMPLED_WINDOWS) -> list[Win
                 sample.append(method.next_window(step, rng))
             if stagnant:
                 method.observe(step, 1.0)
+                if needs_evaluations(method) and step % config.accuracy_every == 0:
+                    method.observe_evaluation(step, 1.0)
     return sample
 
 

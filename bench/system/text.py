@@ -3,6 +3,9 @@
 import math
 from typing import Any
 
+# What stands beside a number that no held-out part of the training set selected.
+SELECTION_LABELS = {"test": "selected by TEST", "train": "selected by train"}
+
 
 def count(number: int, noun: str) -> str:
     """`1 run`, `3 runs`, `2 classes`."""
@@ -39,12 +42,12 @@ def percent(mean: float, std: float | None) -> str:
 
 
 def accuracy_text(evaluation: dict[str, Any]) -> str:
-    """An evaluation's test accuracy in per cent with its n, and a label if the test set selected
-    it: `53.0 ± 0.8 (n=10, selected by TEST)`.
+    """An evaluation's test accuracy in per cent with its n, and a label if no held-out part of the
+    training set selected it: `53.0 ± 0.8 (n=10, selected by TEST)`.
 
     Args:
         evaluation: a summary as result.json has it (`Evaluation.summary`).
     """
     accuracy = percent(evaluation["test_accuracy_mean"], evaluation.get("test_accuracy_std"))
-    label = ", selected by TEST" if evaluation["selection"] == "test" else ""
-    return f"{accuracy} (n={evaluation['n']}{label})"
+    label = SELECTION_LABELS.get(evaluation["selection"], "")
+    return f"{accuracy} (n={evaluation['n']}{f', {label}' if label else ''})"

@@ -103,7 +103,8 @@ def find_room_to_compile(folder: Path) -> None:
 
 
 def load_data(config: RunConfig, environment: Environment, device: torch.device) -> TargetSet:
-    """The run's target set, on the device. No validation part is held out if selection=test."""
+    """The run's target set, on the device. No validation part is held out if selection=test, which
+    is a published protocol; selection=train is one with validation_fraction=0."""
     return load_target_set(
         config.dataset,
         data_root=Path(environment.data_root).expanduser(),

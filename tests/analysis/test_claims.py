@@ -1,6 +1,7 @@
 """The command `python -m analysis.claims`: verdicts on records whose effects are known."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -27,12 +28,23 @@ if TYPE_CHECKING:
 CLAIMS = {claim.id: claim for claim in [*load_claims(), *cell_claims()]}
 
 
-def fill(results: "Maker", grid: str, accuracies: dict[str, list[float]]) -> None:
-    """Runs of a grid with these final accuracies, in points, by method and seed."""
+def fill(
+    results: "Maker",
+    grid: str,
+    accuracies: dict[str, list[float]],
+    still: Sequence[tuple[str, int]] = (),
+) -> None:
+    """Runs of a grid with these final accuracies, in points, by method and seed. Their windows
+    shift at outer step 20, except those of the (method, seed) in `still`."""
     for config in expand(load_grid(grid), "quick", {}, seeds=10):
         own = accuracies.get(config.method, [])
+        shift = 99 if (config.method, config.seed) in still else 20
         if config.seed < len(own):
-            results.run(config, final=own[config.seed] / 100)
+            results.run(
+                config,
+                final=own[config.seed] / 100,
+                start=lambda step, shift=shift: 10 * (step >= shift),
+            )
 
 
 def test_known_effects_get_their_verdicts(results: "Maker") -> None:
@@ -54,6 +66,57 @@ def test_known_effects_get_their_verdicts(results: "Maker") -> None:
     assert worst["effect"] == pytest.approx(np.mean(differences))
     assert worst["low"] < 5.05 < worst["high"]
     assert found["early_windows_gain"]["verdict"] == "not run"
+
+
+MOVING = {
+    "rat_bptt": [70.0, 71.0, 72.0, 71.5],
+    "forward_window": [60.0, 61.5, 62.2, 61.3],
+    "backward_window": [65.0, 65.8, 67.1, 66.4],
+}
+MOVING_CLAIM = "uniform_ends_above_moving_windows"
+
+
+def test_only_seeds_in_which_all_moving_windows_shifted_count(results: "Maker", capsys) -> None:
+    fill(results, "window_ablation", MOVING, still=[("forward_window", 1)])
+    found = judged(results, MOVING_CLAIM)[MOVING_CLAIM]
+    assert (found["verdict"], found["n"], found["seeds"]) == ("holds", 3, [0, 2, 3])
+    differences = [5.0, 4.9, 5.1]
+    assert found["comparisons"][0]["effect"] == pytest.approx(np.mean(differences))
+    at = "shifted at 20"
+    assert found["conditions"] == [
+        f"Forward moving: seed 0 {at}, seed 1 never shifted, seed 2 {at}, seed 3 {at}",
+        f"Backward moving: seed 0 {at}, seed 1 {at}, seed 2 {at}, seed 3 {at}",
+    ]
+    markdown = next(results.root.glob("claims/*.md")).read_text()
+    assert "seed 1 never shifted" in markdown
+
+
+def test_a_claim_about_moving_windows_that_never_shifted_is_not_tested(
+    results: "Maker", capsys
+) -> None:
+    still = [("backward_window", seed) for seed in range(4)]
+    fill(results, "window_ablation", MOVING, still)
+    found = judged(results, MOVING_CLAIM, "early_windows_gain")
+    moving = found[MOVING_CLAIM]
+    assert (moving["verdict"], moving["n"], moving["comparisons"]) == ("not tested", 0, [])
+    assert moving["missing"] == []
+    assert found["early_windows_gain"]["verdict"] == "not run"
+    assert "not tested" in capsys.readouterr().out
+
+
+def test_runs_that_are_not_there_are_not_run_whatever_the_condition(results: "Maker") -> None:
+    still = [("forward_window", seed) for seed in range(4)]
+    fill(results, "window_ablation", {k: v for k, v in MOVING.items() if k != "rat_bptt"}, still)
+    assert judged(results, MOVING_CLAIM)[MOVING_CLAIM]["verdict"] == "not run"
+
+
+def test_an_unknown_condition_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "claims.yaml").write_text(
+        "- {id: one, claim: x, place: y, grid: window_ablation, quantity: final_accuracy,\n"
+        "   first: {method: rat_bptt}, than: [{method: bptt}], is: above, requires: luck}\n"
+    )
+    with pytest.raises(UserError, match="one: there is no condition luck"):
+        load_claims(tmp_path / "claims.yaml")
 
 
 def test_the_same_claim_fails_and_is_undecided_where_the_records_say_so(results: "Maker") -> None:

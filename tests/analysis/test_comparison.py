@@ -11,7 +11,6 @@ from analysis.figures.comparison import (
     comparison_caption,
     comparison_table,
     draw_comparison,
-    is_comparable,
     paper_number,
 )
 from analysis.figures.specs import FIGURES, ComparisonFigure
@@ -83,9 +82,11 @@ def test_points_are_the_numbers_of_the_table(found: Results, with_paper: bool) -
 
 
 def test_the_papers_numbers_are_drawn_only_at_its_settings(found: Results) -> None:
-    assert is_comparable(Request(["selection=test"], {}, "paper"))
-    assert not is_comparable(Request(["width=32"], {}, "paper"))
-    assert not is_comparable(Request([], {}, "quick"))
+    for words in ([], ["selection=test"], ["selection=train", "validation_fraction=0"]):
+        assert Request(words, {}, "paper").has_paper_settings()
+    for words in (["width=32"], ["selection=train", "validation_fraction=0.2"]):
+        assert not Request(words, {}, "paper").has_paper_settings()
+    assert not Request([], {}, "quick").has_paper_settings()
     assert isinstance(SPEC, ComparisonFigure)
     text = comparison_caption(SPEC, found, comparison_table(found), Request([], {}, "quick"))
     assert "not comparable at scale=quick" in text

@@ -185,7 +185,7 @@ def test_the_caption_states_scale_data_selection_seeds_and_networks(results: "Ma
     for part in (
         "grid=window_ablation, scale=quick, selection=test",
         "made up, fingerprint 0123456789abcdef",
-        "selection=test (the published protocol, not a fair number)",
+        "selection=test (as in one published version of the paper's code, not a fair number;",
         "n = 2",
         "mean of 5 fresh networks after 30 steps",
         "one standard deviation",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from analysis.load import FinishedRun, load_results, stored_runs
-from analysis.verdicts.shifts import shift_steps
+from analysis.shifts import shift_steps
 from bench.config.grid import load_grid, single_run
 
 if TYPE_CHECKING:

@@ -124,7 +124,19 @@ def test_selection_by_test_is_comparable_and_labelled(results: "Maker", capsys) 
     fill(results, "inner_optimizer", "paper", selection="test")
     table = made(results, "inner_optimizer", "scale=paper", "selection=test")
     assert table["difference"].notna().all()
-    assert "the published protocol, not a fair number" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "as in one published version of the paper's code, not a fair number" in printed
+
+
+def test_selection_on_the_whole_training_set_is_comparable_and_labelled(
+    results: "Maker", capsys
+) -> None:
+    protocol = {"selection": "train", "validation_fraction": 0.0}
+    fill(results, "inner_optimizer", "paper", **protocol)
+    words = [f"{key}={value}" for key, value in protocol.items()]
+    table = made(results, "inner_optimizer", "scale=paper", *words)
+    assert table["difference"].notna().all()
+    assert "on the whole training set, as in the version" in capsys.readouterr().out
 
 
 def test_what_is_missing_is_shown_with_the_command_that_makes_it(results: "Maker", capsys) -> None:

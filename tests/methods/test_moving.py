@@ -124,3 +124,86 @@ def test_a_loss_that_is_not_finite_is_ignored(bad: float) -> None:
     for step in range(40):
         method.observe(step, bad if step == 2 else 40.0 - step)
     assert method.next_window(40, random.Random(0)) == Window(0, 3)
+
+
+# --- rule=evaluation_loss, as in the paper's code
+
+
+def watching(patience: int, unroll_length: int = 100) -> BackwardWindow:
+    return BackwardWindow(unroll_length, 10, patience=patience, rule="evaluation_loss")
+
+
+def starts_at_evaluations(method: MovingWindow, losses: list[float], every: int) -> list[int]:
+    """The window's start after each evaluation, which are `every` outer steps apart. The outer loss
+    rises all the time, which this rule must not see."""
+    seen = []
+    for step in range(every * len(losses)):
+        if step % every == 0:
+            method.observe_evaluation(step, losses[step // every])
+            seen.append(method.next_window(step, random.Random(step)).start)
+        method.observe(step, float(step))
+    return seen
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_the_window_shifts_after_patience_outer_steps_without_a_better_evaluation(
+    every: int,
+) -> None:
+    losses = [5.0, 4.0, 4.0, 4.5, 4.2, 4.1]
+    # The best is at evaluation 1; three evaluations later nothing was better.
+    seen = starts_at_evaluations(watching(3 * every), losses, every)
+    assert seen == [0, 0, 0, 0, 10, 10]
+
+
+def test_patience_between_two_evaluations_ends_at_the_second() -> None:
+    assert starts_at_evaluations(watching(7), [1.0, 1.0, 1.0], every=5) == [0, 0, 10]
+
+
+def test_the_best_of_before_a_shift_stays_the_best() -> None:
+    losses = [1.0, 2.0, 2.0, 1.9, 1.8, 1.7, 1.6]  # falls after the shift, but never below 1
+    assert starts_at_evaluations(watching(2), losses, every=1) == [0, 0, 10, 10, 20, 20, 30]
+    # The other rule forgets it: the same course of the outer loss shifts once.
+    ours = BackwardWindow(100, 10, patience=2, smoothing=0.0)
+    assert set(starts(ours, losses)[3:]) == {10}
+
+
+def test_a_new_best_gives_the_window_its_whole_patience_again() -> None:
+    losses = [3.0, 3.0, 2.0, 2.0, 2.0, 2.0]
+    assert starts_at_evaluations(watching(2), losses, every=1) == [0, 0, 0, 0, 10, 10]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_an_evaluation_that_is_not_finite_is_no_best(bad: float) -> None:
+    assert starts_at_evaluations(watching(3), [bad, 2.0, bad, 1.0], every=1) == [0] * 4
+    assert starts_at_evaluations(watching(2), [2.0, bad, bad, bad], every=1) == [0, 0, 10, 10]
+
+
+def test_both_directions_stop_at_the_limit_of_the_trajectory() -> None:
+    forward = ForwardWindow(25, 10, patience=1, rule="evaluation_loss")
+    assert starts_at_evaluations(forward, [1.0] * 5, every=1) == [15, 5, 0, 0, 0]
+    assert starts_at_evaluations(watching(1, 25), [1.0] * 5, every=1) == [0, 10, 15, 15, 15]
+
+
+@given(losses=st.lists(st.integers(0, 8).map(float), min_size=2, max_size=40), cut=st.integers(0))
+def test_a_state_carries_everything_that_the_rule_knows(losses: list[float], cut: int) -> None:
+    cut %= len(losses)
+    whole, first, second = (watching(2) for _ in range(3))
+    expected = starts_at_evaluations(whole, losses, every=1)
+    for step, loss in enumerate(losses[:cut]):
+        first.observe_evaluation(step, loss)
+    second.load_state(first.state())
+    for step, loss in enumerate(losses[cut:], start=cut):
+        second.observe_evaluation(step, loss)
+        assert second.start == expected[step]
+
+
+def test_a_state_of_before_there_were_rules_is_read() -> None:
+    method = BackwardWindow(100, 10, patience=3)
+    method.load_state({"start": 20, "average": 1.0, "best": 0.5, "steps_without_best": 2})
+    method.observe(7, 1.0)
+    assert method.next_window(8, random.Random(0)) == Window(30, 40)
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    with pytest.raises(ValueError, match="rule=loss is not one of evaluation_loss, outer_loss"):
+        BackwardWindow(100, 10, rule="loss")

@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from methods import Window, make_method, method_class, method_defaults, method_kinds
+from bench.config.grid import single_run
+from bench.config.resolve import resolve
+from bench.config.run_config import run_name
+from bench.system.errors import UserError
+from methods import (
+    Window,
+    make_method,
+    method_class,
+    method_defaults,
+    method_kinds,
+    needs_evaluations,
+)
 
 SOURCE = """
 from methods import StatelessMethod, Window
@@ -42,6 +53,28 @@ class NoInterface:
 class Raises(FirstSteps):
     def __init__(self, unroll_length, window_size, shift=1):
         {}["wrong"]
+
+
+class Watches(FirstSteps):
+    needs_evaluations = True
+
+    def observe_evaluation(self, step, train_loss):
+        self.shift += 1
+
+
+class WatchesNothing(FirstSteps):
+    needs_evaluations = True
+
+
+class NoDictionary(FirstSteps):
+    options_before = ["shift"]
+
+
+class Grown(FirstSteps):
+    options_before = {"twist": 0}
+
+    def __init__(self, unroll_length, window_size, shift=1, twist=0):
+        super().__init__(unroll_length, window_size, shift)
 
 
 def no_class():
@@ -80,6 +113,7 @@ def test_a_users_method_is_made_from_its_module_and_class() -> None:
         ("bench.config.run_config:RunConfig", "is not a method: it lacks next_window"),
         ("user_code.windows:NoInterface", "it lacks observe, state, load_state"),
         ("user_code.windows:no_class", "it is not a class"),
+        ("user_code.windows:NoDictionary", "its options_before is not a dictionary"),
         ("os:system", "it is not a class"),
         ("user_code.broken:Method", "cannot be imported: ZeroDivisionError"),
         ("user_code.leaves:Method", "cannot be imported: SystemExit"),
@@ -104,7 +138,8 @@ def test_the_types_of_options_are_those_of_the_constructor_or_of_its_defaults() 
         "count": int, "part": float, "name": str, "on": bool, "free": Any, "loose": float,
         "steps": list[int],
     }  # fmt: skip
-    assert method_kinds("forward_window") == {"patience": int, "smoothing": float}
+    moving = {"patience": int, "smoothing": float, "rule": str}
+    assert method_kinds("forward_window") == moving
 
 
 def test_a_users_method_takes_its_options() -> None:
@@ -124,13 +159,13 @@ def test_the_defaults_of_a_users_method_are_its_options_alone() -> None:
         ("r_bptt", {"min_length": 0}),
         ("rat_bptt", {}),
         ("early_rat_bptt", {"power": 1.0}),
-        ("forward_window", {"patience": 2000, "smoothing": 0.99}),
-        ("backward_window", {"patience": 2000, "smoothing": 0.99}),
+        ("forward_window", {"patience": 2000, "smoothing": 0.99, "rule": "outer_loss"}),
+        ("backward_window", {"patience": 2000, "smoothing": 0.99, "rule": "outer_loss"}),
         ("growing_bptt", {"first_length": 0, "grow_steps": 20000}),
     ],
 )
 def test_the_defaults_of_each_method_are_those_of_its_constructor(
-    name: str, defaults: dict[str, float]
+    name: str, defaults: dict[str, Any]
 ) -> None:
     assert method_defaults(name) == defaults
 
@@ -161,3 +196,40 @@ def test_a_method_that_does_not_exist_is_rejected_in_the_users_words(
 def test_a_users_method_with_an_unfit_constructor_is_rejected(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         method_defaults(f"user_code.windows:{name}")
+
+
+def test_a_method_observes_evaluations_only_if_it_says_so() -> None:
+    assert needs_evaluations(make_method("user_code.windows:Watches", 10, 4))
+    for name in ("user_code.windows:FirstSteps", "rat_bptt", "forward_window"):
+        assert not needs_evaluations(make_method(name, 10, 4))
+    assert needs_evaluations(make_method("forward_window", 10, 4, {"rule": "evaluation_loss"}))
+    with pytest.raises(ValueError, match="needs evaluations and lacks observe_evaluation"):
+        make_method("user_code.windows:WatchesNothing", 10, 4)
+
+
+def test_a_method_that_needs_evaluations_is_refused_where_none_are_made() -> None:
+    settings = {"method": "user_code.windows:Watches", "accuracy_every": 0}
+    with pytest.raises(UserError, match=r"accuracy_every=0: .* method=user_code.windows:Watches"):
+        resolve(settings)
+    assert resolve({**settings, "accuracy_every": 5}).accuracy_every == 5
+
+
+def test_an_option_that_was_added_later_renames_no_run() -> None:
+    before = resolve({"method": "user_code.windows:FirstSteps"})
+    now = resolve({"method": "user_code.windows:Grown"})
+    assert now.method_options == before.method_options == {"shift": 1}
+    twisted = {"method": "user_code.windows:Grown", "method_options": {"twist": 2}}
+    assert resolve(twisted).method_options == {"shift": 1, "twist": 2}
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [("forward_window", "837e8854f4a3"), ("backward_window", "fbfb36df44a2")],
+)
+def test_moving_windows_of_before_there_was_a_rule_keep_their_name(method: str, name: str) -> None:
+    for options in ({}, {"rule": "outer_loss"}):
+        config = single_run("quick", {"method": method, "method_options": options})
+        assert run_name(config) == f"{method}-{name}"
+    other = {"rule": "evaluation_loss"}
+    config = single_run("quick", {"method": method, "method_options": other})
+    assert run_name(config) != f"{method}-{name}"

@@ -17,7 +17,8 @@ from bench.config.grid import single_run
 from bench.config.run_config import Environment, RunConfig
 from bench.data import TargetSet
 from bench.distillation.outer_loop import Distillation
-from bench.evaluation.fresh_networks import Evaluation, evaluate
+from bench.evaluation.evaluation import Evaluation
+from bench.evaluation.fresh_networks import evaluate
 from bench.run import Console
 from bench.runs.execute import execute
 from bench.runs.measurements import Measurements

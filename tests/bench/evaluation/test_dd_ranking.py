@@ -28,7 +28,8 @@ from bench.evaluation.dd_ranking import (
     refuse_few_real_images,
     score,
 )
-from bench.evaluation.fresh_networks import Evaluation, Trainee, evaluate, evaluate_trainees
+from bench.evaluation.evaluation import Evaluation
+from bench.evaluation.fresh_networks import Trainee, evaluate, evaluate_trainees
 from bench.networks import initial_parameters
 from bench.system.errors import UserError
 from bench.training.batches import EpochBatches, classes_by_place

@@ -14,7 +14,12 @@ from bench.config.grid import single_run
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.data.target_set import Split
-from bench.evaluation.fresh_networks import Evaluation, accuracy, evaluate, evaluate_real_images
+from bench.evaluation.evaluation import Evaluation
+from bench.evaluation.fresh_networks import (
+    accuracy,
+    evaluate,
+    evaluate_real_images,
+)
 from bench.metagrad import MeanLoss, make_derivatives
 from bench.networks import alexnet, initial_parameters
 from bench.training.batches import InnerBatches
@@ -90,6 +95,76 @@ def test_selection_looks_at_the_part_it_names_and_at_no_other() -> None:
     assert fair["test_accuracy_std"] == pytest.approx(0.2 / math.sqrt(2))
     published = evaluation.summary("test")
     assert (published["steps"], published["test_accuracy_mean"]) == (30, pytest.approx(0.9))
+
+
+def test_accuracy_and_loss_on_the_training_part_are_those_of_torch(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    config = replace(config, precision="float64")
+    digits = digits.to("cpu", torch.float64)
+    images, labels = training_images(digits, 2)
+    measured = evaluate(
+        config,
+        digits,
+        images,
+        labels.double(),
+        networks=2,
+        steps=[3, 9],
+        purpose="x",
+        on_train=True,
+    )
+    assert measured.train is not None
+    assert measured.train_loss is not None
+    for k in range(2):
+        network = make_network(config, digits).double()
+        network.load_state_dict(
+            initial_parameters(network, torch_generator(config.seed, "x/network", k))
+        )
+        optimizer = torch.optim.Adam(network.parameters(), lr=config.inner_lr)
+        for column, steps in enumerate((3, 6)):
+            for _ in range(steps):
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(network(images), labels.double()).backward()
+                optimizer.step()
+            with torch.no_grad():
+                logits = network(digits.train.images)  # all at once
+            loss = torch.nn.functional.cross_entropy(logits, digits.train.labels)
+            right = (logits.argmax(dim=1) == digits.train.labels).double().mean()
+            assert measured.train[k, column].item() == pytest.approx(right.item())
+            assert measured.train_loss[k, column].item() == pytest.approx(loss.item())
+
+
+def test_the_training_part_is_measured_only_where_it_is_needed(
+    config: RunConfig, digits: TargetSet
+) -> None:
+    protocol: dict[str, Any] = {"networks": 1, "steps": [2], "purpose": "x"}
+    images, labels = training_images(digits, 1)
+    plain = evaluate(config, digits, images, labels, **protocol)
+    selecting = evaluate(replace(config, selection="train"), digits, images, labels, **protocol)
+    assert plain.train is None
+    assert "all_train" not in plain.summary("validation")
+    assert selecting.train is not None
+    assert torch.equal(plain.test, selecting.test)
+    with pytest.raises(ValueError, match="did not measure the accuracy on the train part"):
+        plain.summary("train")
+
+
+def test_selection_on_the_training_part_looks_at_no_other() -> None:
+    best_first, best_last = torch.tensor([[0.9, 0.1], [0.9, 0.3]]), torch.tensor([[0.2, 0.8]] * 2)
+    evaluation = Evaluation([10, 20], best_first, best_first, best_last, 1 - best_last)
+    summary = evaluation.summary("train")
+    assert (summary["steps"], summary["selection"]) == (20, "train")
+    assert summary["test_accuracy_mean"] == pytest.approx(0.2)
+    assert summary["train_accuracy_mean"] == pytest.approx(0.8)
+    assert summary["train_loss_mean"] == pytest.approx(0.2)
+
+
+def test_an_evaluation_is_read_as_it_was_recorded_with_and_without_a_training_part() -> None:
+    part = torch.tensor([[0.25, 0.5], [0.75, 1.0]])
+    for measured in ({}, {"train": part.flip(1), "train_loss": part.flip(0)}):
+        evaluation = Evaluation([10, 20], part, part, **measured)
+        found = Evaluation.from_summary(evaluation.summary("test"))
+        assert str(found) == str(evaluation)
 
 
 def test_one_network_has_no_standard_deviation() -> None:

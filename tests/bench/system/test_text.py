@@ -48,6 +48,9 @@ def test_an_accuracy_has_its_n_and_says_if_the_test_set_selected_it() -> None:
     summary = {"test_accuracy_mean": 0.53, "test_accuracy_std": 0.008, "n": 10}
     assert accuracy_text({**summary, "selection": "validation"}) == "53.0 ± 0.8 (n=10)"
     assert accuracy_text({**summary, "selection": "test"}) == "53.0 ± 0.8 (n=10, selected by TEST)"
+    assert (
+        accuracy_text({**summary, "selection": "train"}) == "53.0 ± 0.8 (n=10, selected by train)"
+    )
     alone = {"test_accuracy_mean": 0.53, "test_accuracy_std": None, "n": 1, "selection": "test"}
     assert accuracy_text(alone) == "53.0 (n=1, selected by TEST)"
 

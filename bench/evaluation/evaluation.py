@@ -1,0 +1,74 @@
+"""What an evaluation found: accuracies of fresh networks, the selection, the record."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracies of fresh networks, in [0, 1].
+
+    Attributes:
+        steps: training steps at which they were measured, ascending.
+        validation: [networks, steps]; NaN where there is no validation part.
+        test: [networks, steps].
+        train: [networks, steps], on the images that a run distills from (the training set without
+            the validation part), without augmentation; None where it was not measured.
+        train_loss: [networks, steps], the mean cross-entropy there, likewise.
+    """
+
+    steps: list[int]
+    validation: Tensor
+    test: Tensor
+    train: Tensor | None = None
+    train_loss: Tensor | None = None
+
+    def accuracies(self, part: str) -> Tensor:
+        """[networks, steps] on "validation", "test" or "train".
+
+        Raises:
+            ValueError: they were not measured.
+        """
+        measured = {"validation": self.validation, "test": self.test, "train": self.train}[part]
+        if measured is None:
+            raise ValueError(f"this evaluation did not measure the accuracy on the {part} part")
+        return measured
+
+    def selected(self, selection: str) -> int:
+        """Index into `steps` of the step count with the best mean accuracy on the part that
+        `selection` names ("validation", "test" or "train"); the earliest among equals."""
+        return int(self.accuracies(selection).mean(dim=0).argmax())
+
+    def summary(self, selection: str) -> dict[str, Any]:
+        """Plain numbers for records: mean, standard deviation (over networks, unbiased) and n at
+        the selected step count, and all accuracies."""
+        chosen = self.selected(selection)
+        summary: dict[str, Any] = {
+            "selection": selection,
+            "steps": self.steps[chosen],
+            "n": len(self.test),
+        }
+        everything: dict[str, Any] = {"all_steps": self.steps}
+        for name, part, values in (
+            ("validation_accuracy", "validation", self.validation),
+            ("test_accuracy", "test", self.test),
+            ("train_accuracy", "train", self.train),
+            ("train_loss", "train_loss", self.train_loss),
+        ):
+            if values is not None:
+                column = values[:, chosen]
+                summary[f"{name}_mean"] = column.mean().item()
+                summary[f"{name}_std"] = column.std().item() if len(column) > 1 else None
+                everything[f"all_{part}"] = values.tolist()
+        return summary | everything
+
+    @classmethod
+    def from_summary(cls, summary: dict[str, Any]) -> "Evaluation":
+        """The evaluation that was recorded."""
+        parts = ("validation", "test", "train", "train_loss")
+        values = {part: summary.get(f"all_{part}") for part in parts}
+        measured = {part: torch.tensor(value) for part, value in values.items() if value}
+        return cls(summary["all_steps"], **measured)
