@@ -123,7 +123,8 @@ def show(table: "pd.DataFrame", beneath: str) -> None:
     for _, row in table.iterrows():
         claim = Text(str(row["Claim"]))
         claim.append(f"\n{row['Id']} ({row['Place']})", style="dim")
-        cells = [Text(str(row[name]).replace(", ", "\n")) for name in columns]
+        broken = {name: str(row[name]).replace(", ", "\n") for name in ("Verdict", "Comparisons")}
+        cells = [Text(broken.get(name, str(row[name]))) for name in columns]
         cells[columns.index("Verdict")].stylize(color_of(str(row["Verdict"])))
         shown.add_row(claim, *cells)
     out.print(shown)
@@ -136,6 +137,8 @@ def color_of(text: str) -> str:
         return COLORS["does not hold"]
     if "undecided" in text or ("hold" in text and "not run" in text):
         return COLORS["undecided"]
+    if "not tested" in text:
+        return COLORS["not tested"]
     return COLORS["not run" if "not run" in text else "holds"]
 
 

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     root = Path(environment.results_root)
     folder = make_folder(Path(options.output) if options.output else root, "folder of the page")
     page = report(request, stored_runs(root), root)
-    print(f"{count(len(page.claims), 'claim')}: {', '.join(page.counts.values())}")
+    print(f"claims: {', '.join(page.counts.values())}")
     figures = sum(bool(part.still) for part in page.figures)
     print(f"{figures} of {count(len(page.figures), 'figure')}, {count(len(page.tables), 'table')}")
     if page.commands:

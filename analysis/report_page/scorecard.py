@@ -116,6 +116,7 @@ def _line_of_group(group: Group) -> Line:
             (one.claim.claim, effect_text(one) or "no effect known", verdict_text(one))
             for one in group.outcomes
         ],
+        condition="",
         missing="; ".join(group.missing),
     )
 

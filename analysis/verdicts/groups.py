@@ -9,11 +9,8 @@ from analysis.verdicts.inference import Verdict
 from analysis.verdicts.judge import Outcome
 
 VERDICTS: tuple[Verdict, ...] = (
-    "holds",
-    "does not hold",
-    "undecided",
-    "not tested",
-    "not run",
+    *("holds", "does not hold", "undecided"),
+    *("not tested", "not run"),
 )
 PLURALS = {"holds": "hold", "does not hold": "do not hold"}
 

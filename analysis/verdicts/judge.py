@@ -191,6 +191,7 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
     outcome.seeds, outcome.conditions = fulfilling(claim.requires, outcome.runs, common)
     if common and not outcome.seeds:
         outcome.decision = Decision("not tested", 0, [])
+    _check_values(outcome, values)
     if QUANTITIES[claim.quantity].of_machine:
         _check_machines(outcome)
     scale = math.log if claim.factor else float
@@ -204,6 +205,15 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
     elif outcome.seeds:
         outcome.missing.append("no step that all runs measured")
     return outcome
+
+
+def _check_values(outcome: Outcome, values: dict[str, dict[int, Values]]) -> None:
+    """Keep the seeds that have a value on each side; note the others as missing."""
+    for seed in list(outcome.seeds):
+        if not all(by_seed[seed] for by_seed in values.values()):
+            outcome.seeds.remove(seed)
+            about = QUANTITIES[outcome.claim.quantity].about
+            _add(outcome.missing, f"seed {seed} recorded no {about}")
 
 
 def _check_machines(outcome: Outcome) -> None:
@@ -230,8 +240,8 @@ def _values(side: Side, grid: GridRuns, request: Request, outcome: Outcome) -> d
         evaluation = grid.evaluation(run, network)
         if evaluation is None:
             untested[seed] = str(run.folder.path)
-        elif measured := quantity.of(run, evaluation):
-            values[seed] = measured
+        elif (measured := quantity.of(run, evaluation)) or outcome.claim.requires:
+            values[seed] = measured  # empty where the condition may not have been fulfilled
             outcome.runs.append(run)
         else:
             unrecorded.append(seed)

@@ -27,9 +27,9 @@ step. Undecided: neither, or fewer than 3 seeds; the number of seeds given would
 probability of 80 % if the observed effects and spreads were the true ones. If a claim has several
 comparisons, the one that supports it least is shown. A claim on the edge of its region gets a wrong
 verdict of either kind in 1 of 40 cases. There is no correction for the number of claims. Numbers of
-the paper are taken as they stand, without an error of their own.
-Some claims require that something happened in the runs, such as a shift of every moving window:
-seeds in which it did not happen do not count. Not tested: there are runs, and no seed counts.
+the paper are taken as they stand, without an error of their own. Some claims require that something
+happened in the runs, such as a shift of every moving window: seeds in which it did not happen do
+not count. Not tested: there are runs, and no seed counts.
 """
 NO_STEPS = dict.fromkeys(("total", "inside", "outside"))
 SCALE_NOTES = {

@@ -152,12 +152,23 @@ def test_a_shift_that_raises_the_accuracy_is_a_gain(results: "Maker") -> None:
     assert claim["comparisons"][0]["effect"] == pytest.approx(5.1)  # points, mean of three seeds
 
 
-def test_without_a_shift_there_is_no_gain_to_judge(results: "Maker") -> None:
-    name = "backward_shift_is_followed_by_a_gain"
-    fill(results, "window_ablation", lambda config: {})
-    claim = judged(results, name)[name]
-    assert (claim["verdict"], claim["n"]) == ("not run", 0)
-    assert "recorded no mean test accuracy" in claim["missing"][0]
+def test_without_a_shift_a_gain_is_not_tested_and_after_the_last_measurement_not_recorded(
+    results: "Maker",
+) -> None:
+    names = "backward_shift_is_followed_by_a_gain", "forward_shift_is_followed_by_a_gain"
+
+    def how(config: RunConfig) -> dict[str, Any]:
+        if config.method != "forward_window":
+            return {}
+        at = 30 if config.seed else 45  # 40 outer steps are recorded
+        return {"start": lambda step: 10 * (step >= at)}
+
+    fill(results, "window_ablation", how)
+    backward, forward = (judged(results, name)[name] for name in names)
+    assert (backward["verdict"], backward["n"]) == ("not tested", 0)
+    assert "seed 0 never shifted" in backward["conditions"][0]
+    assert forward["seeds"] == [1, 2]
+    assert "seed 0 never shifted, seed 1 shifted at 30" in forward["conditions"][0]
 
 
 @pytest.mark.parametrize(("slope", "verdict"), [(-0.05, "holds"), (0.05, "does not hold")])
