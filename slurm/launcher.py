@@ -1,6 +1,7 @@
 """The launcher of a cluster: it submits runs, and waits for them if the user wants to watch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bench.config.run_config import Environment
 from bench.runs.run_folder import RunFolder
@@ -13,31 +14,25 @@ from slurm.scheduler import Scheduler
 from slurm.submit import preview, submit
 
 
+@dataclass
 class SlurmLauncher:
     """A `Launcher` whose runs are jobs.
 
-    Args:
+    Attributes:
         folders: all runs of the grid; those that have a job already are waited for too.
         resume_command, status_command: for the user.
     """
 
-    poll_seconds = 2.0
-    redraws = True
-
-    def __init__(
-        self,
-        grid: str,
-        folders: Sequence[RunFolder],
-        profile: Profile,
-        environment: Environment,
-        options: SweepOptions,
-        scheduler: Scheduler,
-        resume_command: str,
-        status_command: str,
-    ) -> None:
-        self.grid, self.folders, self.profile = grid, folders, profile
-        self.environment, self.options, self.scheduler = environment, options, scheduler
-        self.resume_command, self.status_command = resume_command, status_command
+    grid: str
+    folders: Sequence[RunFolder]
+    profile: Profile
+    environment: Environment
+    options: SweepOptions
+    scheduler: Scheduler
+    resume_command: str
+    status_command: str
+    poll_seconds: float = 2.0
+    redraws: bool = True
 
     def prepare(self, runs: Sequence[PlannedRun]) -> None:
         if self.scheduler.silent and not self.options.scripts_only:

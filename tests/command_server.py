@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import runpy
+import subprocess
 import sys
 import tempfile
 from typing import Any
@@ -21,6 +22,10 @@ LIBRARIES = (
 
 def next_request() -> dict[str, Any]:
     """In the server: answers requests until the input ends. In each of its forks: its request."""
+    if sys.platform != "linux":  # elsewhere a fork may not compute
+        for line in sys.stdin:
+            print(status_of_a_new_process(json.loads(line)), flush=True)
+        sys.exit()
     for name in LIBRARIES:
         importlib.import_module(name)
     assert len(os.listdir("/proc/self/task")) == 1, "a fork of several threads could hang"
@@ -30,6 +35,19 @@ def next_request() -> dict[str, Any]:
         _, status = os.waitpid(process, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
     sys.exit()
+
+
+def status_of_a_new_process(request: dict[str, Any]) -> int:
+    """Run the command of a request in a process that begins afresh; its exit status."""
+    with open(request["stdout"], "w") as out, open(request["stderr"], "w") as errors:
+        return subprocess.run(
+            [sys.executable, "-m", request["module"], *request["arguments"]],
+            env=request["environment"],
+            cwd=request["folder"],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=errors,
+        ).returncode
 
 
 if __name__ == "__main__":

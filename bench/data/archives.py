@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
@@ -34,8 +35,11 @@ class Files(Protocol):
         prefix: of the data set's folder within an archive: empty, or ending in `/`.
     """
 
-    path: Path
-    prefix: str
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def prefix(self) -> str: ...
 
     def names(self) -> Iterator[str]:
         """The names of all files; for an archive in its order."""
@@ -85,15 +89,20 @@ class FolderFiles:
         return hash_files(paths, self.path)
 
 
-class ZipFiles:
-    """A zip with the data set's folder in it."""
+@dataclass(frozen=True)
+class Archive:
+    """What both kinds of archives have in common: the folder of the data set in them."""
 
-    def __init__(self, path: Path, prefix: str = "") -> None:
-        self.path, self.prefix = path, prefix
+    path: Path
+    prefix: str = ""
 
     def below(self, prefix: str) -> Self:
         """The same archive with another folder of the data set."""
-        return type(self)(self.path, prefix)
+        return replace(self, prefix=prefix)
+
+
+class ZipFiles(Archive):
+    """A zip with the data set's folder in it."""
 
     def names(self) -> Iterator[str]:
         with self._open() as archive:
@@ -131,16 +140,9 @@ class ZipFiles:
             raise incomplete(self.path, "zip", error) from error
 
 
-class TarFiles:
+class TarFiles(Archive):
     """A tar, compressed or not, with the data set's folder in it. It is read from front to back
     and, for contents, always to the end, where the checksum of the compressed file is."""
-
-    def __init__(self, path: Path, prefix: str = "") -> None:
-        self.path, self.prefix = path, prefix
-
-    def below(self, prefix: str) -> Self:
-        """The same archive with another folder of the data set."""
-        return type(self)(self.path, prefix)
 
     def names(self) -> Iterator[str]:
         return (name for name, _ in self._walk(set()))

@@ -107,7 +107,7 @@ class Cub200:
             members[f"images/{name}"] = split, ids.index(label)
         if len(members) < len(names):
             raise UserError(f"{self.files.path}: {self.tables[0]} lists an image twice")
-        return decode_members(self.files, members, tuple(class_names.values()), resized, CUB_SIZE)
+        return decode_members(self.files, members, tuple(class_names.values()), as_bird, CUB_SIZE)
 
     def _tables(self) -> list[dict[str, str]]:
         """The annotation files, each as a mapping of its first column to its second."""
@@ -167,9 +167,8 @@ class TinyImageNet:
             if class_name in label_of
         }
         members |= {name: ("test", label_of[class_name]) for name, class_name in test.items()}
-        return decode_members(
-            self.files, members, tuple(classes), of_its_own_size, TINY_IMAGENET_SIZE
-        )
+        size = TINY_IMAGENET_SIZE
+        return decode_members(self.files, members, tuple(classes), as_tiny_image, size)
 
     def _val(self, images: list[str]) -> tuple[dict[str, tuple[str, str]], set[str]]:
         """The `val` images in class folders, by file name: (path, class); and the file names of
@@ -218,13 +217,13 @@ def decode_members(
     files: Files,
     members: Members,
     classes: tuple[str, ...],
-    fitted: "Callable[[Image, int], Image]",
+    decode_one: "Callable[[Image], NDArray[np.uint8]]",
     size: int,
 ) -> Decoded:
     """Read and decode all images.
 
     Args:
-        fitted: returns an image of height and width `size`, or raises ValueError.
+        decode_one: returns `[size, size, 3]`, or raises ValueError.
 
     Raises:
         UserError: names what is missing or cannot be read.
@@ -243,7 +242,7 @@ def decode_members(
     for name, content in files.read(members):
         split, k = place[name]
         with image_errors_named(files.path, name), Image.open(io.BytesIO(content)) as image:
-            pixels[split][k] = np.asarray(fitted(image.convert("RGB"), size))
+            pixels[split][k] = decode_one(image)
     labels = {
         split: np.array([members[name][1] for name in order[split]], dtype=np.int64)
         for split in SPLITS
@@ -251,25 +250,17 @@ def decode_members(
     return Decoded(pixels["train"], labels["train"], pixels["test"], labels["test"], classes)
 
 
-def resized(image: "Image", size: int) -> "Image":
-    """The whole image, resized bilinearly; Pillow always antialiases."""
+def as_bird(image: "Image") -> NDArray[np.uint8]:
+    """A whole photograph of CUB, resized bilinearly (Pillow always antialiases): `[H, W, C]`."""
     from PIL.Image import Resampling
 
-    return image.resize((size, size), Resampling.BILINEAR)
-
-
-def of_its_own_size(image: "Image", size: int) -> "Image":
-    """The image, if it has the right size."""
-    if image.size != (size, size):
-        raise ValueError(f"its size is {image.width}x{image.height}, not {size}x{size}")
-    return image
-
-
-def as_bird(image: "Image") -> NDArray[np.uint8]:
-    """A photograph of CUB in class folders, as `[H, W, C]`."""
-    return np.asarray(resized(image.convert("RGB"), CUB_SIZE))
+    small = image.convert("RGB").resize((CUB_SIZE, CUB_SIZE), Resampling.BILINEAR)
+    return np.asarray(small)
 
 
 def as_tiny_image(image: "Image") -> NDArray[np.uint8]:
-    """An image of Tiny-ImageNet in class folders, as `[H, W, C]`."""
-    return np.asarray(of_its_own_size(image.convert("RGB"), TINY_IMAGENET_SIZE))
+    """An image of Tiny-ImageNet, as `[H, W, C]`, if it has the right size."""
+    size = TINY_IMAGENET_SIZE
+    if image.size != (size, size):
+        raise ValueError(f"its size is {image.width}x{image.height}, not {size}x{size}")
+    return np.asarray(image.convert("RGB"))

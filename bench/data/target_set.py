@@ -1,6 +1,6 @@
 """The target set of a run: whitened images in memory, split into train, validation and test."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -61,19 +61,8 @@ class TargetSet:
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "TargetSet":
         """The same with all images and labels on `device`, images as `dtype`."""
-        train, validation, test = (
-            split.to(device, dtype) for split in (self.train, self.validation, self.test)
-        )
-        return TargetSet(
-            self.name,
-            self.source,
-            self.fingerprint,
-            self.classes,
-            train,
-            validation,
-            test,
-            self.whitening,
-        )
+        parts = {name: getattr(self, name) for name in ("train", "validation", "test")}
+        return replace(self, **{name: part.to(device, dtype) for name, part in parts.items()})
 
 
 def load_target_set(

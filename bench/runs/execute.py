@@ -123,7 +123,7 @@ class _Execution:
         record_start(self.folder, self.config, self.setup)
         with self.stop:
             self.reporter.started(self.setup.target_set, self.setup.device, self.distillation.step)
-            with self.folder.recorder(self.record_sizes) as recorder:
+            with Recorder(self.folder.path, self.record_sizes) as recorder:
                 self._outer_loop(recorder)
             self.heartbeat.update(activity="evaluating")
             return self._finish()

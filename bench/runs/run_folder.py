@@ -37,7 +37,6 @@ from filelock import FileLock, Timeout
 
 from bench.config.run_config import SCHEMA_VERSION, RunConfig, run_name, values_before, written_name
 from bench.runs.json_files import OF_A_RUN, REMEDIES, SmallFiles, read_whole
-from bench.runs.records import Recorder
 from bench.system.errors import Damaged, Unwritable, UserError
 from bench.system.files import new_folder, write_json
 
@@ -199,10 +198,6 @@ class RunFolder:
             return []
         *lines, _unfinished = path.read_bytes().split(b"\n")
         return [json.loads(line) for line in lines]
-
-    def recorder(self, sizes: dict[str, int]) -> Recorder:
-        """Open the records for appending, cut back to the sizes that the checkpoint states."""
-        return Recorder(self.path, sizes)
 
     # --- the lock
 

@@ -31,11 +31,7 @@ class Killed(OutOfMemory):
 
 
 class Failed(Exception):
-    """The call raised something else, or its process died."""
-
-
-class TimedOut(Failed):
-    """The call took too long and was ended."""
+    """The call raised something else or took too long, or its process died."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def call(
                 if reserve and free_memory() < reserved_bytes:
                     raise OutOfMemory("too little memory was left to the machine")
                 if timeout_s is not None and seconds > timeout_s:
-                    raise TimedOut(f"it took more than {timeout_s:.0f} s")
+                    raise Failed(f"it took more than {timeout_s:.0f} s")
                 if seconds > (beats + 1) * BEAT_SECONDS:
                     beats += 1
                     waiting(beats * BEAT_SECONDS)

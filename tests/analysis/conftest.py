@@ -9,6 +9,7 @@ import pytest
 
 from bench.config.grid import expand, load_grid
 from bench.config.run_config import RunConfig
+from bench.runs.records import Recorder
 from bench.runs.run_folder import RunFolder, Store
 
 FINGERPRINT = "0123456789abcdef"
@@ -57,7 +58,7 @@ def write_run(
     data = {"name": "digits", "source": "made up", "fingerprint": fingerprint}
     starts = [{"hardware": {"cpu": machine, "cpu_cores": 2}}] if machine else []
     folder.write("manifest", {"seed": config.seed, "data": data, "starts": starts})
-    with folder.recorder({}) as recorder:
+    with Recorder(folder.path, {}) as recorder:
         for step in range(41):
             if step % 10 == 0:
                 if step < 40:

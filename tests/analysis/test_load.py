@@ -11,6 +11,7 @@ import pytest
 from analysis import load
 from analysis.labels import distinct_labels
 from bench.config.grid import expand, load_grid, single_run
+from bench.runs.records import Recorder
 from bench.runs.rerun import remove_previous, start_rerun
 from bench.system.errors import UserError
 
@@ -54,7 +55,7 @@ def test_a_run_that_is_made_anew_is_shown_as_it_was_until_it_has_another_result(
     before = loaded(results)
     folder.request_rerun()
     start_rerun(folder)
-    with folder.recorder({}) as recorder:
+    with Recorder(folder.path, {}) as recorder:
         recorder.append("metrics", {"step": 0})
     now = loaded(results)
     assert [run.result for run in now.runs] == [run.result for run in before.runs]

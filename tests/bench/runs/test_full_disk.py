@@ -16,6 +16,7 @@ from bench.config.grid import expand, load_grid
 from bench.config.run_config import Environment
 from bench.runs.failure import describe_error
 from bench.runs.heartbeat import Heartbeat, progress_of, record_failure
+from bench.runs.records import Recorder
 from bench.runs.run_folder import RunFolder, Store
 from bench.sweeps.launcher import PlannedRun
 from bench.system import files
@@ -181,7 +182,7 @@ def test_metrics_that_the_disk_does_not_take_are_named(disk: Disk) -> None:
 
 
 def write_metrics(run: RunFolder, lines: int) -> None:
-    with run.recorder({}) as recorder:
+    with Recorder(run.path, {}) as recorder:
         for step in range(lines):
             recorder.append("metrics", {"step": step})
 
