@@ -29,7 +29,7 @@ from bench.sweeps import cost_estimate as estimation
 from bench.sweeps import cost_measurement as measuring
 from bench.sweeps import meter, plan
 from bench.sweeps.cost_estimate import measured_parts, sample_windows
-from bench.sweeps.cost_model import Estimate, Failure, Linear, Steps, fit
+from bench.sweeps.cost_model import Estimate, Failure, Linear, Parts, Steps, Trained, fit
 from bench.sweeps.launcher import PlannedRun
 from bench.sweeps.placeholder_data import random_target_set
 from bench.system.errors import UserError
@@ -220,6 +220,30 @@ def test_the_windows_are_those_that_the_method_draws() -> None:
     starts = [w.start for w in sample_windows(single_run("quick", moving))]
     assert starts[: len(starts) // 2] == [0] * (len(starts) // 2)
     assert {0, 10, 20} == set(starts)
+
+
+def test_variances_are_counted_as_often_as_a_run_measures_them() -> None:
+    parts = Parts(
+        step=Linear(1.0),
+        step_bytes=Linear(),
+        variance=Linear(100.0),
+        variance_bytes=Linear(),
+        trained={"convnet": Trained(0.0, 0.0)},
+        full=None,
+        evaluation_bytes=0.0,
+        affordable=0,
+        data_bytes=0,
+        sees_memory=True,
+        scaled=False,
+    )
+
+    def seconds(**given: Any) -> float:
+        config = single_run("quick", {"outer_steps": 60, "variance_every": 25, **given})
+        return estimation.run_seconds(config, sample_windows(config), parts)
+
+    assert seconds() == pytest.approx(60 + 3 * 100)
+    assert seconds(variance_until=50) == pytest.approx(60 + 2 * 100)
+    assert seconds(variance_until=500) == pytest.approx(60 + 3 * 100)
 
 
 def test_the_estimate_of_a_real_run_is_near_its_cost(tmp_path: Path) -> None:
