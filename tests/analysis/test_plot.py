@@ -151,13 +151,11 @@ def test_variances_of_the_former_definition_are_not_drawn_and_the_caption_says_s
     assert "divided by the squared norm of the whole batch's gradient" in text
 
 
-def test_figure_7_of_former_variances_alone_is_refused_and_says_why(
-    results: "Maker", capsys
-) -> None:
+def test_figure_7_of_former_variances_alone_is_refused_and_says_why(results: "Maker") -> None:
     for folder in results.grid("methods_comparison", seeds=1):
         make_former(folder)
-    assert main(["figure=7", "scale=quick", f"results_root={results.root}"]) != 0
-    assert "force=true makes them again" in capsys.readouterr().err
+    with pytest.raises(UserError, match="force=true makes them again"):
+        plotted(results, "figure=7")
 
 
 def test_a_single_seed_has_no_band(results: "Maker") -> None:

@@ -231,6 +231,30 @@ def test_measuring_on_the_training_part_is_counted_where_it_is_done() -> None:
     assert seconds[1] - seconds[0] == pytest.approx(3 * 6.0 * (factor - 1))
 
 
+def test_variances_are_counted_as_often_as_a_run_measures_them() -> None:
+    parts = Parts(
+        step=Linear(1.0),
+        step_bytes=Linear(),
+        variance=Linear(100.0),
+        variance_bytes=Linear(),
+        trained={"convnet": Trained(0.0, 0.0)},
+        full=None,
+        evaluation_bytes=0.0,
+        affordable=0,
+        data_bytes=0,
+        sees_memory=True,
+        scaled=False,
+    )
+
+    def seconds(**given: Any) -> float:
+        config = single_run("quick", {"outer_steps": 60, "variance_every": 25, **given})
+        return estimation.run_seconds(config, sample_windows(config), parts)
+
+    assert seconds() == pytest.approx(60 + 3 * 100)
+    assert seconds(variance_until=50) == pytest.approx(60 + 2 * 100)
+    assert seconds(variance_until=500) == pytest.approx(60 + 3 * 100)
+
+
 def test_the_estimate_of_a_real_run_is_near_its_cost(tmp_path: Path) -> None:
     # Processor time of this thread: the machine may be busy with other things.
     settings = {"method": "rat_bptt", "outer_steps": 12, "unroll_length": 20, "target_batch": 64}
