@@ -10,6 +10,8 @@ from typing import Any
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import (
     LogFormatterSciNotation,
     LogLocator,
@@ -23,11 +25,14 @@ from analysis.figures.page import add_legend, finish_page, new_page, wrapped
 from analysis.figures.specs import CurveFigure
 from analysis.figures.style import (
     AXES_HEIGHT_INCHES,
+    PAPER_LINE,
+    PAPER_TEXT,
     SMALL_POINTS,
     WIDE_INCHES,
     WIDTH_INCHES,
     Look,
 )
+from analysis.paper import PaperRange
 
 MARKERS_PER_CURVE = 15
 PANEL_INCHES = 1.2  # height of a panel of one experiment, with a title of one line
@@ -85,6 +90,8 @@ def _figure_of_seeds(
             alpha=0.7,
             ax=axes,
         )
+        for part in curves.paper.get(identity, []):
+            _draw_paper(axes, part)
         _mark_left_out(axes, curves, identity, color)
         axes.set_title("\n".join(title), fontsize=SMALL_POINTS, loc="left", pad=4)
         axes.set_ylabel("" if k % 2 else "\n".join(wrapped(spec.y_label, 0.8 * PANEL_INCHES)))
@@ -95,7 +102,16 @@ def _figure_of_seeds(
     _set_axes(all_axes[0], spec.log)
     for axes in all_axes[len(titles) :]:
         axes.remove()
+    if curves.paper:
+        add_legend(figure, [Line2D([], [], **PAPER_LINE)], [PAPER_TEXT])
     return finish_page(figure, caption)
+
+
+def _draw_paper(axes: Axes, part: PaperRange) -> None:
+    """A median of the paper, edged in white: it lies on hundreds of our values."""
+    edge = withStroke(linewidth=PAPER_LINE["linewidth"] + 1.4, foreground="white")
+    steps = (part.start, part.stop)
+    axes.plot(steps, (part.median,) * 2, **PAPER_LINE, path_effects=[edge], zorder=3)
 
 
 def _draw_means(axes: Axes, curves: Curves, panel: Panel, looks: Mapping[str, Look]) -> None:

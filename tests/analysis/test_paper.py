@@ -55,7 +55,8 @@ def test_the_other_tables_are_complete() -> None:
 
 
 def test_no_reading_of_a_figure_is_invented() -> None:
-    assert {entry["reading"] for entry in content()["figures"]} == {"unreadable"}
+    for entry in content()["figures"]:
+        assert ("source" in entry and "medians" in entry) != (entry.get("reading") == "unreadable")
 
 
 @pytest.mark.parametrize("text", ["", "-", "49.1±", "about 49", "±0.6"])
