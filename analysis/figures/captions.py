@@ -55,8 +55,8 @@ def _paper(spec: CurveFigure, curves: Curves) -> str:
         return ""
     entry = paper_figure(spec.number)
     return (
-        f"Thick red lines: the paper's own curve on {entry['run_on']}, as its median over each of"
-        f" {len(entry['bounds']) - 1} ranges of outer steps, read off {entry['source']}."
+        f"Level red lines: the paper's own curve on {entry['run_on']}, as medians over ranges of"
+        f" outer steps ({entry['source']})."
     )
 
 

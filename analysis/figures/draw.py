@@ -11,7 +11,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import (
     LogFormatterSciNotation,
     LogLocator,
@@ -32,7 +31,6 @@ from analysis.figures.style import (
     WIDTH_INCHES,
     Look,
 )
-from analysis.paper import PaperRange
 
 MARKERS_PER_CURVE = 15
 PANEL_INCHES = 1.2  # height of a panel of one experiment, with a title of one line
@@ -91,7 +89,7 @@ def _figure_of_seeds(
             ax=axes,
         )
         for part in curves.paper.get(identity, []):
-            _draw_paper(axes, part)
+            axes.plot((part.start, part.stop), (part.median,) * 2, **PAPER_LINE)
         _mark_left_out(axes, curves, identity, color)
         axes.set_title("\n".join(title), fontsize=SMALL_POINTS, loc="left", pad=4)
         axes.set_ylabel("" if k % 2 else "\n".join(wrapped(spec.y_label, 0.8 * PANEL_INCHES)))
@@ -105,13 +103,6 @@ def _figure_of_seeds(
     if curves.paper:
         add_legend(figure, [Line2D([], [], **PAPER_LINE)], [PAPER_TEXT])
     return finish_page(figure, caption)
-
-
-def _draw_paper(axes: Axes, part: PaperRange) -> None:
-    """A median of the paper, edged in white: it lies on hundreds of our values."""
-    edge = withStroke(linewidth=PAPER_LINE["linewidth"] + 1.4, foreground="white")
-    steps = (part.start, part.stop)
-    axes.plot(steps, (part.median,) * 2, **PAPER_LINE, path_effects=[edge], zorder=3)
 
 
 def _draw_means(axes: Axes, curves: Curves, panel: Panel, looks: Mapping[str, Look]) -> None:

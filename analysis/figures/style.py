@@ -53,8 +53,9 @@ VALUE_LOOKS = [
 # The paper's own curve beside ours, in the color that no method of the paper has.
 PAPER_LINE: dict[str, Any] = {
     "color": VERMILION,
-    "linewidth": 1.6,
+    "linewidth": 1.2,
     "solid_capstyle": "butt",
+    "zorder": 3,
 }
 PAPER_TEXT = "the paper's own curve, CIFAR-10: its medians over ranges of outer steps"
 PARAMETERIZATION_LOOKS = {

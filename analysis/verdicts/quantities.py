@@ -85,7 +85,8 @@ def norm_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
         return {}
     steps = range(log_norms.index[0], log_norms.index[-1] + 1)
     rolling = log_norms.reindex(steps).rolling(MEDIAN_STEPS, center=True, min_periods=1)
-    return _fluctuation((log_norms - rolling.median()).dropna().to_dict())
+    around = (log_norms - rolling.median()).dropna()
+    return _fluctuation(dict(enumerate(around.tolist())))
 
 
 def norm_total_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
