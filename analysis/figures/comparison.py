@@ -84,7 +84,8 @@ def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
 
 
 def is_comparable(request: Request) -> bool:
-    """Whether the runs have the paper's settings, whatever the selection."""
+    """Whether the runs have the settings of `scale=paper`, whatever the selection: those of the
+    paper, of its code, and ours where both are silent."""
     changed = {text.partition("=")[0] for text in request.settings()} - {"selection"}
     return request.scale == "paper" and not changed
 
