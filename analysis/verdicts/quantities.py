@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIRST_STEPS = 500  # as in Figure 2
-MEDIAN_STEPS = (
-    25  # a rolling median over as many outer steps as one random window lasts in Figure 2
-)
+MEDIAN_STEPS = 25  # of a rolling median: as long as a random window lasts in Figure 2
 EARLY = 0.2  # the fraction of the outer steps that counts as early
 
 # A measured value by outer step; a number of the whole run is at step 0.

@@ -1,4 +1,4 @@
-"""That the quantities of claims are what they say: on records with a known answer."""
+"""That the fluctuation of norms is what its name says: on records with a known answer."""
 
 import math
 from pathlib import Path
