@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from analysis.arguments import Request
 from analysis.load import FinishedRun
+from analysis.setting_sources import ours_text
 from bench.config.run_config import RunConfig
 
 
@@ -29,6 +30,8 @@ def caption(
     source = [f"{', '.join(settings)}; {data}."]
     if any(run.config.dataset == "digits" for run in runs):
         source.append("The bundled 8x8 digits stand in for the paper's data sets.")
+    if request.scale == "paper":
+        source.append(ours_text())
     if runs:
         source.append(f"{selection_text(runs)}{selected}.")
     return f"{' '.join(filter(None, reading))}\n{' '.join(source)}"

@@ -79,6 +79,31 @@ def paper_table(name: str) -> PaperTable:
     return PaperTable(entry["place"], entry["title"], entry["spread"], rows)
 
 
+@dataclass(frozen=True)
+class PaperRange:
+    """The median of one of the paper's curves over the outer steps [start, stop)."""
+
+    start: int
+    stop: int
+    median: float
+
+
+def paper_figure(figure: int) -> dict[str, Any]:
+    """What the file has of a figure; empty if there is no entry."""
+    return next((one for one in content()["figures"] if one["figure"] == figure), {})
+
+
+def paper_ranges(figure: int, method: str) -> list[PaperRange]:
+    """The paper's curve of a method in a figure; empty where its numbers are not known."""
+    entry = paper_figure(figure)
+    medians = entry.get("medians", {}).get(method, [])
+    ends = zip(entry.get("bounds", [])[:-1], entry.get("bounds", [])[1:], strict=True)
+    return [
+        PaperRange(start, stop, median)
+        for (start, stop), median in zip(ends, medians, strict=bool(medians))
+    ]
+
+
 def _numbers(entry: dict[Any, Any]) -> Iterator[tuple[tuple[str | int, ...], Number]]:
     for key, value in entry.items():
         if isinstance(value, dict):

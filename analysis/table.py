@@ -1,8 +1,10 @@
 """`python -m analysis.table table=1`: our numbers beside the paper's, or the scores, as Markdown,
 LaTeX and CSV."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis.arguments import Request
 from bench.config.command_line import command, only, parse, setting, typed
@@ -11,12 +13,21 @@ from bench.config.run_config import Environment, RunConfig
 from bench.system.errors import UserError
 from bench.system.files import make_folder
 
+if TYPE_CHECKING:
+    from analysis.load import StoredRun
+    from analysis.rendered_table import RenderedTable
+
 NAMES = ("1", "2", "parameterization", "inner_optimizer", "efficiency")
 SCORES = "scores"  # not in the paper
-KNOWN = ", ".join((*NAMES, SCORES))
+SETTINGS = "settings"
+POWER = "power"
+ALL = (*NAMES, SCORES, SETTINGS, POWER)
+KNOWN = ", ".join(ALL)
 USAGE = f"""
 python -m analysis.table table=NAME [key=value ...]     our numbers beside the paper's: {KNOWN}
   scores: distilled sets beside random real images and the full training set; not in the paper
+  settings: every setting of scale=paper with its source; needs no runs, as power
+  power: how probably the seeds of scale=paper decide each claim, at the paper's own effects
   give the same settings as to the sweep; every finished seed counts
 """
 
@@ -30,6 +41,7 @@ class TableOptions:
     seeds: int = setting(
         0, "seeds that there should be; 0: as many as the grid states", minimum=0, maximum=10_000
     )
+    grid: str = setting("", "settings: name or path of the one grid to show; by default all")
     output: str = setting("", "folder of the tables; by default tables in results_root")
 
 
@@ -38,31 +50,53 @@ def main(argv: list[str]) -> int:
     given = parse(argv, TableOptions, RunConfig, Environment)
     options = typed(TableOptions, only(given, TableOptions))
     environment = typed(Environment, only(given, Environment))
-    if options.table != "all" and options.table not in (*NAMES, SCORES):
+    if options.table != "all" and options.table not in ALL:
         raise UserError(f"table={options.table} is not a table; there are {KNOWN}, and all")
+    if options.grid and options.table != SETTINGS:
+        raise UserError(f"grid={options.grid} is for table={SETTINGS} only")
     scale, why = choose_scale(options.scale)
     print(f"scale={scale} ({why})")
 
     from analysis.load import stored_runs  # imports pandas: only once the command is checked
-    from analysis.tables.beside_paper import beside_paper
-    from analysis.tables.cells import TABLES
-    from analysis.tables.scores import score_table
 
-    request = Request(argv, only(given, RunConfig), scale, options.seeds)
+    request = Request(argv, only(given, RunConfig), scale, options.seeds, options.grid)
     root = Path(environment.results_root)
     stored = stored_runs(root)
     folder = Path(options.output) if options.output else root / "tables"
     make_folder(folder, "folder of the tables")
-    for name in (*NAMES, SCORES) if options.table == "all" else [options.table]:
-        if name == SCORES:
-            table = score_table(request, stored, root)
-        else:
-            table = beside_paper(TABLES[name], request, stored, root)
+    for name in ALL if options.table == "all" else [options.table]:
+        table = rendered(name, request, stored, root)
         print(f"\n{table.markdown()}")
-        stem = request.stem(f"table{name}" if name.isdecimal() else f"table_{name}")
+        about = replace(request, scale="paper") if name in (SETTINGS, POWER) else request
+        stem = about.stem(f"table{name}" if name.isdecimal() else f"table_{name}")
         for path in table.write(folder / stem):
             print(path)
     return 0
+
+
+def rendered(
+    name: str, request: Request, stored: "Sequence[StoredRun]", root: Path
+) -> "RenderedTable":
+    """The table of this name.
+
+    Raises:
+        UserError: an unknown setting or grid.
+    """
+    from analysis.tables.beside_paper import beside_paper
+    from analysis.tables.cells import TABLES
+    from analysis.tables.scores import score_table
+    from analysis.tables.settings import settings_table
+    from analysis.verdicts.power_table import power_table
+
+    match name:
+        case "scores":
+            return score_table(request, stored, root)
+        case "settings":
+            return settings_table(request.grid)
+        case "power":
+            return power_table(request.seeds)
+        case _:
+            return beside_paper(TABLES[name], request, stored, root)
 
 
 if __name__ == "__main__":

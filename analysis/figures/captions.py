@@ -9,6 +9,7 @@ from analysis.figures.curves import Curves
 from analysis.figures.specs import CurveFigure, FigureSpec
 from analysis.labels import unlabeled_settings
 from analysis.load import FORMER_VARIANCE, Results
+from analysis.paper import paper_figure
 from bench.config.run_config import RunConfig
 
 
@@ -17,6 +18,7 @@ def curve_caption(spec: CurveFigure, results: Results, curves: Curves, request: 
     reading = [
         headline(spec),
         _statistic(spec, results),
+        _paper(spec, curves),
         _networks(spec, results),
         _settings(spec, results),
         _in_no_panel(results, curves),
@@ -48,6 +50,16 @@ def _statistic(spec: CurveFigure, results: Results) -> str:
     band = f"; band: {spread}" if any(n > 1 for _, n in counts) else ""
     single = "; a single seed has no band" if any(n == 1 for _, n in counts) else ""
     return f"Line: {geometric}mean over seeds (n = {_by_label(counts)}){band}{single}."
+
+
+def _paper(spec: CurveFigure, curves: Curves) -> str:
+    if not curves.paper:
+        return ""
+    entry = paper_figure(spec.number)
+    return (
+        f"Level red lines: the paper's own curve on {entry['run_on']}, as medians over ranges of"
+        f" outer steps ({entry['source']})."
+    )
 
 
 def _networks(spec: CurveFigure, results: Results) -> str:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.figures.specs import CurveFigure, PanelSpec
 from analysis.load import Experiment, Results
+from analysis.paper import PaperRange, paper_ranges
 from analysis.shifts import is_moving, shift_steps
 
 
@@ -39,6 +40,8 @@ class Curves:
         shifts: the outer steps at which moving windows shifted: by identity of the experiment, and
             by seed; methods without moving windows are not there.
         panels: the curves that are drawn together.
+        paper: the paper's curve of each experiment's method, by identity, as far as its numbers are
+            known and within the steps that the experiment's runs have.
     """
 
     values: pd.DataFrame
@@ -46,12 +49,23 @@ class Curves:
     left_out: pd.DataFrame
     shifts: dict[str, dict[int, list[int]]]
     panels: list[Panel]
+    paper: dict[str, list[PaperRange]] = field(default_factory=dict)
 
     def shown_table(self, spec: CurveFigure) -> pd.DataFrame:
         """`table`, with the value of every seed if the figure draws each seed."""
         if not spec.each_seed:
             return self.table
-        return self.table.merge(self.values, on=["experiment", "label", "method", "step"])
+        table = self.table.merge(self.values, on=["experiment", "label", "method", "step"])
+        if self.paper:
+            table["paper_median"] = [
+                self._paper_median(*place)
+                for place in zip(table["experiment"], table["step"], strict=True)
+            ]
+        return table
+
+    def _paper_median(self, experiment: str, step: int) -> float:
+        ranges = self.paper.get(experiment, [])
+        return next((one.median for one in ranges if one.start <= step < one.stop), np.nan)
 
 
 def curves(spec: CurveFigure, results: Results) -> Curves:
@@ -64,8 +78,26 @@ def curves(spec: CurveFigure, results: Results) -> Curves:
         Panel(panel.title, {k: text for k, text in panel.texts.items() if k in present})
         for panel in _panels(spec, results.experiments)
     ]
+    paper = _beside(spec, results, values) if spec.each_seed else {}
     shifts = _shifts(spec, results)
-    return Curves(values, _over_seeds(spec, values), values[~usable], shifts, panels)
+    return Curves(values, _over_seeds(spec, values), values[~usable], shifts, panels, paper)
+
+
+def _beside(
+    spec: CurveFigure, results: Results, values: pd.DataFrame
+) -> dict[str, list[PaperRange]]:
+    """The paper's curves, cut off where our runs end."""
+    ends = (values.groupby("experiment")["step"].max() + 1).to_dict()
+    ranges = {
+        one.identity: [
+            replace(part, stop=min(part.stop, ends[one.identity]))
+            for part in paper_ranges(spec.number, one.config.method)
+            if part.start < ends[one.identity]
+        ]
+        for one in results.experiments
+        if one.identity in ends
+    }
+    return {identity: parts for identity, parts in ranges.items() if parts}
 
 
 def _values(spec: CurveFigure, results: Results) -> pd.DataFrame:

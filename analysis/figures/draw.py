@@ -10,6 +10,7 @@ from typing import Any
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import (
     LogFormatterSciNotation,
     LogLocator,
@@ -23,6 +24,8 @@ from analysis.figures.page import add_legend, finish_page, new_page, wrapped
 from analysis.figures.specs import CurveFigure
 from analysis.figures.style import (
     AXES_HEIGHT_INCHES,
+    PAPER_LINE,
+    PAPER_TEXT,
     SMALL_POINTS,
     WIDE_INCHES,
     WIDTH_INCHES,
@@ -85,6 +88,8 @@ def _figure_of_seeds(
             alpha=0.7,
             ax=axes,
         )
+        for part in curves.paper.get(identity, []):
+            axes.plot((part.start, part.stop), (part.median,) * 2, **PAPER_LINE)
         _mark_left_out(axes, curves, identity, color)
         _mark_shifts(axes, curves.shifts.get(identity, {}), color, row=0)
         axes.set_title("\n".join(title), fontsize=SMALL_POINTS, loc="left", pad=4)
@@ -96,6 +101,8 @@ def _figure_of_seeds(
     _set_axes(all_axes[0], spec.log)
     for axes in all_axes[len(titles) :]:
         axes.remove()
+    if curves.paper:
+        add_legend(figure, [Line2D([], [], **PAPER_LINE)], [PAPER_TEXT])
     return finish_page(figure, caption)
 
 

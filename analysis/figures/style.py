@@ -50,6 +50,14 @@ VALUE_LOOKS = [
     Look(GREEN, LONG_DASHED, "v"),
     Look(ORANGE, DASH_DOT_DOTTED, "X"),
 ]
+# The paper's own curve beside ours, in the color that no method of the paper has.
+PAPER_LINE: dict[str, Any] = {
+    "color": VERMILION,
+    "linewidth": 1.2,
+    "solid_capstyle": "butt",
+    "zorder": 3,
+}
+PAPER_TEXT = "the paper's own curve, CIFAR-10: its medians over ranges of outer steps"
 PARAMETERIZATION_LOOKS = {
     "pixels": Look(BLACK, SOLID, "o"),
     "linear": Look(VERMILION, DASHED, "D"),

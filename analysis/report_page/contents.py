@@ -24,7 +24,9 @@ from analysis.report_page.scorecard import Line, counts, lines
 from analysis.tables.beside_paper import beside_paper
 from analysis.tables.cells import TABLES
 from analysis.tables.scores import score_table
+from analysis.tables.settings import settings_table
 from analysis.verdicts.judge import load_claims, outcomes
+from analysis.verdicts.power_table import power_table
 from analysis.verdicts.table_cells import cell_claims
 from analysis.verdicts.texts import RULES, claims_caption
 from bench.config.grid import grid_names, load_grid
@@ -61,7 +63,7 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
     grids = [_results(name, request, stored) for name in grid_names()]
     verdicts = outcomes([*load_claims(), *cell_claims()], request, stored, root)
     tables = [beside_paper(spec, request, stored, root) for spec in TABLES.values()]
-    tables.append(score_table(request, stored, root))
+    tables += [score_table(request, stored, root), power_table(request.seeds), settings_table()]
     commands = [line for one in (*verdicts, *tables) for line in one.commands]
     commands += [request.sweep(results.grid) for results in grids if results.missing]
     with_runs = [results for results in grids if results.runs]

@@ -42,6 +42,7 @@ def _chart(spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, 
         rows = table[table["experiment"] == identity]
         if spec.each_seed:
             _add_seeds(figure, rows, identity, text, looks[identity])
+            _add_paper(figure, curves, identity, text, looks[identity])
         else:
             _add_curve(figure, spec, rows, identity, text, looks[identity])
         left_out = curves.left_out.loc[curves.left_out["experiment"] == identity, "step"]
@@ -131,6 +132,22 @@ def _add_seeds(
             line={"color": look.color, "width": 0.8},
             hovertemplate=f"%{{y:.3g}}, seed {seed}",
         )
+
+
+def _add_paper(figure: go.Figure, curves: Curves, identity: str, text: str, look: Look) -> None:
+    """The paper's medians over ranges of outer steps, with gaps between the ranges."""
+    parts = curves.paper.get(identity, [])
+    if not parts:
+        return
+    figure.add_scatter(
+        x=[x for part in parts for x in (part.start, part.stop - 1, None)],
+        y=[y for part in parts for y in (part.median, part.median, None)],
+        name=f"{text}, the paper on CIFAR-10",
+        legendgroup=identity,
+        mode="lines",
+        line={"color": look.color, "width": 4},
+        hovertemplate="%{y:.3g}, median over a range",
+    )
 
 
 def _number_text(mean: float, low: float, high: float, n: int, log: bool) -> str:

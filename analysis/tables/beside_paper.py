@@ -197,15 +197,15 @@ def _statistic(table: Table) -> str:
 
 def _comparison(table: Table) -> str:
     if table.comparable:
-        return "Difference: ours minus the paper's, in points."
+        return "Difference: ours minus the paper's, in points, also where settings are ours."
     if table.spec.hours:
         return (
             f"The paper's hours are those of a {content()['efficiency']['hardware']}, up to its"
             " own end of training: no difference is computed."
         )
     return (
-        "These runs do not have the paper's settings: no difference to the paper's numbers is"
-        " computed."
+        "These runs do not have the settings of scale=paper: no difference to the paper's numbers"
+        " is computed."
     )
 
 

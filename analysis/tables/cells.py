@@ -129,8 +129,9 @@ def table(spec: TableSpec, request: Request, stored: Sequence[StoredRun], root: 
 
 
 def comparable(spec: TableSpec, request: Request) -> bool:
-    """Whether a difference to the paper is meaningful: at the paper's scale, with no setting
-    changed but the selection, and never for times, which the paper measured on another machine."""
+    """Whether a difference to the paper is computed: at `scale=paper`, with no setting changed but
+    the selection, and never for times, which the paper measured on another machine. Some settings
+    of that scale are ours, which the caption says."""
     return request.has_paper_settings() and not spec.hours
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FIRST_STEPS = 500  # as in Figure 2
 FIRST = f" (the first {FIRST_STEPS})"
 VARIANCE = "normalized variance (over the squared norm of the whole batch's gradient)"
+MEDIAN_STEPS = 25  # of a rolling median: as long as a random window lasts in Figure 2
 EARLY = 0.2  # the fraction of the outer steps that counts as early
 
 # A measured value by outer step; a number of the whole run is at step 0.
@@ -92,10 +93,33 @@ def variance_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values
 
 
 def norm_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
-    """The logarithm of the standard deviation of logarithms of the norm in Figure 2."""
+    """The logarithm of the standard deviation of the log norm around its rolling median: of spikes
+    and noise, without the trend that all methods share and the jumps at a redraw of the window.
+
+    The median is over the `MEDIAN_STEPS` outer steps centered on a step. At both ends of the curve
+    it is over those of them that there are, 13 at the very end, and steps without a finite positive
+    norm are left out.
+    """
+    import pandas as pd
+
+    log_norms = pd.Series(_first_log_norms(run), dtype="float64")
+    if log_norms.empty:
+        return {}
+    steps = range(log_norms.index[0], log_norms.index[-1] + 1)
+    rolling = log_norms.reindex(steps).rolling(MEDIAN_STEPS, center=True, min_periods=1)
+    around = (log_norms - rolling.median()).dropna()
+    return _fluctuation(dict(enumerate(around.tolist())))
+
+
+def norm_total_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
+    """The logarithm of the standard deviation of the log norm, trend and jumps included."""
+    return _fluctuation(_first_log_norms(run))
+
+
+def _first_log_norms(run: FinishedRun) -> Values:
+    """Logarithms of the norm in Figure 2, by outer step."""
     table = collected(run.folder, "metrics")
-    table = table[table["step"] < FIRST_STEPS]
-    return _fluctuation(_logs(_by_step(table, "image_gradient_norm")))
+    return _logs(_by_step(table[table["step"] < FIRST_STEPS], "image_gradient_norm"))
 
 
 QUANTITIES = {
@@ -128,9 +152,15 @@ QUANTITIES = {
         factor=True,
     ),
     "norm_fluctuation": Quantity(
-        "standard deviation of the logarithm of the meta-gradient norm (mean over images) over the"
-        f" first {FIRST_STEPS} outer steps",
+        "standard deviation of the logarithm of the meta-gradient norm (mean over images) around"
+        f" its rolling median of {MEDIAN_STEPS} outer steps, over the first {FIRST_STEPS}",
         norm_fluctuation,
+        factor=True,
+    ),
+    "norm_total_fluctuation": Quantity(
+        "standard deviation of the logarithm of the meta-gradient norm (mean over images) over the"
+        f" first {FIRST_STEPS} outer steps, trend and jumps included",
+        norm_total_fluctuation,
         factor=True,
     ),
     "seconds_per_step": Quantity(

@@ -19,8 +19,17 @@ from analysis.figures.curves import Curves, curves
 from analysis.figures.draw import make_figure
 from analysis.figures.pictures import curve_looks
 from analysis.figures.specs import FIGURES, CurveFigure
-from analysis.figures.style import RC, SMALL_POINTS, VALUE_LOOKS, Look, looks
+from analysis.figures.style import (
+    PAPER_LINE,
+    PAPER_TEXT,
+    RC,
+    SMALL_POINTS,
+    VALUE_LOOKS,
+    Look,
+    looks,
+)
 from analysis.load import Results, load_results, stored_runs
+from analysis.paper import paper_ranges
 from bench.config.grid import load_grid, single_run
 from methods import METHODS, method_look
 from tests.analysis.color_vision import VISIONS, lab
@@ -183,9 +192,37 @@ def test_figure_2_draws_every_value_of_every_seed_so_that_no_spike_is_smoothed(
     assert titles == ["BPTT", "T-BPTT", "R-BPTT", "RaT-BPTT"]
     for axes in figure.axes:
         lines = [np.asarray(line.get_ydata()).tolist() for line in axes.get_lines()]
-        seeds = [line for line in lines if line]
+        seeds = [line for line in lines if 1000.0 in line]
         assert sorted(line.index(1000.0) for line in seeds) == [0, 10, 20]
         assert {len(line) for line in seeds} == {40}
+
+
+def test_figure_2_draws_the_papers_medians_in_the_panel_of_their_method(results: "Maker") -> None:
+    results.grid("methods_comparison")  # 40 outer steps: two of the paper's seven ranges
+    spec = CURVES[2]
+    found = found_for(spec, stored_runs(results.root))
+    numbers = curves(spec, found)
+    figure = figure_of(spec, numbers, found)
+    for method, axes in zip(("bptt", "t_bptt", "r_bptt", "rat_bptt"), figure.axes, strict=True):
+        drawn = [line for line in axes.get_lines() if line.get_color() == PAPER_LINE["color"]]
+        expected = [one.median for one in paper_ranges(2, method)[:2]]
+        assert [np.asarray(line.get_ydata()).tolist() for line in drawn] == [
+            [median] * 2 for median in expected
+        ]
+        assert [np.asarray(line.get_xdata()).tolist() for line in drawn] == [[0, 10], [10, 40]]
+        for line, median in zip(drawn, expected, strict=True):
+            assert line.get_color() not in {
+                look.color for look in curve_looks(spec, found).values()
+            }
+            low, high = axes.get_ylim()
+            assert low < median < high
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [PAPER_TEXT]
+    text = curve_caption(spec, found, numbers, Request([], {}, "quick"))
+    assert "the paper's own curve on CIFAR-10, IPC 10" in text
+    table = numbers.shown_table(spec)
+    row = table[(table["method"] == "t_bptt") & (table["step"] == 12)].iloc[0]
+    assert row["paper_median"] == 0.045
 
 
 def test_experiments_of_the_same_label_have_curves_of_their_own(results: "Maker") -> None:

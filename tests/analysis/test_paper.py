@@ -1,12 +1,10 @@
-"""The paper's numbers: that none is left out, and that the grids have its settings."""
+"""The paper's numbers: that none is left out or invented."""
 
-from dataclasses import asdict
 from statistics import fmean
 
 import pytest
 
 from analysis.paper import ABSENT, content, number, paper_table
-from bench.config.grid import expand, load_grid
 
 METHODS = [
     *("BPTT", "KIP", "RFAD", "FRePO (wide)", "FRePO", "RCIG (wide)", "RCIG", "DSA", "DM", "MTT"),
@@ -55,7 +53,8 @@ def test_the_other_tables_are_complete() -> None:
 
 
 def test_no_reading_of_a_figure_is_invented() -> None:
-    assert {entry["reading"] for entry in content()["figures"]} == {"unreadable"}
+    for entry in content()["figures"]:
+        assert ("source" in entry and "medians" in entry) != (entry.get("reading") == "unreadable")
 
 
 @pytest.mark.parametrize("text", ["", "-", "49.1±", "about 49", "±0.6"])
@@ -70,18 +69,3 @@ def test_numbers_are_read_with_their_spread() -> None:
     assert (number(22).mean, number(22).std) == (22.0, None)
     for text in ABSENT:
         assert (number(text).mean, str(number(text))) == (None, text)
-
-
-def test_standard_benchmarks_have_the_settings_that_the_paper_states() -> None:
-    configs = [asdict(c) for c in expand(load_grid("standard_benchmarks"), "paper", {}, seeds=1)]
-    assert [(config["dataset"], config["ipc"]) for config in configs] == COLUMNS[:-1]
-    stated = [
-        (config["dataset"], config["ipc"], key, config[key], value)
-        for entry in content()["settings"]
-        for config in configs
-        if all(config[key] in values for key, values in entry.get("for", {}).items())
-        for key, value in entry.items()
-        if key not in ("place", "for")
-    ]
-    assert [one for one in stated if one[3] != one[4]] == []
-    assert len(stated) > 100

@@ -14,7 +14,7 @@ import pytest
 from analysis.figures.specs import FIGURES
 from analysis.report import main
 from analysis.report_page.scorecard import bar
-from analysis.table import NAMES, SCORES
+from analysis.table import ALL
 from analysis.verdicts.inference import decide
 from analysis.verdicts.judge import Claim, load_claims
 
@@ -73,7 +73,7 @@ def test_it_holds_every_claim_figure_and_table_and_refers_to_nothing_outside(
     assert all(reference.startswith(("data:", "#")) for reference in page.references)
     wanted = [f"claim-{claim.id}" for claim in load_claims()]
     wanted += [f"figure{number}" for number in FIGURES]
-    wanted += [f"table-{name}" for name in (*NAMES, SCORES)]
+    wanted += [f"table-{name}" for name in ALL]
     assert [name for name in wanted if name not in page.ids] == []
     assert len(page.ids) == len(set(page.ids))
     anchors = [reference[1:] for reference in page.references if reference.startswith("#")]

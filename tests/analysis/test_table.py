@@ -32,7 +32,7 @@ def final(config: RunConfig) -> float:
 
 
 def fill(results: "Maker", grid: str, scale: str, **overrides: Any) -> list[RunConfig]:
-    configs = expand(load_grid(grid), scale, overrides)
+    configs = expand(load_grid(grid), scale, overrides, seeds=3)
     for config in configs:
         results.run(config, final=final(config))
     return configs
