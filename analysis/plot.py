@@ -18,10 +18,12 @@ from bench.system.files import make_folder
 if TYPE_CHECKING:
     from analysis.load import StoredRun
 
-KNOWN = ", ".join(str(number) for number in FIGURES)
+ANATOMY = "anatomy"
+KNOWN = ", ".join([*map(str, FIGURES), ANATOMY])
 USAGE = f"""
 python -m analysis.plot figure=N [key=value ...]     a figure from finished runs: {KNOWN}
-  give the same settings as to the sweep; every finished seed is drawn; figure 1 needs no runs
+  give the same settings as to the sweep; every finished seed is drawn; figure 1 needs no runs;
+  figure=anatomy draws what bench.anatomy measured
 """
 
 
@@ -29,7 +31,7 @@ python -m analysis.plot figure=N [key=value ...]     a figure from finished runs
 class PlotOptions:
     """Options of this command."""
 
-    figure: str = setting("all", f"number of the paper's figure ({KNOWN}), or all")
+    figure: str = setting("all", f"number of the paper's figure, or anatomy ({KNOWN}), or all")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
     grid: str = setting("", "another grid to draw in this way: a name or your own .yaml")
     seeds: int = setting(
@@ -59,6 +61,12 @@ def main(argv: list[str]) -> int:
     stored = stored_runs(root)
     folder = Path(options.output) if options.output else root / "figures"
     errors: list[UserError] = []
+    if options.figure in (ANATOMY, "all"):
+        paths = plot_anatomies(request, root, folder, options.caption)
+        for path in paths:
+            print(path)
+        if options.figure == ANATOMY:
+            return 0
     for spec in specs:
         try:
             for path in plot(spec, request, stored, folder, options.caption):
@@ -76,13 +84,15 @@ def main(argv: list[str]) -> int:
 
 
 def chosen(figure: str) -> list[FigureSpec]:
-    """The figures that `figure=` names.
+    """The paper's figures that `figure=` names.
 
     Raises:
         UserError: there is no such figure.
     """
     if figure == "all":
         return list(FIGURES.values())
+    if figure == ANATOMY:
+        return []
     known = {str(number): spec for number, spec in FIGURES.items()}
     if figure not in known:
         raise UserError(f"figure={shown(figure)} is not a figure; there are {KNOWN}, and all")
@@ -119,6 +129,34 @@ def plot(
 
     make_folder(folder, "folder of the figures")
     return save(picture, folder / request.stem(f"figure{spec.number}"), with_caption)
+
+
+def plot_anatomies(request: Request, root: Path, folder: Path, with_caption: bool) -> list[Path]:
+    """Draw every finished anatomy that has the settings of the request; returns the paths.
+
+    Raises:
+        UserError: figure=anatomy was asked for and there is none, or `folder` cannot be written.
+    """
+    from analysis.figures.anatomy import anatomies_of, nothing_text
+
+    anatomies = anatomies_of(root, request)
+    if not anatomies:
+        if f"figure={ANATOMY}" in request.argv:
+            raise UserError(nothing_text(root, request))
+        return []
+    from analysis.figures.page import save
+    from analysis.figures.pictures import picture_of_anatomy
+
+    make_folder(folder, "folder of the figures")
+    return [
+        path
+        for anatomy in anatomies
+        for path in save(
+            picture_of_anatomy(anatomy),
+            folder / request.stem(f"anatomy_{anatomy.folder.name}"),
+            with_caption,
+        )
+    ]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Imports matplotlib, so it is imported only once there is something to draw.
 from functools import partial
 
 from analysis.arguments import Request
+from analysis.figures.anatomy import Anatomy, anatomy_caption, draw_anatomy
 from analysis.figures.captions import curve_caption, former_variance_text
 from analysis.figures.comparison import (
     comparison_caption,
@@ -73,3 +74,8 @@ def picture_of_windows(spec: WindowFigure, request: Request) -> Picture:
     configs = configurations(spec, request)
     table = window_table(configs, spec.steps)
     return Picture(table, window_caption(spec, configs, request), partial(draw_windows, table))
+
+
+def picture_of_anatomy(anatomy: Anatomy) -> Picture:
+    """The picture of an anatomy; its table has every window."""
+    return Picture(anatomy.table, anatomy_caption(anatomy), partial(draw_anatomy, anatomy))

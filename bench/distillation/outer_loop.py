@@ -25,10 +25,10 @@ from bench.distillation.outer_adam import OuterAdam, Pairs
 from bench.distillation.parameterization import make_parameterization
 from bench.distillation.process_group import SINGLE_PROCESS, ProcessGroup
 from bench.distillation.replicas import Replicas, replica_config
-from bench.metagrad import OUTER_LOSSES, MetaGradient, Problem, SampleVariance, make_engine
-from bench.networks import initial_parameters
-from bench.training.batches import InnerBatches, target_batch
-from bench.training.randomness import python_random, torch_generator
+from bench.metagrad import MetaGradient, Problem, SampleVariance, make_engine
+from bench.training.batches import target_batch
+from bench.training.problem import outer_problem
+from bench.training.randomness import python_random
 from bench.training.setup import make_inner_optimizer, make_network
 from methods import Method, Window, make_clipping, make_method, needs_evaluations
 
@@ -239,23 +239,8 @@ class Distillation:
         self, config: RunConfig, window: Window, images: Tensor, labels: Tensor
     ) -> Problem:
         """The bilevel problem of the coming outer step; the seed of `config` is the replica's."""
-        drawn = initial_parameters(self.network, torch_generator(config.seed, "network", self.step))
-        return Problem(
-            self.network,
-            {name: value.to(images) for name, value in drawn.items()},
-            self.inner_optimizer,
-            images,
-            labels,
-            InnerBatches(
-                config,
-                len(self.target_set.classes),
-                config.augment_inner,
-                "inner",
-                (self.step,),
-                steps=window.stop,
-            ),
-            config.learn_labels,
-            OUTER_LOSSES[config.outer_loss],
+        return outer_problem(
+            config, self.network, self.inner_optimizer, images, labels, self.step, window.stop
         )
 
     def variant(

@@ -25,6 +25,9 @@ from bench.metagrad.optimizers import State
 from bench.metagrad.precision import hardware_precision
 from bench.metagrad.problem import MetaGradient, Problem, StepRange
 
+# (t, gradients of the window [t, stop), cotangent of θ_t, cotangents of s_t) -> None
+AtStep = Callable[[int, list[Tensor], Tensor, State], None]
+
 
 @dataclass
 class WindowStep:
@@ -155,12 +158,20 @@ def forward(
 
 
 def backward(
-    loss: MeanLoss, problem: Problem, window: StepRange, steps: list[WindowStep], theta_bar: Tensor
+    loss: MeanLoss,
+    problem: Problem,
+    window: StepRange,
+    steps: list[WindowStep],
+    theta_bar: Tensor,
+    at_step: AtStep | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Pull cotangents of θ_stop back to the distilled set.
 
     Args:
         theta_bar: [directions, P]: any number of cotangents through the one trajectory.
+        at_step: called after each inner step t, from the last to the first, with the gradients of
+            the window [t, stop), of the images and of labels that are learned, which the next step
+            changes in place, and with the cotangents of θ_t and of s_t; [directions, ...] all.
 
     Returns:
         Cotangents of the images and, where they are learned, of the labels, with a leading
@@ -188,6 +199,8 @@ def backward(
         for bar, part in zip(bars, parts, strict=True):
             if part is not None:  # None: nothing of it is in this step's batch
                 bar += part
+        if at_step is not None:
+            at_step(t, bars, theta_bar, state_bar)
     return bars[0], bars[1] if problem.learn_labels else None
 
 

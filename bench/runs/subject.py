@@ -1,5 +1,5 @@
-"""The distilled set that `bench.evaluate` and `bench.scores` evaluate, and the configuration they
-evaluate it with."""
+"""The distilled set that `bench.evaluate`, `bench.scores` and `bench.anatomy` are about, and the
+configuration that its networks are trained with."""
 
 import hashlib
 import re
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A distilled set with all that an evaluation needs.
+    """A distilled set with all that it takes to train networks on it.
 
     Attributes:
         images: [n, C, H, W], preprocessed like `target_set`; None for random real images.
@@ -83,11 +83,12 @@ class Subject:
         return path
 
 
-def set_up(given: dict[str, Any]) -> Subject:
+def set_up(given: dict[str, Any], folder: str = "evaluations") -> Subject:
     """Load what a command line names, and print what was assumed.
 
     Args:
         given: as `command_line.parse` returns it; keys of other schemas are ignored.
+        folder: of the records, in results_root.
 
     Raises:
         UserError: no set is named, or it does not fit the data, the network or the settings.
@@ -101,7 +102,7 @@ def set_up(given: dict[str, Any]) -> Subject:
         distilled=REAL_IMAGES, scale=options.scale
     ):
         raise UserError(f"distilled={REAL_IMAGES} allows no settings for reading a file")
-    out = make_folder(Path(environment.results_root) / "evaluations", "results folder")
+    out = make_folder(Path(environment.results_root) / folder, "results folder")
 
     import torch
 

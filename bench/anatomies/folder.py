@@ -1,0 +1,142 @@
+"""The folder of one anatomy, written so that a kill at any point loses one network at most.
+
+    results/anatomy/<distilled set>-<hash>/
+      settings.json    the distilled set, the windows, and the configuration that its networks are
+                       trained with; the hash in the folder's name is of what determines the numbers
+      manifest.json    versions, commit, hardware, data fingerprint, every start of the command
+      records.jsonl    one line per network and window (`measure.Record`)
+      checkpoint.pt    the same, and the sums of all gradients, from which the command resumes
+      result.json      one entry per window over all networks (`summary.py`); written last
+
+Reading needs no torch.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bench.config.run_config import RunConfig, values_before
+from bench.runs.json_files import NUMBER, Shape, read_whole
+from bench.system.errors import Damaged, UserError
+from bench.system.files import atomic_write, write_json
+
+FOLDER = "anatomy"  # in results_root
+SHAPES: dict[str, Shape] = {
+    "settings": {
+        "distilled": str,
+        "what": str,
+        "starts": list,
+        "stops": list,
+        "state": list,
+        "config": dict,
+    },
+    "manifest": {"data": {"source": str, "fingerprint": str}, "threads": int, "starts": list},
+    "result": {"networks": int, "windows": list, "seconds": NUMBER},
+}
+REMEDY = "force=true measures it again"
+
+
+class AnatomyFolder:
+    """One anatomy's folder. Writing is atomic."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """`name`.json, or None if it does not exist (yet).
+
+        Raises:
+            Damaged: it cannot be read, or lacks what it must contain.
+        """
+        return read_whole(self.path / f"{name}.json", SHAPES[name], REMEDY)
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        write_json(self.path / f"{name}.json", content)
+
+    def config(self) -> RunConfig:
+        """The configuration that the networks were trained with.
+
+        Raises:
+            UserError: it is missing, damaged or of another version.
+        """
+        settings = self.read("settings")
+        if settings is None:
+            raise Damaged(f"{self.path} has no settings.json; {REMEDY}")
+        try:
+            return RunConfig(**{**values_before(), **settings["config"]})
+        except TypeError as error:
+            raise UserError(f"{self.path}/settings.json is of another version ({error})") from error
+
+    def write_records(self, records: list[dict[str, Any]]) -> None:
+        with atomic_write(self.path / "records.jsonl") as temporary:
+            temporary.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+
+    def records(self) -> list[dict[str, Any]]:
+        """One per network and window.
+
+        Raises:
+            Damaged: the file is missing or no JSON.
+        """
+        path = self.path / "records.jsonl"
+        try:
+            return [json.loads(line) for line in path.read_text().splitlines()]
+        except (OSError, ValueError) as error:
+            raise Damaged(f"{path} cannot be read ({error}); {REMEDY}") from error
+
+    def clear(self) -> None:
+        """Remove what was measured."""
+        for name in ("result.json", "records.jsonl", "checkpoint.pt", "manifest.json"):
+            (self.path / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Lock the folder for this process.
+
+        Raises:
+            UserError: another process has it.
+        """
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            raise UserError(f"{self.name} is being measured by another process") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def named(stem: str, determining: dict[str, Any]) -> str:
+    """The name of the folder of an anatomy.
+
+    Args:
+        determining: everything that its numbers depend on.
+    """
+    text = json.dumps(determining, sort_keys=True)
+    return f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def finished_anatomies(root: Path) -> list[AnatomyFolder]:
+    """The anatomies under a results folder that have a result, by name.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    folder = root / FOLDER
+    try:
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from error
+    return [
+        AnatomyFolder(folder / name) for name in names if (folder / name / "result.json").exists()
+    ]
