@@ -249,7 +249,7 @@ def test_selection_by_test_is_labelled_wherever_its_number_stands(
     assert "selected by TEST" in command("bench.status").stdout
 
 
-@pytest.mark.parametrize(("fraction", "held_out"), [("0", 0), ("0.2", 287)])
+@pytest.mark.parametrize(("fraction", "held_out"), [("0", 0), ("0.2", 259)])
 def test_the_training_set_selects_with_and_without_a_part_held_out(
     command: Command, tiny: list[str], tmp_path: Path, fraction: str, held_out: int
 ) -> None:

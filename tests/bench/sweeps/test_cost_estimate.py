@@ -218,7 +218,7 @@ def test_the_windows_are_those_that_the_method_draws() -> None:
 
 
 def test_measuring_on_the_training_part_is_counted_where_it_is_done() -> None:
-    trained = Trained(step=0.0, measuring=6.0)  # of 287 validation and 360 test images
+    trained = Trained(step=0.0, measuring=6.0)
     line = Linear()
     parts = Parts(line, line, None, None, {"convnet": trained}, None, 0.0, 0, 0, True, False)
     settings = {"outer_steps": 4, "accuracy_every": 2, "accuracy_networks": 1}
