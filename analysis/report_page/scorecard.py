@@ -54,7 +54,7 @@ class Line:
     shown: str
     comparisons: list[tuple[str, str, str]]
     condition: str
-    missing: str
+    missing: list[str]
 
 
 def lines(outcomes: Sequence[Outcome]) -> list[Line]:
@@ -92,7 +92,7 @@ def _line(outcome: Outcome) -> Line:
         if several
         else [],
         condition="; ".join(outcome.conditions),
-        missing="; ".join(outcome.missing),
+        missing=outcome.missing,
     )
 
 
@@ -107,17 +107,17 @@ def _line_of_group(group: Group) -> Line:
         verdict=group.look,
         verdict_text=", ".join(counts_text(group.outcomes).values()),
         claimed=f"{group.margins} points",
-        effect="",
+        effect=group.holding,
         n=group.seeds,
         bar=None,
-        several=group.holding,
-        shown="each number",
+        several="each number",
+        shown="",
         comparisons=[
             (one.claim.claim, effect_text(one) or "no effect known", verdict_text(one))
             for one in group.outcomes
         ],
         condition="",
-        missing="; ".join(group.missing),
+        missing=group.missing,
     )
 
 
