@@ -68,7 +68,7 @@ def _chart(spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, 
         # Measured from the bottom edge: names that take several lines on a phone shrink the axes.
         legend={
             **{"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
-            "title": {"text": panel.title},
+            "title": {"text": panel.title, "side": "top"},  # beside them it would cut them off
         },
         xaxis={
             **{"title": "Outer step", "showgrid": True, "tickformat": ",d"},

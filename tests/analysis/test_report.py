@@ -197,8 +197,9 @@ def claimed(**given: Any) -> Claim:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("frame_width", [PHONE, 900])
 def test_in_a_browser_nothing_overflows_nothing_fails_and_every_chart_is_drawn(
-    of_two_grids: str, tmp_path: Path
+    of_two_grids: str, tmp_path: Path, frame_width: int
 ) -> None:
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
@@ -208,6 +209,8 @@ def test_in_a_browser_nothing_overflows_nothing_fails_and_every_chart_is_drawn(
       const own = document.scrollingElement;
       parent.document.body.dataset.seen = JSON.stringify([own.clientWidth, own.scrollWidth,
         document.querySelectorAll(".plotly-graph-div .scatterlayer").length,
+        [...document.querySelectorAll(".plotly-graph-div")].filter(chart =>
+          chart.querySelector(".main-svg").clientWidth > chart.clientWidth + 1).length,
         document.querySelectorAll("img").length,
         [...document.querySelectorAll("img")].filter(image => image.naturalWidth).length,
         [...document.querySelectorAll(".modebar-btn")].map(button => button.dataset.title)]);
@@ -215,7 +218,7 @@ def test_in_a_browser_nothing_overflows_nothing_fails_and_every_chart_is_drawn(
     page = of_two_grids.replace("</body>", asking).replace("&", "&amp;").replace('"', "&quot;")
     frame = tmp_path / "frame.html"
     frame.write_text(
-        f'<!DOCTYPE html><body><iframe width="{PHONE}" height="700" srcdoc="{page}"></iframe>'
+        f'<!DOCTYPE html><body><iframe width="{frame_width}" height="700" srcdoc="{page}"></iframe>'
     )
     options = [
         *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
@@ -228,9 +231,9 @@ def test_in_a_browser_nothing_overflows_nothing_fails_and_every_chart_is_drawn(
     assert "CONSOLE" not in ran.stderr
     seen = re.search(r'data-seen="(\[.*?\])"', ran.stdout)
     assert seen, ran.stderr
-    width, needed, charts, images, loaded, buttons = json.loads(unescape(seen[1]))
-    assert needed <= width <= PHONE
-    assert charts == 5
+    width, needed, charts, too_wide, images, loaded, buttons = json.loads(unescape(seen[1]))
+    assert needed <= width <= frame_width
+    assert (charts, too_wide) == (5, 0)
     assert "Zoom" in buttons
     assert not [title for title in buttons if title.startswith("Share")]  # it would send numbers
     assert images == loaded == 5
