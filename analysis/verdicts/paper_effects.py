@@ -100,8 +100,8 @@ def paper_effects() -> dict[str, list[Effect]]:
 def claim_power(claim: Claim, seeds: int = 0) -> ClaimPower:
     """The power of a claim with this number of seeds; 0: that of its grid at the paper's scale.
 
-    A claim of equal accuracies without a number in the paper is given no difference and the spread
-    of `USUAL` on both sides.
+    A claim of equal accuracies without a number in the paper is given the center of its region and
+    the spread of `USUAL` on both sides.
     """
     n = seeds or load_grid(claim.grid).seeds.get("paper", 1)
     effects, region = paper_effects().get(claim.id, []), claim.region()

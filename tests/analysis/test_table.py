@@ -159,7 +159,7 @@ def test_sets_tested_on_other_networks_make_the_transfer_rows(results: "Maker", 
         transfer(results, config, 0.4 + 0.1 * config.seed, arch="vgg11", width=0, depth=0)
     transfer(results, configs[2], 0.9, arch="vgg11", width=0, depth=0, inner_lr=0.1)
     transfer(results, configs[0], 0.9, arch="alexnet_avgpool", width=0, depth=0, seed=7)
-    table = made(results, "2", "scale=paper")
+    table = made(results, "2", "scale=paper", "seeds=3")
     found = one(table, method="Transfer", column="vgg11")
     assert found["ours_mean"] == pytest.approx(45.0)
     assert (found["n_seeds"], found["note"]) == (2, "seed 2 not tested on vgg11")
@@ -177,7 +177,7 @@ def test_what_a_run_found_of_other_networks_itself_makes_the_transfer_rows(
     for config in fill(results, "architectures", "paper"):
         if config.arch == "convnet":
             add(results, config, transfers={"vgg11": evaluation(0.4 + 0.1 * config.seed)})
-    table = made(results, "2", "scale=paper")
+    table = made(results, "2", "scale=paper", "seeds=3")
     found = one(table, method="Transfer", column="vgg11")
     assert found["ours_mean"] == pytest.approx(50.0)
     assert (found["n_seeds"], pd.isna(found["note"])) == (3, True)
@@ -259,7 +259,7 @@ def test_the_scores_are_means_over_seeds_of_what_the_runs_recorded(
     for config in fill(results, "standard_benchmarks", "paper"):
         if config.dataset != "tiny_imagenet":
             scored(results, config, 0.5 + 0.1 * config.seed)
-    table = made(results, "scores", "scale=paper")
+    table = made(results, "scores", "scale=paper", "seeds=3")
     assert len(table) == 10
     row = table[(table["dataset"] == "cifar100") & (table["ipc"] == 50)].iloc[0]
     own, spread = row["distilled_mean"], row["distilled_std_over_seeds"]
@@ -315,7 +315,8 @@ def test_every_table_is_written_as_markdown_latex_and_csv(results: "Maker", caps
     names = {path.name for path in (results.root / "tables").iterdir()}
     stems = ["table1", "table2", "table_parameterization", "table_inner_optimizer"]
     stems += ["table_efficiency", "table_scores"]
-    assert names == {f"{stem}_quick.{end}" for stem in stems for end in ("md", "tex", "csv")}
+    written = [f"{stem}_quick" for stem in stems] + ["table_settings_paper", "table_power_paper"]
+    assert names == {f"{stem}.{end}" for stem in written for end in ("md", "tex", "csv")}
     text = (results.root / "tables" / "table_inner_optimizer_quick.tex").read_text()
     assert text.count("{") == text.count("}")
     assert "\\toprule" in text
