@@ -121,6 +121,7 @@ def main(
     monkeypatch.setattr(bench.evaluation.fresh_networks, "evaluate", compute)
     monkeypatch.setattr(bench.evaluation.fresh_networks, "evaluate_real_images", compute)
     monkeypatch.setattr(bench.evaluation.dd_ranking, "score", compute)
+    monkeypatch.setattr("bench.anatomies.execute.Anatomy.execute", compute)
     monkeypatch.setattr(bench.training.setup, "load_data", lambda *_: digits)
 
     def run(command: Command, argv: list[str]) -> None:
@@ -137,6 +138,7 @@ START: dict[str, list[str]] = {
     "bench.status": ["scale=quick", "grid=window_ablation"],
     "bench.evaluate": SET,
     "bench.scores": SET,
+    "bench.anatomy": SET,
     "bench.prepare": ["download=false", "dataset=digits"],
     "bench.speed": [],
     "tests.slurm.lab": ["status"],
