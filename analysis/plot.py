@@ -61,12 +61,11 @@ def main(argv: list[str]) -> int:
     stored = stored_runs(root)
     folder = Path(options.output) if options.output else root / "figures"
     errors: list[UserError] = []
+    anatomies: list[Path] = []
     if options.figure in (ANATOMY, "all"):
-        paths = plot_anatomies(request, root, folder, options.caption)
-        for path in paths:
-            print(path)
-        if options.figure == ANATOMY:
-            return 0
+        anatomies = plot_anatomies(request, root, folder, options.caption)
+    for path in anatomies:
+        print(path)
     for spec in specs:
         try:
             for path in plot(spec, request, stored, folder, options.caption):
@@ -74,7 +73,7 @@ def main(argv: list[str]) -> int:
         except UserError as error:
             errors.append(error)
     needing_runs = [spec for spec in specs if not isinstance(spec, WindowFigure)]
-    no_figure = errors and len(errors) >= len(needing_runs)
+    no_figure = errors and not anatomies and len(errors) >= len(needing_runs)
     lines = list(dict.fromkeys(map(str, errors)))  # all may have the same cause
     for line in lines[1:] if no_figure else lines:
         print(f"note: {line}", file=sys.stderr)

@@ -111,16 +111,18 @@ def main(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     np.savez("set.npz", images=np.random.rand(10, 1, 8, 8), labels=np.arange(10))
+    # First: this imports what others below replace, and would keep their replacements.
+    monkeypatch.setattr("analysis.report_page.contents.report", resolving(0))
     monkeypatch.setattr("bench.sweeps.local_launcher.plan", compute)
     monkeypatch.setattr("bench.speed.__main__.measure_all", compute)
     monkeypatch.setattr("tests.slurm.lab.lab.Lab.start", compute)
     monkeypatch.setattr("analysis.figures.page.save", compute)
     monkeypatch.setattr("analysis.tables.beside_paper.beside_paper", resolving(1))
     monkeypatch.setattr("analysis.verdicts.judge.outcomes", resolving(1))
-    monkeypatch.setattr("analysis.report_page.contents.report", resolving(0))
     monkeypatch.setattr(bench.evaluation.fresh_networks, "evaluate", compute)
     monkeypatch.setattr(bench.evaluation.fresh_networks, "evaluate_real_images", compute)
     monkeypatch.setattr(bench.evaluation.dd_ranking, "score", compute)
+    monkeypatch.setattr("bench.anatomies.execute.Anatomy.execute", compute)
     monkeypatch.setattr(bench.training.setup, "load_data", lambda *_: digits)
 
     def run(command: Command, argv: list[str]) -> None:
@@ -137,6 +139,7 @@ START: dict[str, list[str]] = {
     "bench.status": ["scale=quick", "grid=window_ablation"],
     "bench.evaluate": SET,
     "bench.scores": SET,
+    "bench.anatomy": SET,
     "bench.prepare": ["download=false", "dataset=digits"],
     "bench.speed": [],
     "tests.slurm.lab": ["status"],

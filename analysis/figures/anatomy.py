@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.arguments import Request
@@ -35,20 +36,21 @@ class Heat:
 
     Attributes:
         column: of the table.
-        limits: of the colors; None: those of the values, on a logarithmic scale.
+        limits: of the colors, where None is the largest value; None: those of the values, on a
+            logarithmic scale.
     """
 
     column: str
     title: str
     colors: str
-    limits: tuple[float, float] | None = None
+    limits: tuple[float, float | None] | None = None
 
 
 HEATS = (
     Heat("gradient_norm_mean", "Norm", "mako"),
     Heat("cosine_to_stop_mean", "Cosine to [0, stop)", "vlag", (-1, 1)),
     Heat("cosine_to_full_mean", "Cosine to [0, N)", "vlag", (-1, 1)),
-    Heat("snr", "Signal-to-noise ratio", "viridis", (0, 1)),
+    Heat("snr", "Signal-to-noise ratio", "viridis", (0, None)),
     Heat("normalized_variance_mean", "Normalized variance", "rocket_r"),
 )
 
@@ -218,7 +220,7 @@ def _draw_heat(axes: "Axes", table: pd.DataFrame, heat: Heat) -> None:
     values = values.sort_index(ascending=False)
     if heat.limits is None:
         positive = values.where((values > 0) & (values < math.inf))
-        low, high = positive.min(axis=None), positive.max(axis=None)
+        low, high = float(np.nanmin(positive)), float(np.nanmax(positive))
         if high < 1.1 * low:  # a color bar needs a range
             low, high = low / 1.1, high * 1.1
         scale: dict[str, Any] = {"norm": LogNorm(low, high)}
@@ -235,7 +237,7 @@ def _draw_heat(axes: "Axes", table: pd.DataFrame, heat: Heat) -> None:
         rasterized=True,
         ax=axes,
     )
-    _set_ticks(axes, list(values.columns), list(values.index))
+    _set_ticks(axes, values.columns.tolist(), values.index.tolist())
     axes.set_facecolor("#eeeeee")  # no such window, or no value
     axes.grid(visible=False)
     axes.set_title(heat.title, fontsize="medium", loc="left", pad=4)
@@ -248,7 +250,7 @@ def _draw_heat(axes: "Axes", table: pd.DataFrame, heat: Heat) -> None:
         bar.ax.grid(visible=False)
 
 
-def _set_ticks(axes: "Axes", starts: list[int], stops: list[int]) -> None:
+def _set_ticks(axes: "Axes", starts: Sequence[Any], stops: Sequence[Any]) -> None:
     """A few starts and stops, which need not be evenly spaced."""
     for values, set_ticks in ((starts, axes.set_xticks), (stops, axes.set_yticks)):
         places = sorted({round(k * (len(values) - 1) / (TICKS - 1)) for k in range(TICKS)})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.arguments import Request, sweeps_first
+from analysis.figures.anatomy import anatomies_of
 from analysis.figures.specs import FIGURES
 from analysis.grid_entries import grid_runs
 from analysis.load import Results, StoredRun, load_results
@@ -16,6 +17,7 @@ from analysis.report_page.parts import (
     FigurePart,
     ImagePart,
     TablePart,
+    anatomy_part,
     figure_part,
     image_parts,
     table_part,
@@ -45,6 +47,7 @@ class Report:
     claims_caption: str
     rules: str
     figures: list[FigurePart]
+    anatomies: list[FigurePart]
     tables: list[TablePart]
     images: list[ImagePart]
     origins: list[Origin]
@@ -76,6 +79,7 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
         claims_caption=claims_caption(verdicts, request),
         rules=RULES.strip(),
         figures=[figure_part(spec, request, stored) for spec in FIGURES.values()],
+        anatomies=[anatomy_part(anatomy) for anatomy in anatomies_of(root, request)],
         tables=[table_part(table) for table in tables],
         images=[
             part

@@ -12,11 +12,17 @@ import pandas as pd
 from PIL import Image
 
 from analysis.arguments import Request
+from analysis.figures.anatomy import TITLE, Anatomy
 from analysis.figures.curves import curves
 from analysis.figures.finished import lacking_text, results_of
 from analysis.figures.gallery import accuracy_text, composed, gallery_of
 from analysis.figures.page import Picture, rendered
-from analysis.figures.pictures import curve_looks, picture_of, picture_of_windows
+from analysis.figures.pictures import (
+    curve_looks,
+    picture_of,
+    picture_of_anatomy,
+    picture_of_windows,
+)
 from analysis.figures.specs import CurveFigure, FigureSpec, ImageFigure, WindowFigure
 from analysis.grid_entries import Entry, GridRuns
 from analysis.load import Results, StoredRun
@@ -40,6 +46,7 @@ class FigurePart:
     """A figure, or why there is none.
 
     Attributes:
+        number: in the paper.
         still: the figure as an image, as a data URI; empty if there is none.
         charts: interactive charts of curves as HTML, one per panel.
         csv: the numbers behind it, as a data URI.
@@ -100,6 +107,14 @@ def figure_part(spec: FigureSpec, request: Request, stored: Sequence[StoredRun])
         _csv(picture),
         note,
     )
+
+
+def anatomy_part(anatomy: Anatomy) -> FigurePart:
+    """The heat maps of an anatomy; it is no figure of the paper and has number 0."""
+    picture = picture_of_anatomy(anatomy)
+    still = _uri("image/svg+xml", rendered(picture, "svg"))
+    title = f"{TITLE}: {anatomy.folder.name}"
+    return FigurePart(0, title, picture.caption.splitlines(), still, csv=_csv(picture))
 
 
 def _charts(spec: FigureSpec, results: Results) -> list[str]:

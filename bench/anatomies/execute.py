@@ -94,7 +94,7 @@ class Anatomy:
         for k in range(done, self.options.networks):
             since = time.perf_counter()
             own, gradients = measurer.network(k)
-            sums = gradients if sums is None else sums + gradients
+            sums = gradients if sums is None else sums.add_(gradients)
             records += own
             seconds += time.perf_counter() - since
             state = {"records": records, "sums": sums.cpu(), "seconds": seconds}
