@@ -15,7 +15,8 @@ from analysis.arguments import Request
 from analysis.labels import AT_THE_END, differences
 from analysis.load import Experiment, FinishedRun, Results, StoredRun, load_results
 from bench.config.grid import Grid, expand, load_grid
-from bench.config.run_config import RunConfig, experiment_identity, values_before
+from bench.config.identity import experiment_identity, values_before
+from bench.config.run_config import RunConfig
 from bench.system.errors import UserError
 
 

@@ -17,7 +17,8 @@ import pandas as pd
 
 from analysis.labels import Variant, differences, distinct_labels
 from bench.config.grid import Grid, requested
-from bench.config.run_config import RunConfig, experiment_identity
+from bench.config.identity import experiment_identity
+from bench.config.run_config import RunConfig
 from bench.runs.heartbeat import progress_of
 from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import Damaged, Unwritable, UserError

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config.command_line import command, keys_of, only, parse, setting, typed
 from bench.config.grid import choose_scale, single_run
-from bench.config.run_config import Environment, RunConfig, identity
+from bench.config.identity import identity
+from bench.config.run_config import Environment, RunConfig
 from bench.distillation.process_group import ProcessGroup, ProcessGroupBroken
 from bench.distillation.rank import find_rank
 from bench.runs.run_folder import RunFolder, Store

@@ -21,7 +21,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.config.run_config import RunConfig, values_before
+from bench.config.identity import values_before
+from bench.config.run_config import RunConfig
 from bench.runs.json_files import NUMBER, Shape, read_whole
 from bench.system.errors import Damaged, UserError
 from bench.system.files import atomic_write, write_json

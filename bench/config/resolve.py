@@ -5,7 +5,8 @@ from typing import Any
 
 from bench.config.command_line import typed, unknown_key
 from bench.config.evaluation_optimizer import check_evaluation, shortest_evaluation
-from bench.config.run_config import RunConfig, images_per_class
+from bench.config.identity import images_per_class
+from bench.config.run_config import RunConfig
 from bench.config.storage_budget import nominal_budget
 from bench.config.values import convert, plain
 from bench.system.choices import SHAPES, SIZED_ARCHITECTURES, SMALLEST_SIDES

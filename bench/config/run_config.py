@@ -1,8 +1,9 @@
-"""The settings of a run, with defaults and help texts, and the hash that identifies the run.
+"""The settings of a run, with defaults and help texts.
 
 There are three kinds of settings, each a frozen dataclass:
 
-- `RunConfig`: WHAT is computed. Every setting in it can change a result; their hash names the run.
+- `RunConfig`: WHAT is computed. Every setting in it can change a result; their hash names the run
+  (`identity.py`).
 - `Environment`: WHERE data and results are, and which device computes. Not part of the identity.
 - `SweepOptions` in `bench.sweeps.options` and the like: the options of one command.
 
@@ -10,10 +11,8 @@ Values are resolved in layers, each over the one before: the defaults below, the
 (`bench/scales/*.yaml`), the grid, the run's entry in the grid, the command line.
 """
 
-import hashlib
-import json
 import os
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from bench.config.command_line import setting
@@ -292,50 +291,3 @@ class Environment:
         ("auto", "always", "never"),
     )
     checkpoint_seconds: float = setting(60.0, "most seconds between two checkpoints", minimum=0)
-
-
-def images_per_class(config: RunConfig) -> int:
-    """Images per class in the distilled set: `ipc`, or the combined images of a linear set."""
-    if config.parameterization == "linear":
-        return config.decoded_ipc or DECODED_IMAGES * config.ipc
-    return config.ipc
-
-
-def values_before(schema: type = RunConfig) -> dict[str, Any]:
-    """Settings added since schema 2, with the values that reproduce what was done before them."""
-    values = {item.name: item.metadata.get("before", MISSING) for item in fields(schema)}
-    return {key: value for key, value in values.items() if value is not MISSING}
-
-
-def _identifying(settings: dict[str, Any], schema: type = RunConfig) -> dict[str, Any]:
-    """The settings that are hashed. Left out are `scale`, which changes no computation, and each
-    setting added since schema 2 that has its value of `values_before`: a new setting must not
-    rename runs that it does not change."""
-    before = {"scale": settings.get("scale"), **values_before(schema)}
-    return {k: v for k, v in settings.items() if k not in before or v != before[k]}
-
-
-def identity(config: RunConfig) -> str:
-    """The hash that names a run, of its full resolved configuration and the schema version."""
-    return _digest({"schema": SCHEMA_VERSION, **_identifying(vars(config), type(config))})
-
-
-def experiment_identity(config: RunConfig) -> str:
-    """The hash without the seed: equal for all seeds of an experiment."""
-    settings = {**_identifying(vars(config), type(config)), "seed": None}
-    return _digest({"schema": SCHEMA_VERSION, **settings})
-
-
-def _digest(value: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def run_name(config: RunConfig) -> str:
-    """The name of a run's folder: the method and the identity, e.g. `rat_bptt-3f0c9a1b22de`."""
-    return written_name({"schema": SCHEMA_VERSION, **vars(config)})
-
-
-def written_name(settings: dict[str, Any]) -> str:
-    """The same name, of a configuration as it is written in a file, with its schema version."""
-    method = str(settings.get("method", "")).rpartition(":")[2]
-    return f"{method}-{_digest(_identifying(settings))}"

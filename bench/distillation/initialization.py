@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.config.run_config import RunConfig, images_per_class
+from bench.config.identity import images_per_class
+from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.distillation.upsampling import enlarge
 from bench.training.batches import images_of_each_class

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from bench.config.run_config import RunConfig, images_per_class
+from bench.config.identity import images_per_class
+from bench.config.run_config import RunConfig
 from bench.config.storage_budget import Budget
 from bench.data import TargetSet
 from bench.distillation.boosting import Blocks

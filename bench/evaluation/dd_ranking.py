@@ -36,7 +36,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.config.run_config import RunConfig, images_per_class
+from bench.config.identity import images_per_class
+from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.evaluation.evaluation import Evaluation
 from bench.evaluation.fresh_networks import (

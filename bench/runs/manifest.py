@@ -5,7 +5,8 @@ import sys
 
 import torch
 
-from bench.config.run_config import RunConfig, identity
+from bench.config.identity import identity
+from bench.config.run_config import RunConfig
 from bench.runs.lockstep import Setup
 from bench.runs.run_folder import RunFolder, now
 from bench.system import git, versions

@@ -35,7 +35,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.config.run_config import SCHEMA_VERSION, RunConfig, run_name, values_before, written_name
+from bench.config.identity import run_name, values_before, written_name
+from bench.config.run_config import SCHEMA_VERSION, RunConfig
 from bench.runs.json_files import OF_A_RUN, REMEDIES, SmallFiles, read_whole
 from bench.system.errors import Damaged, Unwritable, UserError
 from bench.system.files import new_folder, write_json

@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bench.config.command_line import only
 from bench.config.evaluation_optimizer import optimizer_text, refuse_unused
 from bench.config.grid import choose_scale, merge, single_run
+from bench.config.identity import experiment_identity, images_per_class, values_before
 from bench.config.resolve import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
-from bench.config.run_config import (
-    Environment,
-    RunConfig,
-    experiment_identity,
-    images_per_class,
-    values_before,
-)
+from bench.config.run_config import Environment, RunConfig
 from bench.config.values import shown
 from bench.evaluation.interpretation import REAL_IMAGES, WARNING, SubjectOptions, prepared
 from bench.runs.run_folder import RunFolder

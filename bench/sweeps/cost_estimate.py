@@ -10,8 +10,9 @@ from dataclasses import astuple, dataclass, replace
 
 import torch
 
+from bench.config.identity import images_per_class
 from bench.config.resolve import on_network
-from bench.config.run_config import Environment, RunConfig, images_per_class
+from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.fresh_networks import FORWARD_BATCH
 from bench.metagrad import storage_type
 from bench.metagrad.flat import map_bytes, multiply_adds

@@ -15,7 +15,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.config.run_config import RunConfig, images_per_class
+from bench.config.identity import images_per_class
+from bench.config.run_config import RunConfig
 from bench.data import Split, TargetSet
 from bench.distillation.outer_loop import Distillation
 from bench.evaluation.fresh_networks import Trainee, accuracy, evaluate_trainees

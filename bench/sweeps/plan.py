@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.config.run_config import Environment, RunConfig, experiment_identity
+from bench.config.identity import experiment_identity
+from bench.config.run_config import Environment, RunConfig
 from bench.sweeps.cost_model import Estimate, Failure
 from bench.sweeps.cost_text import costs, gib
 from bench.sweeps.estimate_process import estimates

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bench.config.grid import single_run
+from bench.config.identity import run_name
 from bench.config.resolve import resolve
-from bench.config.run_config import run_name
 from bench.system.errors import UserError
 from methods import (
     Window,

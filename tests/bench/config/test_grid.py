@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.config.grid import choose_scale, expand, grid_names, load_grid, merge, single_run
-from bench.config.run_config import identity, images_per_class
+from bench.config.identity import identity, images_per_class
 from bench.system.errors import UserError
 
 SCALES = ("quick", "cpu", "paper")

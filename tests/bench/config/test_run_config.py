@@ -9,14 +9,9 @@ import pytest
 from bench import networks
 from bench.config.command_line import help_text, parse, setting, typed
 from bench.config.grid import single_run
+from bench.config.identity import experiment_identity, identity, run_name, values_before
 from bench.config.resolve import on_network, resolve
-from bench.config.run_config import (
-    RunConfig,
-    experiment_identity,
-    identity,
-    run_name,
-    values_before,
-)
+from bench.config.run_config import RunConfig
 from bench.system.choices import ARCHITECTURES, SIZED_ARCHITECTURES, SMALLEST_SIDES
 from bench.system.errors import UserError
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from bench.config.command_line import parse
 from bench.config.grid import single_run
+from bench.config.identity import images_per_class
 from bench.config.resolve import resolve
-from bench.config.run_config import Environment, RunConfig, images_per_class
+from bench.config.run_config import Environment, RunConfig
 from bench.config.storage_budget import Budget, nominal_budget
 from bench.data import TargetSet, load_target_set
 from bench.distillation.outer_loop import Distillation
