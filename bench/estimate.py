@@ -205,9 +205,9 @@ def main(argv: list[str]) -> int:
                 missing = str(error)
             if missing:
                 send({"missing": missing})
-    if sum(config.variance_every > 0 for config in configs) > 1:
-        # torch imports it, with sympy, to check the cotangents of several samples: two seconds,
-        # here once and not in each forked process.
+    if len(configs) > 1:
+        # torch imports it, with sympy, to check cotangents: two seconds, here once and not in
+        # each forked process.
         import torch.fx.experimental.symbolic_shapes  # noqa: F401
     estimator = Estimator(configs, environment, say)
     for config in configs:

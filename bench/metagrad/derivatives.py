@@ -137,19 +137,13 @@ def pull_back(
 ) -> tuple[Tensor | None, ...]:
     """Cotangents of `outputs`, with a leading [directions], -> of `leaves`; None for a leaf that no
     output depends on. Does not free the graph."""
-    if len(cotangents[0]) > 1:
-        return torch.autograd.grad(
-            outputs,
-            leaves,
-            cotangents,
-            retain_graph=True,
-            is_grads_batched=True,
-            allow_unused=True,
-        )
-    # The gradient of inner products has the same bits. To check cotangents, torch would import
-    # sympy, which takes a second or two in each process.
-    with torch.enable_grad():
-        pairs = zip(outputs, cotangents, strict=True)
-        products = [(output * cotangent[0]).sum() for output, cotangent in pairs]
-    parts = torch.autograd.grad(products, leaves, retain_graph=True, allow_unused=True)
-    return tuple(None if part is None else part.unsqueeze(0) for part in parts)
+    one = len(cotangents[0]) == 1
+    parts = torch.autograd.grad(
+        outputs,
+        leaves,
+        [cotangent[0] if one else cotangent for cotangent in cotangents],
+        is_grads_batched=not one,
+        allow_unused=True,
+        retain_graph=True,
+    )
+    return tuple(part.unsqueeze(0) if one and part is not None else part for part in parts)
