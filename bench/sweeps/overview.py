@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from bench.config.resolve import resolve
 from bench.config.run_config import RunConfig
 from bench.sweeps.launcher import PlannedRun
 from bench.sweeps.status_table import RunStatus, summary
@@ -31,7 +32,7 @@ def print_runs(runs: Sequence[PlannedRun], statuses: Sequence[RunStatus], force:
 def settings_of(configs: Sequence[RunConfig]) -> tuple[str, list[str]]:
     """The settings that all runs share and that are not defaults; and for each run the settings in
     which the runs differ."""
-    defaults, first = vars(RunConfig()), vars(configs[0])
+    defaults, first = vars(resolve({})), vars(configs[0])
     named = [key for key in first if key not in ("method", "seed", "scale")]
     varying = [key for key in named if any(vars(each)[key] != first[key] for each in configs)]
     common = [key for key in named if key not in varying and first[key] != defaults[key]]
