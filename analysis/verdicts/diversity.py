@@ -17,7 +17,9 @@ def image_diversity(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, f
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(run.folder.shown.path / "distilled.safetensors", framework="np") as file:
+        with safe_open(
+            run.folder.with_result.path / "distilled.safetensors", framework="np"
+        ) as file:
             classes = len(json.loads((file.metadata() or {})["distilled_set"])["classes"])
             images = file.get_tensor("images").astype(np.float64)
     except (OSError, SafetensorError, KeyError, ValueError):

@@ -16,7 +16,8 @@ from bench.anatomies import summary
 from bench.anatomies.folder import FOLDER, AnatomyFolder, named
 from bench.anatomies.measure import STATES, Measurer
 from bench.anatomies.options import AnatomyOptions, starts_of, stops_of
-from bench.config.run_config import Environment, RunConfig, identity
+from bench.config.identity import identity
+from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.fresh_networks import random_real_images
 from bench.runs.records import load_checkpoint, save_checkpoint
 from bench.runs.run_folder import now

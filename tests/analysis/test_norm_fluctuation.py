@@ -11,6 +11,7 @@ from analysis.load import Experiment, FinishedRun
 from analysis.paper import paper_figure, paper_ranges
 from analysis.verdicts.quantities import FIRST_STEPS, MEDIAN_STEPS, QUANTITIES
 from bench.config.run_config import RunConfig
+from bench.runs.records import Recorder
 from bench.runs.run_folder import Store
 
 AROUND, IN_ALL = "norm_fluctuation", "norm_total_fluctuation"
@@ -26,7 +27,7 @@ def fluctuation(tmp_path: Path):
         config = RunConfig(seed=len(list(tmp_path.iterdir())))
         folder = Store(tmp_path / str(config.seed)).run(config)
         folder.create(config)
-        with folder.recorder({}) as recorder:
+        with Recorder(folder.path, {}) as recorder:
             for step, value in enumerate(log_norms.tolist()):
                 norm = None if math.isnan(value) else math.exp(value)
                 recorder.append("metrics", {"step": step, "image_gradient_norm": norm})

@@ -7,8 +7,8 @@ import pytest
 
 from bench.config.evaluation_optimizer import as_inner, optimizer_text, refuse_unused
 from bench.config.grid import expand, load_grid, merge
+from bench.config.identity import identity
 from bench.config.resolve import on_network, resolve
-from bench.config.run_config import identity
 from bench.system.errors import UserError
 
 SGD = {

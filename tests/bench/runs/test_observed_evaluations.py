@@ -18,6 +18,7 @@ from bench.config.run_config import Environment, RunConfig
 from bench.data import TargetSet
 from bench.distillation.outer_loop import Distillation
 from bench.distillation.process_group import SingleProcess
+from bench.metagrad import SampleVariance
 from bench.run import Console
 from bench.runs import measurements
 from bench.runs.execute import Interrupted, execute
@@ -153,15 +154,15 @@ def test_an_evaluation_counts_once_for_a_run_that_was_stopped_after_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begin(config, tmp_path / "whole", cache_root, 60)()
-    real, steps = Distillation.normalized_variance, set[int]()
+    real, steps = Distillation.sample_variance, set[int]()
 
-    def normalized_variance(self: Distillation) -> float:
+    def sample_variance(self: Distillation) -> SampleVariance:
         if self.step not in steps:
             steps.add(self.step)
             raise Interrupted("in the measurement after the accuracy")
         return real(self)
 
-    monkeypatch.setattr(Distillation, "normalized_variance", normalized_variance)
+    monkeypatch.setattr(Distillation, "sample_variance", sample_variance)
     ends = 0
     while True:
         try:
