@@ -83,10 +83,10 @@ def test_only_seeds_in_which_all_moving_windows_shifted_count(results: "Maker", 
     assert (found["verdict"], found["n"], found["seeds"]) == ("holds", 3, [0, 2, 3])
     differences = [5.0, 4.9, 5.1]
     assert found["comparisons"][0]["effect"] == pytest.approx(np.mean(differences))
-    at = "shifted at 20"
+    at, every = "shifted at 20", "window_resample_every=1"
     assert found["conditions"] == [
-        f"Forward moving: seed 0 {at}, seed 1 never shifted, seed 2 {at}, seed 3 {at}",
-        f"Backward moving: seed 0 {at}, seed 1 {at}, seed 2 {at}, seed 3 {at}",
+        f"Forward moving, {every}: seed 0 {at}, seed 1 never shifted, seed 2 {at}, seed 3 {at}",
+        f"Backward moving, {every}: seed 0 {at}, seed 1 {at}, seed 2 {at}, seed 3 {at}",
     ]
     markdown = next(results.root.glob("claims/*.md")).read_text()
     assert "seed 1 never shifted" in markdown

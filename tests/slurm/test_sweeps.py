@@ -195,6 +195,9 @@ def test_replicas_are_shared_by_the_tasks_of_a_job_on_two_nodes(
     assert sent.returncode == 0, sent.stderr + sent.stdout
     (manifest,) = (tmp_path / "results/runs").glob("*/manifest.json")
     assert '"world_size": 4' in manifest.read_text()
-    alone = command("bench.run", "replicas=4", *tiny, "threads=1", "results_root=alone")
+    options = ["rule=evaluation_loss", "patience=25"]  # those of the grid
+    method = ["method=forward_window", *(f"method_options.{option}" for option in options)]
+    run = [*method, "replicas=4", *tiny, "threads=1", "results_root=alone"]
+    alone = command("bench.run", *run)
     assert alone.returncode == 0, alone.stderr
     assert outcomes(tmp_path / "results") == outcomes(tmp_path / "alone")
