@@ -347,9 +347,9 @@ def test_results_at_another_scale_and_with_other_settings_are_pointed_out(
 
 
 def test_runs_without_the_measurement_are_refused_plainly(results: "Maker") -> None:
-    for folder in results.grid("window_ablation", accuracy_every=0):
+    for folder in results.grid("methods_comparison", accuracy_every=0):
         (folder.path / "measurements.jsonl").write_text("")
-    message = refusal("figure=5", "scale=quick", "accuracy_every=0", f"results_root={results.root}")
+    message = refusal("figure=3", "scale=quick", "accuracy_every=0", f"results_root={results.root}")
     assert "recorded no test_accuracy_mean" in message
 
 
