@@ -77,7 +77,11 @@ def test_figure_5_shows_when_each_window_shifted(results: "Maker") -> None:
         results.run(config, **moved_at(*shifts.get((config.method, config.seed), ())))
     spec = FIGURES[5]
     assert isinstance(spec, CurveFigure)
-    found = load_results(stored_runs(results.root), load_grid(spec.grid), "quick", {})
+    found = load_results(
+        *(stored_runs(results.root), load_grid(spec.grid), "quick", {}),
+        variants=spec.variants,
+        unlabeled=spec.unlabeled,
+    )
     numbers, looks = curves(spec, found), curve_looks(spec, found)
     assert (
         "outer steps at which a window shifted (Forward moving seed 0: 20 and 30, seed 1: never;"
