@@ -96,8 +96,7 @@ class Results:
         return [run for run in self.missing if run.experiment.identity == experiment.identity]
 
     def metrics(self) -> pd.DataFrame:
-        """One row per run and outer step: run, experiment, label, method, seed, and the fields of
-        `OuterStep`."""
+        """One row per outer step: run, experiment, label, method, seed, fields of `OuterStep`."""
         return self._table("metrics")
 
     def measurements(self) -> pd.DataFrame:

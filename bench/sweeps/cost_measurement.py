@@ -294,8 +294,7 @@ class Measurement:
             return self.meter.measure(lambda: accuracy(loss, theta, part))
 
         (_, bytes_of_one), (seconds_of_all, n_bytes) = forward(1), forward(count)
-        each = max(
-            (n_bytes - bytes_of_one) / max(count - 1, 1), 2 * map_bytes(network, test.images[0])
-        )
+        per_image = (n_bytes - bytes_of_one) / max(count - 1, 1)
+        each = max(per_image, 2 * map_bytes(network, test.images[0]))
         images = measured_images(self.config, self.config.selection == "train")
         return seconds_of_all * images / count, n_bytes + each * (len(test) - count)
