@@ -122,7 +122,7 @@ def ours_text() -> str:
     """That some settings at `scale=paper` are ours, in a sentence for captions."""
     count = sum(any(rule.label == "ours" for rule in each) for each in rules().values())
     return (
-        f"Neither the paper nor its code states {count} of the settings, among them"
-        f" {', '.join(MAIN_OURS[:-1])} and {MAIN_OURS[-1]}: they are ours"
+        f"Neither the paper nor its code states some values of {count} settings, those of"
+        f" {', '.join(MAIN_OURS[:-1])} and {MAIN_OURS[-1]} among them: they are ours"
         " (python -m analysis.table table=settings)."
     )

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     given = parse(argv, AnatomyOptions, SubjectOptions, RunConfig, Environment)
     options = typed(AnatomyOptions, only(given, AnatomyOptions))
     environment = typed(Environment, only(given, Environment))
-    subject = set_up(given, "anatomy")
+    subject = set_up(given, "anatomy", evaluates=False)
     if options.variance_networks and subject.config.variance_samples < 2:
         raise UserError("variance_samples must be at least 2; variance_networks=0 measures none")
 
@@ -76,7 +76,8 @@ def plan_text(anatomy: "Anatomy") -> str:
 def network_text(network: int, networks: int, records: list[dict[str, Any]]) -> str:
     """One line: the longest window of one network."""
     last = max(record["stop"] for record in records)
-    full, *_, shortest = (record for record in records if record["stop"] == last)
+    longest = [record for record in records if record["stop"] == last]
+    full, shortest = longest[0], longest[-1]
     return (
         f"network {network + 1:>2} of {networks}: outer loss {full['outer_loss']:.3f};"
         f" norm {full['gradient_norm']:.3g} through [0, {last}),"

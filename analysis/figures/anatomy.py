@@ -136,7 +136,7 @@ def anatomy_caption(anatomy: Anatomy) -> str:
         else ""
     )
     own_pass = (
-        " With inner_eps_form=published every window has a trajectory of its own."
+        " With inner_eps_form=published every start has a trajectory of its own."
         if config.inner_optimizer == "adam" and config.inner_eps_form == "published"
         else ""
     )

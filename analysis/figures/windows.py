@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-STAGNANT_LOSS = (
-    1.0  # of every outer step and evaluation, so that methods that wait for stagnation move
-)
+# Of every outer step and evaluation, so that methods that wait for stagnation move.
+STAGNANT_LOSS = 1.0
 COLORS = {"not run": "#ffffff", "warm-up": "#cfcfcf", "window": "#0072B2"}
 PANEL_INCHES = 1.25
 COLUMNS = 3

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from analysis.figures.curves import Curves, Panel
 from analysis.figures.specs import CurveFigure
-from analysis.figures.style import Look
+from analysis.figures.style import PAPER_LINE, Look
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,7 +145,7 @@ def _add_paper(figure: go.Figure, curves: Curves, identity: str, text: str, look
         name=f"{text}, the paper on CIFAR-10",
         legendgroup=identity,
         mode="lines",
-        line={"color": look.color, "width": 4},
+        line={"color": PAPER_LINE["color"], "width": 4},
         hovertemplate="%{y:.3g}, median over a range",
     )
 

@@ -25,7 +25,8 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times
 Direction = Literal["above", "below", "equal", "between"]
 OPPOSITE = {"above": "below", "below": "above", "equal": "outside", "between": "outside"}
 NOT_COMPARABLE = (
-    "not compared: the paper's numbers belong to scale=paper with no setting changed but selection"
+    "not compared: the paper's numbers belong to scale=paper, with no setting changed but what"
+    " selects"
 )
 
 
@@ -199,7 +200,7 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
         if "number" in side:
             values[key] = {seed: {0: scale(side["number"])} for seed in outcome.seeds}
     effects = list(pair_effects(claim.pairs, claim.less, values, outcome.seeds))
-    if outcome.seeds and effects:
+    if outcome.seeds and len(effects) == len(claim.pairs):  # or a part would decide the whole
         quantity = QUANTITIES[claim.quantity]
         outcome.decision = decision(effects, quantity, claim.region(), claim.on_the_whole)
     elif outcome.seeds:

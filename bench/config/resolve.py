@@ -48,6 +48,8 @@ def resolve(settings: dict[str, Any]) -> RunConfig:
         config = replace(config, width=0, depth=0)
     if not config.learn_labels or config.clipping == "none":
         config = replace(config, clipped="all")
+    if not config.variance_every or config.variance_until >= config.outer_steps:
+        config = replace(config, variance_until=0)
     config = shortest_evaluation(config)
     check(config)
     return config

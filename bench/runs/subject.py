@@ -78,12 +78,13 @@ class Subject:
         return path
 
 
-def set_up(given: dict[str, Any], folder: str = "evaluations") -> Subject:
+def set_up(given: dict[str, Any], folder: str = "evaluations", evaluates: bool = True) -> Subject:
     """Load what a command line names, and print what was assumed.
 
     Args:
         given: as `command_line.parse` returns it; keys of other schemas are ignored.
         folder: of the records, in results_root.
+        evaluates: whether networks are trained as in an evaluation, with its own optimizer.
 
     Raises:
         UserError: no set is named, or it does not fit the data, the network or the settings.
@@ -110,9 +111,12 @@ def set_up(given: dict[str, Any], folder: str = "evaluations") -> Subject:
     torch.set_num_threads(environment.threads or min(torch.get_num_threads(), cpu_cores()))
     distilled = None if options.distilled == REAL_IMAGES else load(options)
     config = configuration(distilled, options, overrides)
+    verb = "tested on" if evaluates else "on"
+    if evaluates:
+        refuse_unused(config, overrides)
     target_set = load_data(config, environment, device)
     print(
-        f"{network_text(config)} tested on {target_set.source},"
+        f"{network_text(config)} {verb} {target_set.source},"
         f" fingerprint {target_set.fingerprint}, {device}",
         flush=True,
     )
@@ -165,7 +169,6 @@ def configuration(
         scale, why = choose_scale(options.scale)
         print(f"scale={scale} ({why})")
         config = single_run(scale, overrides)
-    refuse_unused(config, overrides)
     return config
 
 

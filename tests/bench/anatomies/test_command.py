@@ -243,3 +243,16 @@ def test_the_published_form_is_announced(run: Run, capsys) -> None:
     assert "the trajectory depends on where the window starts" in capsys.readouterr().out
     run("inner_eps_form=higher", "networks=1", "variance_networks=0")
     assert "the trajectory depends on where" not in capsys.readouterr().out
+
+
+def test_an_anatomy_takes_settings_of_the_inner_optimizer_that_an_evaluation_refuses(
+    arguments: list[str], run: Run
+) -> None:
+    # An anatomy trains as the inner loop does; an evaluation with an optimizer of its own does not.
+    sgd = ["inner_optimizer=sgd", "inner_lr=0.05", "evaluation_optimizer=adam"]
+    given = [*sgd, "evaluation_lr=0.01"]
+    assert run(*given).records()
+    evaluated = [text for text in arguments if text.partition("=")[0] not in ("stops", "starts")]
+    evaluated = [text for text in evaluated if "networks" not in text]
+    with pytest.raises(UserError, match=r"has no effect: networks are evaluated with"):
+        set_up(parse([*evaluated, *given], SubjectOptions, RunConfig, Environment))

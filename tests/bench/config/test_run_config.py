@@ -252,3 +252,10 @@ def test_help_lists_every_key_with_its_default_and_meaning() -> None:
     for item in fields(RunConfig):
         assert f"  {item.name}=" in text
         assert item.metadata["help"] in text
+
+
+def test_where_the_variance_is_measured_to_the_end_or_never_its_end_makes_no_other_run() -> None:
+    for settings in ({"variance_every": 0}, {"outer_steps": 500}, {"outer_steps": 300}):
+        assert resolve({**settings, "variance_until": 500}) == resolve(settings)
+    longer = {"outer_steps": 501, "variance_every": 25}
+    assert identity(resolve({**longer, "variance_until": 500})) != identity(resolve(longer))
