@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data import load_raw
-from bench.system.errors import UserError
 from tests.bench.data.official_copies import (
     CUB,
     PACKED,
@@ -19,17 +17,7 @@ from tests.bench.data.official_copies import (
     write_folder,
     write_tgz,
 )
-
-
-def failure(name: str, root: Path) -> str:
-    """The message of the UserError that loading ends with: one line, and no cache left behind."""
-    with pytest.raises(UserError) as caught:
-        load_raw(name, root, root / "cache")
-    assert not list(root.glob("cache/**/*.safetensors"))
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
+from tests.bench.data.small_copies import failure
 
 TABLES = [
     ("cub200", "images.txt"),
@@ -50,7 +38,7 @@ def test_a_missing_annotation_file_is_named(
     contents = make()
     del contents[table]
     path = (PACKED[name] if packed else write_folder)(tmp_path, contents, folder)
-    message = failure(name, tmp_path)
+    message = failure(tmp_path, name)
     assert str(path) in message
     assert table in message
 
@@ -82,7 +70,7 @@ def test_a_damaged_annotation_is_told(
     once = "no test images" not in message
     contents[table] = text.replace(old, new, 1 if once else -1).encode()
     write_folder(tmp_path, contents, folder)
-    assert message in failure(name, tmp_path)
+    assert message in failure(tmp_path, name)
 
 
 def test_an_image_listed_twice_is_told(tmp_path: Path) -> None:
@@ -91,7 +79,7 @@ def test_an_image_listed_twice_is_told(tmp_path: Path) -> None:
     lines[1] = f"{lines[1].split()[0]} {lines[0].split()[1]}"
     contents["images.txt"] = "\n".join(lines).encode()
     write_folder(tmp_path, contents, CUB)
-    assert "images.txt lists an image twice" in failure("cub200", tmp_path)
+    assert "images.txt lists an image twice" in failure(tmp_path, "cub200")
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -108,7 +96,7 @@ def test_a_missing_or_damaged_image_is_named(
     else:
         contents[image] = contents[image][: len(contents[image]) // 2] if damage == "cut" else b""
     path = (PACKED[name] if packed else write_folder)(tmp_path, contents, folder)
-    message = failure(name, tmp_path)
+    message = failure(tmp_path, name)
     assert str(path) in message
     assert image in message
 
@@ -116,7 +104,7 @@ def test_a_missing_or_damaged_image_is_named(
 def test_an_image_of_another_size_in_tiny_imagenet_is_named(tmp_path: Path) -> None:
     name = f"train/{WNIDS[0]}/images/{WNIDS[0]}_1.JPEG"
     write_folder(tmp_path, {**tiny_imagenet(), name: jpeg(64, 32, 1)}, TINY)
-    message = failure("tiny_imagenet", tmp_path)
+    message = failure(tmp_path, "tiny_imagenet")
     assert name in message
     assert "64x32, not 64x64" in message
 
@@ -128,7 +116,7 @@ def test_a_truncated_archive_is_told(tmp_path: Path, name: str, cut: float) -> N
     path = PACKED[name](tmp_path, make(), folder)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * cut) if cut < 1 else -int(cut)])
-    message = failure(name, tmp_path)
+    message = failure(tmp_path, name)
     assert str(path) in message
     assert "not a complete" in message
 
@@ -138,4 +126,4 @@ def test_a_changed_byte_anywhere_in_the_tgz_is_told(tmp_path: Path) -> None:
     content = path.read_bytes()
     for place in np.linspace(30, len(content) - 5, 12).astype(int):
         path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
-        assert str(path) in failure("cub200", tmp_path)
+        assert str(path) in failure(tmp_path, "cub200")

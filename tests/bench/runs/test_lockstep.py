@@ -1,6 +1,6 @@
 """What leader and followers do together, seen from one of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from bench.runs import lockstep
 from bench.runs.lockstep import Setup, outer_steps, set_up, threads
 from bench.runs.run_folder import RunFolder
 from bench.system.errors import UserError
+from tests.bench.runs.both_sides import Follower, Leader
 
 
 @pytest.fixture(autouse=True)
@@ -28,29 +29,6 @@ def one_thread_afterwards() -> Iterator[None]:
 @pytest.fixture
 def config(tiny: list[str]) -> RunConfig:
     return single_run("quick", parse(tiny, RunConfig))
-
-
-class Leader(SingleProcess):
-    """Notes what it sends."""
-
-    def __init__(self) -> None:
-        self.sent: list[Any] = []
-
-    def broadcast(self, make: Callable[[], Any]) -> Any:
-        self.sent.append(make())
-        return self.sent[-1]
-
-
-class Follower(SingleProcess):
-    """Receives what a leader has sent, and calls nothing of its own for it."""
-
-    is_leader = False
-
-    def __init__(self, received: list[Any]) -> None:
-        self.received = list(received)
-
-    def broadcast(self, make: Callable[[], Any]) -> Any:
-        return self.received.pop(0)
 
 
 def set_up_both(

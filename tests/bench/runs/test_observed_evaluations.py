@@ -17,17 +17,18 @@ from bench.config.grid import single_run
 from bench.config.run_config import Environment, RunConfig
 from bench.data import TargetSet
 from bench.distillation.outer_loop import Distillation
-from bench.distillation.process_group import SingleProcess
 from bench.metagrad import SampleVariance
 from bench.run import Console
 from bench.runs import measurements
 from bench.runs.execute import Interrupted, execute
 from bench.runs.lockstep import outer_steps
 from bench.runs.run_folder import Store
+from tests.bench.runs.both_sides import Follower, Leader
 
 # The window's start is the number of evaluations so far: one lost or repeated shows in all records.
 COUNTING = """
 from methods import StatelessMethod, Window
+
 
 class Counting(StatelessMethod):
     needs_evaluations = True
@@ -175,29 +176,6 @@ def test_an_evaluation_counts_once_for_a_run_that_was_stopped_after_it(
 
 
 # --- followers
-
-
-class Leader(SingleProcess):
-    """Notes what it sends."""
-
-    def __init__(self) -> None:
-        self.sent: list[Any] = []
-
-    def broadcast(self, make: Callable[[], Any]) -> Any:
-        self.sent.append(dict(make()))
-        return self.sent[-1]
-
-
-class Follower(SingleProcess):
-    """Receives what a leader has sent."""
-
-    is_leader = False
-
-    def __init__(self, received: list[Any]) -> None:
-        self.received = list(received)
-
-    def broadcast(self, make: Callable[[], Any]) -> Any:
-        return self.received.pop(0)
 
 
 def test_a_follower_chooses_the_windows_of_the_leader_without_evaluating(
