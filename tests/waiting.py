@@ -2,6 +2,7 @@
 any machine needs, and below that of pytest (pyproject.toml), which could not say what hangs."""
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,6 +14,14 @@ from bench.system.errors import UserError
 
 PAUSE_SECONDS = 0.05
 LIMIT_SECONDS = 1200.0
+
+# What a sweep says of time and memory: on a slow machine it may rest on fewer images, and it may
+# be missing of what took more than a minute to measure.
+ESTIMATE = re.compile(
+    r"^(estimate( \(scaled from fewer images\))?: .+ a run, "
+    r"|no estimate of .+: it took more than )",
+    re.MULTILINE,
+)
 
 
 class NotReached(UserError):

@@ -15,7 +15,7 @@ import pytest
 
 from bench.config.grid import load_grid
 from bench.sweep import next_command
-from tests.waiting import Gate, has_ended, wait_until
+from tests.waiting import ESTIMATE, Gate, has_ended, wait_until
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -47,7 +47,7 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
     first = command(*grid, "seeds=1")
     assert first.returncode == 0, first.stderr
     assert "4 runs: 4 waiting" in first.stdout
-    assert "estimate: " in first.stdout
+    assert ESTIMATE.search(first.stdout), first.stdout
     assert "4 runs: 4 done" in first.stdout
     assert "\x1b" not in first.stdout  # plain lines where there is no terminal
     before = outcomes(tmp_path / "results")
@@ -183,7 +183,7 @@ def test_the_plan_runs_nothing(command: Command, tiny: list[str], tmp_path: Path
     done = command("bench.sweep", "grid=window_ablation", "seeds=2", "dry_run=true", *tiny)
     assert done.returncode == 0, done.stderr
     assert "8 runs: 8 waiting" in done.stdout
-    assert "estimate: " in done.stdout
+    assert ESTIMATE.search(done.stdout), done.stdout
     assert not (tmp_path / "results").exists()
 
 

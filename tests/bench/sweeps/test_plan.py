@@ -17,7 +17,7 @@ from bench.sweeps import plan
 from bench.sweeps.cost_model import Estimate, Failure
 from bench.sweeps.launcher import PlannedRun
 from bench.system.errors import UserError
-from tests.waiting import has_ended, wait_until
+from tests.waiting import ESTIMATE, has_ended, wait_until
 
 GIB = 2**30
 
@@ -60,6 +60,15 @@ def test_only_the_steps_that_are_left_are_counted() -> None:
     told = plan.line([(run, Estimate(50, None)) for run in runs], 1)
     assert "10 s to 50 s a run" in told
     assert "about 1 min in all with 1 at a time" in told
+
+
+def test_an_estimate_that_rests_on_fewer_images_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan_with([Estimate(12, GIB), Estimate(31, GIB, scaled=True)], 8 * GIB, monkeypatch)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("estimate (scaled from fewer images): 12 s to 31 s a run, 1.0 GiB each")
+    assert ESTIMATE.match(last)
 
 
 def test_where_memory_cannot_be_measured_nothing_is_refused(
@@ -161,7 +170,7 @@ def test_without_data_a_dry_run_shows_its_plan_and_says_what_the_runs_will_need(
     lines = done.stdout.splitlines()
     (plan_line,) = (n for n, line in enumerate(lines) if line == "4 runs: 4 waiting")
     (needs,) = (n for n, line in enumerate(lines) if "nowhere for cifar10" in line)
-    (told,) = (n for n, line in enumerate(lines) if line.startswith("estimate: "))
+    (told,) = (n for n, line in enumerate(lines) if ESTIMATE.match(line))
     assert plan_line < needs < told
     assert lines[-1] == "dry run: 4 runs would be started; none was"
     real = command("bench.sweep", *dry)
