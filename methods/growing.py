@@ -3,14 +3,14 @@
 import random
 
 from methods.look import DASH_DOTTED, ORANGE, Look
-from methods.window import StatelessMethod, Window
+from methods.window import SkippingMethod, Window
 
 
-class GrowingBPTT(StatelessMethod):
+class GrowingBPTT(SkippingMethod):
     """Full back-propagation along a trajectory that grows linearly with the outer step (paper, C.5:
     "BPTT-Increasing Windows", from 10 to 180 inner steps).
 
-    Window: `[0, length(step))` with
+    Window: `[first, length(step))` with
 
         length(step) = first_length + (unroll_length - first_length) * step / grow_steps,
 
@@ -32,20 +32,25 @@ class GrowingBPTT(StatelessMethod):
         window_size: int,
         first_length: int = 0,
         grow_steps: int = 20000,
+        first: int = 0,
     ) -> None:
-        super().__init__(unroll_length, window_size)
         if not 0 <= first_length <= unroll_length:
             raise ValueError(
                 f"first_length={first_length} must lie between 1 and unroll_length={unroll_length},"
                 " or be 0 for the window size"
             )
+        self.first_length = first_length or window_size
+        super().__init__(unroll_length, window_size, first)
         if grow_steps < 1:
             raise ValueError(f"grow_steps={grow_steps} must be at least 1 outer step")
-        self.first_length = first_length or window_size
         self.grow_steps = grow_steps
+
+    @property
+    def last_first(self) -> int:
+        return self.first_length - 1
 
     def next_window(self, step: int, rng: random.Random) -> Window:
         growth = (self.unroll_length - self.first_length) * min(step, self.grow_steps)
         # growth / grow_steps + 1/2 rounded down, in integers: exact for any number of steps.
         rounded = (2 * growth + self.grow_steps) // (2 * self.grow_steps)
-        return Window(0, self.first_length + rounded)
+        return Window(self.first, self.first_length + rounded)

@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from methods.look import DASH_DOTTED, DASHED, GREEN, ORANGE, Look
-from methods.window import StatelessMethod, Window
+from methods.window import SkippingMethod, Window
 
 RULES = ("evaluation_loss", "outer_loss")
 
 
-class MovingWindow(StatelessMethod, ABC):
+class MovingWindow(SkippingMethod, ABC):
     """A window that shifts by its own size whenever the loss stagnates: whenever it has had no new
     best for `patience` outer steps (the paper: 2,000). The paper does not say which loss.
 
@@ -31,7 +31,10 @@ class MovingWindow(StatelessMethod, ABC):
     """
 
     # Before there was a choice, the outer loss decided.
-    options_before: ClassVar[dict[str, Any]] = {"rule": "outer_loss"}
+    options_before: ClassVar[dict[str, Any]] = {
+        **SkippingMethod.options_before,
+        "rule": "outer_loss",
+    }
 
     def __init__(
         self,
@@ -40,8 +43,9 @@ class MovingWindow(StatelessMethod, ABC):
         patience: int = 2000,
         smoothing: float = 0.99,
         rule: str = "outer_loss",
+        first: int = 0,
     ) -> None:
-        super().__init__(unroll_length, window_size)
+        super().__init__(unroll_length, window_size, first)
         if patience < 1:
             raise ValueError(f"patience={patience} must be at least 1 outer step")
         if not 0 <= smoothing < 1:
@@ -111,8 +115,8 @@ class ForwardWindow(MovingWindow):
     """Called "forward moving" in the paper (C.2): starts at the END, moves to the BEGINNING.
 
     First window: `[unroll_length - window_size, unroll_length)`; each shift lowers its start by
-    `window_size`, down to 0. The words are ambiguous: the paper's published code calls the opposite
-    direction "forward". This file follows the paper's text.
+    `window_size`, down to `first`. The words are ambiguous: the paper's published code calls the
+    opposite direction "forward". This file follows the paper's text.
     """
 
     label = "Forward moving"
@@ -122,21 +126,21 @@ class ForwardWindow(MovingWindow):
         return self.unroll_length - self.window_size
 
     def shifted_start(self) -> int:
-        return max(self.start - self.window_size, 0)
+        return max(self.start - self.window_size, self.first)
 
 
 class BackwardWindow(MovingWindow):
     """Called "backward moving" in the paper (C.2): starts at the BEGINNING, moves to the END.
 
-    First window: `[0, window_size)`; each shift raises its start by `window_size`, up to
-    `unroll_length - window_size`. On the ambiguity of the words see `ForwardWindow`.
+    First window: `[first, first + window_size)`; each shift raises its start by `window_size`, up
+    to `unroll_length - window_size`. On the ambiguity of the words see `ForwardWindow`.
     """
 
     label = "Backward moving"
     look = Look(GREEN, DASH_DOTTED, "<")
 
     def first_start(self) -> int:
-        return 0
+        return self.first
 
     def shifted_start(self) -> int:
         return min(self.start + self.window_size, self.unroll_length - self.window_size)

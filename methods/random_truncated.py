@@ -3,14 +3,15 @@
 import random
 
 from methods.look import BLACK, SOLID, Look
-from methods.window import StatelessMethod, Window
+from methods.window import SkippingMethod, Window
 
 
-class RandomTruncatedBPTT(StatelessMethod):
+class RandomTruncatedBPTT(SkippingMethod):
     """Random truncated back-propagation through time (paper, Algorithm 1 and equation 3).
 
     Window: `[start, start + window_size)` with start uniform on
-    `{0, ..., unroll_length - window_size}` (line 3 of Algorithm 1, where it is called M). The inner
+    `{first, ..., unroll_length - window_size}` (line 3 of Algorithm 1, where it is called M and
+    `first` is 0). The inner
     training ends where the window ends: later steps are not run.
 
     The paper's method and the first choice. Its backward pass costs what that of T-BPTT does, its
@@ -22,5 +23,5 @@ class RandomTruncatedBPTT(StatelessMethod):
     look = Look(BLACK, SOLID, "o")
 
     def next_window(self, step: int, rng: random.Random) -> Window:
-        start = rng.randint(0, self.unroll_length - self.window_size)
+        start = rng.randint(self.first, self.unroll_length - self.window_size)
         return Window(start, start + self.window_size)

@@ -108,3 +108,31 @@ class StatelessMethod:
 
     def load_state(self, state: dict[str, Any]) -> None:
         pass
+
+
+class SkippingMethod(StatelessMethod):
+    """Base of the benchmark's own methods, all of which can leave out the first inner steps: no
+    window contains an inner step before `first`. These steps are run all the same.
+
+    The first update of Adam is lr·g/(|g| + eps), nearly a sign, whose derivative is almost a delta
+    function at g = 0. A window that contains inner step 0 differentiates through it.
+
+    Raises:
+        ValueError: `first` leaves too few inner steps for a window.
+    """
+
+    options_before: ClassVar[dict[str, Any]] = {"first": 0}
+
+    def __init__(self, unroll_length: int, window_size: int, first: int = 0) -> None:
+        super().__init__(unroll_length, window_size)
+        if not 0 <= first <= self.last_first:
+            raise ValueError(
+                f"first={first} must lie between 0 and {self.last_first}, so that windows fit"
+                f" between it and unroll_length={unroll_length}"
+            )
+        self.first = first
+
+    @property
+    def last_first(self) -> int:
+        """The largest `first`: here the latest start of a window of full size."""
+        return self.unroll_length - self.window_size

@@ -138,7 +138,7 @@ def test_the_types_of_options_are_those_of_the_constructor_or_of_its_defaults() 
         "count": int, "part": float, "name": str, "on": bool, "free": Any, "loose": float,
         "steps": list[int],
     }  # fmt: skip
-    moving = {"patience": int, "smoothing": float, "rule": str}
+    moving = {"patience": int, "smoothing": float, "rule": str, "first": int}
     assert method_kinds("forward_window") == moving
 
 
@@ -167,7 +167,7 @@ def test_the_defaults_of_a_users_method_are_its_options_alone() -> None:
 def test_the_defaults_of_each_method_are_those_of_its_constructor(
     name: str, defaults: dict[str, Any]
 ) -> None:
-    assert method_defaults(name) == defaults
+    assert method_defaults(name) == {**defaults, "first": 0}
 
 
 @pytest.mark.parametrize(

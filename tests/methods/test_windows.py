@@ -219,6 +219,57 @@ def test_windows_of_every_method_lie_within_the_trajectory(
         assert 0 <= window.start < window.stop <= unroll_length
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "windows"),
+    [
+        ("bptt", {}, {(2, 9)}),
+        ("t_bptt", {}, {(5, 9)}),
+        ("r_bptt", {}, {(2, stop) for stop in range(4, 10)}),
+        ("rat_bptt", {}, {(start, start + 4) for start in range(2, 6)}),
+        ("early_rat_bptt", {}, {(start, start + 4) for start in range(2, 6)}),
+        ("forward_window", {"patience": 1}, {(5, 9), (2, 6)}),
+        ("backward_window", {"patience": 1}, {(2, 6), (5, 9)}),
+        ("growing_bptt", {"grow_steps": 40}, {(2, stop) for stop in range(4, 10)}),
+    ],
+)
+def test_no_window_contains_an_inner_step_before_the_first(
+    name: str, options: dict[str, int], windows: set[tuple[int, int]]
+) -> None:
+    method = make_method(name, 9, 4, {**options, "first": 2})
+    chosen = set()
+    for step in range(200):
+        window = method.next_window(step, python_random(5, "window", step))
+        chosen.add((window.start, window.stop))
+        method.observe(step, 1.0)  # without progress
+    assert chosen == windows
+
+
+def test_t_bptt_is_shortened_by_a_first_step_that_lies_in_its_window() -> None:
+    method = make_method("t_bptt", 9, 4, {"first": 7})
+    assert method.next_window(0, random.Random(0)) == Window(7, 9)
+
+
+def test_early_rat_bptt_keeps_its_ratios_without_the_first_steps() -> None:
+    whole = EarlyRandomTruncatedBPTT(20, 5, power=2)
+    later = EarlyRandomTruncatedBPTT(20, 5, power=2, first=3)
+    remaining = sum(whole.probabilities[3:])
+    assert later.probabilities == pytest.approx([p / remaining for p in whole.probabilities[3:]])
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        *[("bptt", 8), ("t_bptt", 8), ("r_bptt", 3), ("rat_bptt", 5), ("early_rat_bptt", 5)],
+        *[("forward_window", 5), ("backward_window", 5), ("growing_bptt", 3)],
+    ],
+)
+def test_a_first_step_that_leaves_no_window_is_rejected(name: str, last: int) -> None:
+    make_method(name, 9, 4, {"first": last})
+    for first in (-1, last + 1):
+        with pytest.raises(ValueError, match=f"first={first} must lie between 0 and {last}"):
+            make_method(name, 9, 4, {"first": first})
+
+
 @given(settings=method_settings(OF_FIXED_SIZE), seed=st.integers(0, 2**32), losses=LOSSES)
 def test_truncated_and_moving_windows_have_the_window_size(
     settings: tuple[str, int, int], seed: int, losses: list[float]
