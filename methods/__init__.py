@@ -7,23 +7,33 @@ label and look in figures. To add one, write the file and add its line to `METHO
 import difflib
 from typing import Any
 
+from methods.automatic_truncated import AutomaticTruncatedBPTT
+from methods.automatic_truncated_policy import PolicyTruncatedBPTT
 from methods.bptt import BPTT
 from methods.clipping import CLIPPINGS, Clipping, make_clipping
 from methods.early_random_truncated import EarlyRandomTruncatedBPTT
 from methods.growing import GrowingBPTT
+from methods.imagined import imagine_probe, imagine_step
 from methods.look import Look
 from methods.moving import BackwardWindow, ForwardWindow, MovingWindow
+from methods.observations import (
+    EvaluationObserver,
+    Probe,
+    ProbeObserver,
+    StepObservation,
+    StepObserver,
+    missing_observer,
+    needs_evaluations,
+    needs_inner_gradients,
+    observes_probes,
+    observes_steps,
+)
 from methods.random_length import RandomLengthBPTT
 from methods.random_truncated import RandomTruncatedBPTT
+from methods.signal_to_noise import SignalToNoiseBPTT
 from methods.truncated import TruncatedBPTT
 from methods.user_class import constructor_options, import_class, option_type
-from methods.window import (
-    EvaluationObserver,
-    Method,
-    StatelessMethod,
-    Window,
-    needs_evaluations,
-)
+from methods.window import Method, StatelessMethod, Window
 
 METHODS: dict[str, type] = {
     "bptt": BPTT,
@@ -34,6 +44,9 @@ METHODS: dict[str, type] = {
     "forward_window": ForwardWindow,
     "backward_window": BackwardWindow,
     "growing_bptt": GrowingBPTT,
+    "at_bptt": AutomaticTruncatedBPTT,
+    "at_bptt_plus": PolicyTruncatedBPTT,
+    "snr_bptt": SignalToNoiseBPTT,
 }
 
 __all__ = [
@@ -44,8 +57,14 @@ __all__ = [
     "Look",
     "Method",
     "MovingWindow",
+    "Probe",
+    "ProbeObserver",
     "StatelessMethod",
+    "StepObservation",
+    "StepObserver",
     "Window",
+    "imagine_probe",
+    "imagine_step",
     "make_clipping",
     "make_method",
     "method_class",
@@ -54,6 +73,9 @@ __all__ = [
     "method_label",
     "method_look",
     "needs_evaluations",
+    "needs_inner_gradients",
+    "observes_probes",
+    "observes_steps",
     "options_before",
 ]
 
@@ -91,8 +113,8 @@ def make_method(
         raise
     except Exception as error:  # in a user's constructor
         raise ValueError(f"method {name!r}: {type(error).__name__}: {error}") from error
-    if needs_evaluations(made) and not callable(getattr(made, "observe_evaluation", None)):
-        raise ValueError(f"method {name!r} needs evaluations and lacks observe_evaluation")
+    if missing := missing_observer(made):
+        raise ValueError(f"method {name!r} {missing}")
     return made
 
 

@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeGuard
+from typing import Any, ClassVar, Protocol
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Method(Protocol):
     the name of the class is shown), and `look`, a `methods.Look` (without one, figures choose a
     look that no other method of the figure has). Subclasses do not inherit them.
 
-    A method that looks at fresh networks between outer steps is an `EvaluationObserver`. A class
-    whose options were not all there from the beginning may have `options_before`: the values of
-    the later ones that reproduce what was done before. At these values they stay out of the hash
-    that names a run.
+    What a method may look at beside the outer loss is told in `observations.py`. A class whose
+    options were not all there from the beginning may have `options_before`: the values of the later
+    ones that reproduce what was done before. At these values they stay out of the hash that names a
+    run.
     """
 
     def next_window(self, step: int, rng: random.Random) -> Window:
@@ -47,38 +47,12 @@ class Method(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold: a dict of numbers, strings and None."""
+        """What a checkpoint must hold: a dict of numbers, strings, None and lists of them."""
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Resume from what `state()` returned."""
         ...
-
-
-class EvaluationObserver(Method, Protocol):
-    """A method that also observes how fresh networks do that were trained on the distilled set.
-
-    Attributes:
-        needs_evaluations: True; of the class, or of the object where it depends on an option.
-            Without it nothing is measured for the method, and nothing has to be paid for.
-    """
-
-    needs_evaluations: bool
-
-    def observe_evaluation(self, step: int, train_loss: float) -> None:
-        """Called once for each measurement of the accuracy (every `accuracy_every` outer steps),
-        before the window of outer step `step` is asked for.
-
-        Args:
-            train_loss: mean cross-entropy of the target images that the run distills from, mean
-                over the fresh networks; may be infinite or NaN.
-        """
-        ...
-
-
-def needs_evaluations(method: Method) -> TypeGuard[EvaluationObserver]:
-    """Whether the method observes evaluations."""
-    return bool(getattr(method, "needs_evaluations", False))
 
 
 class StatelessMethod:

@@ -13,7 +13,14 @@ from bench.config.command_line import words
 from bench.config.grid import expand, load_grid
 from bench.config.run_config import RunConfig
 from bench.system.errors import UserError
-from methods import Window, make_method, method_defaults, needs_evaluations
+from methods import (
+    Window,
+    imagine_probe,
+    imagine_step,
+    make_method,
+    method_defaults,
+    needs_evaluations,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,9 +78,10 @@ def windows_of(config: RunConfig, steps: int) -> list[Window]:
     for step in range(steps):
         if needs_evaluations(method) and step % config.accuracy_every == 0:
             method.observe_evaluation(step, STAGNANT_LOSS)
+        imagine_probe(method, step, config.unroll_length)
         rng = python_random(config.seed, "window", step // config.window_resample_every)
         windows.append(method.next_window(step, rng))
-        method.observe(step, STAGNANT_LOSS)
+        imagine_step(method, step, windows[-1], STAGNANT_LOSS)
     return windows
 
 

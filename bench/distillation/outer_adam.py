@@ -66,6 +66,21 @@ class OuterAdam:
                 maximize=False,
             )
 
+    def alignment(self, learned: Pairs) -> float:
+        """Cosine of the meta-gradient and of its mean so far, as Adam weighs it (the first moment),
+        over everything that is learned; 0 where one of them is 0."""
+        moments = {
+            id(parameter): moment.first
+            for group, moments in zip(self.groups, self.moments, strict=True)
+            for parameter, moment in zip(group, moments, strict=True)
+        }
+        means = [(parameter, moments[id(parameter)]) for parameter, _ in learned]
+        dots = [
+            (mean * gradient).sum() for (_, gradient), (_, mean) in zip(learned, means, strict=True)
+        ]
+        norms = whole_norm(learned) * whole_norm(means)
+        return torch.where(norms > 0, sum(dots[1:], start=dots[0]) / norms, 0.0).item()
+
     def state(self) -> list[list[dict[str, Any]]]:
         """For a checkpoint: the moments of each parameter of each group."""
         return [[vars(moment) for moment in moments] for moments in self.moments]
@@ -77,3 +92,9 @@ class OuterAdam:
                 moment.first.copy_(saved["first"])
                 moment.second.copy_(saved["second"])
                 moment.steps.copy_(saved["steps"])
+
+
+def whole_norm(learned: Pairs) -> Tensor:
+    """The norm of the meta-gradient over all learned (parameter, gradient) pairs together."""
+    squares = [gradient.square().sum() for _, gradient in learned]
+    return sum(squares[1:], start=squares[0]).sqrt()

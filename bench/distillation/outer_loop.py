@@ -3,8 +3,8 @@
 One outer step: the method chooses a window; a fresh network, a target batch and the inner batches
 are drawn; the engine computes the meta-gradient through the window; the clipping scales that of the
 images; Adam updates the distilled images (and labels), or what they are made of
-(`parameterization.py`); the method observes the outer loss. A method that needs evaluations also
-observes those that are made between the steps (`bench.runs.measurements`).
+(`parameterization.py`); the method observes the outer loss, and what else it asks for
+(`observer.py`), as evaluations that are made between the steps (`bench.runs.measurements`).
 
 With replicas, several networks are drawn, each with batches of its own. All use the same window,
 and the update takes the mean of their meta-gradients (`replicas.py`).
@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
-from bench.distillation.outer_adam import OuterAdam, Pairs
+from bench.distillation.observer import Observer
+from bench.distillation.outer_adam import OuterAdam, whole_norm
 from bench.distillation.parameterization import make_parameterization
 from bench.distillation.process_group import SINGLE_PROCESS, ProcessGroup
 from bench.distillation.replicas import Replicas, replica_config
@@ -30,7 +32,7 @@ from bench.training.batches import target_batch
 from bench.training.problem import outer_problem
 from bench.training.randomness import python_random
 from bench.training.setup import make_inner_optimizer, make_network
-from methods import Method, Window, make_clipping, make_method, needs_evaluations
+from methods import Method, Probe, StepObservation, Window, make_clipping, make_method
 
 # After more outer steps in a row without a finite meta-gradient the run has diverged for good.
 MAX_STEPS_NOT_FINITE = 50
@@ -60,7 +62,8 @@ class OuterStep:
             that setting existed recorded `gradient_norm` alone, which was clipped.
         clip_factor: the factor by which clipping multiplied what it limits.
         updated: False if the gradient was not finite; the distilled set then stays as it was.
-        seconds: wall-clock time of the step.
+        seconds: wall-clock time of the step, with the probe before it.
+        probe_seconds: of the probe that the method asked for before the step; 0 without one.
     """
 
     step: int
@@ -73,6 +76,7 @@ class OuterStep:
     clip_factor: float
     updated: bool
     seconds: float
+    probe_seconds: float
 
 
 class Distillation:
@@ -89,7 +93,7 @@ class Distillation:
     Attributes:
         parameters: what is learned.
         step: outer steps done.
-        evaluation_observed_at: the last `step` at which the method observed an evaluation.
+        observer: what the method is told.
         whole_batch_squared_norm: of the meta-gradient of the images in the last outer step, for
             the target batch of replica 0: what `sample_variance` is divided by. NaN before the
             first step, and in processes that do not compute replica 0.
@@ -112,12 +116,12 @@ class Distillation:
         self.method = make_method(
             config.method, config.unroll_length, config.window_size, config.method_options
         )
+        self.observer = Observer(self.method)
         self.clipping = make_clipping(config.clipping, config.clip_ratio, config.clip_decay)
         self.parameters = make_parameterization(config, target_set)
         self.outer_optimizer = OuterAdam(self.parameters.groups(), config.outer_lr)
         self.step = 0
         self.steps_not_finite = 0
-        self.evaluation_observed_at = -1
         self.whole_batch_squared_norm = torch.tensor(math.nan)
 
     @property
@@ -146,7 +150,11 @@ class Distillation:
         Raises:
             Diverged: too many meta-gradients in a row were not finite.
         """
+        if self.replicas.group.is_leader:
+            self.observe_probe()
+        probe_seconds, self.observer.probe_seconds = self.observer.probe_seconds, 0.0
         started = time.perf_counter()
+        self.observer.share(self.replicas.group)
         window = self.window(self.step)
         gradient = self.meta_gradient(window)
         of_images, of_labels = self.parameters.gradients(self.step, gradient)
@@ -165,10 +173,16 @@ class Distillation:
         finite = math.isfinite(norm)
         factor = self.clipping.factor(clipped_norm) if finite else 1.0
         if finite:
+            observation = None
+            if self.observer.observes_steps:
+                aligned = self.outer_optimizer.alignment([*of_images, *of_labels])
+                norms = gradient.inner_gradient_norms
+                inner_norms = [] if norms is None else norms.tolist()
+                observation = StepObservation(self.step, loss, window, norm, aligned, inner_norms)
             scaled = [(parameter, gradient * factor) for parameter, gradient in limited]
             self.outer_optimizer.step([*scaled, *free], self.parameters.rates(self.step))
             self.parameters.clamp_labels()  # probabilities; they are never renormalized (C.1)
-            self.method.observe(self.step, loss)
+            self.observer.step(self.step, loss, observation)
         self.steps_not_finite = 0 if finite else self.steps_not_finite + 1
         if self.steps_not_finite > MAX_STEPS_NOT_FINITE:
             raise Diverged(
@@ -186,20 +200,24 @@ class Distillation:
             clipped_norm,
             factor,
             finite,
-            time.perf_counter() - started,
+            probe_seconds + time.perf_counter() - started,
+            probe_seconds,
         )
 
-    @property
-    def needs_evaluations(self) -> bool:
-        """Whether the method observes the measurements of the accuracy."""
-        return needs_evaluations(self.method)
+    def observe_probe(self) -> None:
+        """Let the method observe the inner training of the coming outer step, if it asks for that;
+        once. In a process group only the leader calls it."""
+        self.observer.probe(self.step, self._probe)
 
-    def observe_evaluation(self, train_loss: float) -> None:
-        """Let the method observe the evaluation that is made before the coming outer step. A run
-        that was stopped after it resumes with the same evaluation, which counts only once."""
-        if needs_evaluations(self.method) and self.evaluation_observed_at < self.step:
-            self.method.observe_evaluation(self.step, train_loss)
-            self.evaluation_observed_at = self.step
+    def _probe(self) -> Probe:
+        config, steps = self.config, self.config.unroll_length
+        problem = self._problem(config, steps, *self.parameters.at(self.step))
+        images, labels = target_batch(config, self.target_set.train, self.step)
+        training = self.engine.train(problem, steps, images)
+        targets = F.one_hot(labels, training.logits.shape[1]).to(training.logits)
+        loss = problem.outer_loss.losses(training.logits, targets).mean()
+        right = (training.logits.argmax(dim=1) == labels).double().mean()
+        return Probe(training.gradient_norms.tolist(), loss.item(), 100 * right.item())
 
     def window(self, step: int) -> Window:
         """The window of outer step `step`, as the method chooses it now."""
@@ -215,9 +233,11 @@ class Distillation:
 
         def of_replica(replica: int) -> MetaGradient:
             config = replica_config(self.config, replica)
-            problem = self._problem(config, window, images, labels)
+            problem = self._problem(config, window.stop, images, labels)
             batch = target_batch(config, self.target_set.train, self.step)
-            gradient = self.engine.meta_gradient(problem, window, *batch)
+            gradient = self.engine.meta_gradient(
+                problem, window, *batch, inner_norms=self.observer.needs_inner_gradients
+            )
             if replica == 0:
                 self.whole_batch_squared_norm = gradient.images.double().square().sum()
             return gradient
@@ -229,18 +249,16 @@ class Distillation:
         first `variance_samples` images of its target batch. Only replica 0 counts, so that the
         numbers mean the same for any number of replicas. Changes nothing."""
         window = self.window(self.step)
-        problem = self._problem(self.config, window, *self.parameters.at(self.step))
+        problem = self._problem(self.config, window.stop, *self.parameters.at(self.step))
         images, labels = target_batch(self.config, self.target_set.train, self.step)
         count = self.config.variance_samples
         gradients = self.engine.sample_gradients(problem, window, images[:count], labels[:count])
         return SampleVariance.of(gradients.images)
 
-    def _problem(
-        self, config: RunConfig, window: Window, images: Tensor, labels: Tensor
-    ) -> Problem:
+    def _problem(self, config: RunConfig, stop: int, images: Tensor, labels: Tensor) -> Problem:
         """The bilevel problem of the coming outer step; the seed of `config` is the replica's."""
         return outer_problem(
-            config, self.network, self.inner_optimizer, images, labels, self.step, window.stop
+            config, self.network, self.inner_optimizer, images, labels, self.step, stop
         )
 
     def variant(
@@ -250,7 +268,7 @@ class Distillation:
         its steps cost. Both share the distilled set and its optimizer, so the steps of one change
         the other."""
         other = copy.copy(self)
-        other.config, other.method = config, method
+        other.config, other.method, other.observer = config, method, Observer(method)
         other.engine = make_engine(config.engine, activation_budget, config.precision)
         return other
 
@@ -263,7 +281,7 @@ class Distillation:
             "clipping": self.clipping.state(),
             "step": self.step,
             "steps_not_finite": self.steps_not_finite,
-            "evaluation_observed_at": self.evaluation_observed_at,
+            **self.observer.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -274,11 +292,4 @@ class Distillation:
         self.clipping.load_state(state["clipping"])
         self.step = state["step"]
         self.steps_not_finite = state["steps_not_finite"]
-        # Checkpoints of before there were such methods have none.
-        self.evaluation_observed_at = state.get("evaluation_observed_at", -1)
-
-
-def whole_norm(learned: Pairs) -> Tensor:
-    """The norm of the meta-gradient over all learned (parameter, gradient) pairs together."""
-    squares = [gradient.square().sum() for _, gradient in learned]
-    return sum(squares[1:], start=squares[0]).sqrt()
+        self.observer.load_state(state)

@@ -30,8 +30,8 @@ class Replicas:
     group: ProcessGroup
 
     def mean(self, meta_gradient: Callable[[int], MetaGradient]) -> MetaGradient:
-        """The mean over all replicas of outer loss and meta-gradient; not finite if one of them is
-        not.
+        """The mean over all replicas of outer loss, meta-gradient and norms of inner gradients; not
+        finite if one of them is not.
 
         Args:
             meta_gradient: of one replica, by its number; called for those of this process.
@@ -41,7 +41,7 @@ class Replicas:
         first, *others = self.group.share(self.count)
         gradient = meta_gradient(first)
         computed = [_flat(gradient), *(_flat(meta_gradient(replica)) for replica in others)]
-        rows = self.group.gather(torch.stack(computed))  # [replicas, images + labels + 1]
+        rows = self.group.gather(torch.stack(computed))  # [replicas, images + labels + 1 + norms]
         total = rows[0]
         for row in rows[1:]:  # in this order, whichever process computed it
             total = total + row
@@ -55,16 +55,19 @@ def replica_config(config: RunConfig, replica: int) -> RunConfig:
 
 
 def _flat(gradient: MetaGradient) -> Tensor:
-    """Everything in one row: one message instead of three."""
-    parts = [gradient.images, gradient.labels, gradient.outer_loss]
+    """Everything in one row: one message instead of several."""
+    norms = gradient.inner_gradient_norms
+    parts = [gradient.images, gradient.labels, gradient.outer_loss, norms]
     return torch.cat([part.flatten() for part in parts if part is not None])
 
 
 def _unflat(row: Tensor, like: MetaGradient) -> MetaGradient:
     """The inverse of `_flat`, with the shapes of `like`."""
-    images, labels, loss = row.tensor_split([like.images.numel(), len(row) - 1])
+    sizes = [0 if part is None else part.numel() for part in (like.images, like.labels)]
+    images, labels, loss, norms = row.tensor_split([sizes[0], sum(sizes), sum(sizes) + 1])
     return MetaGradient(
         images.view_as(like.images),
         None if like.labels is None else labels.view_as(like.labels),
         loss.squeeze(0),
+        None if like.inner_gradient_norms is None else norms,
     )

@@ -23,7 +23,7 @@ from bench.metagrad.derivatives import Derivatives, pull_back
 from bench.metagrad.mean_loss import MeanLinearization, MeanLoss
 from bench.metagrad.optimizers import State
 from bench.metagrad.precision import hardware_precision
-from bench.metagrad.problem import MetaGradient, Problem, StepRange
+from bench.metagrad.problem import MetaGradient, Problem, StepRange, Training
 
 # (t, gradients of the window [t, stop), cotangent of θ_t, cotangents of s_t) -> None
 AtStep = Callable[[int, list[Tensor], Tensor, State], None]
@@ -78,16 +78,26 @@ class ExactEngine:
         self._optimizer: CompiledOptimizer | None = None
 
     def meta_gradient(
-        self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
+        self,
+        problem: Problem,
+        window: StepRange,
+        target_images: Tensor,
+        target_labels: Tensor,
+        *,
+        inner_norms: bool = False,
     ) -> MetaGradient:
         loss, problem = self._ready(problem)
+        norms: list[Tensor] | None = [] if inner_norms else None
         with hardware_precision(self.precision):
-            steps, theta = forward(loss, problem, window, self.activation_budget)
+            steps, theta = forward(loss, problem, window, self.activation_budget, norms)
             labels = one_hot(target_labels, problem.labels)
             theta_bar, losses = loss.gradient(theta, target_images, labels, problem.outer_loss)
             images_bar, labels_bar = backward(loss, problem, window, steps, theta_bar.unsqueeze(0))
         return MetaGradient(
-            images_bar[0], None if labels_bar is None else labels_bar[0], losses.mean()
+            images_bar[0],
+            None if labels_bar is None else labels_bar[0],
+            losses.mean(),
+            None if norms is None else torch.stack(norms),
         )
 
     def sample_gradients(
@@ -114,6 +124,13 @@ class ExactEngine:
             torch.cat([losses for _, losses in samples]),
         )
 
+    def train(self, problem: Problem, steps: int, images: Tensor) -> Training:
+        loss, problem = self._ready(problem)
+        norms: list[Tensor] = []
+        with hardware_precision(self.precision):
+            _, theta = forward(loss, problem, range(steps, steps), norms=norms)
+            return Training(torch.stack(norms), loss.logits(theta, images))
+
     def _ready(self, problem: Problem) -> tuple[MeanLoss, Problem]:
         """The inner loss, and the problem, with its optimiser compiled if `compiled`. Both are
         cached for the next problem with the same network and optimiser."""
@@ -129,9 +146,14 @@ class ExactEngine:
 
 @torch.no_grad()
 def forward(
-    loss: MeanLoss, problem: Problem, window: StepRange, activation_budget: int = 0
+    loss: MeanLoss,
+    problem: Problem,
+    window: StepRange,
+    activation_budget: int = 0,
+    norms: list[Tensor] | None = None,
 ) -> tuple[list[WindowStep], Tensor]:
-    """Train from θ_0 to θ_stop: the steps of the window, and θ_stop."""
+    """Train from θ_0 to θ_stop: the steps of the window, which may be empty, and θ_stop. Appends
+    the norm of the gradient at each inner step to `norms`."""
     theta = loss.derivatives.flatten(problem.parameters)
     state = problem.optimizer.initial_state(theta)
     # One block for all steps: many small tensors that stay, between large ones that are freed,
@@ -149,6 +171,8 @@ def forward(
         else:
             linearization = loss.linearize(theta, *batch)
             gradient = linearization.gradient()
+        if norms is not None:
+            norms.append(gradient.norm())
         if t >= window.start:
             row = torch.stack([theta, gradient, *state], out=block[t - window.start])
             steps.append(WindowStep(row[0], tuple(row[2:]), row[1], linearization))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.metagrad.optimizers import SGD, Adam, InnerOptimizer
 from bench.metagrad.precision import hardware_precision
-from bench.metagrad.problem import MetaGradient, Problem, StepRange, cross_entropies
+from bench.metagrad.problem import MetaGradient, Problem, StepRange, Training, cross_entropies
 
 
 class HigherEngine:
@@ -35,24 +35,43 @@ class HigherEngine:
         self.precision = precision
 
     def meta_gradient(
-        self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
+        self,
+        problem: Problem,
+        window: StepRange,
+        target_images: Tensor,
+        target_labels: Tensor,
+        *,
+        inner_norms: bool = False,
     ) -> MetaGradient:
+        norms: list[Tensor] | None = [] if inner_norms else None
         with self._hardware(problem):
-            distilled, losses = self._unroll(problem, window, target_images, target_labels)
-            loss = losses.mean()
+            distilled, logits = self._unroll(problem, window, target_images, norms)
+            loss = outer_losses(problem, logits, target_labels).mean()
             images_bar, *rest = torch.autograd.grad(loss, distilled)
-        return MetaGradient(images_bar, rest[0] if rest else None, loss.detach())
+        return MetaGradient(
+            images_bar,
+            rest[0] if rest else None,
+            loss.detach(),
+            None if norms is None else torch.stack(norms),
+        )
 
     def sample_gradients(
         self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
     ) -> MetaGradient:
         with self._hardware(problem):
-            distilled, losses = self._unroll(problem, window, target_images, target_labels)
+            distilled, logits = self._unroll(problem, window, target_images)
+            losses = outer_losses(problem, logits, target_labels)
             parts = [torch.autograd.grad(loss, distilled, retain_graph=True) for loss in losses]
         stacked = [torch.stack(part) for part in zip(*parts, strict=True)]
         return MetaGradient(
             stacked[0], stacked[1] if problem.learn_labels else None, losses.detach()
         )
+
+    def train(self, problem: Problem, steps: int, images: Tensor) -> Training:
+        norms: list[Tensor] = []
+        with self._hardware(problem):
+            _, logits = self._unroll(problem, range(steps, steps), images, norms)
+        return Training(torch.stack(norms), logits.detach())
 
     def _hardware(self, problem: Problem) -> AbstractContextManager[None]:
         if self.precision == "tf32" and not problem.images.is_cuda:
@@ -60,9 +79,20 @@ class HigherEngine:
         return hardware_precision(self.precision)
 
     def _unroll(
-        self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
+        self,
+        problem: Problem,
+        window: StepRange,
+        target_images: Tensor,
+        norms: list[Tensor] | None = None,
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The leaves (images[, labels]) and the single-sample outer losses [batch]."""
+        """The leaves (images[, labels]) and the logits [batch, classes]. Appends the norm of the
+        gradient at each inner step to `norms`."""
+
+        def note(gradients: list[Tensor]) -> list[Tensor]:
+            if norms is not None:
+                norms.append(torch.cat([part.detach().flatten() for part in gradients]).norm())
+            return gradients
+
         network = copy.deepcopy(problem.network)
         network.to(problem.images)  # first: loading into float32 would round float64 parameters
         network.load_state_dict(problem.parameters)
@@ -80,12 +110,18 @@ class HigherEngine:
                 if not in_window:
                     batch_images, batch_labels = batch_images.detach(), batch_labels.detach()
                 loss = cross_entropies(unrolled(batch_images), batch_labels).mean()
-                optimizer.step(loss, override=step_settings(problem.optimizer, t, in_window))
+                settings = step_settings(problem.optimizer, t, in_window)
+                optimizer.step(loss, override=settings, grad_callback=note)
                 if not in_window:
                     detach_state(optimizer)
-            one_hot = F.one_hot(target_labels, labels.shape[1]).to(labels)
-            losses = problem.outer_loss.losses(unrolled(target_images), one_hot)
-        return ((images, labels) if problem.learn_labels else (images,)), losses
+            logits = unrolled(target_images)
+        return ((images, labels) if problem.learn_labels else (images,)), logits
+
+
+def outer_losses(problem: Problem, logits: Tensor, target_labels: Tensor) -> Tensor:
+    """The single-sample outer losses [batch]."""
+    one_hot = F.one_hot(target_labels, logits.shape[1]).to(problem.labels)
+    return problem.outer_loss.losses(logits, one_hot)
 
 
 def detach_state(optimizer: Any) -> None:

@@ -45,6 +45,11 @@ class MeanLoss:
         gradient = total([gradient for gradient, _ in parts]) / len(images)
         return gradient, torch.cat([losses for _, losses in parts])
 
+    def logits(self, theta: Tensor, images: Tensor, images_at_once: int = 1000) -> Tensor:
+        """[batch, classes]; stores nothing."""
+        parts = images.split(images_at_once)
+        return torch.cat([self.derivatives.logits(theta, part) for part in parts])
+
     def linearize(self, theta: Tensor, images: Tensor, labels: Tensor) -> "MeanLinearization":
         """The gradient's derivative at θ; stores the activations of the whole batch."""
         linearizations = [

@@ -115,18 +115,40 @@ class MetaGradient:
         images: shaped like the distilled images; with leading [samples] for single-sample losses.
         labels: shaped like the distilled labels, or None where labels are not learned.
         outer_loss: the loss at θ_stop, a detached scalar; [samples] for single-sample losses.
+        inner_gradient_norms: [stop], of the gradient of the inner loss at each inner step; None
+            where they were not asked for.
     """
 
     images: Tensor
     labels: Tensor | None
     outer_loss: Tensor
+    inner_gradient_norms: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """An inner training without any meta-gradient.
+
+    Attributes:
+        gradient_norms: [steps], of the gradient of the inner loss at each inner step.
+        logits: [batch, classes] of the trained network.
+    """
+
+    gradient_norms: Tensor
+    logits: Tensor
 
 
 class Engine(Protocol):
     """One way to compute meta-gradients. All agree to rounding."""
 
     def meta_gradient(
-        self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
+        self,
+        problem: Problem,
+        window: StepRange,
+        target_images: Tensor,
+        target_labels: Tensor,
+        *,
+        inner_norms: bool = False,
     ) -> MetaGradient:
         """The exact gradient of the mean outer loss over the target batch.
 
@@ -136,6 +158,7 @@ class Engine(Protocol):
         Args:
             target_images: [batch, C, H, W].
             target_labels: [batch] class indices.
+            inner_norms: record the norms of the inner gradients, which are computed anyway.
         """
         ...
 
@@ -143,4 +166,8 @@ class Engine(Protocol):
         self, problem: Problem, window: StepRange, target_images: Tensor, target_labels: Tensor
     ) -> MetaGradient:
         """The same for each target image alone: every part has a leading [batch] dimension."""
+        ...
+
+    def train(self, problem: Problem, steps: int, images: Tensor) -> Training:
+        """Only train, for so many inner steps, and apply the network to images [batch, C, H, W]."""
         ...

@@ -23,7 +23,6 @@ from bench.config.run_config import Environment, RunConfig
 from bench.data import TargetSet
 from bench.distillation.outer_loop import Distillation, OuterStep
 from bench.distillation.process_group import ProcessGroup
-from bench.runs.measurements import accuracy_is_due
 from bench.runs.run_folder import RunFolder
 from bench.system.errors import UserError
 from bench.system.machine import cpu_cores, default_threads
@@ -117,19 +116,9 @@ def outer_steps(
     """
     stopping = False
     while distillation.step < distillation.config.outer_steps and not stopping:
-        share_observation(distillation, group)
         record = distillation.outer_step()
         stopping = group.any(stop_requested())
         yield record, stopping
-
-
-def share_observation(distillation: Distillation, group: ProcessGroup) -> None:
-    """Give the followers the method's state, if it has observed an evaluation before the coming
-    outer step: only the leader evaluates, and all must choose the same window."""
-    if distillation.needs_evaluations and accuracy_is_due(distillation.config, distillation.step):
-        state = group.broadcast(distillation.method.state)
-        if not group.is_leader:
-            distillation.method.load_state(state)
 
 
 def own_device(environment: Environment, group: ProcessGroup) -> torch.device:

@@ -50,8 +50,8 @@ class Measurements:
 
     def due(self) -> Iterator[dict[str, Any]]:
         """Measure what is due before outer step `distillation.step`, or after the last one, and
-        yield each measurement that can be recorded at once. The method observes the accuracy first:
-        the variance is that of the window which it then chooses."""
+        yield each measurement that can be recorded at once. The method observes accuracy and probe
+        first: the variance is that of the window which it then chooses."""
         step, config = self.distillation.step, self.distillation.config
         if accuracy_is_due(config, step):
             self.heartbeat.update(activity="measuring accuracy")
@@ -65,18 +65,19 @@ class Measurements:
                 steps=[config.accuracy_steps],
                 purpose="accuracy",
                 indices=(step,),
-                on_train=self.distillation.needs_evaluations,
+                on_train=self.distillation.observer.needs_evaluations,
                 check=self.check,
             )
             measurement = {"step": step, **evaluation.summary(config.selection)}
             if config.boost_block:
                 measurement["ipc"] = len(images) // len(target_set.classes)
             self.update_best(evaluation)
-            if self.distillation.needs_evaluations:
-                self.distillation.observe_evaluation(measurement["train_loss_mean"])
+            if self.distillation.observer.needs_evaluations:
+                self.distillation.observer.evaluation(step, measurement["train_loss_mean"])
             yield measurement
         if step in variance_steps(config):
             self.heartbeat.update(activity="measuring variance")
+            self.distillation.observe_probe()
             self.samples = self.distillation.sample_variance()
 
     def completed(self) -> Iterator[dict[str, Any]]:

@@ -29,7 +29,7 @@ from bench.sweeps.placeholder_data import (
 from bench.system.choices import SHAPES
 from bench.training.randomness import python_random
 from bench.training.setup import activation_budget, check_device, choose_device, settle_process
-from methods import Window, make_method, needs_evaluations
+from methods import Method, Window, imagine_probe, imagine_step, make_method, needs_evaluations
 
 SAMPLED_WINDOWS = 200
 CUDA_CONTEXT_BYTES = 500 << 20  # what a process takes on a GPU before its first tensor, roughly
@@ -62,19 +62,25 @@ def sample_windows(config: RunConfig, number: int = SAMPLED_WINDOWS) -> list[Win
     """
     sample = []
     for stagnant in (False, True):
-        method = make_method(
-            config.method, config.unroll_length, config.window_size, config.method_options
-        )
+        method = initial_method(config)
         every = max(1, config.outer_steps // number)
         for step in range(config.outer_steps):
+            imagine_probe(method, step, config.unroll_length)
             if step % every == 0:
                 rng = python_random(config.seed, "window", step // config.window_resample_every)
                 sample.append(method.next_window(step, rng))
             if stagnant:
-                method.observe(step, 1.0)
+                imagine_step(method, step, sample[-1], 1.0)
                 if needs_evaluations(method) and step % config.accuracy_every == 0:
                     method.observe_evaluation(step, 1.0)
     return sample
+
+
+def initial_method(config: RunConfig) -> Method:
+    """The run's method before its first outer step."""
+    return make_method(
+        config.method, config.unroll_length, config.window_size, config.method_options
+    )
 
 
 def measured_parts(
@@ -219,6 +225,9 @@ def run_seconds(config: RunConfig, sample: list[Window], parts: Parts) -> float:
     if parts.variance is not None:
         one = statistics.fmean(parts.variance.at(each) for each in steps)
         total += len(variance_steps(config)) * one
+    method = initial_method(config)
+    probes = sum(imagine_probe(method, k, config.unroll_length) for k in range(config.outer_steps))
+    total += probes * config.unroll_length * parts.step.warm_up
     trained = parts.trained[config.arch]
     if config.accuracy_every:
         between = _between_steps(config, trained)
@@ -240,11 +249,8 @@ def run_seconds(config: RunConfig, sample: list[Window], parts: Parts) -> float:
 def _between_steps(config: RunConfig, trained: Trained) -> Trained:
     """A network that is measured between outer steps: on the training part too, if the method needs
     it."""
-    method = make_method(
-        config.method, config.unroll_length, config.window_size, config.method_options
-    )
     selects = config.selection == "train"
-    images = measured_images(config, selects or needs_evaluations(method))
+    images = measured_images(config, selects or needs_evaluations(initial_method(config)))
     return replace(trained, measuring=trained.measuring * images / measured_images(config, selects))
 
 

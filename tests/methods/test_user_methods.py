@@ -162,6 +162,15 @@ def test_the_defaults_of_a_users_method_are_its_options_alone() -> None:
         ("forward_window", {"patience": 2000, "smoothing": 0.99, "rule": "outer_loss"}),
         ("backward_window", {"patience": 2000, "smoothing": 0.99, "rule": "outer_loss"}),
         ("growing_bptt", {"first_length": 0, "grow_steps": 20000}),
+        (
+            "at_bptt",
+            {"tau": 1.0, "radius": -1, "threshold": 1.5, "checks": 0, "probe_every": 10},
+        ),
+        (
+            "at_bptt_plus",
+            {"tau": 1.0, "radius": -1, "kl": 1.0, "ref_rate": 0.05, "probe_every": 1},
+        ),
+        ("snr_bptt", {"bins": 5, "floor": 0.3, "decay": 0.9, "window_cost": 4.0}),
     ],
 )
 def test_the_defaults_of_each_method_are_those_of_its_constructor(

@@ -14,7 +14,7 @@ def coming_problem(distillation: Distillation, replica: int = 0) -> Problem:
     """The bilevel problem of a replica in the coming outer step."""
     config, step = replica_config(distillation.config, replica), distillation.step
     images, labels = distillation.parameters.at(step)
-    return distillation._problem(config, distillation.window(step), images, labels)
+    return distillation._problem(config, distillation.window(step).stop, images, labels)
 
 
 def step_and_applied(distillation: Distillation) -> tuple[OuterStep, Tensor]:

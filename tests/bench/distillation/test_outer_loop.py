@@ -13,12 +13,8 @@ from bench.config.command_line import parse
 from bench.config.grid import single_run
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
-from bench.distillation.outer_loop import (
-    MAX_STEPS_NOT_FINITE,
-    Distillation,
-    Diverged,
-    whole_norm,
-)
+from bench.distillation.outer_adam import whole_norm
+from bench.distillation.outer_loop import MAX_STEPS_NOT_FINITE, Distillation, Diverged
 from bench.distillation.replicas import replica_config
 from bench.evaluation.fresh_networks import evaluate
 from bench.metagrad import MetaGradient, make_derivatives
@@ -230,8 +226,8 @@ class BrokenEngine:
     def __init__(self, distillation: Distillation, steps: set[int]) -> None:
         self.distillation, self.steps, self.real = distillation, steps, distillation.engine
 
-    def meta_gradient(self, *question: object) -> MetaGradient:
-        answer = self.real.meta_gradient(*question)  # type: ignore[arg-type]
+    def meta_gradient(self, *question: object, **more: object) -> MetaGradient:
+        answer = self.real.meta_gradient(*question, **more)  # type: ignore[arg-type]
         if self.distillation.step in self.steps:
             return MetaGradient(answer.images * math.nan, None, answer.outer_loss)
         return answer

@@ -78,8 +78,8 @@ def test_one_replica_that_is_not_finite_makes_the_mean_so(
     real, answers = distillation.engine, []
 
     class SecondIsBroken:
-        def meta_gradient(self, *question: Any) -> MetaGradient:
-            answers.append(answer := real.meta_gradient(*question))
+        def meta_gradient(self, *question: Any, **more: Any) -> MetaGradient:
+            answers.append(answer := real.meta_gradient(*question, **more))
             return replace(answer, images=answer.images * math.nan) if len(answers) == 2 else answer
 
     distillation.engine = SecondIsBroken()  # type: ignore[assignment]

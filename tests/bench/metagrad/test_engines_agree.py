@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.func import functional_call
 
 from bench.metagrad import (
     OUTER_LOSSES,
@@ -71,6 +73,54 @@ def test_exact_equals_higher(
     assert exact.images.shape == problem.images.shape
     assert exact.outer_loss.shape == ()
     assert error(exact, reference) < TOLERANCE
+
+
+@pytest.mark.parametrize("batches", ["whole_set", "augmented_subset"])
+@pytest.mark.parametrize("optimizer", ["adam_published", "sgd_with_decay"])
+def test_the_norms_of_the_inner_gradients_are_those_of_plain_training(
+    make_problem: MakeProblem, target: Target, optimizer: str, batches: str
+) -> None:
+    problem = make_problem(OPTIMIZERS[optimizer], batches=batches)
+    images, labels = target
+    for name in ("exact", "higher"):
+        engine = make_engine(name)
+        plain = engine.meta_gradient(problem, Window(2, 6), images, labels)
+        told = engine.meta_gradient(problem, Window(2, 6), images, labels, inner_norms=True)
+        assert plain.inner_gradient_norms is None
+        assert torch.equal(told.images, plain.images)
+        norms = told.inner_gradient_norms
+        assert norms is not None
+        expected, logits = by_autograd(problem, 6, images)
+        assert torch.allclose(norms, expected, rtol=1e-9)
+        # Without a window the inner training of the published form is torch's alone.
+        training = engine.train(problem, 6, images)
+        expected, logits = by_autograd(problem, 6, images, window_start=6)
+        assert torch.allclose(training.gradient_norms, expected, rtol=1e-9)
+        assert torch.allclose(training.logits, logits, rtol=1e-9)
+
+
+def by_autograd(
+    problem: Problem, steps: int, images: Tensor, window_start: int = 2
+) -> tuple[Tensor, Tensor]:
+    """The norms of the inner gradients, and the logits after training, in plain torch."""
+    theta = {name: value.detach().clone() for name, value in problem.parameters.items()}
+    sizes = [value.numel() for value in theta.values()]
+    state = problem.optimizer.initial_state(torch.cat([v.flatten() for v in theta.values()]))
+    norms = []
+    for t in range(steps):
+        batch_images, batch_labels = problem.inner_batch(t, problem.images, problem.labels)
+        leaves = {name: value.requires_grad_() for name, value in theta.items()}
+        logits = functional_call(problem.network, leaves, (batch_images,))
+        loss = F.cross_entropy(logits, batch_labels.detach())
+        gradients = torch.autograd.grad(loss, list(leaves.values()))
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        norms.append(flat.square().sum().sqrt())
+        before = torch.cat([value.detach().flatten() for value in leaves.values()])
+        with torch.no_grad():
+            after, state = problem.optimizer.step(before, flat, state, t, t >= window_start)
+        pieces = zip(theta.items(), after.split(sizes), strict=True)
+        theta = {name: piece.view_as(value).clone() for (name, value), piece in pieces}
+    return torch.stack(norms), functional_call(problem.network, theta, (images,)).detach()
 
 
 @pytest.mark.parametrize("learn_labels", [False, True], ids=["fixed_labels", "learned_labels"])

@@ -1,5 +1,5 @@
-"""Methods that observe evaluations: each is observed once, however often a run stops, and by every
-process of a run."""
+"""Methods that observe evaluations or probes: each is observed once, however often a run stops, and
+by every process of a run."""
 
 import json
 import os
@@ -54,16 +54,19 @@ SHIFTING = {
     "method": "backward_window",
     "method_options": {"rule": "evaluation_loss", "patience": 2},
 }
+# It asks for a probe before each outer step; with measurements of the variance before some of them.
+PROBING = {"method": "at_bptt_plus", "method_options": {"kl": 0.2}}
 
 
-@pytest.fixture(params=["counting", "shifting"])
+@pytest.fixture(params=["counting", "shifting", "probing"])
 def config(
     request: pytest.FixtureRequest, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> RunConfig:
     (tmp_path / "counting.py").write_text(COUNTING)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "counting", raising=False)
-    own = {"method": "counting:Counting"} if request.param == "counting" else SHIFTING
+    counting = {"method": "counting:Counting"}
+    own = {"counting": counting, "shifting": SHIFTING, "probing": PROBING}[request.param]
     sizes = {"unroll_length": 12, "outer_steps": 11, "accuracy_every": 2, "variance_every": 4}
     return single_run("quick", {**parse(tiny, RunConfig), **own, **sizes})
 
@@ -85,7 +88,7 @@ def computed(root: Path) -> tuple[Any, ...]:
     (run,) = (root / "runs").iterdir()
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return (
-        [{**json.loads(line), "seconds": 0} for line in lines],
+        [{**json.loads(line), "seconds": 0, "probe_seconds": 0} for line in lines],
         (run / "measurements.jsonl").read_text(),
         json.loads((run / "result.json").read_text())["evaluation"],
         (run / "distilled.safetensors").read_bytes(),
@@ -104,10 +107,10 @@ def test_each_evaluation_moves_the_window_before_the_step_that_it_is_made_for(
     config: RunConfig, cache_root: Path, tmp_path: Path
 ) -> None:
     begin(config, tmp_path, cache_root, 60)()
-    if config.method == "backward_window":
-        assert len(set(starts(tmp_path))) > 2  # it shifts, or the tests below would prove nothing
-    else:
+    if config.method == "counting:Counting":
         assert starts(tmp_path) == [step // 2 + 1 for step in range(11)]
+    else:
+        assert len(set(starts(tmp_path))) > 2  # it moves, or the tests below would prove nothing
 
 
 @pytest.mark.parametrize(
@@ -183,13 +186,13 @@ def test_a_follower_chooses_the_windows_of_the_leader_without_evaluating(
 ) -> None:
     leader, group, windows = Distillation(config, digits), Leader(), []
     losses = [5.0, 6.0, 4.0, 6.0, 6.0, 6.0]
-    leader.observe_evaluation(losses[0])
+    leader.observer.evaluation(0, losses[0])
     for record, _ in outer_steps(leader, group, lambda: False):
         windows.append((record.window_start, record.window_stop))
         if leader.step % 2 == 0:
-            leader.observe_evaluation(losses[leader.step // 2])
+            leader.observer.evaluation(leader.step, losses[leader.step // 2])
     assert len(set(windows)) > 2
-    assert len(group.sent) == 6
+    assert len(group.sent) == 11
     other = Follower(group.sent)
     records = [record for record, _ in outer_steps(Distillation(config, digits), other, bool)]
     assert [(record.window_start, record.window_stop) for record in records] == windows
@@ -214,4 +217,4 @@ def test_other_methods_neither_send_nor_measure_anything_for_it(
         due = measurements.Measurements(Distillation(each, digits), heartbeat, lambda: None).due()
         with pytest.raises(Interrupted):
             next(due)
-    assert asked == [False, True]
+    assert asked == [False, config.method != "at_bptt_plus"]
