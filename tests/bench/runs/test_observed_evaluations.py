@@ -184,7 +184,8 @@ def test_an_evaluation_counts_once_for_a_run_that_was_stopped_after_it(
 def test_a_follower_chooses_the_windows_of_the_leader_without_evaluating(
     config: RunConfig, digits: TargetSet
 ) -> None:
-    leader, group, windows = Distillation(config, digits), Leader(), []
+    group = Leader()
+    leader, windows = Distillation(config, digits, group=group), []
     losses = [5.0, 6.0, 4.0, 6.0, 6.0, 6.0]
     leader.observer.evaluation(0, losses[0])
     for record, _ in outer_steps(leader, group, lambda: False):
@@ -194,7 +195,8 @@ def test_a_follower_chooses_the_windows_of_the_leader_without_evaluating(
     assert len(set(windows)) > 2
     assert len(group.sent) == 11
     other = Follower(group.sent)
-    records = [record for record, _ in outer_steps(Distillation(config, digits), other, bool)]
+    followed = Distillation(config, digits, group=other)
+    records = [record for record, _ in outer_steps(followed, other, bool)]
     assert [(record.window_start, record.window_stop) for record in records] == windows
     assert other.received == []
 
@@ -203,7 +205,7 @@ def test_other_methods_neither_send_nor_measure_anything_for_it(
     config: RunConfig, digits: TargetSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, group = replace(config, method="rat_bptt", method_options={}), Leader()
-    list(outer_steps(Distillation(plain, digits), group, bool))
+    list(outer_steps(Distillation(plain, digits, group=group), group, bool))
     assert group.sent == []
     asked: list[bool] = []
 
