@@ -67,6 +67,7 @@ def test_a_run_leaves_everything_it_should(
         "clip_factor",
         "updated",
         "seconds",
+        "probe_seconds",
     }
     measurements = lines(run / "measurements.jsonl")
     variances = [line["step"] for line in measurements if "variance" in line]

@@ -100,7 +100,7 @@ def outcome(run: Path) -> dict[str, Any]:
     """Everything a run computed, without times."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return {
-        "metrics": [{**json.loads(line), "seconds": 0} for line in lines],
+        "metrics": [{**json.loads(line), "seconds": 0, "probe_seconds": 0} for line in lines],
         "measurements": (run / "measurements.jsonl").read_text(),
         "evaluation": json.loads((run / "result.json").read_text())["evaluation"],
         "distilled": {
@@ -115,9 +115,11 @@ SHIFTING = [
     *("method=backward_window", "method_options.rule=evaluation_loss"),
     *("method_options.patience=1", "accuracy_every=1", "unroll_length=9", "outer_steps=8"),
 ]
+# Windows that follow what the leader alone probes, before outer steps and measurements.
+PROBING = ["method=at_bptt_plus", "method_options.kl=0.2", "unroll_length=9", "outer_steps=8"]
 
 
-@pytest.mark.parametrize("method", [[], SHIFTING], ids=["random", "shifting"])
+@pytest.mark.parametrize("method", [[], SHIFTING, PROBING], ids=["random", "shifting", "probing"])
 def test_torchrun_gives_the_bits_of_one_process(
     command: Command,
     environment: dict[str, str],
