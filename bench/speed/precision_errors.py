@@ -25,7 +25,7 @@ from bench.config.run_config import Environment
 from bench.speed.work import PRECISIONS, Work, make_work
 
 if TYPE_CHECKING:
-    from bench.metagrad import Problem
+    from bench.metagrad import InnerOptimizer, Problem
 
 WORK = Work(width=16, images=10)
 WINDOWS = ((0, 10), (1, 10), (50, 60))
@@ -64,13 +64,25 @@ class PrecisionError:
         return f"{median:.0e} {worst:.0e} ({min(self.cosines):.2f})"
 
 
+def inner_optimizers() -> dict[str, "InnerOptimizer"]:
+    """The inner optimizers, in words."""
+    from bench.metagrad import SGD, Adam
+
+    return {
+        "Adam, eps 1e-8 (torch)": Adam(1e-3),
+        "Adam, eps 1e-8 (published)": Adam(1e-3, eps_form="published"),
+        "Adam, eps 1e-4 (torch)": Adam(1e-3, eps=1e-4),
+        "SGD, momentum 0.9": SGD(1e-2, momentum=0.9),
+    }
+
+
 def measure_errors(
     environment: Environment, work: Work = WORK, seeds: int = SEEDS
 ) -> list[PrecisionError]:
     """Run in a fresh process: sets the threads of the whole process. Prints each result."""
     import torch
 
-    from bench.metagrad import SGD, Adam, make_engine
+    from bench.metagrad import make_engine
     from bench.speed.bf16_emulation import EmulatedBf16
     from bench.system.machine import default_threads
     from bench.training.setup import activation_budget, choose_device
@@ -78,12 +90,7 @@ def measure_errors(
 
     torch.set_num_threads(environment.threads or default_threads())
     device = choose_device(environment.device)
-    optimizers = {
-        "Adam, eps 1e-8 (torch)": Adam(1e-3),
-        "Adam, eps 1e-8 (published)": Adam(1e-3, eps_form="published"),
-        "Adam, eps 1e-4 (torch)": Adam(1e-3, eps=1e-4),
-        "SGD, momentum 0.9": SGD(1e-2, momentum=0.9),
-    }
+    optimizers = inner_optimizers()
 
     def gradients(
         optimizer: str,
@@ -148,13 +155,14 @@ def with_changed_inputs(problem: "Problem", change: float, seed: int) -> "Proble
     return replace(problem, images=changed(problem.images), parameters=parameters)
 
 
-def errors_table(errors: list[PrecisionError]) -> str:
+def errors_table(errors: list[PrecisionError], work: Work = WORK) -> str:
     """One line for each optimizer, window and calculation."""
     n = len(errors[0].distances)
     lines = [
         "distance of the meta-gradient to the float64 one, relative to its norm: median and largest"
         f" of n = {n} seeds (smallest cosine between the two)",
-        f"{WORK}; windows as stated; {CHANGED}: images and first weights by one rounding",
+        f"ConvNet-{work.depth}, width {work.width}, {work.images} random images, target batch"
+        f" {work.target_batch}; {CHANGED}: images and first weights, by one rounding",
         "",
         f"{'inner optimizer':27}{'window':>9}  {'':24}"
         + "".join(f"{precision:>22}" for precision in PRECISIONS),
