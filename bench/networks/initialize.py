@@ -33,7 +33,8 @@ def initial_parameters(network: nn.Module, generator: torch.Generator) -> dict[s
                 for name, shape in shapes.items()
             }
             if left_out and isinstance(module, nn.Conv2d) and module.bias is None:
-                torch.empty(module.out_channels).uniform_(-bound, bound, generator=generator)
+                discarded = torch.empty(module.out_channels, dtype=torch.float32)
+                discarded.uniform_(-bound, bound, generator=generator)
         elif isinstance(module, nn.GroupNorm):
             initial = {
                 "weight": torch.ones(shapes["weight"], dtype=torch.float32),
