@@ -13,6 +13,7 @@ from bench.speed.precision_errors import (
     CALCULATIONS,
     WORK,
     errors_table,
+    inner_optimizers,
     measure_errors,
     with_changed_inputs,
 )
@@ -27,6 +28,9 @@ def test_the_errors_of_the_precisions_grow_from_one_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("bench.speed.precision_errors.WINDOWS", ((0, 4), (6, 10)))
+    every = inner_optimizers()
+    two = {name: every[name] for name in ("Adam, eps 1e-8 (published)", "SGD, momentum 0.9")}
+    monkeypatch.setattr("bench.speed.precision_errors.inner_optimizers", lambda: two)
     errors = measure_errors(Environment(device="cpu", threads=1), SMALL, seeds=2)
     for calculation in CALCULATIONS:
         by_precision = {
@@ -42,7 +46,7 @@ def test_the_errors_of_the_precisions_grow_from_one_to_the_next(
             assert 0 < 10 * single < tf32 < bf16 < 1
     text = errors_table(errors)
     assert "n = 2 seeds" in text
-    assert len(text.splitlines()) == 4 + 8 * len(CALCULATIONS)
+    assert len(text.splitlines()) == 4 + 2 * len(two) * len(CALCULATIONS)
 
 
 def test_the_sizes_of_the_work_can_be_given_and_what_is_varied_anyway_cannot() -> None:
