@@ -16,6 +16,7 @@ from analysis.labels import AT_THE_END, differences
 from analysis.load import Experiment, FinishedRun, Results, StoredRun, load_results
 from bench.config.grid import Grid, expand, load_grid
 from bench.config.identity import experiment_identity, values_before
+from bench.config.resolve import on_network
 from bench.config.run_config import RunConfig
 from bench.system.errors import UserError
 
@@ -143,7 +144,8 @@ def _transfers(results: Results, root: Path) -> dict[tuple[str, str], dict[str, 
             run_config is not None
             and config.arch != run_config.arch
             and config.seed == run_config.seed
-            and set(differences(config, run_config)) <= {"arch", "width", "depth", *AT_THE_END}
+            and set(differences(config, on_network(run_config, config.arch)))
+            <= {"width", "depth", *AT_THE_END}
         ):
             evaluations[name, config.arch] = evaluation
     return evaluations

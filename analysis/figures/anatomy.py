@@ -171,6 +171,7 @@ def _inner(config: RunConfig) -> list[tuple[str, Any]]:
         *("arch", "width", "depth", "unroll_length", "inner_optimizer", "inner_lr"),
         *of_optimizer[config.inner_optimizer],
         *("precision", "seed"),
+        *(() if config.conv_bias else ("conv_bias",)),
     ]
     return [(key, getattr(config, key)) for key in keys]
 

@@ -9,7 +9,7 @@ from bench.config.identity import images_per_class
 from bench.config.run_config import RunConfig
 from bench.config.storage_budget import nominal_budget
 from bench.config.values import convert, plain
-from bench.system.choices import SHAPES, SIZED_ARCHITECTURES, SMALLEST_SIDES
+from bench.system.choices import SHAPES, SIZED_ARCHITECTURES, SMALLEST_SIDES, UNBIASED_ARCHITECTURES
 from bench.system.errors import UserError
 from methods import (
     make_method,
@@ -46,6 +46,7 @@ def resolve(settings: dict[str, Any]) -> RunConfig:
     config = replace(config, method_options=written)
     if config.arch not in SIZED_ARCHITECTURES:
         config = replace(config, width=0, depth=0)
+    config = _conv_bias_where_it_matters(config)
     if not config.learn_labels or config.clipping == "none":
         config = replace(config, clipped="all")
     if not config.variance_every or config.variance_until >= config.outer_steps:
@@ -87,7 +88,14 @@ def on_network(config: RunConfig, arch: str) -> RunConfig:
     """The configuration that tests the distilled set of `config` on one of its `transfer_to`: the
     same as `bench.evaluate distilled=RUN arch=...` resolves to."""
     sized = {} if arch in SIZED_ARCHITECTURES else {"width": 0, "depth": 0}
-    return replace(config, arch=arch, **sized, **NOT_OF_AN_EVALUATION)
+    other = replace(config, arch=arch, **sized, **NOT_OF_AN_EVALUATION)
+    return _conv_bias_where_it_matters(other)
+
+
+def _conv_bias_where_it_matters(config: RunConfig) -> RunConfig:
+    """`conv_bias` as it is, or True where no network of the run has biases to leave out."""
+    unbiased = {config.arch, *config.transfer_to} <= set(UNBIASED_ARCHITECTURES)
+    return replace(config, conv_bias=True) if unbiased else config
 
 
 def refuse_size_of_one_size(config: RunConfig, given: dict[str, Any]) -> None:

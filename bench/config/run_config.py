@@ -150,6 +150,12 @@ class RunConfig:
     depth: int = setting(
         3, "convnet, wide_convnet: blocks; other networks have 0 here", minimum=0, maximum=16
     )
+    conv_bias: bool = setting(
+        True,
+        "whether convolutions before an instance norm have biases, as published; the norm removes"
+        " their effect, but not their rounding noise. resnet18 has none either way",
+        before=True,
+    )
     inner_optimizer: str = setting("adam", "inner optimizer", ("adam", "sgd"))
     inner_lr: float = setting(0.001, "learning rate of the inner optimizer", above=0)
     inner_momentum: float = setting(0.0, "sgd: heavy-ball momentum", minimum=0, below=1)

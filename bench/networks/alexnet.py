@@ -23,6 +23,7 @@ class AlexNet(nn.Module):
         image_shape: (channels, height, width) of the images, 8x8 at least.
         classes: number of outputs.
         pool: `nn.MaxPool2d`, or `nn.AvgPool2d` for the paper's published code.
+        conv_bias: whether the convolutions have biases.
 
     Raises:
         ValueError: the images are too small.
@@ -33,19 +34,21 @@ class AlexNet(nn.Module):
         image_shape: tuple[int, int, int],
         classes: int,
         pool: type[nn.MaxPool2d] | type[nn.AvgPool2d] = nn.MaxPool2d,
+        conv_bias: bool = True,
     ) -> None:
         super().__init__()
+        self.conv_bias = conv_bias  # for `initial_parameters`
         channels, height, width = image_shape
         check_maps("alexnet", image_shape, (height >> 2, width >> 2))
         first, second, third, fourth, fifth = CHANNELS
         self.features = nn.Sequential(
-            *convolution_block(channels, first, kernel_size=5),
+            *convolution_block(channels, first, 5, conv_bias),
             pool(2),
-            *convolution_block(first, second, kernel_size=5),
+            *convolution_block(first, second, 5, conv_bias),
             pool(2),
-            *convolution_block(second, third, kernel_size=3),
-            *convolution_block(third, fourth, kernel_size=3),
-            *convolution_block(fourth, fifth, kernel_size=3),
+            *convolution_block(second, third, 3, conv_bias),
+            *convolution_block(third, fourth, 3, conv_bias),
+            *convolution_block(fourth, fifth, 3, conv_bias),
             pool(2),
         )
         self.classifier = nn.Linear(fifth * (height >> 3) * (width >> 3), classes)

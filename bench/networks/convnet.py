@@ -14,6 +14,7 @@ class ConvNet(nn.Module):
         classes: number of outputs.
         width: channels of every block, or one number a block.
         depth: number of blocks.
+        conv_bias: whether the convolutions have biases.
 
     Raises:
         ValueError: the image is too small for so many blocks, or the widths do not match the depth.
@@ -25,8 +26,10 @@ class ConvNet(nn.Module):
         classes: int,
         width: int | tuple[int, ...],
         depth: int,
+        conv_bias: bool = True,
     ) -> None:
         super().__init__()
+        self.conv_bias = conv_bias  # for `initial_parameters`
         channels, height, image_width = image_shape
         widths = (width,) * depth if isinstance(width, int) else tuple(width)
         if depth < 1 or len(widths) != depth or min(widths) < 1:
@@ -38,7 +41,8 @@ class ConvNet(nn.Module):
             )
         blocks: list[nn.Module] = []
         for out_channels in widths:
-            blocks += [*convolution_block(channels, out_channels, kernel_size=3), nn.AvgPool2d(2)]
+            blocks += convolution_block(channels, out_channels, 3, conv_bias)
+            blocks.append(nn.AvgPool2d(2))
             channels = out_channels
         self.features = nn.Sequential(*blocks)
         self.classifier = nn.Linear(channels * (height >> depth) * (image_width >> depth), classes)

@@ -18,11 +18,14 @@ def instance_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(channels, channels)
 
 
-def convolution_block(inputs: int, outputs: int, kernel_size: int) -> list[nn.Module]:
+def convolution_block(
+    inputs: int, outputs: int, kernel_size: int, conv_bias: bool = True
+) -> list[nn.Module]:
     """Convolution that keeps the size of the maps, instance norm, ReLU. The convolution has a bias,
-    as in the literature's code, although the norm behind it removes its effect."""
+    as in the literature's code, although the norm behind it removes its effect; with
+    `conv_bias=False` it has none."""
     return [
-        nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2),
+        nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2, bias=conv_bias),
         instance_norm(outputs),
         nn.ReLU(),
     ]

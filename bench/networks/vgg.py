@@ -23,19 +23,23 @@ class VGG11(nn.Module):
         image_shape: (channels, height, width) of the images, 32x32 at least: below that the last
             stage would normalize single pixels.
         classes: number of outputs.
+        conv_bias: whether the convolutions have biases.
 
     Raises:
         ValueError: the images are too small.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(
+        self, image_shape: tuple[int, int, int], classes: int, conv_bias: bool = True
+    ) -> None:
         super().__init__()
+        self.conv_bias = conv_bias  # for `initial_parameters`
         channels, height, width = image_shape
         check_maps("vgg11", image_shape, (height >> 4, width >> 4))
         layers: list[nn.Module] = []
         for stage in STAGES:
             for outputs in stage:
-                layers += convolution_block(channels, outputs, kernel_size=3)
+                layers += convolution_block(channels, outputs, 3, conv_bias)
                 channels = outputs
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)

@@ -178,6 +178,7 @@ def training_text(config: RunConfig) -> str:
 
 
 def network_text(config: RunConfig) -> str:
-    """The network, with its size if that is a setting."""
+    """The network, with its size if that is a setting, and whether its biases are left out."""
     size = f" (width {config.width}, depth {config.depth})" if config.depth else ""
-    return f"{config.arch}{size}"
+    biases = "" if config.conv_bias else ", convolutions without biases"
+    return f"{config.arch}{size}{biases}"

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.config.command_line import command, only, parse, setting, typed
 from bench.config.run_config import Environment
@@ -35,7 +36,7 @@ class SpeedOptions:
     repeats: int = setting(5, "outer steps timed, after one to warm up", minimum=2)
     compiled: bool = setting(False, "also measure compiled steps on a CPU (a GPU always does)")
     errors: bool = setting(
-        False, "measure no speed, but the error of each precision against float64 (a minute or two)"
+        False, "measure no speed, but the error of each precision against float64 (ten minutes)"
     )
     redraw: bool = setting(False, "measure nothing: table and picture of what is in speed.json")
 
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
     if not options.redraw:
         print("looking at this machine ...", flush=True)
     if options.errors:
-        return report_errors(environment, folder)
+        return report_errors(work_of_errors(arguments), environment, folder)
     report = read(folder) if options.redraw else measure_all(options, work, environment, folder)
     print(table(report))
     # On demand: matplotlib takes a second to import.
@@ -64,14 +65,30 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def report_errors(environment: Environment, folder: Path) -> int:
+def work_of_errors(arguments: dict[str, Any]) -> Work:
+    """The work of `errors=true`, with the sizes that the user gave.
+
+    Raises:
+        UserError: a setting that `errors=true` varies itself.
+    """
+    given = only(arguments, Work)
+    for key in ("window", "warm_up", "precision", "conv_bias"):
+        if key in given:
+            raise UserError(
+                f"{key}={given[key]}: errors=true measures windows of its own, and each precision"
+                " with and without biases"
+            )
+    return typed(Work, {**asdict(WORK), **given})
+
+
+def report_errors(work: Work, environment: Environment, folder: Path) -> int:
     """Print and write the errors of the precisions; return the exit status."""
     print("the error of each precision against float64 ...", flush=True)
-    errors = call(measure_errors, environment)
-    print(errors_table(errors))
+    errors = call(measure_errors, environment, work)
+    print(errors_table(errors, work))
     content = {
         **describe_machine(environment),
-        "work": asdict(WORK),
+        "work": asdict(work),
         "errors": [asdict(error) for error in errors],
     }
     write_json(folder / "errors.json", content)

@@ -9,8 +9,8 @@ from bench.speed.engines import build
 from bench.speed.work import Work, make_work
 from bench.system.peak_memory import PeakMemory
 
-# Enough steps to tell a wrong gradient from a rounded one; over more, rounding alone grows without
-# bound (the conv biases before a norm, see bench/metagrad/README.md).
+# Enough steps to tell a wrong gradient from a rounded one; over more, rounding alone can move the
+# gradient far (bench/metagrad/README.md, "What the errors are due to").
 ERROR_WINDOW = 3
 
 

@@ -20,6 +20,7 @@ class Work:
     warm_up: int = setting(0, "inner steps before the window", minimum=0)
     target_batch: int = setting(100, "target images", minimum=1)
     precision: str = setting("float32", "of convolutions and matrix products", PRECISIONS)
+    conv_bias: bool = setting(True, "whether the convolutions have biases")
 
     @property
     def inner_steps(self) -> int:
@@ -29,7 +30,7 @@ class Work:
         return (
             f"ConvNet-{self.depth}, width {self.width}, {self.images} images,"
             f" warm-up {self.warm_up}, window {self.window}, target batch {self.target_batch},"
-            f" {self.precision}"
+            f" {self.precision}{'' if self.conv_bias else ', convolutions without biases'}"
         )
 
 
@@ -105,6 +106,7 @@ def make_network(work: Work) -> Any:
             classes=CLASSES,
             width=work.width,
             depth=work.depth,
+            conv_bias=work.conv_bias,
         )
     except ValueError as error:
         raise UserError(str(error)) from error

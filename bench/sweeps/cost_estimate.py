@@ -166,7 +166,12 @@ class Size:
         """Of a run, from its settings alone."""
         classes, shape = SHAPES[config.dataset][0], image_shape(config)
         network = build_network(
-            config.arch, image_shape=shape, classes=classes, width=config.width, depth=config.depth
+            config.arch,
+            image_shape=shape,
+            classes=classes,
+            width=config.width,
+            depth=config.depth,
+            conv_bias=config.conv_bias,
         )
         images = min(config.inner_classes or classes, classes) * (
             config.inner_ipc or images_per_class(config)

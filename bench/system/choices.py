@@ -29,6 +29,7 @@ AUGMENTATIONS = ("none", "flip", "rotate", "flip_or_rotate")
 SIZED_ARCHITECTURES = ("convnet", "wide_convnet")
 SMALLEST_SIDES = {"alexnet": 8, "alexnet_avgpool": 8, "vgg11": 32, "resnet18": 9}
 ARCHITECTURES = (*SIZED_ARCHITECTURES, *SMALLEST_SIDES)
+UNBIASED_ARCHITECTURES = ("resnet18",)  # whose convolutions have no biases that could be left out
 
 ENGINES = ("exact", "higher")
 EPS_FORMS = ("torch", "higher", "published")

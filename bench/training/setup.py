@@ -130,6 +130,7 @@ def make_network(config: RunConfig, target_set: TargetSet) -> nn.Module:
             classes=len(target_set.classes),
             width=config.width,
             depth=config.depth,
+            conv_bias=config.conv_bias,
         )
     except ValueError as error:
         small = config.image_size == 0 and min(target_set.image_shape[1:]) < 32

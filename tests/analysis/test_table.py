@@ -171,6 +171,22 @@ def test_sets_tested_on_other_networks_make_the_transfer_rows(results: "Maker", 
     assert 'python -m bench.evaluate "distilled=$run" arch=alexnet_avgpool' in printed
 
 
+def test_a_network_without_biases_is_the_transfer_of_a_run_whose_other_networks_have_none(
+    results: "Maker",
+) -> None:
+    configs = [
+        c for c in fill(results, "architectures", "paper", conv_bias=False) if c.arch == "convnet"
+    ]
+    one_size = {"width": 0, "depth": 0}
+    transfer(results, configs[0], 0.4, arch="resnet18", **one_size, conv_bias=True)
+    transfer(results, configs[0], 0.9, arch="vgg11", **one_size, conv_bias=True)  # of another kind
+    transfer(results, configs[1], 0.5, arch="vgg11", **one_size)
+    table = made(results, "2", "scale=paper", "conv_bias=false", "seeds=2")
+    assert one(table, method="Transfer", column="resnet18")["ours_mean"] == pytest.approx(40.0)
+    vgg = one(table, method="Transfer", column="vgg11")
+    assert (vgg["ours_mean"], vgg["n_seeds"]) == (pytest.approx(50.0), 1)
+
+
 def test_what_a_run_found_of_other_networks_itself_makes_the_transfer_rows(
     results: "Maker", capsys
 ) -> None:

@@ -168,6 +168,28 @@ def test_with_learned_labels_the_images_alone_are_clipped_unless_the_setting_say
     assert identity(RunConfig(**{**values_before(), **stated})) == identity(before)
 
 
+def test_biases_as_published_rename_no_run_and_left_out_ones_make_another() -> None:
+    config = resolve({"seed": 3})
+    assert config.conv_bias
+    assert run_name(resolve({"seed": 3, "conv_bias": True})) == run_name(config)
+    assert run_name(config) == "rat_bptt-1271733acbb4"  # its name before there was the setting
+    stated = {key: value for key, value in asdict(config).items() if key != "conv_bias"}
+    assert RunConfig(**{**values_before(), **stated}) == config  # a folder made before
+    assert identity(resolve({"seed": 3, "conv_bias": False})) != identity(config)
+
+
+def test_a_network_without_biases_to_leave_out_has_one_identity() -> None:
+    resnet = {"arch": "resnet18", "image_size": 32}
+    assert resolve({**resnet, "conv_bias": False}) == resolve(resnet)
+    # The setting stays where a network that the set is tested on has biases.
+    to_another = {**resnet, "conv_bias": False, "transfer_to": ["vgg11"]}
+    assert not on_network(resolve(to_another), "vgg11").conv_bias
+    convnet = resolve({"conv_bias": False, "transfer_to": ["resnet18", "vgg11"]})
+    assert not on_network(convnet, "vgg11").conv_bias
+    stated = {**asdict(convnet), "arch": "resnet18", "transfer_to": []}
+    assert on_network(convnet, "resnet18") == resolve(stated)
+
+
 @pytest.mark.parametrize("key", ["width", "depth"])
 def test_a_size_asked_for_by_name_is_refused_where_the_network_has_none(key: str) -> None:
     with pytest.raises(

@@ -16,6 +16,7 @@ from bench.config.grid import single_run
 from bench.config.run_config import Environment, RunConfig
 from bench.data import TargetSet
 from bench.distillation.outer_loop import Distillation
+from bench.networks import initial_parameters
 from bench.run import Console
 from bench.runs import final_evaluation
 from bench.runs.execute import Interrupted, execute
@@ -74,6 +75,39 @@ def test_the_result_says_of_other_networks_and_scores_what_the_commands_say(
     assert result["scores"] == {key: record[key] for key in result["scores"]}
     own = result["scores"]["evaluations"]["distilled set, its own labels"]
     assert own == result["evaluation"]
+
+
+def test_every_evaluation_of_a_run_leaves_out_the_biases_that_its_networks_leave_out(
+    config: RunConfig,
+    tmp_path: Path,
+    cache_root: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parameters: list[int] = []
+
+    def noting(network: Any, generator: Any) -> dict[str, Any]:
+        drawn = initial_parameters(network, generator)
+        parameters.append(len(drawn))
+        return drawn
+
+    monkeypatch.setattr("bench.training.problem.initial_parameters", noting)
+    monkeypatch.setattr("bench.evaluation.fresh_networks.initial_parameters", noting)
+    one = {"evaluation_networks": 1, "evaluation_steps": [2], "accuracy_every": 1}
+    config = replace(config, **one, conv_bias=False, accuracy_networks=1)
+    result = begin(config, tmp_path, cache_root)()
+    assert set(parameters) == {3 + 2}  # one block of weight, scale and shift; the linear layer
+    capsys.readouterr()
+    parameters.clear()
+    again = recorded(tmp_path, cache_root, bench.evaluate)
+    assert (again["evaluation"], again["config"]["conv_bias"]) == (result["evaluation"], False)
+    assert "convnet (width 4, depth 1), convolutions without biases" in capsys.readouterr().out
+    assert set(parameters) == {3 + 2}
+    wide = recorded(tmp_path, cache_root, bench.evaluate, "arch=wide_convnet")
+    assert wide["evaluation"] == result["transfers"]["wide_convnet"]
+    parameters.clear()
+    recorded(tmp_path, cache_root, bench.evaluate, "conv_bias=true")
+    assert set(parameters) == {4 + 2}
 
 
 def test_every_evaluation_of_a_run_takes_the_optimizer_of_evaluations(

@@ -27,7 +27,7 @@ from bench.runs.run_folder import Store
 from bench.sweeps import cost_estimate as estimation
 from bench.sweeps import cost_measurement as measuring
 from bench.sweeps import meter
-from bench.sweeps.cost_estimate import measured_parts, sample_windows
+from bench.sweeps.cost_estimate import Size, measured_parts, sample_windows
 from bench.sweeps.cost_model import Estimate, Failure, Linear, Parts, Steps, Trained, fit
 from bench.sweeps.placeholder_data import random_target_set, sizes
 from bench.system.machine import free_memory, total_memory
@@ -177,6 +177,14 @@ def test_runs_that_differ_in_their_windows_alone_are_measured_once(
     found = [estimator.estimate(config) for config in configs]
     assert all(isinstance(each, Estimate) for each in found)
     assert sum(line.startswith("measuring outer steps") for line in said) == 2
+
+
+def test_memory_is_counted_without_the_biases_that_are_left_out(tiny: list[str]) -> None:
+    with_biases, without = (
+        Size.of(single_run("quick", settings_of(tiny, conv_bias=bias))) for bias in (True, False)
+    )
+    assert with_biases.theta_bytes - without.theta_bytes == 4 * 4  # four channels, in float32
+    assert with_biases.operations == without.operations
 
 
 def test_what_has_no_turn_is_predicted_from_what_was_measured(
