@@ -83,15 +83,28 @@ def test_it_holds_every_claim_figure_and_table_and_refers_to_nothing_outside(
 def test_kinds_are_marked_and_the_numbers_of_a_table_s_row_are_one_line(of_two_grids: str) -> None:
     claims = of_two_grids.partition('<section id="claims">')[2].partition("</section>")[0]
     lines = claims.split('<li class="claim"')[1:]
-    claimed = load_claims()
+    claimed = [claim for claim in load_claims() if claim.kind != "finding"]
     assert len(lines) == len(claimed) + 6  # of two rows of Tables 1 and 2 each, Figure 4 and C.7
-    for kind in ("literal", "finding"):
-        marked = sum(f'<span class="kind">{kind}</span>' in line for line in lines)
-        assert marked == sum(claim.kind == kind for claim in claimed) > 0
+    marked = sum('<span class="kind">literal</span>' in line for line in lines)
+    assert marked == sum(claim.kind == "literal" for claim in claimed) > 0
     (row,) = [line for line in lines if "Table 1, RaT-BPTT: each of 10 is" in line]
     assert row.count("not run</li>") == 10
     (whole,) = [line for line in lines if 'id="claim-rat_bptt_leads_throughout"' in line]
     assert "12 of 12 steps above, 0 significantly below" in whole
+
+
+def test_findings_of_ours_have_a_section_and_counts_of_their_own(of_two_grids: str) -> None:
+    findings = [claim for claim in load_claims() if claim.kind == "finding"]
+    sections = {
+        name: of_two_grids.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+        for name in ("claims", "findings")
+    }
+    assert sections["findings"].count('<li class="claim"') == len(findings)
+    for claim in findings:
+        assert f'id="claim-{claim.id}"' in sections["findings"]
+        assert f'id="claim-{claim.id}"' not in sections["claims"]
+    counts = sections["findings"].partition('class="counts">')[2].partition("</p>")[0]
+    assert sum(map(int, re.findall(r">(\d+) ", counts))) == len(findings)
 
 
 def test_each_figure_that_has_runs_names_its_scale_and_the_others_the_command_that_makes_them(
