@@ -6,10 +6,12 @@ from typing import Any
 from analysis.arguments import Request
 from analysis.captions import caption
 from analysis.figures.curves import Curves
+from analysis.figures.facets import Facets
 from analysis.figures.specs import CurveFigure, FigureSpec
 from analysis.labels import unlabeled_settings
 from analysis.load import FORMER_VARIANCE, Results
 from analysis.paper import paper_figure
+from analysis.provenance import last_start, machine_name
 from bench.config.run_config import RunConfig
 
 
@@ -20,6 +22,7 @@ def curve_caption(spec: CurveFigure, results: Results, curves: Curves, request: 
         _statistic(spec, results),
         _paper(spec, curves),
         _networks(spec, results),
+        _seconds(spec, results),
         _settings(spec, results),
         _in_no_panel(results, curves),
         former_variance_text(spec, results),
@@ -37,7 +40,8 @@ def curve_caption(spec: CurveFigure, results: Results, curves: Curves, request: 
 
 def headline(spec: FigureSpec) -> str:
     """The title of a figure and its number in the paper."""
-    return f"{spec.title} (paper: Figure {spec.number}){spec.remark}."
+    place = f"paper: Figure {spec.number}" if spec.number else "not in the paper"
+    return f"{spec.title} ({place}){spec.remark}."
 
 
 def _statistic(spec: CurveFigure, results: Results) -> str:
@@ -95,10 +99,34 @@ def former_variance_text(spec: CurveFigure, results: Results) -> str:
     )
 
 
-def _settings(spec: FigureSpec, results: Results) -> str:
+def _seconds(spec: CurveFigure, results: Results) -> str:
+    if spec.x != "seconds":
+        return ""
+    machines = dict.fromkeys(machine_name(last_start(run)) for run in results.runs)
+    return (
+        "Seconds: of all outer steps before a measurement, without measurements, mean over seeds"
+        f" (on {' and '.join(machines)}; runs beside each other slow each other)."
+    )
+
+
+def _settings(spec: CurveFigure, results: Results) -> str:
+    if spec.facets:
+        return _facet_settings(spec.facets, results)
     experiments = [(one.label, one.config) for one in results.experiments]
     texts = unlabeled_settings(experiments, spec.unlabeled)
     return f"Settings that differ: {'; '.join(texts)}." if texts else ""
+
+
+def _facet_settings(facets: Facets, results: Results) -> str:
+    """What the names of panels stand for: the settings in which the panels differ."""
+    configs = [(facets.panel_of(one.config), one.config) for one in results.experiments]
+    values = {panel.name: config for panel, config in configs if panel}
+    keys = [key for key in facets.stated if len({getattr(one, key) for one in values.values()}) > 1]
+    texts = [
+        f"{name}: {', '.join(f'{key}={getattr(config, key)}' for key in keys)}"
+        for name, config in values.items()
+    ]
+    return f"Panels: {'; '.join(texts)}." if keys else ""
 
 
 def _in_no_panel(results: Results, curves: Curves) -> str:
