@@ -6,7 +6,6 @@ from typing import Any
 from analysis.arguments import Request
 from analysis.captions import caption
 from analysis.figures.curves import Curves
-from analysis.figures.facets import Facets
 from analysis.figures.specs import CurveFigure, FigureSpec
 from analysis.labels import unlabeled_settings
 from analysis.load import FORMER_VARIANCE, Results
@@ -110,23 +109,14 @@ def _seconds(spec: CurveFigure, results: Results) -> str:
 
 
 def _settings(spec: CurveFigure, results: Results) -> str:
-    if spec.facets:
-        return _facet_settings(spec.facets, results)
     experiments = [(one.label, one.config) for one in results.experiments]
-    texts = unlabeled_settings(experiments, spec.unlabeled)
+    keys = spec.unlabeled
+    if facets := spec.facets:
+        panels = [(facets.panel_of(config), config) for _, config in experiments]
+        experiments = [*{panel.name: config for panel, config in panels if panel}.items()]
+        keys = facets.stated
+    texts = unlabeled_settings(experiments, keys)
     return f"Settings that differ: {'; '.join(texts)}." if texts else ""
-
-
-def _facet_settings(facets: Facets, results: Results) -> str:
-    """What the names of panels stand for: the settings in which the panels differ."""
-    configs = [(facets.panel_of(one.config), one.config) for one in results.experiments]
-    values = {panel.name: config for panel, config in configs if panel}
-    keys = [key for key in facets.stated if len({getattr(one, key) for one in values.values()}) > 1]
-    texts = [
-        f"{name}: {', '.join(f'{key}={getattr(config, key)}' for key in keys)}"
-        for name, config in values.items()
-    ]
-    return f"Panels: {'; '.join(texts)}." if keys else ""
 
 
 def _in_no_panel(results: Results, curves: Curves) -> str:

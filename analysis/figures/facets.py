@@ -38,11 +38,13 @@ class Facets:
     it has.
 
     Attributes:
-        stated: settings that the names of panels stand for; the caption has their values.
+        named: settings that the names of panels state.
+        stated: further settings in which panels differ; the caption has their values.
     """
 
     panels: tuple[Variant, ...]
     curves: tuple[FacetCurve, ...]
+    named: tuple[str, ...]
     stated: tuple[str, ...]
 
     def panel_of(self, config: RunConfig) -> Variant | None:
@@ -93,8 +95,9 @@ FIRST_STEPS = Facets(
         _curve("bptt", 0, "BPTT", BLUE, DASHED, "s"),
         _curve("rat_bptt", 0, "RaT-BPTT", BLACK, SOLID, "o"),
     ),
+    named=("inner_optimizer", "inner_eps", "inner_eps_form"),
     stated=(
-        *("inner_optimizer", "inner_lr", "inner_momentum", "inner_weight_decay"),
-        *("inner_eps", "inner_eps_form", "evaluation_optimizer", "evaluation_lr"),
+        *("inner_lr", "inner_momentum", "inner_weight_decay"),
+        *("evaluation_optimizer", "evaluation_lr"),
     ),
 )
