@@ -134,7 +134,8 @@ def _figure_of_facets(
         beneath = k + 2 >= len(curves.panels)
         axes.set_title(panel.title, fontsize=SMALL_POINTS, loc="left", pad=4)
         axes.set_ylabel("" if k % 2 else "\n".join(wrapped(spec.y_label, 0.8 * FACET_INCHES)))
-        axes.set_xlabel(spec.x_label if beneath else "")
+        axes.set_xlabel(spec.x_label)
+        axes.xaxis.label.set_visible(beneath)  # shared axes hide all but those of the last row
         axes.tick_params(labelbottom=beneath)
     _set_axes(all_axes[0], spec.log)
     for axes in all_axes[len(curves.panels) :]:
@@ -146,8 +147,8 @@ def _figure_of_facets(
 def _draw_seeds(
     axes: Axes, spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, Look]
 ) -> None:
-    """A thin line for each seed. Curves that leave steps out come last: spikes lie under them."""
-    for identity in reversed(panel.texts):
+    """A thin line for each seed."""
+    for identity in panel.texts:
         color = looks[identity].color
         sns.lineplot(
             curves.values[curves.values["experiment"] == identity],

@@ -70,15 +70,14 @@ def _first(variants: tuple[V, ...], settings: Mapping[str, Any]) -> V | None:
 
 
 def _curve(method: str, first: int, name: str, *look: Any) -> FacetCurve:
-    option = {"method_options.first": first} if first else {}
-    return FacetCurve({"method": method, **option}, name, Look(*look))
+    # The option is left out of a configuration where it is 0.
+    return FacetCurve({"method": method, "method_options.first": first or None}, name, Look(*look))
 
 
 def _adam(name: str, eps: float, form: str) -> Variant:
     return Variant({"inner_optimizer": "adam", "inner_eps": eps, "inner_eps_form": form}, name)
 
 
-# Curves that leave steps out come first: those that leave out none have no setting that says so.
 FIRST_STEPS = Facets(
     panels=(
         _adam("Adam, ε = 1e-8 (torch)", 1e-8, "torch"),
@@ -88,12 +87,12 @@ FIRST_STEPS = Facets(
         Variant({"inner_optimizer": "sgd"}, "SGD with momentum"),
     ),
     curves=(
+        _curve("bptt", 0, "BPTT", BLUE, DASHED, "s"),
         _curve("bptt", 1, "BPTT from step 1", VERMILION, LONG_DASHED, "v"),
         _curve("bptt", 2, "BPTT from step 2", GREEN, DASH_DOT_DOTTED, "P"),
         _curve("bptt", 5, "BPTT from step 5", SKY_BLUE, DASH_DOTTED, "^"),
-        _curve("rat_bptt", 1, "RaT-BPTT from step 1", PURPLE, DOTTED, "D"),
-        _curve("bptt", 0, "BPTT", BLUE, DASHED, "s"),
         _curve("rat_bptt", 0, "RaT-BPTT", BLACK, SOLID, "o"),
+        _curve("rat_bptt", 1, "RaT-BPTT from step 1", PURPLE, DOTTED, "D"),
     ),
     named=("inner_optimizer", "inner_eps", "inner_eps_form"),
     stated=(
