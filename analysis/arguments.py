@@ -61,22 +61,26 @@ class Request:
             suffix = hashlib.sha256(" ".join(other).encode()).hexdigest()[:12]
         return "_".join([*parts, suffix] if suffix else parts)
 
-    def sweep(self, grid: str) -> str:
-        """The command that makes the runs of a grid."""
+    def sweep(self, grid: str, results_root: str = "") -> str:
+        """The command that makes the runs of a grid, under `results_root` if another is given."""
         grid = self.grid or grid
-        same = [*self.settings(), *self.written("seed", "seeds", "only", "results_root")]
+        root = [f"results_root={results_root}"] if results_root else self.written("results_root")
+        same = [*self.settings(), *self.written("seed", "seeds", "only"), *root]
         words = ["python", "-m", "bench.sweep", f"grid={grid}", f"scale={self.scale}", *same]
         return shlex.join(words)
 
     def evaluate(self, distilled: Sequence[str], network: str) -> str:
         """The command that tests the distilled sets of runs on a network."""
-        same = [f"arch={network}", *self.written("results_root")]
+        return self.for_each("bench.evaluate", distilled, [f"arch={network}"])
+
+    def for_each(self, module: str, distilled: Sequence[str], settings: Sequence[str]) -> str:
+        """The command that runs a module with these settings on the distilled set of each run."""
+        same = [*settings, *self.written("results_root")]
         if len(distilled) == 1:
-            words = ["python", "-m", "bench.evaluate", f"distilled={distilled[0]}", *same]
-            return shlex.join(words)
+            return shlex.join(["python", "-m", module, f"distilled={distilled[0]}", *same])
         return (
             f"for run in {shlex.join(distilled)}; do"
-            f' python -m bench.evaluate "distilled=$run" {shlex.join(same)}; done'
+            f' python -m {module} "distilled=$run" {shlex.join(same)}; done'
         )
 
 

@@ -1,4 +1,4 @@
-"""`python -m analysis.claims`: a verdict on each of the paper's claims."""
+"""`python -m analysis.claims`: a verdict on each of the paper's claims and on findings of ours."""
 
 import fnmatch
 import hashlib
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from analysis.verdicts.judge import Claim
 
 USAGE = """
-python -m analysis.claims [key=value ...]     a verdict on each of the paper's claims, with its n
+python -m analysis.claims [key=value ...]     a verdict on each of the paper's claims, and on
+  each finding of ours (analysis/verdicts/findings.yaml), with its n
   give the same settings as to the sweeps; every finished seed counts
 """
 COLORS = {
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> int:
     from analysis.load import stored_runs
     from analysis.verdicts.judge import load_claims, outcomes
     from analysis.verdicts.table_cells import cell_claims
-    from analysis.verdicts.texts import RULES, claims_table, record
+    from analysis.verdicts.texts import NUMBERS_TITLE, RULES, claims_table, record
 
     claims = chosen([*load_claims(), *cell_claims()], options.claims)
     scale, why = choose_scale(options.scale)
@@ -60,7 +61,10 @@ def main(argv: list[str]) -> int:
     root = Path(environment.results_root)
     verdicts = outcomes(claims, request, stored_runs(root), root)
     table = claims_table(verdicts, request)
-    show(table.frames[0][0], f"{table.caption}\n{RULES.strip()}")
+    for frame, title in table.frames:
+        if title != NUMBERS_TITLE:
+            show(frame, title)
+    print(f"\n{table.caption}\n{RULES.strip()}")
     if table.commands:
         print("\nmake what is missing with:")
         print("\n".join(f"    {line}" for line in table.commands))
@@ -105,8 +109,8 @@ def file_name(ids: str) -> str:
     return f"claims_{hashlib.sha256(ids.encode()).hexdigest()[:8]}"
 
 
-def show(table: "pd.DataFrame", beneath: str) -> None:
-    """Print the table; the files have the comparisons and what is missing too."""
+def show(table: "pd.DataFrame", title: str) -> None:
+    """Print a table; the files have the comparisons and what is missing too."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -127,8 +131,9 @@ def show(table: "pd.DataFrame", beneath: str) -> None:
         cells = [Text(broken.get(name, str(row[name]))) for name in columns]
         cells[columns.index("Verdict")].stylize(color_of(str(row["Verdict"])))
         shown.add_row(claim, *cells)
+    if title:
+        out.print(Text(f"\n{title}\n", style="bold"))
     out.print(shown)
-    out.print(Text(f"\n{beneath}"))
 
 
 def color_of(text: str) -> str:

@@ -251,6 +251,16 @@ def settings_of_others(stored: Sequence[StoredRun], results: Results) -> dict[st
     return json.loads(min(counts, key=lambda text: (len(json.loads(text)), -counts[text])))
 
 
+def seconds_before(metrics: pd.DataFrame, steps: Sequence[int]) -> np.ndarray:
+    """The seconds of all outer steps of a run before each of these, without measurements.
+
+    Args:
+        metrics: the records of the run's outer steps.
+    """
+    elapsed = np.concatenate([[0.0], metrics.sort_values("step")["seconds"].cumsum()])
+    return elapsed[np.minimum(np.asarray(steps, int), len(elapsed) - 1)]
+
+
 def collected(folder: RunFolder, name: str) -> pd.DataFrame:
     """The records "metrics" or "measurements" of a finished run as a table, without lists.
 

@@ -22,8 +22,8 @@ ANATOMY = "anatomy"
 KNOWN = ", ".join([*map(str, FIGURES), ANATOMY])
 USAGE = f"""
 python -m analysis.plot figure=N [key=value ...]     a figure from finished runs: {KNOWN}
-  give the same settings as to the sweep; every finished seed is drawn; figure 1 needs no runs;
-  figure=anatomy draws what bench.anatomy measured
+  numbers are the paper's; give the same settings as to the sweep; every finished seed is drawn;
+  figure 1 needs no runs; figure=anatomy draws what bench.anatomy measured
 """
 
 
@@ -31,7 +31,9 @@ python -m analysis.plot figure=N [key=value ...]     a figure from finished runs
 class PlotOptions:
     """Options of this command."""
 
-    figure: str = setting("all", f"number of the paper's figure, or anatomy ({KNOWN}), or all")
+    figure: str = setting(
+        "all", f"number of the paper's figure, or name of one of ours ({KNOWN}), or all"
+    )
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
     grid: str = setting("", "another grid to draw in this way: a name or your own .yaml")
     seeds: int = setting(
@@ -83,7 +85,7 @@ def main(argv: list[str]) -> int:
 
 
 def chosen(figure: str) -> list[FigureSpec]:
-    """The paper's figures that `figure=` names.
+    """The figures that `figure=` names.
 
     Raises:
         UserError: there is no such figure.
@@ -92,7 +94,7 @@ def chosen(figure: str) -> list[FigureSpec]:
         return list(FIGURES.values())
     if figure == ANATOMY:
         return []
-    known = {str(number): spec for number, spec in FIGURES.items()}
+    known = {str(key): spec for key, spec in FIGURES.items()}
     if figure not in known:
         raise UserError(f"figure={shown(figure)} is not a figure; there are {KNOWN}, and all")
     return [known[figure]]
@@ -127,7 +129,7 @@ def plot(
     from analysis.figures.page import save
 
     make_folder(folder, "folder of the figures")
-    return save(picture, folder / request.stem(f"figure{spec.number}"), with_caption)
+    return save(picture, folder / request.stem(spec.stem), with_caption)
 
 
 def plot_anatomies(request: Request, root: Path, folder: Path, with_caption: bool) -> list[Path]:

@@ -19,7 +19,7 @@ class RenderedTable:
     Attributes:
         name: in file names and LaTeX labels.
         caption: how to read it and where its numbers come from.
-        frames: the table as text and, where there is one, a second table with its own caption.
+        frames: the table as text and, where there are some, further tables with their own captions.
         tidy: the same for programs: numbers are numbers.
         missing: what is missing, in a sentence without a full stop; empty if nothing is.
         commands: the commands that make what is missing.
@@ -37,8 +37,11 @@ class RenderedTable:
 
     def markdown(self) -> str:
         """Everything as Markdown."""
-        frames = [frame.to_markdown(index=False, disable_numparse=True) for frame, _ in self.frames]
-        parts = [f"**{self.caption}**", *frames, *self.notes]
+        parts = [f"**{self.caption}**"]
+        for frame, text in self.frames:
+            parts += [f"**{text}**"] if text else []
+            parts.append(frame.to_markdown(index=False, disable_numparse=True))
+        parts += self.notes
         if self.missing and self.commands:
             lines = "\n".join(f"    {line}" for line in self.commands)
             parts.append(f"{self.missing}; make them with:\n\n{lines}")
@@ -48,7 +51,7 @@ class RenderedTable:
 
     def latex(self) -> str:
         """Each frame as a LaTeX table (packages booktabs and graphicx)."""
-        labels = [f"tab:{self.name}", f"tab:{self.name}-quoted"]
+        labels = [f"tab:{self.name}", f"tab:{self.name}-quoted", f"tab:{self.name}-more"]
         return "\n".join(
             _latex_table(frame, text or self.caption, label)
             for (frame, text), label in zip(self.frames, labels, strict=False)

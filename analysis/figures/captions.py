@@ -10,6 +10,7 @@ from analysis.figures.specs import CurveFigure, FigureSpec
 from analysis.labels import unlabeled_settings
 from analysis.load import FORMER_VARIANCE, Results
 from analysis.paper import paper_figure
+from analysis.provenance import last_start, machine_name
 from bench.config.run_config import RunConfig
 
 
@@ -20,6 +21,7 @@ def curve_caption(spec: CurveFigure, results: Results, curves: Curves, request: 
         _statistic(spec, results),
         _paper(spec, curves),
         _networks(spec, results),
+        _seconds(spec, results),
         _settings(spec, results),
         _in_no_panel(results, curves),
         former_variance_text(spec, results),
@@ -37,7 +39,8 @@ def curve_caption(spec: CurveFigure, results: Results, curves: Curves, request: 
 
 def headline(spec: FigureSpec) -> str:
     """The title of a figure and its number in the paper."""
-    return f"{spec.title} (paper: Figure {spec.number}){spec.remark}."
+    place = f"paper: Figure {spec.number}" if spec.number else "not in the paper"
+    return f"{spec.title} ({place}){spec.remark}."
 
 
 def _statistic(spec: CurveFigure, results: Results) -> str:
@@ -95,9 +98,24 @@ def former_variance_text(spec: CurveFigure, results: Results) -> str:
     )
 
 
-def _settings(spec: FigureSpec, results: Results) -> str:
+def _seconds(spec: CurveFigure, results: Results) -> str:
+    if spec.x != "seconds":
+        return ""
+    machines = dict.fromkeys(machine_name(last_start(run)) for run in results.runs)
+    return (
+        "Seconds: of all outer steps before a measurement, without measurements, mean over seeds"
+        f" (on {' and '.join(machines)}; runs beside each other slow each other)."
+    )
+
+
+def _settings(spec: CurveFigure, results: Results) -> str:
     experiments = [(one.label, one.config) for one in results.experiments]
-    texts = unlabeled_settings(experiments, spec.unlabeled)
+    keys = spec.unlabeled
+    if facets := spec.facets:
+        panels = [(facets.panel_of(config), config) for _, config in experiments]
+        experiments = [*{panel.name: config for panel, config in panels if panel}.items()]
+        keys = facets.stated
+    texts = unlabeled_settings(experiments, keys)
     return f"Settings that differ: {'; '.join(texts)}." if texts else ""
 
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 import pandas as pd
 
+from analysis.figures.facets import Facets
 from analysis.figures.specs import CurveFigure, PanelSpec
-from analysis.load import Experiment, Results
+from analysis.load import Experiment, Results, seconds_before
 from analysis.paper import PaperRange, paper_ranges
 from analysis.shifts import is_moving, shift_steps
 
@@ -31,7 +32,8 @@ class Curves:
     """The numbers of a figure.
 
     Attributes:
-        values: one row per run and outer step: run, experiment, label, method, seed, step, value.
+        values: one row per run and outer step: run, experiment, label, method, seed, step, value
+            and, where they are the horizontal axis, seconds: the mean over the experiment's seeds.
             A value is NaN where the run's is not finite or, on a logarithmic axis, not positive.
         table: one row per experiment and outer step, over seeds: quantity, experiment, label,
             method, step, mean, low, high, n. `low` and `high` are one standard deviation from
@@ -78,7 +80,7 @@ def curves(spec: CurveFigure, results: Results) -> Curves:
         Panel(panel.title, {k: text for k, text in panel.texts.items() if k in present})
         for panel in _panels(spec, results.experiments)
     ]
-    paper = _beside(spec, results, values) if spec.each_seed else {}
+    paper = _beside(spec, results, values) if spec.each_seed and spec.number else {}
     shifts = _shifts(spec, results)
     return Curves(values, _over_seeds(spec, values), values[~usable], shifts, panels, paper)
 
@@ -113,12 +115,28 @@ def _values(spec: CurveFigure, results: Results) -> pd.DataFrame:
     table = table[columns].rename(columns={spec.column: "value"})
     if spec.first_steps:
         table = table[table["step"] < spec.first_steps]
+    if spec.x == "seconds":
+        table = _with_seconds(table, results.metrics())
     return table.assign(value=table["value"].astype("float64") * spec.unit).reset_index(drop=True)
+
+
+def _with_seconds(table: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
+    """The same with the column `seconds`. Seeds share it, so that their mean can be drawn."""
+    of_run = dict(list(metrics.groupby("run"))) if len(metrics) else {}
+    parts = [
+        rows.assign(seconds=seconds_before(of_run[run], rows["step"].tolist()))
+        for run, rows in table.groupby("run", sort=False)
+    ]
+    timed = pd.concat(parts) if parts else table.assign(seconds=np.nan)
+    means = timed.groupby(["experiment", "step"])["seconds"].transform("mean")
+    return timed.assign(seconds=means)
 
 
 def _shifts(spec: CurveFigure, results: Results) -> dict[str, dict[int, list[int]]]:
     last = spec.first_steps or math.inf
     shifts: dict[str, dict[int, list[int]]] = {}
+    if spec.x != "step":
+        return shifts
     for run in filter(is_moving, results.runs):
         steps = [step for step in shift_steps(run) if step < last]
         shifts.setdefault(run.experiment.identity, {})[run.config.seed] = steps
@@ -127,7 +145,7 @@ def _shifts(spec: CurveFigure, results: Results) -> dict[str, dict[int, list[int
 
 def _over_seeds(spec: CurveFigure, values: pd.DataFrame) -> pd.DataFrame:
     forward, backward = (np.log, np.exp) if spec.log else (np.asarray, np.asarray)
-    keys = ["experiment", "label", "method", "step"]
+    keys = ["experiment", "label", "method", *dict.fromkeys(("step", spec.x))]
     groups = values.assign(value=forward(values["value"])).groupby(keys, sort=False)["value"]
     table = groups.agg(mean="mean", std="std", n="count").reset_index()
     mean, std = table["mean"], table.pop("std")
@@ -137,9 +155,25 @@ def _over_seeds(spec: CurveFigure, values: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panels(spec: CurveFigure, experiments: Sequence[Experiment]) -> list[Panel]:
+    if spec.facets:
+        return _facet_panels(spec.facets, experiments)
     if not spec.panels:
         return [Panel("", {one.identity: one.label for one in experiments})]
     return [panel_of(one, experiments) for one in spec.panels]
+
+
+def _facet_panels(facets: Facets, experiments: Sequence[Experiment]) -> list[Panel]:
+    """The panels that have an experiment; curves in the order of the facets."""
+    panels = []
+    for panel in facets.panels:
+        texts = {
+            one.identity: curve.name
+            for curve in facets.curves
+            for one in experiments
+            if facets.panel_of(one.config) == panel and facets.curve_of(one.config) == curve
+        }
+        panels += [Panel(panel.name, texts)] if texts else []
+    return panels
 
 
 def panel_of(spec: PanelSpec, experiments: Sequence[Experiment]) -> Panel:

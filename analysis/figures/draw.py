@@ -34,6 +34,7 @@ from analysis.figures.style import (
 
 MARKERS_PER_CURVE = 15
 PANEL_INCHES = 1.2  # height of a panel of one experiment, with a title of one line
+FACET_INCHES = 1.55  # of a panel of several curves
 TITLE_LINE_INCHES = 0.13
 FINE_TICKS = tuple(half / 2 for half in range(2, 20))
 
@@ -46,6 +47,8 @@ def make_figure(
     Args:
         looks: by identity of the experiment.
     """
+    if spec.facets:
+        return _figure_of_facets(spec, curves, looks, caption)
     if spec.each_seed:
         return _figure_of_seeds(spec, curves, looks, caption)
     count = len(curves.panels)
@@ -54,9 +57,9 @@ def make_figure(
     if spec.log:  # before seaborn estimates: its means are then geometric
         all_axes[0].set_yscale("log")
     for k, (axes, panel) in enumerate(zip(all_axes, curves.panels, strict=True)):
-        _draw_means(axes, curves, panel, looks)
+        _draw_means(axes, spec, curves, panel, looks)
         _set_axes(axes, spec.log)
-        axes.set_xlabel("Outer step")
+        axes.set_xlabel(spec.x_label)
         axes.set_ylabel(spec.y_label if k == 0 else "")
         handles, identities = axes.get_legend_handles_labels()
         axes.get_legend().remove()
@@ -90,7 +93,7 @@ def _figure_of_seeds(
         )
         for part in curves.paper.get(identity, []):
             axes.plot((part.start, part.stop), (part.median,) * 2, **PAPER_LINE)
-        _mark_left_out(axes, curves, identity, color)
+        _mark_left_out(axes, spec, curves, identity, color)
         _mark_shifts(axes, curves.shifts.get(identity, {}), color, row=0)
         axes.set_title("\n".join(title), fontsize=SMALL_POINTS, loc="left", pad=4)
         axes.set_ylabel("" if k % 2 else "\n".join(wrapped(spec.y_label, 0.8 * PANEL_INCHES)))
@@ -106,14 +109,71 @@ def _figure_of_seeds(
     return finish_page(figure, caption)
 
 
-def _draw_means(axes: Axes, curves: Curves, panel: Panel, looks: Mapping[str, Look]) -> None:
+def _figure_of_facets(
+    spec: CurveFigure, curves: Curves, looks: Mapping[str, Look], caption: str
+) -> Figure:
+    """Panels in two columns with the same axes, and one legend for all."""
+    rows = math.ceil(len(curves.panels) / 2)
+    figure = new_page(FACET_INCHES * rows + 0.35, WIDE_INCHES)
+    all_axes = list(figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True).flat)
+    if spec.log:  # before seaborn estimates: its means are then geometric
+        all_axes[0].set_yscale("log")
+    handles: dict[str, Line2D] = {}
+    for k, (axes, panel) in enumerate(zip(all_axes, curves.panels, strict=False)):
+        if spec.each_seed:
+            _draw_seeds(axes, spec, curves, panel, looks)
+        else:
+            _draw_means(axes, spec, curves, panel, looks)
+            axes.get_legend().remove()
+        for identity, text in panel.texts.items():
+            look = looks[identity]
+            marker = "" if spec.each_seed else look.marker
+            style = {"color": look.color, "marker": marker, "markeredgecolor": "white"}
+            dash = "-" if spec.each_seed else look.dash
+            handles.setdefault(text, Line2D([], [], linestyle=dash, **style))
+        beneath = k + 2 >= len(curves.panels)
+        axes.set_title(panel.title, fontsize=SMALL_POINTS, loc="left", pad=4)
+        axes.set_ylabel("" if k % 2 else "\n".join(wrapped(spec.y_label, 0.8 * FACET_INCHES)))
+        axes.set_xlabel(spec.x_label)
+        axes.xaxis.label.set_visible(beneath)  # shared axes hide all but those of the last row
+        axes.tick_params(labelbottom=beneath)
+    _set_axes(all_axes[0], spec.log)
+    for axes in all_axes[len(curves.panels) :]:
+        axes.remove()
+    add_legend(figure, list(handles.values()), list(handles))
+    return finish_page(figure, caption)
+
+
+def _draw_seeds(
+    axes: Axes, spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, Look]
+) -> None:
+    """A thin line for each seed."""
+    for identity in panel.texts:
+        color = looks[identity].color
+        sns.lineplot(
+            curves.values[curves.values["experiment"] == identity],
+            x=spec.x,
+            y="value",
+            units="run",
+            estimator=None,
+            color=color,
+            linewidth=0.5,
+            alpha=0.7,
+            ax=axes,
+        )
+        _mark_left_out(axes, spec, curves, identity, color)
+
+
+def _draw_means(
+    axes: Axes, spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, Look]
+) -> None:
     """Mean and standard deviation over seeds of each curve, on the axes' scale."""
     order = list(panel.texts)
     values = curves.values[curves.values["experiment"].isin(order)]
     dashes: dict[str, Any] = {identity: looks[identity].dash[1] or "" for identity in order}
     sns.lineplot(
         values,
-        x="step",
+        x=spec.x,
         y="value",
         hue="experiment",
         style="experiment",
@@ -131,13 +191,15 @@ def _draw_means(axes: Axes, curves: Curves, panel: Panel, looks: Mapping[str, Lo
     for k, (identity, line) in enumerate(zip(order, axes.get_lines(), strict=False)):
         # Shifted from curve to curve, so that markers of curves that coincide stay apart.
         line.set_markevery((k * every // len(order), every))
-        _mark_left_out(axes, curves, identity, looks[identity].color)
+        _mark_left_out(axes, spec, curves, identity, looks[identity].color)
     for k, identity in enumerate(one for one in order if one in curves.shifts):
         _mark_shifts(axes, curves.shifts[identity], looks[identity].color, row=k)
 
 
-def _mark_left_out(axes: Axes, curves: Curves, identity: str, color: str) -> None:
-    steps = curves.left_out.loc[curves.left_out["experiment"] == identity, "step"]
+def _mark_left_out(
+    axes: Axes, spec: CurveFigure, curves: Curves, identity: str, color: str
+) -> None:
+    steps = curves.left_out.loc[curves.left_out["experiment"] == identity, spec.x]
     if steps.empty:
         return
     axes.plot(

@@ -39,7 +39,7 @@ def _load(
     if isinstance(spec, ImageFigure):
         results = results.restricted(spec.shows)
         if not results.experiments:
-            raise UserError(f"figure {spec.number}: grid {grid.name} has no run {spec.what}")
+            raise UserError(f"figure {spec.key}: grid {grid.name} has no run {spec.what}")
     return results
 
 
@@ -50,7 +50,7 @@ def lacking_text(spec: FigureSpec, request: Request, results: Results) -> str:
     )
     total = len(results.missing) + len(results.runs)
     return (
-        f"figure {spec.number} lacks {len(results.missing)} of {total} runs: {runs};"
+        f"figure {spec.key} lacks {len(results.missing)} of {total} runs: {runs};"
         f" make them with: {request.sweep(results.grid)}"
     )
 
@@ -63,7 +63,7 @@ def _nothing(
     results: Results,
 ) -> str:
     """Why there is nothing to draw, and what to do about it."""
-    lines = [f"figure {spec.number}: no finished run of grid {grid.name} at scale={results.scale}"]
+    lines = [f"figure {spec.key}: no finished run of grid {grid.name} at scale={results.scale}"]
     started = [
         f"{run.experiment.label} seed {run.seed}: {run.state}"
         for run in results.missing

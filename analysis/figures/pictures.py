@@ -41,7 +41,7 @@ def picture_of(spec: FigureSpec, results: Results, request: Request) -> Picture:
         if numbers.table["mean"].notna().sum() == 0:
             reason = former_variance_text(spec, results)
             raise UserError(
-                f"figure {spec.number}: the finished runs of grid {results.grid} recorded no"
+                f"figure {spec.key}: the finished runs of grid {results.grid} recorded no"
                 f" {spec.column}, or no finite one{f' ({reason})' if reason else ''}"
             )
         text = curve_caption(spec, results, numbers, request)
@@ -60,8 +60,11 @@ def picture_of(spec: FigureSpec, results: Results, request: Request) -> Picture:
 
 def curve_looks(spec: CurveFigure, results: Results) -> dict[str, Look]:
     """The look of each experiment, by identity: that of its method or, if the figure compares
-    settings of one method, that of its position."""
+    settings of one method, that of its position; in facets that of its curve."""
     experiments = {one.identity: one.config for one in results.experiments}
+    if spec.facets:
+        found = {identity: spec.facets.curve_of(one) for identity, one in experiments.items()}
+        return {identity: curve.look for identity, curve in found.items() if curve}
     return value_looks(experiments) if spec.panels else looks(experiments)
 
 

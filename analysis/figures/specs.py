@@ -1,19 +1,20 @@
-"""The figures of the paper: what each shows, and how."""
+"""The figures of the paper, and those of ours: what each shows, and how."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from analysis.figures.facets import FIRST_STEPS, Facets
 from analysis.labels import Variant
 from bench.config.run_config import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class FigureSpec:
-    """One figure of the paper.
+    """One figure.
 
     Attributes:
-        number: in the paper.
+        number: in the paper; 0: it is ours, and has a name.
         title: what it shows, in a line.
         grid: the grid whose runs it shows; empty if it needs none.
         remark: what a reader must know besides; continues the title in the caption.
@@ -21,12 +22,23 @@ class FigureSpec:
         unlabeled: settings that names or the caption state, so labels omit them.
     """
 
-    number: int
+    number: int = 0
+    name: str = ""
     title: str
     grid: str = ""
     remark: str = ""
     variants: tuple[Variant, ...] = ()
     unlabeled: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> int | str:
+        """What `figure=` calls it."""
+        return self.number or self.name
+
+    @property
+    def stem(self) -> str:
+        """The name of its files."""
+        return f"figure{self.number}" if self.number else f"figure_{self.name}"
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class PanelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class CurveFigure(FigureSpec):
-    """Curves over outer steps, with a band over seeds.
+    """Curves over outer steps or over seconds, with a band over seeds.
 
     Attributes:
         quantity: name of the plotted quantity in the CSV.
@@ -57,7 +69,10 @@ class CurveFigure(FigureSpec):
         log: drawn on a logarithmic axis; means and standard deviations are then geometric.
         first_steps: outer steps that are shown; 0: all.
         panels: side by side; empty: all curves in one.
-        each_seed: draws every seed's values, a panel per experiment: a mean would smooth spikes.
+        facets: panels in two columns that share a legend, instead of `panels`.
+        each_seed: draws every seed's values, without `facets` in a panel per experiment: a mean
+            would smooth spikes.
+        x: the horizontal axis: outer steps, or the seconds of all outer steps up to that one.
     """
 
     quantity: str
@@ -68,7 +83,13 @@ class CurveFigure(FigureSpec):
     log: bool = False
     first_steps: int = 0
     panels: tuple[PanelSpec, ...] = ()
+    facets: Facets | None = None
     each_seed: bool = False
+    x: Literal["step", "seconds"] = "step"
+
+    @property
+    def x_label(self) -> str:
+        return "Outer step" if self.x == "step" else "Seconds of outer steps"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +138,28 @@ def _accuracy(**given: Any) -> CurveFigure:
     )
 
 
-FIGURES: dict[int, FigureSpec] = {
-    spec.number: spec
+def _norms(**given: Any) -> CurveFigure:
+    return CurveFigure(
+        quantity="image_gradient_norm",
+        kind="outer step",
+        column="image_gradient_norm",
+        y_label="Meta-gradient norm (log scale)",
+        log=True,
+        first_steps=500,
+        each_seed=True,
+        remark=": mean over images of the norm of each image's gradient, before clipping",
+        **given,
+    )
+
+
+OF_FIRST_STEPS: dict[str, Any] = {
+    "grid": "first_steps",
+    "facets": FIRST_STEPS,
+    "variants": FIRST_STEPS.names(),
+    "unlabeled": (*FIRST_STEPS.named, *FIRST_STEPS.stated, "method_options.first"),
+}
+FIGURES: dict[int | str, FigureSpec] = {
+    spec.key: spec
     for spec in (
         WindowFigure(
             number=1,
@@ -131,18 +172,10 @@ FIGURES: dict[int, FigureSpec] = {
             steps=12,
             options={"patience": 3, "smoothing": 0.0, "grow_steps": 11},
         ),
-        CurveFigure(
+        _norms(
             number=2,
             title="Meta-gradient norm over the first outer steps",
             grid="methods_comparison",
-            quantity="image_gradient_norm",
-            kind="outer step",
-            column="image_gradient_norm",
-            y_label="Meta-gradient norm (log scale)",
-            log=True,
-            first_steps=500,
-            each_seed=True,
-            remark=": mean over images of the norm of each image's gradient, before clipping",
         ),
         _accuracy(
             number=3,
@@ -226,6 +259,22 @@ FIGURES: dict[int, FigureSpec] = {
             grid="boosting",
             shows=lambda config: config.boost_block > 0 and config.boost_beta > 0,
             what="with weak boosting",
+        ),
+        _norms(
+            name="first_steps_norms",
+            title="Meta-gradient norm with and without the first inner steps, by inner optimizer",
+            **OF_FIRST_STEPS,
+        ),
+        _accuracy(
+            name="first_steps",
+            title="Test accuracy with and without the first inner steps, by inner optimizer",
+            **OF_FIRST_STEPS,
+        ),
+        _accuracy(
+            name="first_steps_seconds",
+            title="Test accuracy with and without the first inner steps, against seconds",
+            x="seconds",
+            **OF_FIRST_STEPS,
         ),
     )
 }

@@ -44,6 +44,8 @@ class Report:
     settings: list[str]
     counts: dict[str, str]
     claims: list[Line]
+    finding_counts: dict[str, str]
+    findings: list[Line]
     claims_caption: str
     rules: str
     figures: list[FigurePart]
@@ -65,6 +67,8 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
     """
     grids = [_results(name, request, stored) for name in grid_names()]
     verdicts = outcomes([*load_claims(), *cell_claims()], request, stored, root)
+    findings = [one for one in verdicts if one.claim.kind == "finding"]
+    of_paper = [one for one in verdicts if one.claim.kind != "finding"]
     tables = [beside_paper(spec, request, stored, root) for spec in TABLES.values()]
     tables += [score_table(request, stored, root), power_table(request.seeds), settings_table()]
     commands = [line for one in (*verdicts, *tables) for line in one.commands]
@@ -74,8 +78,10 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
     return Report(
         scale=request.scale,
         settings=request.settings(),
-        counts=counts(verdicts),
-        claims=lines(verdicts),
+        counts=counts(of_paper),
+        claims=lines(of_paper),
+        finding_counts=counts(findings),
+        findings=lines(findings),
         claims_caption=claims_caption(verdicts, request),
         rules=RULES.strip(),
         figures=[figure_part(spec, request, stored) for spec in FIGURES.values()],

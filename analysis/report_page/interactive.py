@@ -41,11 +41,11 @@ def _chart(spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, 
         table = curves.values if spec.each_seed else curves.table
         rows = table[table["experiment"] == identity]
         if spec.each_seed:
-            _add_seeds(figure, rows, identity, text, looks[identity])
+            _add_seeds(figure, spec, rows, identity, text, looks[identity])
             _add_paper(figure, curves, identity, text, looks[identity])
         else:
             _add_curve(figure, spec, rows, identity, text, looks[identity])
-        left_out = curves.left_out.loc[curves.left_out["experiment"] == identity, "step"]
+        left_out = curves.left_out.loc[curves.left_out["experiment"] == identity, spec.x]
         for step in left_out.tolist():
             figure.add_annotation(
                 **{"x": step, "y": 1, "yref": "paper", "text": "×", "showarrow": False},
@@ -71,8 +71,8 @@ def _chart(spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, 
             "title": {"text": panel.title, "side": "top"},  # beside them it would cut them off
         },
         xaxis={
-            **{"title": "Outer step", "showgrid": True, "tickformat": ",d"},
-            "unifiedhovertitle": {"text": "Outer step %{x}"},
+            **{"title": spec.x_label, "showgrid": True, "tickformat": ",d"},
+            "unifiedhovertitle": {"text": f"{spec.x_label} %{{x}}"},
         },
         yaxis={"title": spec.y_label, "showgrid": True, "type": "log" if spec.log else "linear"},
     )
@@ -89,7 +89,7 @@ def _add_curve(
     text: str,
     look: Look,
 ) -> None:
-    mean, low, high, steps = (rows[column] for column in ("mean", "low", "high", "step"))
+    mean, low, high, steps = (rows[column] for column in ("mean", "low", "high", spec.x))
     # A click in the legend hides the curve with its band.
     common: dict[str, Any] = {"x": steps, "legendgroup": identity}
     silent: dict[str, Any] = {**common, "showlegend": False, "hoverinfo": "skip"}
@@ -119,11 +119,16 @@ def _add_curve(
 
 
 def _add_seeds(
-    figure: go.Figure, rows: "pd.DataFrame", identity: str, text: str, look: Look
+    figure: go.Figure,
+    spec: CurveFigure,
+    rows: "pd.DataFrame",
+    identity: str,
+    text: str,
+    look: Look,
 ) -> None:
     for k, (seed, values) in enumerate(rows.groupby("seed")):
         figure.add_scatter(
-            x=values["step"],
+            x=values[spec.x],
             y=values["value"],
             name=text,
             legendgroup=identity,

@@ -46,15 +46,16 @@ class FigurePart:
     """A figure, or why there is none.
 
     Attributes:
-        number: in the paper.
+        stem: of its file names, and its place on the page.
+        heading: the title, after the paper's number.
         still: the figure as an image, as a data URI; empty if there is none.
         charts: interactive charts of curves as HTML, one per panel.
         csv: the numbers behind it, as a data URI.
         note: what is missing, and the command that makes it.
     """
 
-    number: int
-    title: str
+    stem: str
+    heading: str
     caption: list[str] = field(default_factory=list)
     still: str = ""
     charts: list[str] = field(default_factory=list)
@@ -95,12 +96,12 @@ def figure_part(spec: FigureSpec, request: Request, stored: Sequence[StoredRun])
             note = lacking_text(spec, request, results) if results.missing else ""
             live = _charts(spec, results)
     except UserError as error:
-        return FigurePart(spec.number, spec.title, note=str(error))
+        return FigurePart(spec.stem, _heading(spec), note=str(error))
     # Lines stay sharp as SVG; pixels are pixels.
     form = "png" if isinstance(spec, ImageFigure) else "svg"
     return FigurePart(
-        spec.number,
-        spec.title,
+        spec.stem,
+        _heading(spec),
         picture.caption.splitlines(),
         _uri("image/svg+xml" if form == "svg" else "image/png", rendered(picture, form)),
         live,
@@ -109,12 +110,18 @@ def figure_part(spec: FigureSpec, request: Request, stored: Sequence[StoredRun])
     )
 
 
+def _heading(spec: FigureSpec) -> str:
+    return f"Figure {spec.number}. {spec.title}" if spec.number else f"Ours: {spec.title}"
+
+
 def anatomy_part(anatomy: Anatomy) -> FigurePart:
-    """The heat maps of an anatomy; it is no figure of the paper and has number 0."""
+    """The heat maps of an anatomy."""
     picture = picture_of_anatomy(anatomy)
     still = _uri("image/svg+xml", rendered(picture, "svg"))
     title = f"{TITLE}: {anatomy.folder.name}"
-    return FigurePart(0, title, picture.caption.splitlines(), still, csv=_csv(picture))
+    return FigurePart(
+        anatomy.folder.name, title, picture.caption.splitlines(), still, csv=_csv(picture)
+    )
 
 
 def _charts(spec: FigureSpec, results: Results) -> list[str]:
@@ -126,7 +133,7 @@ def _charts(spec: FigureSpec, results: Results) -> list[str]:
             config=CHART_CONFIG,
             include_plotlyjs=False,
             full_html=False,
-            div_id=f"chart{spec.number}-{k}",
+            div_id=f"chart{spec.key}-{k}",
         )
         for k, chart in enumerate(figures)
     ]

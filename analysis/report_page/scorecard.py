@@ -74,7 +74,7 @@ def _line(outcome: Outcome) -> Line:
     several = len(decision.comparisons) > 1
     return Line(
         id=claim.id,
-        kind="" if claim.kind == "paper" else claim.kind,
+        kind="literal" if claim.kind == "literal" else "",  # findings have a section of their own
         claim=claim.claim,
         place=claim.place,
         grid=claim.grid,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.load import FinishedRun, collected
+from analysis.load import FinishedRun, collected, seconds_before
 from analysis.provenance import last_start, machine_name
 from bench.system.text import count
 
@@ -77,9 +77,7 @@ def accuracy_by_seconds(run: FinishedRun, evaluation: dict[str, Any]) -> dict[in
     if "test_accuracy_mean" not in table:
         return {}
     measured = table[table["test_accuracy_mean"].notna() & (table["step"] > 0)]
-    steps = collected(run.folder, "metrics").sort_values("step")
-    elapsed = np.concatenate([[0.0], steps["seconds"].cumsum()])  # before step 0, 1, ...
-    times = elapsed[np.minimum(measured["step"].to_numpy(int), len(elapsed) - 1)]
+    times = seconds_before(collected(run.folder, "metrics"), measured["step"].tolist())
     if not len(times):
         return {}
     shared = [time for time in TIMES if times[0] <= time <= times[-1]]

@@ -1,4 +1,5 @@
-"""A claim of the paper, from its entry in `claims*.yaml` to the verdict of finished runs."""
+"""A claim of the paper, from its entry in `claims*.yaml`, or a finding of ours, from its entry in
+`findings.yaml`, to the verdict of finished runs."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ from analysis.verdicts.quantities import QUANTITIES, Values
 from analysis.verdicts.sides import Pair, Side, pairs_of, quotes_paper
 from bench.system.errors import UserError
 
-FILES = sorted(Path(__file__).parent.glob("claims*.yaml"))
+FINDINGS = Path(__file__).parent / "findings.yaml"
+FILES = [*sorted(FINDINGS.parent.glob("claims*.yaml")), FINDINGS]
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast
 
 Direction = Literal["above", "below", "equal", "between"]
@@ -36,6 +38,7 @@ class Claim:
 
     Attributes:
         on_the_whole: judged on the mean of steps and against each, not at each step.
+        kind: a finding is a question of ours, as all in findings.yaml are.
         group: claims of one group are shown in one row.
     """
 
@@ -108,8 +111,9 @@ class Outcome:
 
 
 def load_claims(*paths: Path) -> list[Claim]:
-    """The claims in the files, by default in all of this folder. A claim about each measured step
-    is two: on the whole and, if the paper says so, literally.
+    """The claims in the files, by default in all of this folder: those of the paper, then findings
+    of ours. A claim about each measured step is two: on the whole and, if the paper says so,
+    literally.
 
     Raises:
         UserError: a claim is invalid.
@@ -120,7 +124,8 @@ def load_claims(*paths: Path) -> list[Claim]:
         assert isinstance(entries, list)
         for entry in entries:
             literal = entry.pop("literal", True)
-            claim = _claim(entry, path.name)
+            kind = {"kind": "finding"} if path == FINDINGS else {}
+            claim = _claim({**entry, **kind}, path.name)
             if QUANTITIES[claim.quantity].each_step:
                 whole, literally = _readings(claim)
                 claims += [whole, literally] if literal else [whole]
@@ -236,7 +241,7 @@ def _values(side: Side, grid: GridRuns, request: Request, outcome: Outcome) -> d
     for missing_runs in grid.missing(entry):
         _add(outcome.missing, f"{label} {missing_runs}")
         _add(outcome.commands, request.sweep(grid.grid.name))
-    values, untested, unrecorded = {}, {}, []
+    values, untested, unrecorded = {}, {}, {}
     for seed, run in grid.runs(entry).items():
         evaluation = grid.evaluation(run, network)
         if evaluation is None:
@@ -245,12 +250,14 @@ def _values(side: Side, grid: GridRuns, request: Request, outcome: Outcome) -> d
             values[seed] = measured  # empty where the condition may not have been fulfilled
             outcome.runs.append(run)
         else:
-            unrecorded.append(seed)
+            unrecorded[seed] = run
     if untested:
         outcome.missing.append(f"{label} {seeds_text([*untested])} not tested on {network}")
         _add(outcome.commands, request.evaluate([*untested.values()], network))
     if unrecorded:
-        outcome.missing.append(f"{label} {seeds_text(unrecorded)} recorded no {quantity.about}")
+        outcome.missing.append(f"{label} {seeds_text([*unrecorded])} recorded no {quantity.about}")
+        if quantity.command:
+            _add(outcome.commands, quantity.command(request, [*unrecorded.values()]))
     return values
 
 

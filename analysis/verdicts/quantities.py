@@ -1,10 +1,11 @@
 """The quantities of claims: a number per run, or one per measured outer step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from analysis.arguments import Request
 from analysis.load import FinishedRun, collected
 from analysis.verdicts.costs import (
     accuracy_by_seconds,
@@ -15,6 +16,13 @@ from analysis.verdicts.costs import (
 )
 from analysis.verdicts.course import gain_after_shift, norm_change
 from analysis.verdicts.diversity import image_diversity
+from analysis.verdicts.first_step import (
+    anatomy_command,
+    difference_of_repetition,
+    largest_over_median_norm,
+    repetition_command,
+    share_through_step_0,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +48,7 @@ class Quantity:
         each_step: it has a value at each measured outer step, not one for the whole run.
         at, steps: one step and all of them, in words.
         of_machine: it depends on the machine, so all runs that are compared must be of one machine.
+        command: what measures it once these runs are finished, if they do not record it themselves.
     """
 
     about: str
@@ -49,6 +58,7 @@ class Quantity:
     at: str = "outer step {}"
     steps: str = "measured steps"
     of_machine: bool = False
+    command: Callable[[Request, Sequence[FinishedRun]], str] | None = None
 
 
 def final_accuracy(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
@@ -194,6 +204,23 @@ QUANTITIES = {
         "mean test accuracy in the `patience` outer steps after a shift of the window less that in"
         " those before it",
         gain_after_shift,
+    ),
+    "largest_over_median_norm": Quantity(
+        "largest meta-gradient norm (mean over images) / the median, over all outer steps",
+        largest_over_median_norm,
+        factor=True,
+    ),
+    "share_through_step_0": Quantity(
+        "share of the norm of the meta-gradient through [0, N) that comes through inner step 0, in"
+        " percent, on the distilled set of the run (bench.anatomy), mean over networks",
+        share_through_step_0,
+        command=anatomy_command,
+    ),
+    "difference_of_repetition": Quantity(
+        "absolute difference of final test accuracy between a run and the same run made with"
+        " another number of threads or on another machine (results_root/repeated)",
+        difference_of_repetition,
+        command=repetition_command,
     ),
     "image_diversity": Quantity(
         "1 - cosine of two distilled images of a class, mean over pairs",

@@ -46,7 +46,14 @@ def side_text(side: Side, other: Side) -> str:
             f"{side['quoted']}, {side['number']:g}" if quotes_paper(side) else str(side["number"])
         )
     settings = {key: value for key, value in side.items() if other.get(key) != value} or side
-    return " ".join(f"{key}={value}" for key, value in settings.items())
+    return " ".join(_setting_text(key, value) for key, value in settings.items())
+
+
+def _setting_text(key: str, value: Any) -> str:
+    """A setting; options of a method as in labels."""
+    if key != "method_options":
+        return f"{key}={value}"
+    return " ".join(f"{option}={own}" for option, own in value.items()) or "default options"
 
 
 def name_of(first: Side, than: Side) -> str:

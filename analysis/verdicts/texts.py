@@ -31,6 +31,8 @@ the paper are taken as they stand, without an error of their own. Some claims re
 happened in the runs, such as a shift of every moving window: seeds in which it did not happen do
 not count. Not tested: there are runs, and no seed counts.
 """
+FINDINGS_TITLE = "Findings of ours, which are not in the paper"
+NUMBERS_TITLE = "Numbers of the paper's tables"
 NO_STEPS = dict.fromkeys(("total", "inside", "outside"))
 SCALE_NOTES = {
     "quick": "These verdicts are about a small network, few steps and the bundled digits. They say"
@@ -133,16 +135,23 @@ def verdict_text(outcome: Outcome) -> str:
 
 
 def claims_table(outcomes: Sequence[Outcome], request: Request) -> RenderedTable:
-    """The verdicts as a table, a claim or a group of claims per row; a second one has the claims of
-    the groups."""
-    cells = pd.DataFrame([_shown(outcome) for outcome in outcomes if outcome.claim.group])
+    """The verdicts as tables: the paper's claims, a claim or a group of claims per row; findings of
+    ours; the claims of the groups."""
+    findings = [outcome for outcome in outcomes if outcome.claim.kind == "finding"]
+    of_paper = [outcome for outcome in outcomes if outcome.claim.kind != "finding"]
+    cells = [outcome for outcome in of_paper if outcome.claim.group]
     return RenderedTable(
         name="claims",
         title="Claims of the paper",
         caption=claims_caption(outcomes, request),
         frames=[
-            (as_shown([_shown(row) for row in grouped(outcomes)]), ""),
-            *([(cells, "Numbers of the paper's tables")] if len(cells) else []),
+            (as_shown([_shown(row) for row in rows]), text)
+            for rows, text in (
+                (grouped(of_paper), ""),
+                (findings, FINDINGS_TITLE),
+                (cells, NUMBERS_TITLE),
+            )
+            if rows
         ],
         tidy=pd.DataFrame([_tidy(outcome) for outcome in outcomes]),
         missing="Some claims lack runs (column Missing)"

@@ -17,6 +17,7 @@ from analysis.arguments import Request
 from analysis.figures.captions import curve_caption
 from analysis.figures.curves import Curves, curves
 from analysis.figures.draw import make_figure
+from analysis.figures.facets import FIRST_STEPS
 from analysis.figures.pictures import curve_looks
 from analysis.figures.specs import FIGURES, CurveFigure
 from analysis.figures.style import (
@@ -67,7 +68,8 @@ def test_curves_of_a_figure_differ_in_lightness(together: list[Look]) -> None:
 
 def test_no_two_curves_of_a_figure_share_colour_dash_or_marker() -> None:
     stabilized = curve_looks(CURVES[8], found_for(CURVES[8]))
-    for together in [*TOGETHER.values(), list(stabilized.values())]:
+    facets = [curve.look for curve in FIRST_STEPS.curves]
+    for together in [*TOGETHER.values(), list(stabilized.values()), facets]:
         for part in ("color", "dash", "marker"):
             assert len({getattr(look, part) for look in together}) == len(together)
 
@@ -101,7 +103,7 @@ def test_a_method_keeps_its_look_and_others_get_looks_of_their_own() -> None:
     ("number", "long_labels"), [(n, False) for n in CURVES] + [(n, True) for n in (2, 3, 6)]
 )
 def test_no_text_is_cut_or_covered_or_too_small(
-    results: "Maker", tmp_path, number: int, long_labels: bool
+    results: "Maker", tmp_path, number: int | str, long_labels: bool
 ) -> None:
     spec = CURVES[number]
     grid = spec.grid
@@ -124,7 +126,8 @@ def test_no_text_is_cut_or_covered_or_too_small(
         figure = make_figure(spec, numbers, curve_looks(spec, found), text)
         assert_readable(figure)
         for axes in figure.axes:
-            assert axes.get_window_extent().height / figure.dpi > (0.7 if spec.each_seed else 1.5)
+            small = spec.each_seed or spec.facets
+            assert axes.get_window_extent().height / figure.dpi > (0.7 if small else 1.5)
             low, high = axes.get_ylim()
             assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
         assert all(

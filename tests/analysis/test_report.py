@@ -72,7 +72,7 @@ def test_it_holds_every_claim_figure_and_table_and_refers_to_nothing_outside(
     assert page.references
     assert all(reference.startswith(("data:", "#")) for reference in page.references)
     wanted = [f"claim-{claim.id}" for claim in load_claims()]
-    wanted += [f"figure{number}" for number in FIGURES]
+    wanted += [spec.stem for spec in FIGURES.values()]
     wanted += [f"table-{name}" for name in ALL]
     assert [name for name in wanted if name not in page.ids] == []
     assert len(page.ids) == len(set(page.ids))
@@ -83,23 +83,37 @@ def test_it_holds_every_claim_figure_and_table_and_refers_to_nothing_outside(
 def test_kinds_are_marked_and_the_numbers_of_a_table_s_row_are_one_line(of_two_grids: str) -> None:
     claims = of_two_grids.partition('<section id="claims">')[2].partition("</section>")[0]
     lines = claims.split('<li class="claim"')[1:]
-    claimed = load_claims()
+    claimed = [claim for claim in load_claims() if claim.kind != "finding"]
     assert len(lines) == len(claimed) + 6  # of two rows of Tables 1 and 2 each, Figure 4 and C.7
-    for kind in ("literal", "finding"):
-        marked = sum(f'<span class="kind">{kind}</span>' in line for line in lines)
-        assert marked == sum(claim.kind == kind for claim in claimed) > 0
+    marked = sum('<span class="kind">literal</span>' in line for line in lines)
+    assert marked == sum(claim.kind == "literal" for claim in claimed) > 0
     (row,) = [line for line in lines if "Table 1, RaT-BPTT: each of 10 is" in line]
     assert row.count("not run</li>") == 10
     (whole,) = [line for line in lines if 'id="claim-rat_bptt_leads_throughout"' in line]
     assert "12 of 12 steps above, 0 significantly below" in whole
 
 
+def test_findings_of_ours_have_a_section_and_counts_of_their_own(of_two_grids: str) -> None:
+    findings = [claim for claim in load_claims() if claim.kind == "finding"]
+    sections = {
+        name: of_two_grids.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+        for name in ("claims", "findings")
+    }
+    assert sections["findings"].count('<li class="claim"') == len(findings)
+    for claim in findings:
+        assert f'id="claim-{claim.id}"' in sections["findings"]
+        assert f'id="claim-{claim.id}"' not in sections["claims"]
+    counts = sections["findings"].partition('class="counts">')[2].partition("</p>")[0]
+    assert sum(map(int, re.findall(r">(\d+) ", counts))) == len(findings)
+
+
 def test_each_figure_that_has_runs_names_its_scale_and_the_others_the_command_that_makes_them(
     of_two_grids: str,
 ) -> None:
-    parts = re.split(r'<figure id="figure(\d+)">', of_two_grids.partition('id="tables"')[0])[1:]
-    texts = dict(zip(map(int, parts[::2]), parts[1::2], strict=True))
-    assert texts.keys() == FIGURES.keys()
+    parts = re.split(r'<figure id="(figure\w+)">', of_two_grids.partition('id="tables"')[0])[1:]
+    by_stem = dict(zip(parts[::2], parts[1::2], strict=True))
+    texts = {key: by_stem.pop(spec.stem) for key, spec in FIGURES.items()}
+    assert not by_stem
     with_runs = (1, 2, 3, 6, 7)
     for number in with_runs:
         assert "scale=quick" in texts[number].partition("<figcaption>")[2]

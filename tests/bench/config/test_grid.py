@@ -21,7 +21,7 @@ def test_every_grid_expands_at_every_scale_to_distinct_runs(name: str, scale: st
     assert {config.scale for config in configs} == {scale}
 
 
-@pytest.mark.parametrize("name", grid_names())
+@pytest.mark.parametrize("name", sorted({*grid_names()} - {"first_steps", "rounding"}))
 def test_adam_s_epsilon_has_the_published_form_at_the_paper_scale_and_torch_s_at_the_others(
     name: str,
 ) -> None:

@@ -1,0 +1,105 @@
+"""Quantities of the first inner step: how large the spikes of the norm are, how much of the
+meta-gradient comes through step 0, and whether rounding decides a result.
+
+The last two are not in a run's own records. Each needs one more command once the runs are
+finished: `anatomy_command` and `repetition_command` write it.
+"""
+
+import math
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from analysis.arguments import Request
+from analysis.labels import differences
+from analysis.load import FinishedRun, collected
+from analysis.verdicts.costs import machine_text
+from bench.anatomies.folder import finished_anatomies
+from bench.runs.run_folder import Store
+from bench.system.errors import UserError
+
+REPEATED = "repeated"  # in results_root: a results folder with the same runs, made elsewhere
+# What the anatomy of a set may have otherwise than the run that made it; it changes no trajectory.
+NOT_OF_A_TRAJECTORY = {"engine", "transfer_to", "scores"}
+
+
+def largest_over_median_norm(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, float]:
+    """The logarithm of the largest norm in Figure 2 over its median, over all outer steps with a
+    finite positive norm."""
+    column = collected(run.folder, "metrics")["image_gradient_norm"]
+    norms = [norm for norm in column if math.isfinite(norm) and norm > 0]
+    return {0: math.log(max(norms) / median(norms))} if norms else {}
+
+
+def share_through_step_0(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, float]:
+    """In percent, mean over networks: ‖g[0, N) − g[1, N)‖ / ‖g[0, N)‖ on the run's distilled set,
+    where g[s, N) is the meta-gradient through the window [s, N). The difference is what flows
+    through inner step 0 alone: contributions of inner steps add up. Contributions of step 0 and of
+    the others may cancel, so the share can exceed 100.
+
+    From `bench.anatomy` of the run's distilled set with the run's own settings, which records both
+    norms and the cosine between them. Empty if there is none.
+    """
+    root = run.folder.path.parents[1]
+    for folder in finished_anatomies(root):
+        try:
+            settings, config = folder.read("settings") or {}, folder.config()
+            distilled = Path(settings.get("distilled", ""))
+            name = distilled.parent.name if distilled.suffix == ".safetensors" else distilled.name
+            of_run = name == run.folder.name and config.seed == run.config.seed
+            if not of_run or set(differences(config, run.config)) - NOT_OF_A_TRAJECTORY:
+                continue
+            windows = {
+                (record["network"], record["start"]): record
+                for record in folder.records()
+                if record["stop"] == config.unroll_length and record["start"] in (0, 1)
+            }
+        except (UserError, KeyError):  # damaged, or of another version
+            continue
+        networks = {network for network, _ in windows}
+        shares = [_share(windows[k, 0], windows[k, 1]) for k in networks if (k, 1) in windows]
+        if shares := [share for share in shares if math.isfinite(share)]:
+            return {0: 100 * fmean(shares)}
+    return {}
+
+
+def _share(from_0: dict[str, Any], from_1: dict[str, Any]) -> float:
+    """‖a − b‖ / ‖a‖ of two gradients, from their norms and the cosine of b to a."""
+    a, b, cosine = from_0["gradient_norm"], from_1["gradient_norm"], from_1["cosine_to_full"]
+    if not a or cosine is None:
+        return math.nan
+    return math.sqrt(max(a * a + b * b - 2 * a * b * cosine, 0.0)) / a
+
+
+def anatomy_command(request: Request, runs: Sequence[FinishedRun]) -> str:
+    """The command that measures what `share_through_step_0` needs, on the sets of runs."""
+    few = ["stops=1", "starts=2", "variance_networks=0"]
+    return request.for_each("bench.anatomy", [str(run.folder.path) for run in runs], few)
+
+
+def difference_of_repetition(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, float]:
+    """In points: the absolute difference of the final test accuracy between a run and the same run
+    under `results_root/repeated`. Empty if that is not finished, or was made with as many threads
+    on the same kind of machine: then there is nothing to learn from an agreement."""
+    folder = Store(run.folder.path.parents[1] / REPEATED).run(run.config)
+    try:
+        result, manifest = folder.read("result"), folder.read("manifest")
+    except UserError:
+        return {}
+    if not result or not manifest:
+        return {}
+    other = FinishedRun(folder, run.config, run.experiment, manifest, result)
+    machines = [machine_text(one) for one in (run, other)]
+    if not all(machines) or machines[0] == machines[1]:
+        return {}
+    means = [one.result["evaluation"]["test_accuracy_mean"] for one in (run, other)]
+    return {0: 100 * abs(means[0] - means[1])}
+
+
+def repetition_command(request: Request, runs: Sequence[FinishedRun]) -> str:
+    """The command that makes the runs of the grid `rounding` a second time."""
+    roots = dict.fromkeys(str(run.folder.path.parents[1] / REPEATED) for run in runs)
+    words = request.sweep("rounding", results_root=next(iter(roots)))
+    return f"{words} {shlex.join(['threads=2'])}"
