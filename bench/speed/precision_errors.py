@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from bench.config.run_config import Environment
 from bench.speed.work import PRECISIONS, Work, make_work
+from bench.system import garbage
 
 WORK = Work(width=32, images=20)
 WINDOWS = ((0, 10), (50, 60))
@@ -46,13 +47,14 @@ def measure_errors(
     environment: Environment, work: Work = WORK, seeds: int = SEEDS
 ) -> list[PrecisionError]:
     """Run in a fresh process: sets the threads of the whole process. Prints each result."""
-    import torch
+    with garbage.imports():
+        import torch
 
-    from bench.metagrad import SGD, Adam, make_engine
-    from bench.speed.bf16_emulation import EmulatedBf16
-    from bench.system.machine import default_threads
-    from bench.training.setup import activation_budget, choose_device
-    from methods import Window
+        from bench.metagrad import SGD, Adam, make_engine
+        from bench.speed.bf16_emulation import EmulatedBf16
+        from bench.system.machine import default_threads
+        from bench.training.setup import activation_budget, choose_device
+        from methods import Window
 
     torch.set_num_threads(environment.threads or default_threads())
     device = choose_device(environment.device)
