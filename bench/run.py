@@ -73,7 +73,8 @@ def main(argv: list[str]) -> int:
         with rank.process_group(identity(config)) as group:
             if group.is_leader:
                 return lead(folder, config, options, environment, group)
-            from bench.runs.follower import follow
+            with garbage.imports():
+                from bench.runs.follower import follow
 
             follow(folder, config, environment, group)
             return 0  # however the run ended: the leader reports that
