@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Tests that run at the same time; each computes with one thread.
-WORKERS ?= 2
+# Tests that run at the same time; each computes with one thread. More than two cores: some tests wait.
+WORKERS ?= 3
 STAMP := $(VENV)/.installed
 
 .PHONY: setup demo test lint clean

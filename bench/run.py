@@ -15,6 +15,7 @@ from bench.config.run_config import Environment, RunConfig
 from bench.distillation.process_group import ProcessGroup, ProcessGroupBroken
 from bench.distillation.rank import find_rank
 from bench.runs.run_folder import RunFolder, Store
+from bench.system import garbage
 from bench.system.errors import INTERRUPTED, SUPERSEDED, UserError
 from bench.system.text import count, percent
 
@@ -72,7 +73,8 @@ def main(argv: list[str]) -> int:
         with rank.process_group(identity(config)) as group:
             if group.is_leader:
                 return lead(folder, config, options, environment, group)
-            from bench.runs.follower import follow
+            with garbage.imports():
+                from bench.runs.follower import follow
 
             follow(folder, config, environment, group)
             return 0  # however the run ended: the leader reports that
@@ -91,12 +93,9 @@ def lead(
     """Execute the run and print its progress; returns the exit status."""
     folder.create(config, command_again(config))
 
-    from bench.runs.execute import (  # imports torch: only once the settings are checked
-        Interrupted,
-        Superseded,
-        execute,
-    )
-    from bench.runs.failure import describe_error
+    with garbage.imports():  # of torch: only once the settings are checked
+        from bench.runs.execute import Interrupted, Superseded, execute
+        from bench.runs.failure import describe_error
 
     if options.force:
         with folder.lock(options.takeover):

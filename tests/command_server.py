@@ -5,6 +5,8 @@ A line of standard input is a request: module, arguments, environment, folder an
 output. The answer is a line with the exit status.
 """
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -12,12 +14,26 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from typing import Any
+import threading
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 LIBRARIES = (
     *("torch", "torch.fx.experimental.symbolic_shapes", "safetensors.torch"),
     *("numpy", "PIL.Image", "filelock", "psutil", "yaml", "rich.live", "rich.progress", "submitit"),
 )
+# Not pandas: it starts a thread.
+LIBRARIES_OF_ANALYSIS = ("scipy.stats", "matplotlib.pyplot")
+
+
+def load(libraries: Iterable[str]) -> None:
+    """Import them, so that no fork has to, nor searches them for garbage, which would copy them."""
+    gc.disable()
+    for name in libraries:
+        importlib.import_module(name)
+    gc.freeze()
+    gc.enable()
+    assert len(os.listdir("/proc/self/task")) == 1, "a fork of several threads could hang"
 
 
 def next_request() -> dict[str, Any]:
@@ -26,12 +42,13 @@ def next_request() -> dict[str, Any]:
         for line in sys.stdin:
             print(status_of_a_new_process(json.loads(line)), flush=True)
         sys.exit()
-    for name in LIBRARIES:
-        importlib.import_module(name)
-    assert len(os.listdir("/proc/self/task")) == 1, "a fork of several threads could hang"
+    load(LIBRARIES)
     for line in sys.stdin:
+        request = json.loads(line)
+        if request["module"].startswith("analysis."):
+            load(LIBRARIES_OF_ANALYSIS)
         if (process := os.fork()) == 0:
-            return json.loads(line)
+            return request
         _, status = os.waitpid(process, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
     sys.exit()
@@ -48,6 +65,24 @@ def status_of_a_new_process(request: dict[str, Any]) -> int:
             stdout=out,
             stderr=errors,
         ).returncode
+
+
+def leave(status: Any) -> NoReturn:
+    """Exit as Python does, but without taking apart what all forks share: that copies it, which
+    takes longer than most commands do."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+        status = 1
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):  # the disk is full, or the command has closed it
+        sys.exit(status)
+    os._exit(status or 0)
 
 
 if __name__ == "__main__":
@@ -69,4 +104,9 @@ if __name__ == "__main__":
     sys.path[:1] = [request["folder"], *paths]
     sys.argv[1:] = request["arguments"]
     sys.orig_argv[1:] = ["-m", request["module"], *request["arguments"]]
-    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    status: Any = None
+    try:
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = end.code
+    leave(status)

@@ -1,5 +1,6 @@
 """Shared by all tests: settings small enough for a second, and commands run as a user runs them."""
 
+import gc
 import json
 import os
 import signal
@@ -29,6 +30,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
+# Until all tests are imported: among a million objects that stay, each search for garbage is long.
+gc.disable()
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Every part of a run takes place, on the bundled digits, within about a second.
@@ -48,6 +52,12 @@ TINY = [
     "evaluation_networks=2",
     "evaluation_steps=[2,4]",
 ]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    gc.enable()
+
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]

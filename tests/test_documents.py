@@ -75,7 +75,7 @@ def test_the_readme_quotes_what_make_types() -> None:
     lines = [line.strip() for recipe in recipes for line in recipe.splitlines()]
     assert len(lines) == 3
     for line in lines:
-        assert line.replace("$(BIN)", ".venv/bin").replace("$(WORKERS)", "2") in readme
+        assert line.replace("$(BIN)", ".venv/bin").replace("$(WORKERS)", "3") in readme
 
 
 def test_the_readers_walk_is_short_and_numbered() -> None:

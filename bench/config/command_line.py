@@ -5,7 +5,9 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import MISSING, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -201,12 +203,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: the file cannot be read or is not a mapping.
     """
     try:
-        content = read(path.read_text())
+        content = deepcopy(_content(path.read_text()))
     except (YAMLError, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a mapping of settings")
     return {str(key): value for key, value in content.items()}
+
+
+@cache
+def _content(text: str) -> Any:
+    """A report reads some files a hundred times, and the loader takes long."""
+    return read(text)
 
 
 def words(text: str) -> list[str]:

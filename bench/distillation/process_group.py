@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bench.system import garbage
 from bench.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ class TorchProcessGroup:
     def __init__(
         self, global_rank: int, world_size: int, local_rank: int, init_method: str
     ) -> None:
-        import torch.distributed as dist
+        with garbage.imports():
+            import torch.distributed as dist
 
         self.rank, self.world_size, self.local_rank = global_rank, world_size, local_rank
         self._ended = self._broken = False

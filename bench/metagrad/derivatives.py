@@ -10,6 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
+
+# torch.autograd imports it, with sympy, to check its first cotangents: here it is imported once,
+# and before anything forks.
+import torch.fx.experimental.symbolic_shapes
 from torch import Tensor
 
 from bench.metagrad.flat import FlatNetwork

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bench.config.run_config import Environment
 from bench.speed.engines import build
 from bench.speed.work import Work, make_work
+from bench.system import garbage
 from bench.system.peak_memory import PeakMemory
 
 # Enough steps to tell a wrong gradient from a rounded one; over more, rounding alone can move the
@@ -57,12 +58,13 @@ class Missing:
 
 def measure(engine_name: str, work: Work, repeats: int, environment: Environment) -> Measurement:
     """Run in a fresh process: sets the threads of the whole process."""
-    import torch
+    with garbage.imports():
+        import torch
 
-    from bench.metagrad import make_engine
-    from bench.system.machine import default_threads
-    from bench.training.setup import choose_device, settle_process
-    from methods import Window
+        from bench.metagrad import make_engine
+        from bench.system.machine import default_threads
+        from bench.training.setup import choose_device, settle_process
+        from methods import Window
 
     torch.set_num_threads(environment.threads or default_threads())
     settle_process()

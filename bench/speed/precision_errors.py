@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from bench.config.run_config import Environment
 from bench.speed.work import PRECISIONS, Work, make_work
+from bench.system import garbage
 
 if TYPE_CHECKING:
     from bench.metagrad import InnerOptimizer, Problem
@@ -80,13 +81,14 @@ def measure_errors(
     environment: Environment, work: Work = WORK, seeds: int = SEEDS
 ) -> list[PrecisionError]:
     """Run in a fresh process: sets the threads of the whole process. Prints each result."""
-    import torch
+    with garbage.imports():
+        import torch
 
-    from bench.metagrad import make_engine
-    from bench.speed.bf16_emulation import EmulatedBf16
-    from bench.system.machine import default_threads
-    from bench.training.setup import activation_budget, choose_device
-    from methods import Window
+        from bench.metagrad import make_engine
+        from bench.speed.bf16_emulation import EmulatedBf16
+        from bench.system.machine import default_threads
+        from bench.training.setup import activation_budget, choose_device
+        from methods import Window
 
     torch.set_num_threads(environment.threads or default_threads())
     device = choose_device(environment.device)

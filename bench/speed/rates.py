@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.config.run_config import Environment
+from bench.system import garbage
 from bench.system.machine import free_memory
 
 MATRIX_SIZES = {"cpu": (128, 2048), "cuda": (1024, 8192)}
@@ -51,11 +52,12 @@ def is_emulated(rates: Rates, single: Rates) -> bool:
 
 def measure_rates(precision: str, environment: Environment) -> Rates:
     """Run in a fresh process: sets the threads of the whole process."""
-    import torch
+    with garbage.imports():
+        import torch
 
-    from bench.metagrad.precision import hardware_precision
-    from bench.system.machine import default_threads
-    from bench.training.setup import choose_device
+        from bench.metagrad.precision import hardware_precision
+        from bench.system.machine import default_threads
+        from bench.training.setup import choose_device
 
     torch.set_num_threads(environment.threads or default_threads())
     device = choose_device(environment.device)

@@ -212,12 +212,15 @@ def test_an_interrupted_sweep_stops_its_runs_at_a_checkpoint(
 def test_two_sweeps_at_once_make_every_run_once(
     command: Command, start: Start, tiny: list[str], tmp_path: Path
 ) -> None:
-    arguments = ["bench.sweep", "grid=window_ablation", "seeds=1", "workers=1", *tiny]
+    grid = ["grid=window_ablation", "seeds=1", "only=forward_window,backward_window"]
+    arguments = ["bench.sweep", *grid, "workers=1", *tiny]
     beside = start(*arguments, stderr=subprocess.STDOUT)
     done = command(*arguments)
     out, _ = beside.communicate()
     assert (done.returncode, beside.returncode) == (0, 0), done.stderr + out
-    for run in (tmp_path / "results" / "runs").iterdir():
+    runs = list((tmp_path / "results" / "runs").iterdir())
+    assert len(runs) == 2
+    for run in runs:
         lines = (run / "metrics.jsonl").read_text().splitlines()
         steps = [json.loads(line)["step"] for line in lines]
         assert steps == list(range(6))

@@ -15,13 +15,20 @@ from slurm.submission_record import Note, Submission
 from tests.slurm.lab import Lab, missing_packages
 from tests.waiting import wait_until
 
+LONGEST = ("test_survival", "test_submission_record", "test_silence")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "slurm_installed" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slurm)
-    # They take longest: where two tests run at a time, short ones shall be left for the end.
-    items.sort(key=lambda item: "slurm_installed" not in getattr(item, "fixturenames", ()))
+    # They take longest: where several tests run at a time, short ones shall be left for the end.
+    items.sort(
+        key=lambda item: (
+            "slurm_installed" not in getattr(item, "fixturenames", ()),
+            item.path.stem not in LONGEST,
+        )
+    )
 
 
 @pytest.fixture(scope="session")

@@ -15,20 +15,20 @@ import psutil
 import pytest
 import torch
 
-from bench import estimate
 from bench.config.command_line import parse
 from bench.config.grid import single_run
 from bench.config.resolve import resolve
 from bench.config.run_config import Environment, RunConfig
-from bench.estimate import Estimator
 from bench.run import Console
 from bench.runs.execute import execute
 from bench.runs.run_folder import Store
 from bench.sweeps import cost_estimate as estimation
 from bench.sweeps import cost_measurement as measuring
+from bench.sweeps import estimator as estimating
 from bench.sweeps import meter
 from bench.sweeps.cost_estimate import Size, measured_parts, sample_windows
 from bench.sweeps.cost_model import Estimate, Failure, Linear, Parts, Steps, Trained, fit
+from bench.sweeps.estimator import Estimator
 from bench.sweeps.placeholder_data import random_target_set, sizes
 from bench.system.machine import free_memory, total_memory
 
@@ -172,7 +172,7 @@ def test_runs_that_differ_in_their_windows_alone_are_measured_once(
         for own in ({"method": "bptt"}, {"method": "t_bptt"}, {"seed": 3}, {"width": 5})
     ]
     said: list[str] = []
-    monkeypatch.setattr(estimate, "LAST_SECONDS", 1e5)  # however slow the machine
+    monkeypatch.setattr(estimating, "LAST_SECONDS", 1e5)  # however slow the machine
     estimator = Estimator(configs, Environment(threads=1), said.append)
     found = [estimator.estimate(config) for config in configs]
     assert all(isinstance(each, Estimate) for each in found)
@@ -190,7 +190,7 @@ def test_memory_is_counted_without_the_biases_that_are_left_out(tiny: list[str])
 def test_what_has_no_turn_is_predicted_from_what_was_measured(
     tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "LAST_SECONDS", 1e5)  # however slow the machine
+    monkeypatch.setattr(estimating, "LAST_SECONDS", 1e5)  # however slow the machine
     small = single_run("quick", settings_of(tiny))
     large = single_run("quick", settings_of(tiny, width=64, depth=2, transfer_to=["alexnet"]))
     other_engine = single_run("quick", settings_of(tiny, engine="higher"))
@@ -199,7 +199,7 @@ def test_what_has_no_turn_is_predicted_from_what_was_measured(
         [small, large, other_engine, huge], Environment(threads=1), lambda doing: None
     )
     first = estimator.estimate(small)
-    monkeypatch.setattr(estimate, "SECONDS", 0.0)  # time is over
+    monkeypatch.setattr(estimating, "SECONDS", 0.0)  # time is over
     found = [estimator.estimate(config) for config in (large, other_engine, huge)]
     assert isinstance(first, Estimate)
     assert all(isinstance(each, Estimate) and each.scaled for each in (found[0], found[2]))
@@ -308,7 +308,7 @@ def test_an_experiment_that_dies_says_so_and_blames_memory_only_while_it_takes_s
         ("broken", "Measurement", breaks),
     ):
         with monkeypatch.context() as patched:
-            patched.setattr(estimation if where == "Measurement" else estimate, where, how)
+            patched.setattr(estimation if where == "Measurement" else estimating, where, how)
             found[name] = ask(config, Environment(threads=1))
     assert all(isinstance(each, Failure) for each in found.values())
     memory = {name for name, each in found.items() if getattr(each, "out_of_memory", False)}
