@@ -7,9 +7,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.config.command_line import keys_of
+from bench.config.command_line import keys_of, setting
 from bench.config.grid import load_grid
 from bench.config.run_config import RunConfig
+
+
+@dataclass(frozen=True)
+class PublishedOptions:
+    """Published records."""
+
+    published: str = setting(
+        "results/published",
+        "folder of published records, which are read where results_root has no newer run; empty:"
+        " none are read",
+    )
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,7 @@ class Request:
         seeds: how many seeds there should be; 0: as many as a grid states.
         grid: name or path of a grid; empty: the one that belongs to the figure or table.
         only: only these methods, comma-separated.
+        published: the folder of published records that are read too; empty: none.
     """
 
     argv: Sequence[str]
@@ -31,6 +43,7 @@ class Request:
     seeds: int = 0
     grid: str = ""
     only: str = ""
+    published: str = ""
 
     def written(self, *keys: str) -> list[str]:
         """The arguments that set these keys, as written."""
