@@ -13,7 +13,7 @@ from analysis.load import StoredRun, print_damages, stored_of, stored_runs
 from bench.config.command_line import only, typed
 from bench.config.grid import choose_scale
 from bench.config.run_config import Environment, RunConfig
-from bench.publishing.reading import PublishedRun, published_runs
+from bench.publishing.reading import Published, PublishedRun
 from bench.system.errors import Damaged
 from bench.system.text import count
 
@@ -45,37 +45,35 @@ def opened(
         UserError: there is no such scale, or a folder cannot be read.
     """
     root = Path(typed(Environment, only(given, Environment)).results_root)
-    published = typed(PublishedOptions, only(given, PublishedOptions)).published
+    folder = typed(PublishedOptions, only(given, PublishedOptions)).published
+    published = Published(Path(folder) if folder else None)
     stored = with_published(stored_runs(root), published)
     chosen, why = _scale_of(scale, stored, root)
     print(f"scale={chosen} ({why})", flush=True)
-    _print_published(stored, chosen, published, root)
+    _print_published(stored, chosen, folder, root)
     request = Request(argv, only(given, RunConfig), chosen, seeds, grid, methods, published)
     return Opened(request, stored, root)
 
 
-def _print_published(stored: Sequence[StoredRun], scale: str, published: str, root: Path) -> None:
+def _print_published(stored: Sequence[StoredRun], scale: str, folder: str, root: Path) -> None:
     """A line about the published runs among those of a scale."""
-    folders = [run.folder for run in stored if run.config.scale == scale]
-    records = [folder for folder in folders if isinstance(folder, PublishedRun)]
+    runs = [run.folder for run in stored if run.config.scale == scale]
+    records = [run for run in runs if isinstance(run, PublishedRun)]
     if records:
-        number = f"{len(records)} of {count(len(folders), 'run')}"
+        number = f"{len(records)} of {count(len(runs), 'run')}"
         print(
-            f"published records of {records[0].date} ({published}): {number} at scale={scale}, of"
+            f"published records of {records[0].date} ({folder}): {number} at scale={scale}, of"
             f" which {root} has no newer one",
             flush=True,
         )
 
 
-def with_published(own: list[StoredRun], published: str) -> list[StoredRun]:
+def with_published(own: Sequence[StoredRun], published: Published) -> list[StoredRun]:
     """Own runs and published ones; of one identity the finished or else the newer one."""
-    if not published:
-        return own
-    runs, damaged = published_runs(Path(published))
     remedy = "python -m bench.publish verify=true names the files"
-    print_damages([f"{published}/{unit} is damaged; {remedy}" for unit in damaged])
+    print_damages([f"{published.root}/{unit} is damaged; {remedy}" for unit in published.damaged])
     by_name = {run.folder.name: run for run in own}
-    for run in stored_of(runs):
+    for run in stored_of(published.runs()):
         mine = by_name.get(run.folder.name)
         if mine is None or _is_newer(run, mine):
             by_name[run.folder.name] = run

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.anatomies.folder import finished_anatomies
 from bench.config.command_line import command, only, parse, setting, typed, words
 from bench.config.grid import choose_scale, grid_names
 from bench.config.identity import experiment_identity
 from bench.config.run_config import Environment, RunConfig
 from bench.publishing.catalog import REPORT, check, in_units, read_sums, unit_of
+from bench.publishing.others import anatomy_files, evaluation_files, evaluation_records
 from bench.publishing.publication import Files, Publication, publication
-from bench.publishing.reading import published_runs
+from bench.publishing.reading import Published
 from bench.publishing.records import distilled_set, failed_run, finished_run
 from bench.publishing.selection import Selection, selected
 from bench.publishing.size import MOST_MIB, bytes_by_kind, refuse_too_much, size_text
@@ -44,7 +46,11 @@ class PublishOptions:
         " which halves the files",
         ("float32", "float16"),
     )
-    report: bool = setting(True, "publish the report on the published records of this scale too")
+    report: bool = setting(
+        False,
+        f"publish the report on the published records of this scale too, as {REPORT}; without it"
+        " the page about the former records is removed",
+    )
     drop_others: bool = setting(False, "remove published runs that this command does not select")
     published: str = setting("results/published", "folder of the published records")
     verify: bool = setting(False, "only compare the published records with their checksums")
@@ -71,6 +77,8 @@ def main(argv: list[str]) -> int:
     with publication(root) as records:
         records.leave_out(REPORT)  # it is about the former records
         stage_runs(records, runs, options, results_root)
+        if options.grid == "all":  # no grid has what follows
+            stage_others(records, results_root, scale, overrides)
         if options.report:
             print("drawing the report", flush=True)
             records.stage({REPORT: report_page(records, argv, overrides, scale)})
@@ -90,7 +98,7 @@ def stage_runs(
     """
     from analysis.grid_entries import transfers_of
 
-    published = published_runs(records.root)[0]
+    published = Published(records.root).runs()
     if options.drop_others:
         for unit in in_units(records.former):
             records.leave_out(unit)
@@ -108,6 +116,24 @@ def stage_runs(
         if f"runs/{run.name}" not in finished:
             config = run.read("config") or {}
             records.stage(failed_run(run.name, config, progress.kind, progress.step))
+
+
+def stage_others(
+    records: Publication, results_root: Path, scale: str, overrides: dict[str, Any]
+) -> None:
+    """Stage the anatomies of a scale with these settings, and the evaluations of a scale.
+
+    Raises:
+        UserError: one is damaged, or holds what must not be published.
+    """
+    from analysis.figures.anatomy import has_settings
+
+    for folder in finished_anatomies(results_root):
+        config = folder.config()
+        if config.scale == scale and has_settings(config, overrides):
+            records.stage(anatomy_files(folder))
+    for name, record in evaluation_records(results_root, scale).items():
+        records.stage(evaluation_files(name, record))
 
 
 def files_of(run: RunFolder, transfers: dict[str, Any], precision: str) -> Files:
@@ -142,14 +168,15 @@ def report_page(
 ) -> bytes:
     """The report on the published records of a scale."""
     from analysis.arguments import Request
-    from analysis.load import stored_of
+    from analysis.published import with_published
     from analysis.report_page.contents import report
     from analysis.report_page.html import html
 
-    runs, _ = published_runs(records.root, records.sums)
+    published = Published(records.root, records.sums)
     settings = Request(argv, overrides, scale).settings()
-    request = Request([f"scale={scale}", *settings], overrides, scale)
-    return html(report(request, stored_of(runs), records.root)).encode()
+    request = Request([f"scale={scale}", *settings], overrides, scale, published=published)
+    nothing = records.root / "no runs of our own"
+    return html(report(request, with_published([], published), nothing)).encode()
 
 
 def print_summary(records: Publication, runs: Selection) -> None:

@@ -83,11 +83,15 @@ class AnatomyFolder:
             temporary.write_text("".join(f"{json.dumps(record)}\n" for record in records))
 
     def records(self) -> list[dict[str, Any]]:
-        """One per network and window.
+        """One per network and window; of published records, the part that is drawn.
 
         Raises:
             Damaged: the file is missing or no JSON.
         """
+        if (published := self.path / "records.parquet").is_file():
+            from pyarrow.parquet import read_table
+
+            return read_table(published).to_pylist()
         path = self.path / "records.jsonl"
         try:
             return [json.loads(line) for line in path.read_text().splitlines()]

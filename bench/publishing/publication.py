@@ -26,7 +26,7 @@ from bench.publishing.catalog import (
     unit_of,
 )
 from bench.system.errors import Unwritable, UserError
-from bench.system.files import make_folder, write_text, writing
+from bench.system.files import make_folder, writing
 
 Files = dict[str, bytes]  # content by path in the folder of records
 
@@ -52,9 +52,11 @@ def publication(root: Path) -> Iterator["Publication"]:
         settle(root, read_sums(root))
         yield Publication(root)
     finally:
-        with suppress(UserError):
-            settle(root, read_sums(root))
-        lock.release()
+        try:
+            with suppress(UserError):
+                settle(root, read_sums(root))
+        finally:
+            lock.release()
 
 
 class Publication:
@@ -83,10 +85,7 @@ class Publication:
             if matches(self.root, sums):
                 continue
             for path in sums:
-                staged = self.root / STAGED / path
-                with writing(staged):
-                    staged.parent.mkdir(parents=True, exist_ok=True)
-                    staged.write_bytes(files[path])
+                self._write(path, files[path])
 
     def sizes(self) -> dict[str, int]:
         """The bytes of each record that will be published, by path; missing ones count nothing."""
@@ -96,10 +95,22 @@ class Publication:
 
     def publish(self) -> None:
         """Make the staged records the published ones."""
-        os.sync()  # the records must be on the disk before what names them
         lines = [f"{checksum}  {path}\n" for path, checksum in sorted(self.sums.items())]
-        write_text(self.root / SUMS, "".join(lines))
+        staged = self._write(SUMS, "".join(lines).encode())
+        with writing(self.root / SUMS):
+            os.replace(staged, self.root / SUMS)
         settle(self.root, self.sums)
+
+    def _write(self, path: str, content: bytes) -> Path:
+        """Write a file into .new/, and onto the disk, before anything counts on it."""
+        staged = self.root / STAGED / path
+        with writing(staged):
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            with open(staged, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        return staged
 
 
 def settle(root: Path, sums: Sums) -> None:
