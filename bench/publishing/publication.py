@@ -102,14 +102,11 @@ class Publication:
         settle(self.root, self.sums)
 
     def _write(self, path: str, content: bytes) -> Path:
-        """Write a file into .new/, and onto the disk, before anything counts on it."""
+        """Write a file into .new/. A power failure may empty it: the checksum tells."""
         staged = self.root / STAGED / path
         with writing(staged):
             staged.parent.mkdir(parents=True, exist_ok=True)
-            with open(staged, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            staged.write_bytes(content)
         return staged
 
 

@@ -33,6 +33,7 @@ from bench.system.errors import UserError
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
 
+GRIDS = ("methods_comparison", "window_ablation", "boosting")
 FINISHED = "2026-11-26T14:51:53+00:00"
 
 
@@ -70,8 +71,8 @@ def made(results: "Maker") -> "Maker":
         spiked = config.method == "bptt" and config.seed == 1 and step == 7
         return float("inf") if spiked else results.norm(config, step)
 
-    for grid in ("methods_comparison", "window_ablation", "boosting"):
-        for config in results.configs(grid, 3):
+    for grid in GRIDS:
+        for config in results.configs(grid, 2):
             run = results.run(
                 config,
                 norm=norm,
@@ -97,14 +98,15 @@ def test_figures_tables_and_claims_of_records_are_those_of_the_runs(made: "Maker
             pd.testing.assert_frame_equal(drawn[0].values, drawn[1].values, check_exact=True)
             assert drawn[0].shifts == drawn[1].shifts
             assert len(drawn[0].table) > 0
-    tables = [rendered("2", request, runs, made.root).tidy for runs in both]
+    tables = [rendered("inner_optimizer", request, runs, made.root).tidy for runs in both]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
+    about = [claim for claim in load_claims() if claim.grid in GRIDS]
     judged = [
-        {one.claim.id: record(one) for one in outcomes(load_claims(), request, runs, made.root)}
+        {one.claim.id: record(one) for one in outcomes(about, request, runs, made.root)}
         for runs in both
     ]
     assert {one["quantity"] for one in judged[0].values() if one["n"]} >= {
-        *("final_accuracy", "norm_fluctuation", "norm_change", "variance_at_each_step"),
+        *("final_accuracy", "norm_fluctuation", "variance_at_each_step"),
         *("image_diversity", "accuracy_by_seconds"),
     }
     for own, published in zip(*(each.values() for each in judged), strict=True):
@@ -250,7 +252,7 @@ def test_the_commands_say_what_they_read(
     monkeypatch.setattr("bench.config.grid.visible_gpus", lambda: ["a GPU"])  # auto: paper
     capsys.readouterr()
     words = [f"results_root={elsewhere}", f"published={folder}"]
-    assert claims([*words, "claims=rat_bptt_beats_bptt*"] if False else words) == 0
+    assert claims(words) == 0
     printed = capsys.readouterr().out
     assert "scale=quick (that of most published records" in printed
     assert f"published records of 2026-11-26 ({folder}): 8 of 8 runs" in printed
