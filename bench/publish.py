@@ -60,6 +60,8 @@ def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
     given = parse(argv, PublishOptions, RunConfig, Environment)
     options = typed(PublishOptions, only(given, PublishOptions))
+    if not options.published:
+        raise UserError("published= names no folder")
     root = Path(options.published)
     if options.verify:
         return verify(root)

@@ -89,9 +89,12 @@ class AnatomyFolder:
             Damaged: the file is missing or no JSON.
         """
         if (published := self.path / "records.parquet").is_file():
-            from pyarrow.parquet import read_table
+            from pandas import read_parquet
 
-            return read_table(published).to_pylist()
+            return [
+                {str(k): v for k, v in r.items()}
+                for r in read_parquet(published).to_dict("records")
+            ]
         path = self.path / "records.jsonl"
         try:
             return [json.loads(line) for line in path.read_text().splitlines()]
