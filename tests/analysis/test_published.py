@@ -111,9 +111,10 @@ def test_figures_tables_and_claims_of_records_are_those_of_the_runs(made: "Maker
     }
     for own, published in zip(*(each.values() for each in judged), strict=True):
         numbers = [one.pop("comparisons") for one in (own, published)]
-        assert own == published
+        commands = [line.replace(str(folder), str(made.root)) for line in published["commands"]]
+        assert own == {**published, "commands": commands}  # each names its own folder
         for first, second in zip(*numbers, strict=True):
-            assert first == pytest.approx(second, rel=1e-5 if "seconds" in own["quantity"] else 0)
+            assert first == pytest.approx(second, rel=1e-3 if "seconds" in own["quantity"] else 0)
 
 
 def test_the_records_have_the_hardware_and_nothing_personal(results: "Maker") -> None:
