@@ -1,15 +1,28 @@
 """The request behind a command of the analysis: its arguments as written, and what they mean."""
 
 import hashlib
+import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from bench.config.command_line import keys_of
+from bench.config.command_line import keys_of, setting
 from bench.config.grid import load_grid
 from bench.config.run_config import RunConfig
+from bench.publishing.reading import Published
+
+
+@dataclass(frozen=True)
+class PublishedOptions:
+    """Published records."""
+
+    published: str = setting(
+        os.environ.get("BENCH_PUBLISHED", "results/published"),
+        "folder of published records, which are read where results_root has no newer run; empty:"
+        " none ($BENCH_PUBLISHED)",
+    )
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,7 @@ class Request:
         seeds: how many seeds there should be; 0: as many as a grid states.
         grid: name or path of a grid; empty: the one that belongs to the figure or table.
         only: only these methods, comma-separated.
+        published: the published records that are read too.
     """
 
     argv: Sequence[str]
@@ -31,6 +45,7 @@ class Request:
     seeds: int = 0
     grid: str = ""
     only: str = ""
+    published: Published = field(default_factory=Published)
 
     def written(self, *keys: str) -> list[str]:
         """The arguments that set these keys, as written."""

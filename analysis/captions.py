@@ -6,6 +6,8 @@ from analysis.arguments import Request
 from analysis.load import FinishedRun
 from analysis.setting_sources import ours_text
 from bench.config.run_config import RunConfig
+from bench.publishing.reading import PublishedRun
+from bench.system.text import count
 
 
 def caption(
@@ -34,7 +36,18 @@ def caption(
         source.append(ours_text())
     if runs:
         source.append(f"{selection_text(runs)}{selected}.")
-    return f"{' '.join(filter(None, reading))}\n{' '.join(source)}"
+    source.append(published_text(runs))
+    return f"{' '.join(filter(None, reading))}\n{' '.join(filter(None, source))}"
+
+
+def published_text(runs: Iterable[FinishedRun]) -> str:
+    """Which of the runs are published records, and of when; empty if none is."""
+    folders = {run.folder.name: run.folder for run in runs}.values()
+    dates = [folder.date for folder in folders if isinstance(folder, PublishedRun)]
+    if not dates:
+        return ""
+    part = "" if len(dates) == len(folders) else f" ({len(dates)} of {count(len(folders), 'run')})"
+    return f"Source: published records of {dates[0]}{part}."
 
 
 def _data_of(runs: Iterable[FinishedRun]) -> list[str]:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.arguments import Request
+from analysis.arguments import PublishedOptions
 from bench.config.command_line import command, only, parse, setting, typed, words
-from bench.config.grid import choose_scale
 from bench.config.run_config import Environment, RunConfig
 from bench.system.errors import UserError
 from bench.system.files import make_folder, write_texts
@@ -45,21 +44,18 @@ class ClaimsOptions:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, ClaimsOptions, RunConfig, Environment)
+    given = parse(argv, ClaimsOptions, PublishedOptions, RunConfig, Environment)
     options = typed(ClaimsOptions, only(given, ClaimsOptions))
-    environment = typed(Environment, only(given, Environment))
 
-    from analysis.load import stored_runs
+    from analysis.published import opened
     from analysis.verdicts.judge import load_claims, outcomes
     from analysis.verdicts.table_cells import cell_claims
     from analysis.verdicts.texts import NUMBERS_TITLE, RULES, claims_table, record
 
     claims = chosen([*load_claims(), *cell_claims()], options.claims)
-    scale, why = choose_scale(options.scale)
-    print(f"scale={scale} ({why})")
-    request = Request(argv, only(given, RunConfig), scale, options.seeds)
-    root = Path(environment.results_root)
-    verdicts = outcomes(claims, request, stored_runs(root), root)
+    runs = opened(argv, given, options.scale, options.seeds)
+    request, root = runs.request, runs.root
+    verdicts = outcomes(claims, request, runs.stored, root)
     table = claims_table(verdicts, request)
     for frame, title in table.frames:
         if title != NUMBERS_TITLE:
@@ -148,4 +144,4 @@ def color_of(text: str) -> str:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, ClaimsOptions, RunConfig, Environment)
+    command(main, USAGE, ClaimsOptions, PublishedOptions, RunConfig, Environment)

@@ -101,12 +101,13 @@ def grid_runs(name: str, request: Request, stored: Sequence[StoredRun], root: Pa
     )
     experiments = {experiment.identity: experiment for experiment in results.experiments}
     overrides = {k: v for k, v in request.overrides.items() if k not in ("scale", "seed")}
-    configs = _one_per_entry(grid, request.scale, overrides)
+    of_entries = _one_per_entry(grid, request.scale, overrides)
     entries = [
         Entry(experiments[experiment_identity(config)], paper)
-        for config, paper in zip(configs, _at_paper_scale(name), strict=True)
+        for config, paper in zip(of_entries, _at_paper_scale(name), strict=True)
     ]
-    return GridRuns(grid, entries, results, _transfers(results, root))
+    configs = {run.folder.name: run.config for run in results.runs}
+    return GridRuns(grid, entries, results, transfers_of(configs, root))
 
 
 def _one_per_entry(grid: Grid, scale: str, overrides: dict[str, Any]) -> list[RunConfig]:
@@ -125,10 +126,15 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
-def _transfers(results: Results, root: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """Evaluations of these runs that `bench.evaluate distilled=RUN arch=...` recorded; a record in
-    which any other setting differs is skipped."""
-    configs = {run.folder.name: run.config for run in results.runs}
+def transfers_of(
+    configs: Mapping[str, RunConfig], root: Path
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Evaluations of runs that `bench.evaluate distilled=RUN arch=...` recorded, by name of the run
+    and network; a record in which any other setting differs is skipped.
+
+    Args:
+        configs: of the runs, by the names of their folders.
+    """
     evaluations = {}
     for path in sorted(root.glob("evaluations/*.json")):
         try:

@@ -7,7 +7,7 @@ every finished seed counts, and a run with any other setting is never mixed in.
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -141,8 +141,13 @@ class Results:
 def stored_runs(root: Path) -> list[StoredRun]:
     """All runs under a results folder. A run whose configuration is damaged is skipped with a note;
     a run of another version is skipped silently."""
+    return stored_of(Store(root).runs())
+
+
+def stored_of(folders: Iterable[RunFolder]) -> list[StoredRun]:
+    """The same of some run folders."""
     runs, damages = [], []
-    for folder in Store(root).runs():
+    for folder in folders:
         try:
             config = folder.config()
         except Damaged as error:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.arguments import Request
+from analysis.arguments import PublishedOptions, Request
 from analysis.figures.specs import FIGURES, FigureSpec, WindowFigure
 from bench.config.command_line import command, only, parse, setting, typed
-from bench.config.grid import choose_scale
 from bench.config.run_config import Environment, RunConfig
 from bench.config.values import shown
 from bench.system.errors import UserError
@@ -48,19 +47,14 @@ class PlotOptions:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, PlotOptions, RunConfig, Environment)
+    given = parse(argv, PlotOptions, PublishedOptions, RunConfig, Environment)
     options = typed(PlotOptions, only(given, PlotOptions))
-    environment = typed(Environment, only(given, Environment))
     specs = chosen(options.figure)
-    scale, why = choose_scale(options.scale)
-    print(f"scale={scale} ({why})")
 
-    from analysis.load import stored_runs  # imports pandas: only once the command is checked
+    from analysis.published import opened  # imports pandas: only once the command is checked
 
-    overrides = only(given, RunConfig)
-    request = Request(argv, overrides, scale, options.seeds, options.grid, options.only)
-    root = Path(environment.results_root)
-    stored = stored_runs(root)
+    runs = opened(argv, given, options.scale, options.seeds, options.grid, options.only)
+    request, root = runs.request, runs.root
     folder = Path(options.output) if options.output else root / "figures"
     errors: list[UserError] = []
     anatomies: list[Path] = []
@@ -70,7 +64,7 @@ def main(argv: list[str]) -> int:
         print(path)
     for spec in specs:
         try:
-            for path in plot(spec, request, stored, folder, options.caption):
+            for path in plot(spec, request, runs.stored, folder, options.caption):
                 print(path)
         except UserError as error:
             errors.append(error)
@@ -161,4 +155,4 @@ def plot_anatomies(request: Request, root: Path, folder: Path, with_caption: boo
 
 
 if __name__ == "__main__":
-    command(main, USAGE, PlotOptions, RunConfig, Environment)
+    command(main, USAGE, PlotOptions, PublishedOptions, RunConfig, Environment)

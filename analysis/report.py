@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.arguments import Request
+from analysis.arguments import PublishedOptions
 from bench.config.command_line import command, only, parse, setting, typed
-from bench.config.grid import choose_scale
 from bench.config.run_config import Environment, RunConfig
 from bench.system.files import atomic_write, make_folder
 from bench.system.text import count
@@ -29,20 +28,19 @@ class ReportOptions:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, ReportOptions, RunConfig, Environment)
+    given = parse(argv, ReportOptions, PublishedOptions, RunConfig, Environment)
     options = typed(ReportOptions, only(given, ReportOptions))
-    environment = typed(Environment, only(given, Environment))
-    scale, why = choose_scale(options.scale)
-    print(f"scale={scale} ({why})", flush=True)
 
-    from analysis.load import stored_runs  # imports pandas: only once the command is checked
+    from analysis.published import opened  # imports pandas: only once the command is checked
+
+    runs = opened(argv, given, options.scale, options.seeds)
+    request, root = runs.request, runs.root
+
     from analysis.report_page.contents import report
     from analysis.report_page.html import html
 
-    request = Request(argv, only(given, RunConfig), scale, options.seeds)
-    root = Path(environment.results_root)
     folder = make_folder(Path(options.output) if options.output else root, "folder of the page")
-    page = report(request, stored_runs(root), root)
+    page = report(request, runs.stored, root)
     print(f"claims: {', '.join(page.counts.values())}")
     figures = sum(bool(part.still) for part in page.figures)
     print(f"{figures} of {count(len(page.figures), 'figure')}, {count(len(page.tables), 'table')}")
@@ -57,4 +55,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, ReportOptions, RunConfig, Environment)
+    command(main, USAGE, ReportOptions, PublishedOptions, RunConfig, Environment)

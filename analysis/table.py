@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.arguments import Request
+from analysis.arguments import PublishedOptions, Request
 from bench.config.command_line import command, only, parse, setting, typed
-from bench.config.grid import choose_scale
 from bench.config.run_config import Environment, RunConfig
 from bench.system.errors import UserError
 from bench.system.files import make_folder
@@ -47,25 +46,21 @@ class TableOptions:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, TableOptions, RunConfig, Environment)
+    given = parse(argv, TableOptions, PublishedOptions, RunConfig, Environment)
     options = typed(TableOptions, only(given, TableOptions))
-    environment = typed(Environment, only(given, Environment))
     if options.table != "all" and options.table not in ALL:
         raise UserError(f"table={options.table} is not a table; there are {KNOWN}, and all")
     if options.grid and options.table != SETTINGS:
         raise UserError(f"grid={options.grid} is for table={SETTINGS} only")
-    scale, why = choose_scale(options.scale)
-    print(f"scale={scale} ({why})")
 
-    from analysis.load import stored_runs  # imports pandas: only once the command is checked
+    from analysis.published import opened  # imports pandas: only once the command is checked
 
-    request = Request(argv, only(given, RunConfig), scale, options.seeds, options.grid)
-    root = Path(environment.results_root)
-    stored = stored_runs(root)
+    runs = opened(argv, given, options.scale, options.seeds, options.grid)
+    request, root = runs.request, runs.root
     folder = Path(options.output) if options.output else root / "tables"
     make_folder(folder, "folder of the tables")
     for name in ALL if options.table == "all" else [options.table]:
-        table = rendered(name, request, stored, root)
+        table = rendered(name, request, runs.stored, root)
         print(f"\n{table.markdown()}")
         about = replace(request, scale="paper") if name in (SETTINGS, POWER) else request
         stem = about.stem(f"table{name}" if name.isdecimal() else f"table_{name}")
@@ -100,4 +95,4 @@ def rendered(
 
 
 if __name__ == "__main__":
-    command(main, USAGE, TableOptions, RunConfig, Environment)
+    command(main, USAGE, TableOptions, PublishedOptions, RunConfig, Environment)

@@ -19,6 +19,8 @@ from tests.waiting import Gate
 
 # Before torch is imported: the tests' tensors are too small for a second thread to help.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests read no records but their own, whatever the repository has published.
+os.environ["BENCH_PUBLISHED"] = ""
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, and every command that
 # they start would inherit that.

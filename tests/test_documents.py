@@ -10,7 +10,7 @@ from bench.config.command_line import RENAMED, parse
 from tests.conftest import REPOSITORY
 from tests.every_setting import commands
 
-ROOMS = ("methods", "bench", "slurm", "analysis")
+ROOMS = ("methods", "bench", "slurm", "analysis", "results")
 DOCUMENTS = sorted(
     path
     for pattern in ("*.md", *(f"{room}/**/*.md" for room in ROOMS))

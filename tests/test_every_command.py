@@ -141,6 +141,7 @@ START: dict[str, list[str]] = {
     "bench.scores": SET,
     "bench.anatomy": SET,
     "bench.prepare": ["download=false", "dataset=digits"],
+    "bench.publish": ["scale=quick", "grid=window_ablation"],
     "bench.speed": [],
     "tests.slurm.lab": ["status"],
     "analysis.plot": ["scale=quick", "figure=1"],

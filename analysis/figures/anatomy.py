@@ -15,6 +15,7 @@ from analysis.arguments import Request
 from analysis.labels import flat_settings
 from bench.anatomies.folder import FOLDER, AnatomyFolder, finished_anatomies
 from bench.config.run_config import RunConfig
+from bench.publishing.reading import PublishedAnatomy
 from bench.system.errors import Damaged, UserError
 from bench.system.text import count, duration
 
@@ -89,13 +90,16 @@ class Anatomy:
 
 
 def anatomies_of(root: Path, request: Request) -> list[Anatomy]:
-    """The finished anatomies of a scale, with the settings of the request. One that is damaged is
-    skipped with a note."""
+    """The finished anatomies of a scale, with the settings of the request, under `root` and, where
+    it has none of the same name, among the published records. One that is damaged is skipped with a
+    note."""
     found = []
-    for folder in finished_anatomies(root):
+    folders = {folder.name: folder for folder in request.published.anatomies()}
+    folders |= {folder.name: folder for folder in finished_anatomies(root)}
+    for _, folder in sorted(folders.items()):
         try:
             config = folder.config()
-            if config.scale != request.scale or not _matches(config, request.overrides):
+            if config.scale != request.scale or not has_settings(config, request.overrides):
                 continue
             parts = [folder.read(name) for name in ("settings", "manifest", "result")]
             if any(part is None for part in parts):
@@ -106,7 +110,7 @@ def anatomies_of(root: Path, request: Request) -> list[Anatomy]:
     return found
 
 
-def _matches(config: RunConfig, overrides: dict[str, Any]) -> bool:
+def has_settings(config: RunConfig, overrides: dict[str, Any]) -> bool:
     """Whether a configuration has the settings that a request names."""
     own = {**flat_settings(config), "seed": config.seed}
     wanted = {key: value for key, value in overrides.items() if key != "method_options"}
@@ -161,7 +165,10 @@ def anatomy_caption(anatomy: Anatomy) -> str:
         if config.dataset == "digits"
         else ""
     )
-    return f"{reading}\n{source}{digits}"
+    folder = anatomy.folder
+    date = folder.date if isinstance(folder, PublishedAnatomy) else ""
+    published = f" Source: published records of {date}." if date else ""
+    return f"{reading}\n{source}{digits}{published}"
 
 
 def _inner(config: RunConfig) -> list[tuple[str, Any]]:

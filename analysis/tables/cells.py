@@ -196,7 +196,7 @@ def _cell(
     for seed, run in grid.runs(entry).items():
         evaluation = grid.evaluation(run, network)
         if evaluation is None:
-            untested[seed] = str(run.folder.path)
+            untested[seed] = run.folder.shown
             continue
         cell.seeds[seed] = hours(run) if spec.hours else 100 * evaluation["test_accuracy_mean"]
         cell.evaluations.append(evaluation)

@@ -245,7 +245,7 @@ def _values(side: Side, grid: GridRuns, request: Request, outcome: Outcome) -> d
     for seed, run in grid.runs(entry).items():
         evaluation = grid.evaluation(run, network)
         if evaluation is None:
-            untested[seed] = str(run.folder.path)
+            untested[seed] = run.folder.shown
         elif (measured := quantity.of(run, evaluation)) or outcome.claim.requires:
             values[seed] = measured  # empty where the condition may not have been fulfilled
             outcome.runs.append(run)

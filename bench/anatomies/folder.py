@@ -83,11 +83,18 @@ class AnatomyFolder:
             temporary.write_text("".join(f"{json.dumps(record)}\n" for record in records))
 
     def records(self) -> list[dict[str, Any]]:
-        """One per network and window.
+        """One per network and window; of published records, the part that is drawn.
 
         Raises:
             Damaged: the file is missing or no JSON.
         """
+        if (published := self.path / "records.parquet").is_file():
+            from pandas import read_parquet
+
+            return [
+                {str(k): v for k, v in r.items()}
+                for r in read_parquet(published).to_dict("records")
+            ]
         path = self.path / "records.jsonl"
         try:
             return [json.loads(line) for line in path.read_text().splitlines()]

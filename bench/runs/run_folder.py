@@ -50,6 +50,7 @@ class RunFolder:
     def __init__(self, path: Path, name: str = "") -> None:
         self.path = path
         self.name = name or path.name
+        self.shown = str(path)  # in commands that name the run
 
     def __repr__(self) -> str:
         return f"RunFolder({self.path})"

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -21,7 +22,10 @@ from analysis.plot import main
 from analysis.report import main as report
 from bench.anatomies.folder import AnatomyFolder, finished_anatomies
 from bench.anatomy import main as measure
+from bench.publish import main as publish
+from bench.publishing.reading import Published
 from bench.system.errors import UserError
+from tests.analysis.conftest import configs_of, write_run
 from tests.analysis.reading import assert_readable
 
 STOPS = [2, 4, 6]
@@ -45,6 +49,23 @@ def request(*arguments: str, scale: str = "quick", **overrides: object) -> Reque
 def only(root: Path) -> Anatomy:
     (anatomy,) = anatomies_of(root, request())
     return anatomy
+
+
+def test_a_published_anatomy_is_drawn_as_it_was_measured(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "results")
+    write_run(tmp_path / "results", configs_of("window_ablation", 1)[0])
+    folder = tmp_path / "published"
+    assert (
+        publish([f"results_root={tmp_path / 'results'}", f"published={folder}", "scale=quick"]) == 0
+    )
+    of_records = replace(request(), published=Published(folder))
+    (published,) = anatomies_of(tmp_path / "none", of_records)
+    own = only(root)
+    pd.testing.assert_frame_equal(published.table, own.table)
+    pd.testing.assert_frame_equal(published.growth(), own.growth(), check_dtype=False)
+    text = anatomy_caption(published)
+    assert text.startswith(anatomy_caption(own))
+    assert "Source: published records of 20" in text
 
 
 def test_each_cell_has_the_number_of_its_window(root: Path) -> None:

@@ -89,7 +89,7 @@ def test_the_commands_are_found() -> None:
     names = {command.name for command in COMMANDS}
     assert names == {
         *(f"bench.{name}" for name in ("sweep", "run", "status", "evaluate", "scores", "prepare")),
-        *("bench.anatomy", "bench.estimate", "bench.speed", "tests.slurm.lab"),
+        *("bench.anatomy", "bench.estimate", "bench.publish", "bench.speed", "tests.slurm.lab"),
         *(f"analysis.{name}" for name in ("plot", "table", "claims", "report")),
     }
 

@@ -1,0 +1,134 @@
+"""Publishing: a kill at any point leaves the former records or the new ones, never a mixture.
+
+New units are written into .new/. Then SHA256SUMS is replaced, in one step: from here on the new
+records are the published ones, wherever they are. Then the units move into their places. The next
+publication finishes what an interrupted one left, or removes it.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from bench.publishing.catalog import (
+    STAGED,
+    SUMS,
+    Sums,
+    digest,
+    in_units,
+    intact_units,
+    matches,
+    read_sums,
+    record_files,
+    unit_of,
+)
+from bench.system.errors import Unwritable, UserError
+from bench.system.files import make_folder, writing
+
+Files = dict[str, bytes]  # content by path in the folder of records
+
+
+@contextmanager
+def publication(root: Path) -> Iterator["Publication"]:
+    """Lock a folder of records, tidy up what an interrupted publication left, and yield what
+    publishes there. What is staged and not published by then is removed at the end.
+
+    Raises:
+        UserError: another process is publishing there, or the checksums are damaged.
+        Unwritable: the folder cannot be written.
+    """
+    make_folder(root, "folder of published records")
+    lock = FileLock(root.parent / f".{root.name}.lock")  # not in it: git takes what is in it
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        raise UserError(f"another process is publishing into {root}") from None
+    except OSError as error:
+        raise Unwritable(lock.lock_file, error) from error
+    try:
+        settle(root, read_sums(root))
+        yield Publication(root)
+    finally:
+        try:
+            with suppress(UserError):
+                settle(root, read_sums(root))
+        finally:
+            lock.release()
+
+
+class Publication:
+    """One publication into a folder of records.
+
+    Attributes:
+        former: the checksums of what is published.
+        sums: those of what will be.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.former: Sums = read_sums(root)
+        self.sums: Sums = dict(self.former)
+
+    def leave_out(self, path: str) -> None:
+        """Publish a unit no more."""
+        self.sums = {one: checksum for one, checksum in self.sums.items() if unit_of(one) != path}
+
+    def stage(self, files: Files) -> None:
+        """Write units, each of which replaces the published one as a whole, into .new/."""
+        new = {path: digest(content) for path, content in files.items()}
+        for unit, sums in in_units(new).items():
+            self.leave_out(unit)
+            self.sums |= sums
+            if matches(self.root, sums):
+                continue
+            for path in sums:
+                self._write(path, files[path])
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each record that will be published, by path; missing ones count nothing."""
+        paths = {path: (self.root / STAGED / path, self.root / path) for path in self.sums}
+        found = {path: [p for p in places if p.is_file()] for path, places in paths.items()}
+        return {path: places[0].stat().st_size for path, places in found.items() if places}
+
+    def publish(self) -> None:
+        """Make the staged records the published ones."""
+        lines = [f"{checksum}  {path}\n" for path, checksum in sorted(self.sums.items())]
+        staged = self._write(SUMS, "".join(lines).encode())
+        with writing(self.root / SUMS):
+            os.replace(staged, self.root / SUMS)
+        settle(self.root, self.sums)
+
+    def _write(self, path: str, content: bytes) -> Path:
+        """Write a file into .new/. A power failure may empty it: the checksum tells."""
+        staged = self.root / STAGED / path
+        with writing(staged):
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            staged.write_bytes(content)
+        return staged
+
+
+def settle(root: Path, sums: Sums) -> None:
+    """Move staged units that are published into their places, and remove all other staged files and
+    the records that are not published any more.
+
+    Raises:
+        Unwritable: the folder cannot be written.
+    """
+    with writing(root):
+        for unit, place in intact_units(root, sums).items():
+            if place == root / unit:
+                continue
+            if (root / unit).is_dir():  # the staged one stays until it is there
+                shutil.rmtree(root / unit)
+            (root / unit).parent.mkdir(exist_ok=True)
+            os.replace(place, root / unit)
+        shutil.rmtree(root / STAGED, ignore_errors=True)
+        for path in record_files(root) - sums.keys():
+            (root / path).unlink()
+            for folder in (root / path).parents:
+                if folder == root or any(folder.iterdir()):
+                    break
+                folder.rmdir()
