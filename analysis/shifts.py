@@ -1,6 +1,7 @@
 """When a moving window shifted (paper, C.2): read from the recorded starts of the windows."""
 
-from analysis.load import FinishedRun, collected
+from analysis.load import FinishedRun
+from analysis.records import collected
 from methods import MovingWindow, method_class
 
 

@@ -145,7 +145,7 @@ def files_of(run: RunFolder, transfers: dict[str, Any], precision: str) -> Files
         transfers: evaluations on other networks that `bench.evaluate` recorded, by network.
         precision: of the distilled set; empty: it is left out.
     """
-    from analysis.load import collected
+    from analysis.records import collected
     from analysis.verdicts.diversity import mean_distance
 
     config, manifest, result = (run.read(name) or {} for name in ("config", "manifest", "result"))

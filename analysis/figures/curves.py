@@ -9,8 +9,9 @@ import pandas as pd
 
 from analysis.figures.facets import Facets
 from analysis.figures.specs import CurveFigure, PanelSpec
-from analysis.load import Experiment, Results, seconds_before
+from analysis.load import Experiment, Results
 from analysis.paper import PaperRange, paper_ranges
+from analysis.records import seconds_before
 from analysis.shifts import is_moving, shift_steps
 
 

@@ -158,6 +158,11 @@ OF_FIRST_STEPS: dict[str, Any] = {
     "variants": FIRST_STEPS.names(),
     "unlabeled": (*FIRST_STEPS.named, *FIRST_STEPS.stated, "method_options.first"),
 }
+OF_ADAPTIVE_WINDOWS: dict[str, Any] = {
+    "grid": "adaptive_windows",
+    "variants": (Variant({"method": "bptt", "method_options.first": 1}, "BPTT from step 1"),),
+    "unlabeled": ("method_options.first",),
+}
 FIGURES: dict[int | str, FigureSpec] = {
     spec.key: spec
     for spec in (
@@ -275,6 +280,18 @@ FIGURES: dict[int | str, FigureSpec] = {
             title="Test accuracy with and without the first inner steps, against seconds",
             x="seconds",
             **OF_FIRST_STEPS,
+        ),
+        _accuracy(
+            name="adaptive_windows",
+            title="Test accuracy of methods that adapt their windows",
+            **OF_ADAPTIVE_WINDOWS,
+        ),
+        _accuracy(
+            name="adaptive_windows_seconds",
+            title="Test accuracy of methods that adapt their windows, against seconds",
+            remark=", those of probes included",
+            x="seconds",
+            **OF_ADAPTIVE_WINDOWS,
         ),
     )
 }

@@ -8,8 +8,9 @@ from typing import Any
 
 from analysis.arguments import Request
 from analysis.grid_entries import GridRuns, grid_runs, seeds_text
-from analysis.load import FinishedRun, StoredRun, collected
+from analysis.load import FinishedRun, StoredRun
 from analysis.paper import Number, PaperTable, Row, paper_table
+from analysis.records import collected
 from bench.config.run_config import RunConfig
 from bench.system.text import count
 

@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.load import FinishedRun, collected, seconds_before
+from analysis.load import FinishedRun
 from analysis.provenance import last_start, machine_name
+from analysis.records import collected, seconds_before
 from bench.system.text import count
 
 # Seconds of computing at which runs are compared: eight per decade, whole, up to 11 days.

@@ -4,7 +4,8 @@ import math
 from statistics import fmean
 from typing import Any
 
-from analysis.load import FinishedRun, collected
+from analysis.load import FinishedRun
+from analysis.records import collected
 from analysis.shifts import shift_steps
 
 PART = 0.2  # of the outer steps, at either end

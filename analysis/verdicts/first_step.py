@@ -14,7 +14,8 @@ from typing import Any
 
 from analysis.arguments import Request
 from analysis.labels import differences
-from analysis.load import FinishedRun, collected
+from analysis.load import FinishedRun
+from analysis.records import collected
 from analysis.verdicts.costs import machine_text
 from bench.anatomies.folder import finished_anatomies
 from bench.runs.run_folder import Store

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.arguments import Request
-from analysis.load import FinishedRun, collected
+from analysis.load import FinishedRun
+from analysis.records import collected
 from analysis.verdicts.costs import (
     accuracy_by_seconds,
     gpu_memory,

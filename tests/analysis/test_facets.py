@@ -12,7 +12,8 @@ from analysis.figures.curves import Curves, curves
 from analysis.figures.facets import FIRST_STEPS
 from analysis.figures.pictures import curve_looks
 from analysis.figures.specs import FIGURES, CurveFigure
-from analysis.load import Results, load_results, seconds_before, stored_runs
+from analysis.load import Results, load_results, stored_runs
+from analysis.records import seconds_before
 from analysis.report_page.interactive import charts
 from bench.config.grid import load_grid
 from bench.config.run_config import RunConfig
