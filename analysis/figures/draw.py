@@ -128,9 +128,15 @@ def _figure_of_facets(
         for identity, text in panel.texts.items():
             look = looks[identity]
             marker = "" if spec.each_seed else look.marker
-            style = {"color": look.color, "marker": marker, "markeredgecolor": "white"}
-            dash = "-" if spec.each_seed else look.dash
-            handles.setdefault(text, Line2D([], [], linestyle=dash, **style))
+            handle = Line2D(
+                [],
+                [],
+                linestyle="-" if spec.each_seed else look.dash,
+                color=look.color,
+                marker=marker,
+                markeredgecolor="white",
+            )
+            handles.setdefault(text, handle)
         beneath = k + 2 >= len(curves.panels)
         axes.set_title(panel.title, fontsize=SMALL_POINTS, loc="left", pad=4)
         axes.set_ylabel("" if k % 2 else "\n".join(wrapped(spec.y_label, 0.8 * FACET_INCHES)))

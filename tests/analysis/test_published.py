@@ -98,8 +98,8 @@ def test_figures_tables_and_claims_of_records_are_those_of_the_runs(made: "Maker
             pd.testing.assert_frame_equal(drawn[0].values, drawn[1].values, check_exact=True)
             assert drawn[0].shifts == drawn[1].shifts
             assert len(drawn[0].table) > 0
-    tables = [rendered("inner_optimizer", request, runs, made.root).tidy for runs in both]
-    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    one, other = (rendered("inner_optimizer", request, runs, made.root).tidy for runs in both)
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
     about = [claim for claim in load_claims() if claim.grid in GRIDS]
     judged = [
         {one.claim.id: record(one) for one in outcomes(about, request, runs, made.root)}

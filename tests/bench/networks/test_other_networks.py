@@ -1,6 +1,7 @@
 """AlexNet, VGG-11, ResNet-18 and larger ConvNets: size, function, and the images they refuse."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ Shape = tuple[int, int, int]
 ONE_SIZE = ("alexnet", "alexnet_avgpool", "vgg11", "resnet18")
 
 
-def build(arch: str, shape: Shape = (3, 32, 32), classes: int = 10, **size: int) -> nn.Module:
+def build(arch: str, shape: Shape = (3, 32, 32), classes: int = 10, **size: Any) -> nn.Module:
     network = build_network(arch, image_shape=shape, classes=classes, **size)
     drawn = initial_parameters(network, torch_generator(0, "network"))
     # Also the scales and shifts of norms, which begin with 1 and 0.
