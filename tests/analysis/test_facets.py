@@ -108,9 +108,10 @@ def test_the_time_is_that_of_the_outer_steps_before_a_measurement(results: "Make
     assert "inner_lr=0.01, with SGD with momentum 0.1; inner_momentum=0.0, with SGD" in text
     assert "no panel" not in text
     for chart in charts(spec, numbers, curve_looks(spec, found)):
-        content = chart.to_dict()
-        assert content["layout"]["xaxis"]["title"]["text"] == "Seconds of outer steps"
-        drawn = [max(trace["x"]) for trace in content["data"] if trace.get("name") == "BPTT"]
+        layout: Any = chart.layout
+        traces: Any = chart.data
+        assert layout.xaxis.title.text == "Seconds of outer steps"
+        drawn = [max(trace.x) for trace in traces if trace.name == "BPTT"]
         assert drawn == [pytest.approx(0.3 * 40)]
 
 

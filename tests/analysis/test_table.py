@@ -149,8 +149,8 @@ def test_what_is_missing_is_shown_with_the_command_that_makes_it(results: "Maker
     assert (sgd["n_seeds"], sgd["note"]) == (0, "seeds 0, 1 not started")
     printed = capsys.readouterr().out
     assert "missing" in printed
-    assert "python -m bench.sweep grid=inner_optimizer scale=quick results_root=" in printed
-    assert f"results_root={results.root} seeds=2\n" in printed
+    command = "python -m bench.sweep grid=inner_optimizer scale=quick seeds=2"
+    assert f"{command} results_root={results.root}\n" in printed
 
 
 def test_sets_tested_on_other_networks_make_the_transfer_rows(results: "Maker", capsys) -> None:
