@@ -103,7 +103,8 @@ def stage_runs(
     published = Published(records.root).runs()
     if options.drop_others:
         for unit in in_units(records.former):
-            records.leave_out(unit)
+            if unit.startswith("runs/"):
+                records.leave_out(unit)
         published = []
     first = runs.first_seeds([run.config() for run in published if run.has_result()])
     transfers = transfers_of({run.name: config for run, config in runs.finished}, results_root)

@@ -39,8 +39,13 @@ class AutomaticTruncatedBPTT(SkippingMethod):
     at θ_stop, whose stops differ. Its README sets d by `-d`, which its command line refuses
     (`--d`). The paper's low-rank Hessian is not part of this method: gradients here are exact.
 
+    That code also draws a window once an epoch and keeps it for all of its outer steps
+    (`window_resample_every=10` comes near), probes other networks than it then trains, and rounds
+    sizes down with η = rank/N.
+
     A probe costs an inner training without differentiation, which counts among the method's
-    seconds.
+    seconds. Whether the stages are worth it is what the grid `adaptive_windows` is for: prefer
+    RaT-BPTT until that has shown a gain at your setting.
 
     Attributes:
         stage: index into `STAGES`.

@@ -22,7 +22,9 @@ class PolicyTruncatedBPTT(SkippingMethod):
 
         β = 2·(m - m_min)/(m_max - m_min) - 1   over all probes so far, 1 at the first
         policy = softmax(log ref + β·A/kl)
-        ref ← (1 - ref_rate)·ref + ref_rate·policy,   uniform at the start.
+        ref ← (1 - ref_rate)·ref + ref_rate·policy,   uniform at the start,
+
+    over the inner steps from `first` on.
 
     The last inner step of the window, t, is drawn from the policy. The window is
     `[t + 1 - size, t + 1)`, shortened where it would begin before `first`, with
@@ -34,7 +36,8 @@ class PolicyTruncatedBPTT(SkippingMethod):
     (`CacheRefreshLRHA`). This is left out: it changes the gradient, not the window.
 
     A probe costs an inner training without differentiation, which counts among the method's
-    seconds.
+    seconds. Whether the policy is worth it is what the grid `adaptive_windows` is for: prefer
+    RaT-BPTT until that has shown a gain at your setting.
 
     Attributes:
         policy, reference: probabilities of each inner step.
@@ -64,7 +67,8 @@ class PolicyTruncatedBPTT(SkippingMethod):
                 raise ValueError(f"{name}={getattr(self, name)} must be positive and finite")
         if not 0 <= ref_rate <= 1:
             raise ValueError(f"ref_rate={ref_rate} must lie in [0, 1]")
-        self.policy = self.reference = [1 / unroll_length] * unroll_length
+        ends = unroll_length - first
+        self.policy = self.reference = [0.0] * first + [1 / ends] * ends
         self.change: list[float] | None = None
         self.lowest: float | None = None
         self.highest: float | None = None
@@ -82,7 +86,7 @@ class PolicyTruncatedBPTT(SkippingMethod):
             math.log(max(reference, EPS)) + beta * advantage / self.kl
             for reference, advantage in zip(self.reference, advantages, strict=True)
         ]
-        self.policy = softmax(logits)
+        self.policy = [0.0] * self.first + softmax(logits[self.first :])
         self.reference = [
             (1 - self.ref_rate) * reference + self.ref_rate * probability
             for reference, probability in zip(self.reference, self.policy, strict=True)
@@ -99,8 +103,7 @@ class PolicyTruncatedBPTT(SkippingMethod):
         return 2 * (mean - self.lowest) / (span + EPS) - 1 if span >= EPS else 1.0
 
     def next_window(self, step: int, rng: random.Random) -> Window:
-        ends = range(self.first, self.unroll_length)
-        (last,) = rng.choices(ends, self.policy[self.first :])
+        (last,) = rng.choices(range(self.unroll_length), self.policy)
         change = 0.0 if self.change is None else self.change[last]
         (size,) = sizes(self.window_size, self.radius, [sigmoid(change / self.tau)])
         return Window(max(self.first, last + 1 - size), last + 1)

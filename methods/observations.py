@@ -1,7 +1,7 @@
 """What a method may look at beside the outer loss: evaluations, outer steps, inner trainings.
 
 Each is optional. A method says that it wants it, and only then is it measured and paid for. All
-processes of a run get the method's state, so that they choose the same window.
+processes of a run get the state of the leader's method, so that they choose the same window.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class StepObservation:
         window: of the step.
         gradient_norm: of the whole meta-gradient, before clipping.
         alignment: cosine of the meta-gradient and the outer Adam's mean of those before it (its
-            first moment); 0 in the first step.
+            first moment); NaN where one of them is 0, as the mean is before the first update.
         inner_gradient_norms: of the gradient of the inner loss at the inner steps [0, stop), the
             mean over replicas; empty unless the method has `needs_inner_gradients`.
     """

@@ -1,6 +1,7 @@
 """SNR-BPTT, ours: random windows, more often where a meta-gradient is worth its time."""
 
 import itertools
+import math
 import random
 from typing import Any
 
@@ -28,7 +29,8 @@ class SignalToNoiseBPTT(SkippingMethod):
         p(range) = floor·|range|/Σ|range| + (1 - floor)·|range|·SNR/cost / Σ(|range|·SNR/cost),
 
     and within a range all starts are equally likely. Costs are counted, not timed: measured seconds
-    would make a run depend on the machine and on what else it does.
+    would make a run depend on the machine and on what else it does. It costs what RaT-BPTT does for
+    the same windows. Not tuned; prefer RaT-BPTT until `adaptive_windows` has shown a gain.
 
     Attributes:
         ranges: the starts of each range.
@@ -95,7 +97,7 @@ class SignalToNoiseBPTT(SkippingMethod):
         return max(signal, 0.0) ** 2 / power / cost if power > 0 else 0.0
 
     def observe_step(self, observation: StepObservation) -> None:
-        if observation.step == 0:
+        if math.isnan(observation.alignment):
             return  # there was no mean to agree with
         norm, start = observation.gradient_norm, observation.window.start
         k = next(k for k, starts in enumerate(self.ranges) if start in starts)

@@ -101,8 +101,8 @@ class SkippingMethod(StatelessMethod):
         super().__init__(unroll_length, window_size)
         if not 0 <= first <= self.last_first:
             raise ValueError(
-                f"first={first} must lie between 0 and {self.last_first}, so that windows fit"
-                f" between it and unroll_length={unroll_length}"
+                f"first={first} must lie between 0 and {self.last_first}: with a larger one some"
+                " window would lack inner steps"
             )
         self.first = first
 

@@ -57,10 +57,10 @@ def share_through_step_0(run: FinishedRun, evaluation: dict[str, Any]) -> dict[i
                 for record in folder.records()
                 if record["stop"] == config.unroll_length and record["start"] in (0, 1)
             }
+            pairs = [(windows[k, 0], windows[k, 1]) for k, s in windows if s and (k, 0) in windows]
+            shares = [_share(*pair) for pair in pairs]
         except (UserError, KeyError):  # damaged, or of another version
             continue
-        networks = {network for network, _ in windows}
-        shares = [_share(windows[k, 0], windows[k, 1]) for k in networks if (k, 1) in windows]
         if shares := [share for share in shares if math.isfinite(share)]:
             return {0: 100 * fmean(shares)}
     return {}
@@ -74,10 +74,17 @@ def _share(from_0: dict[str, Any], from_1: dict[str, Any]) -> float:
     return math.sqrt(max(a * a + b * b - 2 * a * b * cosine, 0.0)) / a
 
 
+def _own(request: Request, runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """The runs that are not published records: nothing is made in the folder of those."""
+    published = request.published.root
+    return [run for run in runs if published not in run.folder.path.parents]
+
+
 def anatomy_command(request: Request, runs: Sequence[FinishedRun]) -> str:
     """The command that measures what `share_through_step_0` needs, on the sets of runs."""
     few = ["stops=1", "starts=2", "variance_networks=0"]
-    return request.for_each("bench.anatomy", [str(run.folder.path) for run in runs], few)
+    sets = [str(run.folder.path) for run in _own(request, runs)]
+    return request.for_each("bench.anatomy", sets, few) if sets else request.sweep("first_steps")
 
 
 def difference_of_repetition(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, float]:
@@ -101,6 +108,6 @@ def difference_of_repetition(run: FinishedRun, evaluation: dict[str, Any]) -> di
 
 def repetition_command(request: Request, runs: Sequence[FinishedRun]) -> str:
     """The command that makes the runs of the grid `rounding` a second time."""
-    roots = dict.fromkeys(str(run.folder.path.parents[1] / REPEATED) for run in runs)
-    words = request.sweep("rounding", results_root=next(iter(roots)))
+    roots = [run.folder.path.parents[1] for run in _own(request, runs)] or [Path("results")]
+    words = request.sweep("rounding", results_root=str(roots[0] / REPEATED))
     return f"{words} {shlex.join(['threads=2'])}"

@@ -55,9 +55,9 @@ class Observer:
         self.probed_at = step
 
     def share(self, group: ProcessGroup) -> None:
-        """Give the other processes what the leader's method has made of evaluations and probes:
-        only the leader has them, and all must choose the same window."""
-        if self.needs_evaluations or observes_probes(self.method):
+        """Give the other processes the state of the leader's method: it alone has evaluations and
+        probes, unlike processors round differently, and all must choose the same window."""
+        if self.needs_evaluations or self.observes_steps or observes_probes(self.method):
             state = group.broadcast(self.method.state)
             if not group.is_leader:
                 self.method.load_state(state)
@@ -74,7 +74,7 @@ class Observer:
         return {name: getattr(self, name) for name in names}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `state()` returned; checkpoints of before there were such methods lack
-        parts of it."""
+        """Continue from what `state()` returned; older checkpoints lack some of
+        it."""
         for name in self.state():
             setattr(self, name, state.get(name, getattr(self, name)))

@@ -1,5 +1,6 @@
 """The outer optimiser: Adam on the learned parts of the distilled set."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,7 @@ class OuterAdam:
 
     def alignment(self, learned: Pairs) -> float:
         """Cosine of the meta-gradient and of its mean so far, as Adam weighs it (the first moment),
-        over everything that is learned; 0 where one of them is 0."""
+        over everything that is learned; NaN where one of them is 0."""
         moments = {
             id(parameter): moment.first
             for group, moments in zip(self.groups, self.moments, strict=True)
@@ -79,7 +80,7 @@ class OuterAdam:
             (mean * gradient).sum() for (_, gradient), (_, mean) in zip(learned, means, strict=True)
         ]
         norms = whole_norm(learned) * whole_norm(means)
-        return torch.where(norms > 0, sum(dots[1:], start=dots[0]) / norms, 0.0).item()
+        return torch.where(norms > 0, sum(dots[1:], start=dots[0]) / norms, math.nan).item()
 
     def state(self) -> list[list[dict[str, Any]]]:
         """For a checkpoint: the moments of each parameter of each group."""

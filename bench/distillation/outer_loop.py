@@ -4,7 +4,7 @@ One outer step: the method chooses a window; a fresh network, a target batch and
 are drawn; the engine computes the meta-gradient through the window; the clipping scales that of the
 images; Adam updates the distilled images (and labels), or what they are made of
 (`parameterization.py`); the method observes the outer loss, and what else it asks for
-(`observer.py`), as evaluations that are made between the steps (`bench.runs.measurements`).
+(`observer.py`), such as evaluations that are made between the steps (`bench.runs.measurements`).
 
 With replicas, several networks are drawn, each with batches of its own. All use the same window,
 and the update takes the mean of their meta-gradients (`replicas.py`).

@@ -11,7 +11,10 @@ from bench.system.errors import Damaged
 
 EVALUATIONS = "evaluations"
 # Of records.jsonl: what is drawn of single networks. result.json has everything over all networks.
-OF_A_WINDOW = ("network", "start", "stop", "cotangent", "outer_gradient_norm")
+OF_A_WINDOW = (
+    *("network", "start", "stop", "cotangent", "outer_gradient_norm"),
+    *("gradient_norm", "cosine_to_full"),  # how much comes through inner step 0
+)
 
 
 def anatomy_files(folder: AnatomyFolder) -> Files:

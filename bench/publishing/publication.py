@@ -37,7 +37,8 @@ def publication(root: Path) -> Iterator["Publication"]:
     publishes there. What is staged and not published by then is removed at the end.
 
     Raises:
-        UserError: another process is publishing there, or the checksums are damaged.
+        UserError: another process is publishing there, the checksums are damaged, or the folder
+            has files of another kind.
         Unwritable: the folder cannot be written.
     """
     make_folder(root, "folder of published records")
@@ -49,12 +50,20 @@ def publication(root: Path) -> Iterator["Publication"]:
     except OSError as error:
         raise Unwritable(lock.lock_file, error) from error
     try:
+        if record_files(root) and not (root / SUMS).is_file():
+            raise UserError(
+                f"{root} has files without {SUMS}: it is no folder of published records, or has"
+                " lost its checksums; give another folder or restore the file"
+            )
         settle(root, read_sums(root))
         yield Publication(root)
     finally:
         try:
             with suppress(UserError):
-                settle(root, read_sums(root))
+                if (root / SUMS).is_file():
+                    settle(root, read_sums(root))
+                else:  # the first publication did not come so far
+                    shutil.rmtree(root / STAGED, ignore_errors=True)
         finally:
             lock.release()
 

@@ -150,6 +150,14 @@ def test_at_bptt_plus_moves_to_small_gradients_when_the_mean_falls() -> None:
     assert shares[1][largest] < shares[1][smallest]
 
 
+def test_at_bptt_plus_has_a_window_where_all_its_weight_lies_before_the_first_step() -> None:
+    method = PolicyTruncatedBPTT(N, W, kl=1e-3, first=3)
+    method.observe_probe(0, probe([100.0, *NORMS[1:]]))
+    assert sum(method.policy[3:]) == pytest.approx(1.0)
+    for step in range(20):
+        assert method.next_window(step, random.Random(step)).start >= 3
+
+
 def test_at_bptt_plus_takes_a_constant_mean_as_the_beginning() -> None:
     method = PolicyTruncatedBPTT(N, W)
     for step in range(3):
@@ -211,9 +219,9 @@ def test_snr_bptt_is_uniform_where_no_range_has_a_signal() -> None:
     assert method.probabilities() == pytest.approx([1 / 7] * 7)
 
 
-def test_snr_bptt_learns_nothing_from_the_first_step() -> None:
+def test_snr_bptt_learns_nothing_where_there_is_no_mean_to_agree_with() -> None:
     method = SignalToNoiseBPTT(N, W)
-    method.observe_step(StepObservation(0, 1.0, Window(0, W), 1.0, 0.0, []))
+    method.observe_step(StepObservation(1, 1.0, Window(0, W), 1.0, math.nan, []))
     assert method.state() == SignalToNoiseBPTT(N, W).state()
 
 

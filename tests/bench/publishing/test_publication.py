@@ -182,6 +182,18 @@ def test_checksums_that_are_damaged_are_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_of_other_files_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    config = tmp_path / "results/runs/rat_bptt-1/config.json"
+    config.parent.mkdir(parents=True)
+    config.write_text("{}")
+    with (
+        pytest.raises(UserError, match="has files without SHA256SUMS"),
+        publication(tmp_path / "results"),
+    ):
+        pass
+    assert config.read_text() == "{}"
+
+
 def test_two_publications_at_a_time_are_refused(tmp_path: Path) -> None:
     with publication(tmp_path / "p"), pytest.raises(UserError, match="another process"):
         publish(tmp_path / "p", NEW)
