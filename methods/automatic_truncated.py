@@ -73,9 +73,7 @@ class AutomaticTruncatedBPTT(SkippingMethod):
         self.radius = checked_radius(radius, window_size, part=4)
         self.checks = checks or max(1, round(CHECKS_PER_STEP * unroll_length))
         self.probe_every = probe_every
-        for name in ("tau", "checks", "probe_every"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive and finite")
+        check_positive(tau=tau, checks=self.checks, probe_every=probe_every)
         self.stage, self.below = 0, 0
         self.norms: list[float] | None = None
         self.accuracy: float | None = None
@@ -132,6 +130,17 @@ def checked_radius(radius: int, window_size: int, part: int) -> int:
             f" 1/{part} of window_size"
         )
     return window_size // part if radius == -1 else radius
+
+
+def check_positive(**options: float) -> None:
+    """Check options that must be positive and finite.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name, value in options.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}={value} must be positive and finite")
 
 
 def changes(norms: Sequence[float]) -> list[float]:

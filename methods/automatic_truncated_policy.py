@@ -4,7 +4,13 @@ import math
 import random
 from typing import Any
 
-from methods.automatic_truncated import changes, checked_radius, sizes, softmax
+from methods.automatic_truncated import (
+    changes,
+    check_positive,
+    checked_radius,
+    sizes,
+    softmax,
+)
 from methods.look import DASHED, VERMILION, Look
 from methods.observations import Probe
 from methods.window import SkippingMethod, Window
@@ -62,9 +68,7 @@ class PolicyTruncatedBPTT(SkippingMethod):
         super().__init__(unroll_length, window_size, first)
         self.radius = checked_radius(radius, window_size, part=3)
         self.tau, self.kl, self.ref_rate, self.probe_every = tau, kl, ref_rate, probe_every
-        for name in ("tau", "kl", "probe_every"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive and finite")
+        check_positive(tau=tau, kl=kl, probe_every=probe_every)
         if not 0 <= ref_rate <= 1:
             raise ValueError(f"ref_rate={ref_rate} must lie in [0, 1]")
         ends = unroll_length - first

@@ -80,20 +80,9 @@ def _figure_of_seeds(
     all_axes = list(figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True).flat)
     for k, (axes, (identity, title)) in enumerate(zip(all_axes, titles.items(), strict=False)):
         color = looks[identity].color
-        sns.lineplot(
-            curves.values[curves.values["experiment"] == identity],
-            x="step",
-            y="value",
-            units="run",
-            estimator=None,
-            color=color,
-            linewidth=0.5,
-            alpha=0.7,
-            ax=axes,
-        )
+        _draw_seeds(axes, spec, curves, identity, color)
         for part in curves.paper.get(identity, []):
             axes.plot((part.start, part.stop), (part.median,) * 2, **PAPER_LINE)
-        _mark_left_out(axes, spec, curves, identity, color)
         _mark_shifts(axes, curves.shifts.get(identity, {}), color, row=0)
         axes.set_title("\n".join(title), fontsize=SMALL_POINTS, loc="left", pad=4)
         axes.set_ylabel("" if k % 2 else "\n".join(wrapped(spec.y_label, 0.8 * PANEL_INCHES)))
@@ -121,7 +110,8 @@ def _figure_of_facets(
     handles: dict[str, Line2D] = {}
     for k, (axes, panel) in enumerate(zip(all_axes, curves.panels, strict=False)):
         if spec.each_seed:
-            _draw_seeds(axes, spec, curves, panel, looks)
+            for identity in panel.texts:
+                _draw_seeds(axes, spec, curves, identity, looks[identity].color)
         else:
             _draw_means(axes, spec, curves, panel, looks)
             axes.get_legend().remove()
@@ -150,24 +140,20 @@ def _figure_of_facets(
     return finish_page(figure, caption)
 
 
-def _draw_seeds(
-    axes: Axes, spec: CurveFigure, curves: Curves, panel: Panel, looks: Mapping[str, Look]
-) -> None:
-    """A thin line for each seed."""
-    for identity in panel.texts:
-        color = looks[identity].color
-        sns.lineplot(
-            curves.values[curves.values["experiment"] == identity],
-            x=spec.x,
-            y="value",
-            units="run",
-            estimator=None,
-            color=color,
-            linewidth=0.5,
-            alpha=0.7,
-            ax=axes,
-        )
-        _mark_left_out(axes, spec, curves, identity, color)
+def _draw_seeds(axes: Axes, spec: CurveFigure, curves: Curves, identity: str, color: str) -> None:
+    """A thin line for each seed of an experiment."""
+    sns.lineplot(
+        curves.values[curves.values["experiment"] == identity],
+        x=spec.x,
+        y="value",
+        units="run",
+        estimator=None,
+        color=color,
+        linewidth=0.5,
+        alpha=0.7,
+        ax=axes,
+    )
+    _mark_left_out(axes, spec, curves, identity, color)
 
 
 def _draw_means(

@@ -29,7 +29,15 @@ from bench.sweeps.placeholder_data import (
 from bench.system.choices import SHAPES
 from bench.training.randomness import python_random
 from bench.training.setup import activation_budget, check_device, choose_device, settle_process
-from methods import Method, Window, imagine_probe, imagine_step, make_method, needs_evaluations
+from methods import (
+    Method,
+    Window,
+    imagine_probe,
+    imagine_step,
+    make_method,
+    needs_evaluations,
+    observes_probes,
+)
 
 SAMPLED_WINDOWS = 200
 CUDA_CONTEXT_BYTES = 500 << 20  # what a process takes on a GPU before its first tensor, roughly
@@ -65,8 +73,10 @@ def sample_windows(config: RunConfig, number: int = SAMPLED_WINDOWS) -> list[Win
         method = initial_method(config)
         every = max(1, config.outer_steps // number)
         for step in range(config.outer_steps):
-            imagine_probe(method, step, config.unroll_length)
-            if step % every == 0:
+            if (
+                step % every == 0
+            ):  # all imagined probes are alike: one before each sampled step will do
+                imagine_probe(method, step, config.unroll_length)
                 rng = python_random(config.seed, "window", step // config.window_resample_every)
                 sample.append(method.next_window(step, rng))
             if stagnant:
@@ -231,8 +241,9 @@ def run_seconds(config: RunConfig, sample: list[Window], parts: Parts) -> float:
         one = statistics.fmean(parts.variance.at(each) for each in steps)
         total += len(variance_steps(config)) * one
     method = initial_method(config)
-    probes = sum(imagine_probe(method, k, config.unroll_length) for k in range(config.outer_steps))
-    total += probes * config.unroll_length * parts.step.warm_up
+    if observes_probes(method):
+        probes = sum(map(method.needs_probe, range(config.outer_steps)))
+        total += probes * config.unroll_length * parts.step.warm_up
     trained = parts.trained[config.arch]
     if config.accuracy_every:
         between = _between_steps(config, trained)

@@ -359,3 +359,16 @@ def test_an_estimate_does_not_import_the_compiler(
     )
     answer = json.loads(done.stdout.splitlines()[-1])
     assert Estimate(**answer).seconds > 0, done.stderr
+
+
+def test_a_probe_takes_an_inner_training_of_full_length() -> None:
+    settings = {"outer_steps": 25, "unroll_length": 30, "window_size": 10, "variance_every": 0}
+    trained = {"convnet": Trained(0.0, 0.0)}
+    line = Linear(warm_up=0.5)
+    parts = Parts(line, Linear(), None, None, trained, None, 0.0, 0, 0, True, False)
+    for method, probes in (("rat_bptt", 0), ("at_bptt", 3), ("at_bptt_plus", 25)):
+        config = single_run("quick", {"method": method, **settings})
+        sample = sample_windows(config)
+        steps = 25 * 0.5 * sum(window.start for window in sample) / len(sample)
+        seconds = estimation.run_seconds(config, sample, parts)
+        assert seconds - steps == pytest.approx(probes * 30 * 0.5)
