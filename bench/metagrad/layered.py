@@ -163,14 +163,15 @@ class LayerLinearization:
                 gradients.update(zip(node.parameters, parts, strict=True))
         return self.derivatives.network.flatten(gradients)
 
-    @torch.no_grad()
     def hvp(self, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        moved = self.derivatives.network.unflatten(directions)
-        logits_dot = self._tangent(moved)
-        # log softmax(z) moves by ż - ⟨softmax, ż⟩
-        log_dot = logits_dot - (self.softmax * logits_dot).sum(dim=-1, keepdim=True)
-        theta_bar, images_bar = self._tangent_backward(self.mass * self.softmax * log_dot)
-        return theta_bar, images_bar, -log_dot
+        # As a block: torch 2.11 compiles no decorated method of an object made in compiled code.
+        with torch.no_grad():
+            moved = self.derivatives.network.unflatten(directions)
+            logits_dot = self._tangent(moved)
+            # log softmax(z) moves by ż - ⟨softmax, ż⟩
+            log_dot = logits_dot - (self.softmax * logits_dot).sum(dim=-1, keepdim=True)
+            theta_bar, images_bar = self._tangent_backward(self.mass * self.softmax * log_dot)
+            return theta_bar, images_bar, -log_dot
 
     def _tangent(self, moved: dict[str, Tensor]) -> Tensor:
         """The tangent of the logits, [directions, batch, classes]."""
