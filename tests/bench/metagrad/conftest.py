@@ -28,7 +28,7 @@ def augmented_subset(t: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Te
     """The same, flipped or rotated as drawn for step `t`."""
     images, labels = subset(t, images, labels)
     draw = augment.draw("flip_or_rotate", len(images), torch_generator(0, "augment", t))
-    return augment.apply(images, draw), labels
+    return augment.apply(images, draw.to(images.device)), labels
 
 
 BATCHES = {"whole_set": whole_set, "subset": subset, "augmented_subset": augmented_subset}
