@@ -37,6 +37,7 @@ class Request:
         grid: name or path of a grid; empty: the one that belongs to the figure or table.
         only: only these methods, comma-separated.
         published: the published records that are read too.
+        unfinished: whether curves show runs that are not finished, as far as they have come.
     """
 
     argv: Sequence[str]
@@ -46,6 +47,7 @@ class Request:
     grid: str = ""
     only: str = ""
     published: Published = field(default_factory=Published)
+    unfinished: bool = False
 
     def written(self, *keys: str) -> list[str]:
         """The arguments that set these keys, as written."""

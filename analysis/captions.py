@@ -57,7 +57,7 @@ def _data_of(runs: Iterable[FinishedRun]) -> list[str]:
 
 def data_text(run: FinishedRun) -> str:
     """The copy of the data that a run used."""
-    data = run.result.get("data") or {}
+    data = run.result.get("data") or run.manifest.get("data") or {}
     return f"{data.get('source', 'unknown')}, fingerprint {data.get('fingerprint', 'unknown')}"
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.labels import Variant, differences, distinct_labels
-from analysis.records import collected
+from analysis.records import collected, has_records
 from bench.config.grid import Grid, requested
 from bench.config.identity import experiment_identity
 from bench.config.run_config import RunConfig
@@ -55,7 +55,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run of a grid."""
+    """A finished run of a grid; or, without a result, an unfinished one that curves show too."""
 
     folder: RunFolder
     config: RunConfig
@@ -79,7 +79,8 @@ class Results:
 
     Attributes:
         experiments: in the grid's order.
-        runs: the finished ones, in the grid's order, then by seed.
+        runs: the finished ones, in the grid's order, then by seed; also unfinished ones with
+            records, if they were asked for.
         missing: those that are not finished.
     """
 
@@ -178,6 +179,7 @@ def load_results(
     methods: Sequence[str] = (),
     variants: Sequence[Variant] = (),
     unlabeled: Sequence[str] = (),
+    unfinished: bool = False,
 ) -> Results:
     """The runs of `grid` at `scale` among the stored ones.
 
@@ -188,6 +190,7 @@ def load_results(
             count too.
         methods: only these; by default all.
         variants, unlabeled: how experiments are labeled, as for `distinct_labels`.
+        unfinished: whether runs that are not finished are shown as far as they have come.
 
     Raises:
         UserError: an unknown setting, or a method that is not in the grid.
@@ -208,6 +211,9 @@ def load_results(
             if run is None or not run.finished:
                 state = "not started" if run is None else _state(run.folder)
                 missing.append(MissingRun(experiment, seed, state))
+                if unfinished and run is not None and has_records(run.folder):
+                    manifest = _manifest(run.folder)
+                    runs.append(FinishedRun(run.folder, run.config, experiment, manifest, {}))
                 continue
             shown = run.folder.with_result
             try:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,9 @@ class PlotOptions:
         0, "seeds that there should be; 0: as many as the grid states", minimum=0, maximum=10_000
     )
     only: str = setting("", "only these methods, comma-separated")
+    unfinished: bool = setting(
+        False, "draw also runs that are not finished, as far as they have come: curves only"
+    )
     output: str = setting("", "folder of the figures; by default figures in results_root")
     caption: bool = setting(
         True, "draw the caption beneath the figure; false: write it to a .txt file beside it"
@@ -54,7 +57,7 @@ def main(argv: list[str]) -> int:
     from analysis.published import opened  # imports pandas: only once the command is checked
 
     runs = opened(argv, given, options.scale, options.seeds, options.grid, options.only)
-    request, root = runs.request, runs.root
+    request, root = replace(runs.request, unfinished=options.unfinished), runs.root
     folder = Path(options.output) if options.output else root / "figures"
     errors: list[UserError] = []
     anatomies: list[Path] = []

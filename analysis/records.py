@@ -23,11 +23,16 @@ def seconds_before(metrics: pd.DataFrame, steps: Sequence[int]) -> np.ndarray:
     return elapsed[np.minimum(np.asarray(steps, int), len(elapsed) - 1)]
 
 
-def collected(folder: RunFolder, name: str) -> pd.DataFrame:
-    """The records "metrics" or "measurements" of a finished run as a table, without lists.
+def has_records(folder: RunFolder) -> bool:
+    """Whether the run has recorded an outer step."""
+    return any((folder.path / f"metrics.{kind}").is_file() for kind in ("jsonl", "parquet"))
 
-    The table is cached in a Parquet file beside the JSON lines, and read from it as long as it is
-    newer. If the folder cannot be written, the JSON lines are read every time.
+
+def collected(folder: RunFolder, name: str) -> pd.DataFrame:
+    """The records "metrics" or "measurements" of a run as a table, without lists.
+
+    The table of a finished run is cached in a Parquet file beside the JSON lines, and read from it
+    as long as it is newer. If the folder cannot be written, the JSON lines are read every time.
 
     Raises:
         UserError: the records are missing or damaged.
@@ -40,13 +45,15 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
         except (OSError, ValueError):  # cut short by a copy; the JSON lines are the original
             pass
     if not lines.exists():
-        raise UserError(f"{lines} is missing: the run is finished but cannot be drawn")
+        raise UserError(f"{lines} is missing: the run cannot be drawn")
     try:
         table = _tidy(folder.records(name))
     except json.JSONDecodeError as error:
         raise UserError(
             f"{lines} is damaged ({error}); restore it or start the run anew"
         ) from error
+    if not folder.has_result():
+        return table
     try:
         with atomic_write(parquet) as temporary:
             table.to_parquet(temporary, index=False)

@@ -13,7 +13,12 @@ from bench.publishing.catalog import REPORT, check, in_units, read_sums, unit_of
 from bench.publishing.others import anatomy_files, evaluation_files, evaluation_records
 from bench.publishing.publication import Files, Publication, publication
 from bench.publishing.reading import Published
-from bench.publishing.records import distilled_set, failed_run, finished_run
+from bench.publishing.records import (
+    distilled_set,
+    failed_run,
+    progress_record,
+    run_with_records,
+)
 from bench.publishing.selection import Selection, selected
 from bench.publishing.size import MOST_MIB, bytes_by_kind, refuse_too_much, size_text
 from bench.runs.run_folder import RunFolder
@@ -51,6 +56,11 @@ class PublishOptions:
         f"publish the report on the published records of this scale too, as {REPORT}; without it"
         " the page about the former records is removed",
     )
+    unfinished: bool = setting(
+        False,
+        "publish interrupted runs too: the outer steps and measurements that they have recorded,"
+        " which `analysis.plot unfinished=true` draws",
+    )
     drop_others: bool = setting(False, "remove published runs that this command does not select")
     published: str = setting("results/published", "folder of the published records")
     verify: bool = setting(False, "only compare the published records with their checksums")
@@ -71,7 +81,10 @@ def main(argv: list[str]) -> int:
     overrides = only(given, RunConfig)
     grids = grid_names() if options.grid == "all" else words(options.grid)
     runs = selected(results_root, grids, scale, overrides, words(options.only))
-    if not runs.finished and not runs.failed:
+    if not options.unfinished:
+        runs.others.update(progress.state for _, progress in runs.unfinished)
+        runs.unfinished.clear()
+    if not runs.finished and not runs.failed and not runs.unfinished:
         raise UserError(
             f"no finished run of {', '.join(grids)} at scale={scale} with these settings in"
             f" {results_root}"
@@ -119,6 +132,11 @@ def stage_runs(
         if f"runs/{run.name}" not in finished:
             config = run.read("config") or {}
             records.stage(failed_run(run.name, config, progress.kind, progress.step))
+    for run, progress in runs.unfinished:
+        if f"runs/{run.name}" not in finished:
+            config, manifest = (run.read(name) or {} for name in ("config", "manifest"))
+            end = {"progress": progress_record(config, "stopped", progress.step)}
+            records.stage(run_with_records(run.name, config, manifest, end, tables_of(run), {}))
 
 
 def stage_others(
@@ -146,7 +164,6 @@ def files_of(run: RunFolder, transfers: dict[str, Any], precision: str) -> Files
         transfers: evaluations on other networks that `bench.evaluate` recorded, by network.
         precision: of the distilled set; empty: it is left out.
     """
-    from analysis.records import collected
     from analysis.verdicts.diversity import mean_distance
 
     config, manifest, result = (run.read(name) or {} for name in ("config", "manifest", "result"))
@@ -154,7 +171,6 @@ def files_of(run: RunFolder, transfers: dict[str, Any], precision: str) -> Files
         result["transfers"] = {**transfers, **(result.get("transfers") or {})}
     if distance := mean_distance(run):
         result["image_distance"] = distance
-    tables = {name: collected(run, name) for name in ("metrics", "measurements")}
     distilled = {
         name: (run.path / name).read_bytes()
         for name in ("distilled.safetensors", "distilled.png")
@@ -163,7 +179,15 @@ def files_of(run: RunFolder, transfers: dict[str, Any], precision: str) -> Files
     if "distilled.safetensors" in distilled:
         content = distilled["distilled.safetensors"]
         distilled["distilled.safetensors"] = distilled_set(content, precision)
-    return finished_run(run.name, config, manifest, result, tables, distilled)
+    end = {"result": result}
+    return run_with_records(run.name, config, manifest, end, tables_of(run), distilled)
+
+
+def tables_of(run: RunFolder) -> dict[str, Any]:
+    """The records of a run as tables."""
+    from analysis.records import collected
+
+    return {name: collected(run, name) for name in ("metrics", "measurements")}
 
 
 def report_page(
@@ -189,6 +213,7 @@ def print_summary(records: Publication, runs: Selection) -> None:
     replaced = sum(former[unit] != now[unit] for unit in now.keys() & former.keys())
     number = count(len(runs.finished), "finished run")
     failed = f" and {len(runs.failed)} that failed" if runs.failed else ""
+    failed += f" and {len(runs.unfinished)} not finished" if runs.unfinished else ""
     print(
         f"{number}{failed}: {added} of {count(len(now), 'record')} added, {replaced} replaced,"
         f" {len(former.keys() - now.keys())} removed"

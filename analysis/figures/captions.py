@@ -11,6 +11,7 @@ from analysis.labels import unlabeled_settings
 from analysis.load import FORMER_VARIANCE, Results
 from analysis.paper import paper_figure
 from analysis.provenance import last_start, machine_name
+from analysis.records import collected
 from bench.config.run_config import RunConfig
 
 
@@ -19,6 +20,7 @@ def curve_caption(spec: CurveFigure, results: Results, curves: Curves, request: 
     reading = [
         headline(spec),
         _statistic(spec, results),
+        _unfinished(results),
         _paper(spec, curves),
         _networks(spec, results),
         _seconds(spec, results),
@@ -53,6 +55,19 @@ def _statistic(spec: CurveFigure, results: Results) -> str:
     band = f"; band: {spread}" if any(n > 1 for _, n in counts) else ""
     single = "; a single seed has no band" if any(n == 1 for _, n in counts) else ""
     return f"Line: {geometric}mean over seeds (n = {_by_label(counts)}){band}{single}."
+
+
+def _unfinished(results: Results) -> str:
+    """The runs that are shown though they are not finished."""
+    runs = [run for run in results.runs if not run.result]
+    if not runs:
+        return ""
+    texts = ", ".join(
+        f"{run.experiment.label} seed {run.config.seed}"
+        f" ({len(collected(run.folder, 'metrics'))} of {run.config.outer_steps} outer steps)"
+        for run in runs
+    )
+    return f"Not finished, and shown as far as they have come: {texts}."
 
 
 def _paper(spec: CurveFigure, curves: Curves) -> str:
@@ -109,7 +124,8 @@ def _seconds(spec: CurveFigure, results: Results) -> str:
 
 
 def _settings(spec: CurveFigure, results: Results) -> str:
-    experiments = [(one.label, one.config) for one in results.experiments]
+    with_runs = [one for one in results.experiments if results.runs_of(one)]
+    experiments = [(one.label, one.config) for one in with_runs]
     keys = spec.unlabeled
     if facets := spec.facets:
         panels = [(facets.panel_of(config), config) for _, config in experiments]

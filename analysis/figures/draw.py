@@ -102,9 +102,10 @@ def _figure_of_facets(
     spec: CurveFigure, curves: Curves, looks: Mapping[str, Look], caption: str
 ) -> Figure:
     """Panels in two columns with the same axes, and one legend for all."""
+    columns = min(2, len(curves.panels))
     rows = math.ceil(len(curves.panels) / 2)
     figure = new_page(FACET_INCHES * rows + 0.35, WIDE_INCHES)
-    all_axes = list(figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True).flat)
+    all_axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
     if spec.log:  # before seaborn estimates: its means are then geometric
         all_axes[0].set_yscale("log")
     handles: dict[str, Line2D] = {}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from analysis.arguments import Request
-from analysis.figures.specs import FigureSpec, ImageFigure
+from analysis.figures.specs import CurveFigure, FigureSpec, ImageFigure
 from analysis.load import Results, StoredRun, load_results, settings_of_others
 from bench.config.command_line import words
 from bench.config.grid import SCALES, Grid, load_grid
@@ -35,6 +35,7 @@ def _load(
         methods=words(request.only),
         variants=spec.variants,
         unlabeled=spec.unlabeled,
+        unfinished=request.unfinished and isinstance(spec, CurveFigure),
     )
     if isinstance(spec, ImageFigure):
         results = results.restricted(spec.shows)
@@ -48,7 +49,7 @@ def lacking_text(spec: FigureSpec, request: Request, results: Results) -> str:
     runs = ", ".join(
         f"{run.experiment.label} seed {run.seed} ({run.state})" for run in results.missing
     )
-    total = len(results.missing) + len(results.runs)
+    total = len(results.missing) + sum(bool(run.result) for run in results.runs)
     return (
         f"figure {spec.key} lacks {len(results.missing)} of {total} runs: {runs};"
         f" make them with: {request.sweep(results.grid)}"

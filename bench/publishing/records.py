@@ -6,6 +6,7 @@ and folders. The same run gives the same bytes.
     measurements.parquet   of each measurement: everything but the accuracies of single networks
     distilled.safetensors  the distilled set, if it is published, and its picture distilled.png
     error.json, progress.json   of a run that failed, in place of all but config.json
+    progress.json               of a run that is not finished, in place of its result and set
 """
 
 import io
@@ -30,17 +31,18 @@ PATH = re.compile(r"(?:^|[\s=:'\"(\[,])(?:/\w|~[\w/]|[A-Za-z]:\\)")
 Record = dict[str, Any]
 
 
-def finished_run(
+def run_with_records(
     name: str,
     config: Record,
     manifest: Record,
-    result: Record,
+    end: dict[str, Record],
     tables: "Mapping[str, pd.DataFrame]",
     distilled: Files,
 ) -> Files:
-    """The files of a finished run, by path in the folder of records.
+    """The files of a run that has recorded outer steps, by path in the folder of records.
 
     Args:
+        end: "result" of a finished run, or "progress" of one that is not.
         tables: "metrics" and "measurements", without lists.
         distilled: distilled.safetensors and distilled.png, if they are published.
 
@@ -50,7 +52,7 @@ def finished_run(
     records = {
         "config": config_record(config),
         "manifest": manifest_record(manifest),
-        "result": result,
+        **end,
     }
     files = {f"{one}.json": json_bytes(f"{name}/{one}.json", r) for one, r in records.items()}
     files["metrics.parquet"] = parquet(metrics_table(tables["metrics"]))
@@ -63,15 +65,20 @@ def failed_run(name: str, config: Record, kind: str, step: int) -> Files:
     records: dict[str, Record] = {
         "config": config_record(config),
         "error": {"kind": kind, "message": ""},
-        "progress": {
-            **{"state": "failed", "host": "", "pid": 0, "process_started": None, "job": ""},
-            **{"step": step, "outer_steps": config["outer_steps"], "activity": ""},
-            **{"seconds_per_step": None, "time": 0},
-        },
+        "progress": progress_record(config, "failed", step),
     }
     return {
         f"runs/{name}/{one}.json": json_bytes(f"{name}/{one}.json", record)
         for one, record in records.items()
+    }
+
+
+def progress_record(config: Record, state: str, step: int) -> Record:
+    """The last heartbeat of a run that will not go on by itself."""
+    return {
+        **{"state": state, "host": "", "pid": 0, "process_started": None, "job": ""},
+        **{"step": step, "outer_steps": config["outer_steps"], "activity": ""},
+        **{"seconds_per_step": None, "time": 0},
     }
 
 

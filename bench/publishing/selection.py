@@ -13,19 +13,23 @@ from bench.runs.heartbeat import Progress, progress_of
 from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import UserError
 
+STOPPED = ("stopped", "lost")  # they will be resumed, or not
+
 
 @dataclass
 class Selection:
     """Runs of some grids at one scale.
 
     Attributes:
-        finished, failed: in the order of their names.
+        finished, failed, unfinished: in the order of their names. Unfinished ones have recorded
+            outer steps, and no process runs them.
         others: how many runs are in another state, by state; they are not published.
         grids: the grids of each run, by the name of its folder.
     """
 
     finished: list[tuple[RunFolder, RunConfig]] = field(default_factory=list)
     failed: list[tuple[RunFolder, Progress]] = field(default_factory=list)
+    unfinished: list[tuple[RunFolder, Progress]] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     grids: dict[str, list[str]] = field(default_factory=dict)
 
@@ -72,6 +76,8 @@ def selected(
         progress = progress_of(folder)
         if progress.state == "failed":
             selection.failed.append((folder, progress))
+        elif progress.state in STOPPED and folder.records("metrics"):
+            selection.unfinished.append((folder, progress))
         else:
             selection.others[progress.state] += 1
     return selection

@@ -283,6 +283,26 @@ def test_what_is_finished_is_drawn_and_what_is_missing_is_named(results: "Maker"
     assert "python -m bench.sweep grid=window_ablation scale=quick seeds=2 results_root=" in note
 
 
+def test_what_is_not_finished_is_drawn_on_request_and_named(results: "Maker") -> None:
+    first, second, *_ = results.configs("window_ablation", seeds=1)
+    results.run(first)
+    run = results.run(second, finished=False)
+    drawn = set(plotted(results, "figure=5", "seeds=1")["label"])
+    assert len(drawn) == 1
+    (results.root / "figures" / "figure5_quick.csv").unlink()
+    table = plotted(results, "figure=5", "seeds=1", "unfinished=true")
+    (label,) = set(table["label"]) - drawn
+    own = table[table["label"] == label]
+    assert own["mean"].tolist() == pytest.approx(
+        [100 * results.accuracy(second, step) for step in own["step"]]
+    )
+    assert own["step"].max() == 40
+    note = f"Not finished, and shown as far as they have come: {label} seed 0 (40 of 300"
+    assert note in caption_of(results)
+    assert "unknown" not in caption_of(results)
+    assert not list(run.path.glob("*.parquet"))  # it will record more
+
+
 def test_a_figure_of_other_settings_takes_no_ones_place(results: "Maker") -> None:
     results.grid("window_ablation")
     results.grid("window_ablation", inner_lr=0.02)

@@ -4,7 +4,7 @@ import getpass
 import json
 import shutil
 import socket
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,9 @@ from analysis.verdicts.judge import load_claims, outcomes
 from analysis.verdicts.texts import record
 from bench.config.run_config import RunConfig
 from bench.publish import main
+from bench.publishing.catalog import Problems, check
 from bench.publishing.reading import Published, PublishedRun
+from bench.publishing.records import progress_record
 from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import UserError
 
@@ -84,6 +86,30 @@ def made(results: "Maker") -> "Maker":
             if config.ipc > 1:
                 add_set(run, config)
     return results
+
+
+def test_an_interrupted_run_is_published_on_request_until_it_is_finished(results: "Maker") -> None:
+    done, stopped, *_ = results.configs("methods_comparison", 1)
+    other = results.run(done)
+    finish(other)
+    result = other.read("result")
+    run = results.run(stopped, finished=False)
+    run.write("progress", progress_record(asdict(stopped), "stopped", 40))
+    assert len(records(publish(results))) == 1
+    folder = publish(results, "unfinished=true")
+    assert Problems() == check(folder)
+    request = Request(["scale=quick"], {}, "quick", unfinished=True)
+    spec = FIGURES[2]
+    own = results_of(spec, request, stored_runs(results.root))
+    read = results_of(spec, request, records(folder))
+    columns = ["label", "step", "window_start", "image_gradient_norm"]
+    pd.testing.assert_frame_equal(own.metrics()[columns], read.metrics()[columns])
+    assert "stopped at outer step 40" in [one.state for one in read.missing]
+    assert published_text(read.runs).startswith("Source: published records of 2026-11-26")
+    run.write("result", result or {})
+    folder = publish(results, "unfinished=true")
+    assert len(results_of(spec, request, records(folder)).runs) == 2
+    assert not (folder / "runs" / run.name / "progress.json").exists()
 
 
 def test_figures_tables_and_claims_of_records_are_those_of_the_runs(made: "Maker") -> None:
