@@ -1,6 +1,7 @@
 """`python -m analysis.table table=1`: our numbers beside the paper's, or the scores, as Markdown,
 LaTeX and CSV."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +21,13 @@ NAMES = ("1", "2", "parameterization", "inner_optimizer", "efficiency")
 SCORES = "scores"  # not in the paper
 SETTINGS = "settings"
 POWER = "power"
-ALL = (*NAMES, SCORES, SETTINGS, POWER)
+COURSE = ("norms", "accuracies")
+ALL = (*NAMES, SCORES, *COURSE, SETTINGS, POWER)
 KNOWN = ", ".join(ALL)
 USAGE = f"""
 python -m analysis.table table=NAME [key=value ...]     our numbers beside the paper's: {KNOWN}
   scores: distilled sets beside random real images and the full training set; not in the paper
+  norms, accuracies: of every seed during distillation; grid=NAME, by default methods_comparison
   settings: every setting of scale=paper with its source; needs no runs, as power
   power: how probably the seeds of scale=paper decide each claim, at the paper's own effects
   give the same settings as to the sweep; every finished seed counts
@@ -40,7 +43,13 @@ class TableOptions:
     seeds: int = setting(
         0, "seeds that there should be; 0: as many as the grid states", minimum=0, maximum=10_000
     )
-    grid: str = setting("", "settings: name or path of the one grid to show; by default all")
+    grid: str = setting(
+        "",
+        "settings, norms, accuracies: name or path of the grid to show; settings: by default all",
+    )
+    unfinished: bool = setting(
+        False, "norms, accuracies: show also runs that are not finished, as far as they have come"
+    )
     output: str = setting("", "folder of the tables; by default tables in results_root")
 
 
@@ -50,17 +59,23 @@ def main(argv: list[str]) -> int:
     options = typed(TableOptions, only(given, TableOptions))
     if options.table != "all" and options.table not in ALL:
         raise UserError(f"table={options.table} is not a table; there are {KNOWN}, and all")
-    if options.grid and options.table != SETTINGS:
-        raise UserError(f"grid={options.grid} is for table={SETTINGS} only")
+    if options.grid and options.table not in (SETTINGS, *COURSE):
+        raise UserError(f"grid={options.grid} is for table={SETTINGS}, {' and '.join(COURSE)} only")
 
     from analysis.published import opened  # imports pandas: only once the command is checked
 
     runs = opened(argv, given, options.scale, options.seeds, options.grid)
-    request, root = runs.request, runs.root
+    request, root = replace(runs.request, unfinished=options.unfinished), runs.root
     folder = Path(options.output) if options.output else root / "tables"
     make_folder(folder, "folder of the tables")
     for name in ALL if options.table == "all" else [options.table]:
-        table = rendered(name, request, runs.stored, root)
+        try:
+            table = rendered(name, request, runs.stored, root)
+        except UserError as error:
+            if options.table != "all" or name not in COURSE:
+                raise
+            print(f"note: {error}", file=sys.stderr)  # the other tables are of what there is
+            continue
         print(f"\n{table.markdown()}")
         about = replace(request, scale="paper") if name in (SETTINGS, POWER) else request
         stem = about.stem(f"table{name}" if name.isdecimal() else f"table_{name}")
@@ -79,6 +94,7 @@ def rendered(
     """
     from analysis.tables.beside_paper import beside_paper
     from analysis.tables.cells import TABLES
+    from analysis.tables.course import accuracy_table, norm_table
     from analysis.tables.scores import score_table
     from analysis.tables.settings import settings_table
     from analysis.verdicts.power_table import power_table
@@ -86,6 +102,10 @@ def rendered(
     match name:
         case "scores":
             return score_table(request, stored, root)
+        case "norms":
+            return norm_table(request, stored)
+        case "accuracies":
+            return accuracy_table(request, stored)
         case "settings":
             return settings_table(request.grid)
         case "power":

@@ -20,7 +20,7 @@ def curve_caption(spec: CurveFigure, results: Results, curves: Curves, request: 
     reading = [
         headline(spec),
         _statistic(spec, results),
-        _unfinished(results),
+        unfinished_text(results),
         _paper(spec, curves),
         _networks(spec, results),
         _seconds(spec, results),
@@ -57,7 +57,7 @@ def _statistic(spec: CurveFigure, results: Results) -> str:
     return f"Line: {geometric}mean over seeds (n = {_by_label(counts)}){band}{single}."
 
 
-def _unfinished(results: Results) -> str:
+def unfinished_text(results: Results) -> str:
     """The runs that are shown though they are not finished."""
     runs = [run for run in results.runs if not run.result]
     if not runs:

@@ -308,6 +308,41 @@ def test_hours_are_those_of_the_outer_steps_and_never_compared(results: "Maker",
     assert "| 0.1 " in printed
 
 
+def test_norms_and_accuracies_of_every_seed_are_those_of_the_records(
+    results: "Maker", capsys
+) -> None:
+    first, second, *_ = results.configs("methods_comparison", 1)
+    results.run(first)
+    results.run(second, finished=False)
+    table = made(results, "norms", "scale=quick")
+    assert len(table) == 1
+    norms = [results.norm(first, step) for step in range(40)]
+    assert table["10-50"].item() == pytest.approx(statistics.median(norms[10:]))
+    assert table["largest"].item() == pytest.approx(max(norms))
+    assert table["steps"].item() == 40
+    table = made(results, "norms", "scale=quick", "unfinished=true")
+    assert table["0-10"].tolist() == pytest.approx(
+        [statistics.median(results.norm(c, step) for step in range(10)) for c in (first, second)]
+    )
+    assert "seed 0 (40 of 300 outer steps)" in capsys.readouterr().out
+    table = made(results, "accuracies", "scale=quick", "grid=methods_comparison", "seeds=1")
+    assert table["mean"].tolist() == pytest.approx(
+        [100 * results.accuracy(first, step) for step in (10, 20, 30, 40)]
+    )
+    printed = capsys.readouterr().out
+    assert "50.0 (n = 10)" in printed
+    assert "3 of 4 runs of grid methods_comparison are not finished" in printed
+    assert "paper:" not in printed
+
+
+def test_the_papers_norms_stand_beneath_those_at_its_scale(results: "Maker") -> None:
+    for config in expand(load_grid("methods_comparison"), "paper", {}, seeds=1):
+        results.run(config)
+    table = made(results, "norms", "scale=paper").set_index("method")
+    assert table.loc["paper: bptt", "10-50"] == 0.53
+    assert table.loc["paper: bptt", "fluctuation"] == 0.41
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_quoted_numbers_are_the_papers_and_marked_as_quoted(
     results: "Maker", name: str, capsys
