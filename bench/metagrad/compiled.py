@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 
 from bench.metagrad.layered import LayerDerivatives
 from bench.metagrad.optimizers import Coefficients, InnerOptimizer, State
@@ -25,8 +26,11 @@ MOST_COMPILED_SHAPES = 64
 COEFFICIENTS_AT_ONCE = 256  # inner steps whose coefficients go to the device together
 
 
+WITHOUT = "compile=never force=true starts again without it"
+
+
 class WrongCompilation(RuntimeError):
-    """Compiled code gives another result than eager code."""
+    """Compiled code gives another result than eager code, or cannot be compiled."""
 
 
 class Compiled:
@@ -53,8 +57,13 @@ class Compiled:
     def __call__(self, *inputs: Tensor) -> Any:
         if self.on_gpu:
             torch.compiler.cudagraph_mark_step_begin()
+        try:
+            results = self.compiled(*inputs)
+        except TorchDynamoException as error:  # this version of torch lacks something
+            name, why = self.function.__qualname__, first_line(error)
+            raise WrongCompilation(f"torch.compile: {name}: {why}; {WITHOUT}") from error
         # A replayed graph overwrites its results at the next replay.
-        outputs = tuple(output.clone() for output in self.compiled(*inputs))
+        outputs = tuple(output.clone() for output in results)
         key = tuple((part.shape, part.dtype, part.device) for part in inputs)
         if key not in self.compared:
             self.compare(outputs, self.function(*inputs))
@@ -73,7 +82,7 @@ class Compiled:
             if norm.isfinite() and not distance <= self.tolerance * norm:
                 raise WrongCompilation(
                     f"torch.compile: {self.function.__qualname__} is off by {distance / norm:.1e};"
-                    " compile=never force=true starts again without it"
+                    f" {WITHOUT}"
                 )
 
 
@@ -184,12 +193,17 @@ class CompiledOptimizer(InnerOptimizer):
         return self._numbers[key][t % COEFFICIENTS_AT_ONCE].unbind()
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 def compile_error(device: torch.device) -> str:
     """Why `torch.compile` does not work here, in one line; empty if it works. It needs a C++
     compiler, on a GPU also Triton."""
     try:
         one = torch.compile(lambda x: x + 1, fullgraph=True)(torch.zeros(2, device=device))
     except Exception as error:  # whatever is missing: compilers, headers, room, a supported GPU
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return lines[0] if lines else type(error).__name__
+        return first_line(error)
     return "" if bool((one == 1).all()) else "compiled code gives another result than eager code"

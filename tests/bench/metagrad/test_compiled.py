@@ -87,3 +87,17 @@ def test_code_that_was_compiled_wrongly_is_found_out(monkeypatch: pytest.MonkeyP
     with pytest.raises(WrongCompilation, match=r"off by 1\.0e-02"):
         half(torch.ones(3))
     assert Compiled(lambda x: (x / 2,), tolerance=0.1)(torch.ones(1))[0].item() > 0.5
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore")
+def test_what_cannot_be_compiled_is_said_in_one_line_with_the_remedy() -> None:
+    def untraceable(x: Tensor) -> tuple[Tensor]:
+        torch._dynamo.graph_break()
+        return (x / 2,)
+
+    with pytest.raises(
+        WrongCompilation, match=r"untraceable: .*; compile=never force=true"
+    ) as told:
+        Compiled(untraceable, tolerance=1e-3)(torch.ones(3))
+    assert "\n" not in str(told.value)
