@@ -17,7 +17,7 @@ from bench.distillation.rank import find_rank
 from bench.runs.run_folder import RunFolder, Store
 from bench.system import garbage
 from bench.system.errors import INTERRUPTED, SUPERSEDED, UserError
-from bench.system.text import count, percent
+from bench.system.text import count, not_finite_text, percent
 
 if TYPE_CHECKING:
     import torch
@@ -134,10 +134,12 @@ def final_line(result: dict[str, Any]) -> str:
     """The accuracy of a finished run, with its n and how it was selected."""
     evaluation = result["evaluation"]
     spread = evaluation["test_accuracy_std"]
+    not_finite = not_finite_text(evaluation)
     return (
         f"test accuracy {percent(evaluation['test_accuracy_mean'], spread)} %"
         f" (mean{' ± standard deviation' if spread is not None else ''} over n={evaluation['n']}"
         f" fresh network{'s' if evaluation['n'] > 1 else ''}, {count(evaluation['steps'], 'step')},"
+        f"{f' {not_finite},' if not_finite else ''}"
         f" selected by {evaluation['selection']};"
         f" {result['data']['source']}, fingerprint {result['data']['fingerprint']})"
     )

@@ -195,6 +195,14 @@ class RunConfig:
     )
     outer_steps: int = setting(20000, "number of updates of the distilled set", minimum=1)
     outer_lr: float = setting(0.001, "learning rate of the outer Adam", above=0)
+    not_finite: str = setting(
+        "skip",
+        "after an outer step whose loss or meta-gradient is not finite: go on without it, until 50"
+        " in a row (skip); end as diverged (stop); or go back to the distilled set of up to 100"
+        " steps before, 10 times at most (restore)",
+        ("skip", "stop", "restore"),
+        before="skip",
+    )
     replicas: int = setting(
         1,
         "networks, each with its own target batch, whose meta-gradients are averaged",

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
+from bench.distillation.divergence import Diverged, DivergenceGuard
 from bench.distillation.observer import Observer
 from bench.distillation.outer_adam import OuterAdam, whole_norm
 from bench.distillation.parameterization import make_parameterization
@@ -33,13 +34,6 @@ from bench.training.problem import outer_problem
 from bench.training.randomness import python_random
 from bench.training.setup import make_inner_optimizer, make_network
 from methods import Method, Probe, StepObservation, Window, make_clipping, make_method
-
-# After more outer steps in a row without a finite meta-gradient the run has diverged for good.
-MAX_STEPS_NOT_FINITE = 50
-
-
-class Diverged(RuntimeError):
-    """The meta-gradients stay not finite; further steps would not change that."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,8 @@ class OuterStep:
             the part of images, or of bases and coefficients (`clipped`). Runs that began before
             that setting existed recorded `gradient_norm` alone, which was clipped.
         clip_factor: the factor by which clipping multiplied what it limits.
-        updated: False if the gradient was not finite; the distilled set then stays as it was.
+        updated: False if loss or gradient was not finite; the distilled set then stays as it was,
+            or goes back to what it was before (`divergence.py`).
         seconds: wall-clock time of the step, with the probe before it.
         probe_seconds: of the probe that the method asked for before the step; 0 without one.
     """
@@ -121,7 +116,7 @@ class Distillation:
         self.parameters = make_parameterization(config, target_set)
         self.outer_optimizer = OuterAdam(self.parameters.groups(), config.outer_lr)
         self.step = 0
-        self.steps_not_finite = 0
+        self.guard = DivergenceGuard(config.not_finite)
         self.whole_batch_squared_norm = torch.tensor(math.nan)
 
     @property
@@ -148,8 +143,9 @@ class Distillation:
         """Update the distilled set once.
 
         Raises:
-            Diverged: too many meta-gradients in a row were not finite.
+            Diverged: as the setting `not_finite` says.
         """
+        self.guard.before(self.step, self._updated_state, self.is_finite)
         if self.replicas.group.is_leader:
             self.observe_probe()
         probe_seconds, self.observer.probe_seconds = self.observer.probe_seconds, 0.0
@@ -170,7 +166,7 @@ class Distillation:
                 gradient.outer_loss,
             ]
         ).tolist()  # one transfer from the device
-        finite = math.isfinite(norm)
+        finite = math.isfinite(norm) and math.isfinite(loss)
         factor = self.clipping.factor(clipped_norm) if finite else 1.0
         if finite:
             observation = None
@@ -183,12 +179,8 @@ class Distillation:
             self.outer_optimizer.step([*scaled, *free], self.parameters.rates(self.step))
             self.parameters.clamp_labels()  # probabilities; they are never renormalized (C.1)
             self.observer.step(self.step, loss, observation)
-        self.steps_not_finite = 0 if finite else self.steps_not_finite + 1
-        if self.steps_not_finite > MAX_STEPS_NOT_FINITE:
-            raise Diverged(
-                f"{self.steps_not_finite} meta-gradients in a row were not finite"
-                f" (up to outer step {self.step})"
-            )
+        if before := self.guard.after(self.step, finite, self.is_finite):
+            self._load_updated(before)
         self.step += 1
         return OuterStep(
             self.step - 1,
@@ -272,24 +264,40 @@ class Distillation:
         other.engine = make_engine(config.engine, activation_budget, config.precision)
         return other
 
+    def is_finite(self) -> bool:
+        """Whether all that is learned is finite."""
+        return all(
+            bool(part.isfinite().all()) for group in self.parameters.groups() for part in group
+        )
+
+    def require_finite(self) -> None:
+        """Raise Diverged if the distilled set is not finite: it must not be evaluated."""
+        if not self.is_finite():
+            raise Diverged(f"the distilled set is not finite after {self.step} outer steps")
+
     def state(self) -> dict[str, Any]:
         """Everything that the next outer step depends on, for a checkpoint."""
+        return {**self._updated_state(), "step": self.step, **self.guard.state()}
+
+    def _updated_state(self) -> dict[str, Any]:
+        """What outer steps update, apart from their number."""
         return {
             "parameters": self.parameters.state(),
             "outer_optimizer": self.outer_optimizer.state(),
             "method": self.method.state(),
             "clipping": self.clipping.state(),
-            "step": self.step,
-            "steps_not_finite": self.steps_not_finite,
             **self.observer.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state()` returned."""
+        self._load_updated(state)
+        self.step = state["step"]
+        self.guard.load_state(state)
+
+    def _load_updated(self, state: dict[str, Any]) -> None:
         self.parameters.load_state(state["parameters"])
         self.outer_optimizer.load_state(state["outer_optimizer"])
         self.method.load_state(state["method"])
         self.clipping.load_state(state["clipping"])
-        self.step = state["step"]
-        self.steps_not_finite = state["steps_not_finite"]
         self.observer.load_state(state)

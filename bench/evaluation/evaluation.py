@@ -18,6 +18,8 @@ class Evaluation:
         train: [networks, steps], on the images that a run distills from (the training set without
             the validation part), without augmentation; None where it was not measured.
         train_loss: [networks, steps], the mean cross-entropy there, likewise.
+        finite: [networks, steps], 1 where all logits on the test images are finite, else 0; None if
+            it was not recorded, which is so where all are.
     """
 
     steps: list[int]
@@ -25,6 +27,7 @@ class Evaluation:
     test: Tensor
     train: Tensor | None = None
     train_loss: Tensor | None = None
+    finite: Tensor | None = None
 
     def accuracies(self, part: str) -> Tensor:
         """[networks, steps] on "validation", "test" or "train".
@@ -42,9 +45,20 @@ class Evaluation:
         `selection` names ("validation", "test" or "train"); the earliest among equals."""
         return int(self.accuracies(selection).mean(dim=0).argmax())
 
+    def not_finite(self, selection: str) -> int:
+        """How many networks are not finite at the selected step count."""
+        if self.finite is None:
+            return 0
+        return int((self.finite[:, self.selected(selection)] == 0).sum())
+
+    def all_not_finite(self, selection: str) -> bool:
+        """Whether none of them is finite there."""
+        return self.not_finite(selection) == len(self.test)
+
     def summary(self, selection: str) -> dict[str, Any]:
         """Plain numbers for records: mean, standard deviation (over networks, unbiased) and n at
-        the selected step count, and all accuracies."""
+        the selected step count, and all accuracies. If some networks are not finite there, their
+        number is `not_finite`, and they count with the accuracy that they have."""
         chosen = self.selected(selection)
         summary: dict[str, Any] = {
             "selection": selection,
@@ -52,6 +66,10 @@ class Evaluation:
             "n": len(self.test),
         }
         everything: dict[str, Any] = {"all_steps": self.steps}
+        if not_finite := self.not_finite(selection):
+            summary["not_finite"] = not_finite
+        if self.finite is not None and not self.finite.all():
+            everything["all_finite"] = self.finite.tolist()
         for name, part, values in (
             ("validation_accuracy", "validation", self.validation),
             ("test_accuracy", "test", self.test),
@@ -68,7 +86,7 @@ class Evaluation:
     @classmethod
     def from_summary(cls, summary: dict[str, Any]) -> "Evaluation":
         """The evaluation that was recorded."""
-        parts = ("validation", "test", "train", "train_loss")
+        parts = ("validation", "test", "train", "train_loss", "finite")
         values = {part: summary.get(f"all_{part}") for part in parts}
         measured = {part: torch.tensor(value) for part, value in values.items() if value}
         return cls(summary["all_steps"], **measured)

@@ -136,7 +136,7 @@ def evaluate_trainees(
     loss = MeanLoss(make_derivatives(network))
     at_once = _networks_at_once(config, network, loss, trainees[0], purpose)
     train = target_set.train if on_train or config.selection == "train" else None
-    # [networks, steps] of (validation, test), or (validation, test, train, loss on train)
+    # [networks, steps] of (finite, validation, test), or with train and the loss on it after these
     measured: list[list[tuple[float, ...]]] = []
     for start in range(0, len(trainees), at_once):
         group = trainees[start : start + at_once]
@@ -144,13 +144,14 @@ def evaluate_trainees(
         for thetas in _train(config, network, loss, group, steps, purpose, check):
             for row, theta in zip(rows, thetas, strict=True):
                 validation = accuracy(loss, theta, target_set.validation)
-                test = accuracy(loss, theta, target_set.test)
+                test, finite = accuracy_and_finiteness(loss, theta, target_set.test)
                 on_it = accuracy_and_loss(loss, theta, train) if train is not None else ()
-                row.append((validation, test, *on_it))
+                row.append((float(finite), validation, test, *on_it))
                 check()
         measured += rows
         report(len(measured))
-    return Evaluation(steps, *torch.tensor(measured).unbind(dim=-1))
+    finite, *accuracies = torch.tensor(measured).unbind(dim=-1)
+    return Evaluation(steps, *accuracies, finite=finite)
 
 
 def _train(
@@ -219,12 +220,21 @@ def _networks_at_once(
 @torch.no_grad()
 def accuracy(loss: MeanLoss, theta: Tensor, split: Split) -> float:
     """Fraction of a split that the network classifies correctly; NaN for an empty split."""
+    return accuracy_and_finiteness(loss, theta, split)[0]
+
+
+@torch.no_grad()
+def accuracy_and_finiteness(loss: MeanLoss, theta: Tensor, split: Split) -> tuple[float, bool]:
+    """The same, and whether all logits are finite. Those that are not make an accuracy of chance,
+    which says nothing about the training set."""
     if len(split.labels) == 0:
-        return float("nan")
-    right = sum(
-        (logits.argmax(dim=1) == labels).sum() for logits, labels in _logits(loss, theta, split)
-    )
-    return float(right) / len(split.labels)
+        return float("nan"), True
+    counts = [
+        torch.stack([(logits.argmax(dim=1) == labels).sum(), logits.isfinite().all().long()])
+        for logits, labels in _logits(loss, theta, split)
+    ]
+    right, finite = torch.stack(counts).T
+    return right.sum().item() / len(split.labels), bool(finite.all())
 
 
 @torch.no_grad()

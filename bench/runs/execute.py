@@ -70,7 +70,8 @@ def execute(
         UserError: the configuration, the data or the checkpoint cannot be used.
         Interrupted: SIGINT or SIGTERM came; the run resumes when it is executed again.
         Superseded: another process has taken the run over.
-        Diverged: the meta-gradients stayed not finite.
+        Diverged: losses, meta-gradients or the distilled set are not finite (`not_finite`), or none
+            of the networks trained on the final set is.
         ProcessGroupBroken: another process of the run failed or was killed.
     """
     with folder.lock(takeover):
@@ -209,6 +210,7 @@ class _Execution:
     # --- the end
 
     def _finish(self) -> dict[str, Any]:
+        self.distillation.require_finite()
         chosen, device = self.measurements.best or self.distillation, self.setup.device
         final = FinalEvaluation(
             self.config,

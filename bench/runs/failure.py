@@ -3,7 +3,7 @@
 import traceback
 from typing import Any
 
-from bench.distillation.outer_loop import Diverged
+from bench.distillation.divergence import Diverged
 from bench.runs.run_folder import now
 from bench.system.errors import UserError, as_unwritable
 from bench.system.peak_memory import ran_out

@@ -16,6 +16,7 @@ from bench.config.resolve import on_network
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.distillation.boosting import prefix
+from bench.distillation.divergence import Diverged
 from bench.distillation.parameterization import budget
 from bench.evaluation.dd_ranking import PURPOSE, score
 from bench.evaluation.distilled_set import DistilledSet
@@ -65,11 +66,18 @@ class FinalEvaluation:
     check: Callable[[], None]
 
     def results(self) -> dict[str, Any]:
-        """Evaluate, store and draw the set; returns its part of result.json."""
+        """Evaluate, store and draw the set; returns its part of result.json.
+
+        Raises:
+            Diverged: no network trained on the set is finite.
+        """
         config, final = self.config, self.final
         evaluation = self._saved(
             OWN, lambda: self._evaluate(config, final.images, final.labels, "")
         )
+        if evaluation.all_not_finite(config.selection):
+            networks = text.count(config.evaluation_networks, "network")
+            raise Diverged(f"none of {networks} trained on the final set is finite")
         storage = {
             "storage_floats": final.storage_floats,
             "budget_floats": budget(config, self.target_set).floats,

@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 from bench.config.run_config import Environment, RunConfig
-from bench.distillation.outer_loop import Diverged
+from bench.distillation.divergence import Diverged
 from bench.distillation.process_group import ProcessGroup, Shutdown
 from bench.runs.lockstep import StopRequest, outer_steps, set_up
 from bench.runs.run_folder import RunFolder

@@ -51,9 +51,14 @@ class Measurements:
     def due(self) -> Iterator[dict[str, Any]]:
         """Measure what is due before outer step `distillation.step`, or after the last one, and
         yield each measurement that can be recorded at once. The method observes accuracy and probe
-        first: the variance is that of the window which it then chooses."""
+        first: the variance is that of the window which it then chooses.
+
+        Raises:
+            Diverged: the distilled set is not finite.
+        """
         step, config = self.distillation.step, self.distillation.config
         if accuracy_is_due(config, step):
+            self.distillation.require_finite()
             self.heartbeat.update(activity="measuring accuracy")
             target_set, images = self.distillation.target_set, self.distillation.images
             evaluation = evaluate(

@@ -49,5 +49,12 @@ def accuracy_text(evaluation: dict[str, Any]) -> str:
         evaluation: a summary as result.json has it (`Evaluation.summary`).
     """
     accuracy = percent(evaluation["test_accuracy_mean"], evaluation.get("test_accuracy_std"))
-    label = SELECTION_LABELS.get(evaluation["selection"], "")
-    return f"{accuracy} (n={evaluation['n']}{f', {label}' if label else ''})"
+    notes = [SELECTION_LABELS.get(evaluation["selection"], ""), not_finite_text(evaluation)]
+    about = ", ".join(filter(None, [f"n={evaluation['n']}", *notes]))
+    return f"{accuracy} ({about})"
+
+
+def not_finite_text(evaluation: dict[str, Any]) -> str:
+    """How many of an evaluation's networks gave numbers that are not finite; empty if none did."""
+    number = evaluation.get("not_finite", 0)
+    return f"{number} of {count(evaluation['n'], 'network')} not finite" if number else ""

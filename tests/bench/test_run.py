@@ -180,6 +180,25 @@ def test_a_run_that_diverges_says_so_in_one_line(
     assert error["kind"] == "diverged"
 
 
+def test_accuracies_of_networks_that_are_not_finite_are_no_result(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    settings = [
+        *tiny,
+        "outer_steps=2",
+        "inner_optimizer=sgd",
+        "inner_lr=1e9",
+        "evaluation_steps=[60]",
+    ]
+    done = command("bench.run", *settings)
+    assert done.returncode == 1
+    assert done.stderr == "diverged: none of 2 networks trained on the final set is finite\n"
+    assert not (only_run(tmp_path) / "result.json").exists()
+    done = command("bench.evaluate", "distilled=real_images", *settings)
+    assert done.returncode == 0
+    assert "2 of 2 networks not finite" in done.stdout
+
+
 def refused(done: subprocess.CompletedProcess[str], *told: str) -> None:
     """Exit status 2 and one clear line."""
     assert done.returncode == 2, (done.stdout, done.stderr)

@@ -17,11 +17,13 @@ from bench.data.target_set import Split
 from bench.evaluation.evaluation import Evaluation
 from bench.evaluation.fresh_networks import (
     accuracy,
+    accuracy_and_finiteness,
     evaluate,
     evaluate_real_images,
 )
 from bench.metagrad import MeanLoss, make_derivatives
 from bench.networks import alexnet, initial_parameters
+from bench.system.text import accuracy_text
 from bench.training.batches import InnerBatches
 from bench.training.randomness import torch_generator
 from bench.training.setup import make_network
@@ -97,11 +99,11 @@ def test_a_set_of_a_decaying_sgd_is_evaluated_by_plain_adam(
     own = replace(config, **sgd, **decay, **batches, inner_eps=1e-4)
     thetas: list[Tensor] = []
 
-    def noting(loss: MeanLoss, theta: Tensor, split: Split) -> float:
+    def noting(loss: MeanLoss, theta: Tensor, split: Split) -> tuple[float, bool]:
         thetas.append(theta)
-        return accuracy(loss, theta, split)
+        return accuracy_and_finiteness(loss, theta, split)
 
-    monkeypatch.setattr("bench.evaluation.fresh_networks.accuracy", noting)
+    monkeypatch.setattr("bench.evaluation.fresh_networks.accuracy_and_finiteness", noting)
 
     def evaluated(changed: RunConfig) -> tuple[Evaluation, Tensor]:
         thetas.clear()
@@ -234,6 +236,18 @@ def test_an_evaluation_is_read_as_it_was_recorded_with_and_without_a_training_pa
         assert str(found) == str(evaluation)
 
 
+def test_networks_that_are_not_finite_are_counted() -> None:
+    part, finite = torch.full((3, 2), 0.1), torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    evaluation = Evaluation([10, 20], part, part, finite=finite)
+    summary = evaluation.summary("validation")
+    assert (summary["steps"], summary["not_finite"]) == (10, 1)
+    assert accuracy_text(summary) == "10.0 ± 0.0 (n=3, 1 of 3 networks not finite)"
+    assert str(Evaluation.from_summary(summary)) == str(evaluation)
+    assert not evaluation.all_not_finite("validation")
+    assert Evaluation([10], part, part, finite=torch.zeros(3, 1)).all_not_finite("test")
+    assert "not_finite" not in Evaluation([10, 20], part, part).summary("validation")
+
+
 def test_one_network_has_no_standard_deviation() -> None:
     evaluation = Evaluation([10], torch.tensor([[0.1]]), torch.tensor([[0.5]]))
     assert evaluation.summary("validation")["test_accuracy_std"] is None
@@ -277,14 +291,14 @@ def trained(
     def run(at_once: int, real_images: bool = False, **settings: Any) -> tuple[Evaluation, Tensor]:
         thetas: list[Tensor] = []
 
-        def noting(loss: MeanLoss, theta: Tensor, split: Split) -> float:
+        def noting(loss: MeanLoss, theta: Tensor, split: Split) -> tuple[float, bool]:
             thetas.append(theta)
-            return accuracy(loss, theta, split)
+            return accuracy_and_finiteness(loss, theta, split)
 
         monkeypatch.setattr(
             "bench.evaluation.fresh_networks.networks_at_once", lambda *given: at_once
         )
-        monkeypatch.setattr("bench.evaluation.fresh_networks.accuracy", noting)
+        monkeypatch.setattr("bench.evaluation.fresh_networks.accuracy_and_finiteness", noting)
         # With the usual 1e-8 Adam turns the rounding noise of gradients that are truly 0 (biases
         # before a norm) into steps of 1e-10.
         changed = replace(config, ipc=2, inner_eps=1e-4, **settings)
