@@ -46,6 +46,7 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
             pass
     if not lines.exists():
         raise UserError(f"{lines} is missing: the run cannot be drawn")
+    folder.compare(lines.name)
     try:
         table = _tidy(folder.records(name))
     except json.JSONDecodeError as error:

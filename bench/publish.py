@@ -167,6 +167,8 @@ def files_of(run: RunFolder, transfers: dict[str, Any], precision: str) -> Files
     from analysis.verdicts.diversity import mean_distance
 
     config, manifest, result = (run.read(name) or {} for name in ("config", "manifest", "result"))
+    if result.pop("checksums", None):  # of files that are not published as they are
+        run.compare("distilled.safetensors")
     if transfers:
         result["transfers"] = {**transfers, **(result.get("transfers") or {})}
     if distance := mean_distance(run):

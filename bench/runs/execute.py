@@ -16,16 +16,23 @@ from bench.distillation.outer_loop import Distillation, OuterStep
 from bench.distillation.process_group import SINGLE_PROCESS, ProcessGroup
 from bench.evaluation.dd_ranking import refuse_few_real_images
 from bench.runs.failure import describe_error
-from bench.runs.final_evaluation import FinalEvaluation, FinalSet
+from bench.runs.final_evaluation import SET_FILE, FinalEvaluation, FinalSet
 from bench.runs.heartbeat import Heartbeat, await_silence, record_failure
 from bench.runs.lockstep import StopRequest, outer_steps, set_up
 from bench.runs.manifest import record_start
 from bench.runs.measurements import Best, Measurements
-from bench.runs.records import Recorder, load_checkpoint, save_checkpoint
+from bench.runs.records import (
+    CHECKPOINT_BEFORE,
+    JSON_LINES,
+    Recorder,
+    load_checkpoint,
+    save_checkpoint,
+)
 from bench.runs.rerun import remove_previous, start_rerun
 from bench.runs.run_folder import RunFolder, RunIsTaken, now
 from bench.system import versions
 from bench.system.errors import UserError
+from bench.system.files import checksum
 
 
 class Reporter(Protocol):
@@ -173,18 +180,18 @@ class _Execution:
             )
             due = time.perf_counter() - saved_at >= self.environment.checkpoint_seconds
             if due or stopping or self.distillation.step == self.config.outer_steps:
-                self._checkpoint(recorder, recorder.sizes())
+                self._checkpoint(recorder, recorder.extent())
                 saved_at = time.perf_counter()
             if stopping:
                 self._interrupt()
             self._measure(recorder)
 
     def _measure(self, recorder: Recorder) -> None:
-        sizes = recorder.sizes()
+        extent = recorder.extent()
         try:
             self._record(recorder, self.measurements.due())
         except Interrupted:
-            self._checkpoint(recorder, sizes)  # the step is done, its measurements are not
+            self._checkpoint(recorder, extent)  # the step is done, its measurements are not
             raise
         self.heartbeat.update(activity="distilling")
 
@@ -193,8 +200,8 @@ class _Execution:
             recorder.append("measurements", measurement)
             self.reporter.measured(measurement)
 
-    def _checkpoint(self, recorder: Recorder, sizes: dict[str, int]) -> None:
-        """Save the state, and the sizes of the records that belong to it."""
+    def _checkpoint(self, recorder: Recorder, extent: dict[str, Any]) -> None:
+        """Save the state, and the sizes and checksums of the records that belong to it."""
         best = self.measurements.best
         recorder.sync()
         save_checkpoint(
@@ -202,7 +209,7 @@ class _Execution:
             {
                 "distillation": self.distillation.state(),
                 "best": vars(best) if best else None,
-                "record_sizes": sizes,
+                **extent,
                 "seconds": self.seconds,
             },
         )
@@ -232,8 +239,12 @@ class _Execution:
             "data": (self.folder.read("manifest") or {})["data"],
             "seconds": self.seconds,
             "peak_memory_bytes": versions.peak_memory_bytes(device),
+            "checksums": {
+                name: checksum(self.folder.path / name) for name in (*JSON_LINES, SET_FILE)
+            },
         }
         self.folder.write("result", result)
+        (self.folder.path / CHECKPOINT_BEFORE).unlink(missing_ok=True)
         remove_previous(self.folder)
         final.forget()
         return result

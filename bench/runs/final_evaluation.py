@@ -28,6 +28,7 @@ from bench.system import text
 from bench.system.choices import OWN, PICTURE_COLUMNS
 from bench.training.batches import classes_by_place
 
+SET_FILE = "distilled.safetensors"
 FILE = "evaluations"  # .json in the run's folder, until its result is written
 
 
@@ -116,7 +117,7 @@ class FinalEvaluation:
             "config": asdict(self.config),
         }
         distilled = DistilledSet(self.final.images, self.final.labels, metadata)
-        distilled.save(self.folder.path / "distilled.safetensors")
+        distilled.save(self.folder.path / SET_FILE)
 
     def _draw(self) -> None:
         """One class a row, or `PICTURE_COLUMNS` images where there is one of each."""

@@ -1,22 +1,28 @@
 """What a run writes on its way: records line by line, and the checkpoint that it resumes from.
 
-A checkpoint states how long the records were when it was made. A resumed run cuts them back to that
-size, so that no step is recorded twice.
+A checkpoint states how long the records were when it was made, and their checksums. A resumed run
+cuts them back to that size, so that no step is recorded twice. The checkpoint before the last one
+is kept too: if the last one, or what was recorded since, is damaged, the run resumes from there.
 """
 
 import io
 import json
 import os
+import sys
 import zipfile
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from bench.system.errors import UserError
-from bench.system.files import atomic_write, writing
+from bench.system.files import atomic_write, checksum, writing
 
 JSON_LINES = ("metrics.jsonl", "measurements.jsonl")
 CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_BEFORE = "checkpoint.previous.pt"
+
+Sums = dict[str, int]  # CRC-32 by file
 
 
 class Recorder:
@@ -43,13 +49,15 @@ class Recorder:
             with writing(folder / name):
                 self._files[name] = open(folder / name, "ab")  # noqa: SIM115
                 self._files[name].truncate(sizes.get(name, 0))
+        self._sums: Sums = {name: checksum(folder / name) for name in JSON_LINES}
 
     def append(self, name: str, record: dict[str, Any]) -> None:
         """Add a line to `name`.jsonl; other processes can read it at once."""
-        file = self._files[f"{name}.jsonl"]
+        file, line = self._files[f"{name}.jsonl"], json.dumps(record).encode() + b"\n"
         with writing(Path(file.name)):
-            file.write(json.dumps(record).encode() + b"\n")
+            file.write(line)
             file.flush()
+        self._sums[f"{name}.jsonl"] = zlib.crc32(line, self._sums[f"{name}.jsonl"])
 
     def sync(self) -> None:
         """Force the lines to disk: a checkpoint must not be ahead of the records."""
@@ -58,8 +66,12 @@ class Recorder:
                 os.fsync(file.fileno())
 
     def sizes(self) -> dict[str, int]:
-        """The sizes of the records in bytes, for a checkpoint."""
+        """The sizes of the records in bytes."""
         return {name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}
+
+    def extent(self) -> dict[str, Any]:
+        """The sizes of the records and their checksums, for a checkpoint."""
+        return {"record_sizes": self.sizes(), "record_sums": dict(self._sums)}
 
     def __enter__(self) -> Self:
         return self
@@ -71,27 +83,51 @@ class Recorder:
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, lists, dicts) atomically."""
+    """Write `state` (tensors, numbers, strings, lists, dicts) atomically, and keep the checkpoint
+    before it. A kill leaves at least one of them whole."""
     import torch
 
     # Not written by torch itself, whose errors do not say why it failed.
     content = io.BytesIO()
     torch.save(state, content)
     with atomic_write(folder / CHECKPOINT) as temporary:
-        temporary.write_bytes(content.getbuffer())
+        with open(temporary, "wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint until now is the second
+        if (folder / CHECKPOINT).exists():
+            os.replace(folder / CHECKPOINT, folder / CHECKPOINT_BEFORE)
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """What `save_checkpoint` wrote, on the CPU, or None if there is no checkpoint.
+    """What `save_checkpoint` wrote, on the CPU, or None if there is no checkpoint. Of two, the last
+    one that is intact and whose records are; a warning says why it is not the last.
 
     Raises:
-        UserError: the file is damaged; its checksums are compared.
+        UserError: none is intact; checksums are compared.
     """
+    errors: list[UserError] = []
+    for name in (CHECKPOINT, CHECKPOINT_BEFORE):
+        if not (folder / name).exists():
+            continue
+        try:
+            state = _load(folder / name)
+            _compare_records(folder, state)
+        except UserError as error:
+            errors.append(error)
+            continue
+        for error in errors:
+            what = str(error).partition(";")[0]
+            print(f"warning: {what}; resuming from the checkpoint before it", file=sys.stderr)
+        return state
+    if errors:
+        raise errors[0]
+    return None
+
+
+def _load(path: Path) -> dict[str, Any]:
     import torch
 
-    path = folder / CHECKPOINT
-    if not path.exists():
-        return None
     content = path.read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -103,3 +139,18 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
             f"the checkpoint {path} is damaged ({str(error).splitlines()[0]}); delete it to start"
             " this run from its beginning, or give force=true"
         ) from error
+
+
+def _compare_records(folder: Path, state: dict[str, Any]) -> None:
+    """Raise UserError if the records are shorter than a checkpoint states, or differ from what it
+    has the checksums of (those of a version without checksums are not compared)."""
+    sums = state.get("record_sums", {})
+    for name, size in state.get("record_sizes", {}).items():
+        path = folder / name
+        if (path.stat().st_size if path.exists() else 0) < size:
+            wrong = "is shorter than its checkpoint states"
+        elif name in sums and checksum(path, size) != sums[name]:
+            wrong = "was changed or damaged since its checkpoint was made"
+        else:
+            continue
+        raise UserError(f"{path} {wrong}; give force=true to start over")

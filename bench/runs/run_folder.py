@@ -26,6 +26,7 @@ Reading needs no torch: `bench.status` and the analysis do without it.
 
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -39,9 +40,10 @@ from bench.config.identity import run_name, values_before, written_name
 from bench.config.run_config import SCHEMA_VERSION, RunConfig
 from bench.runs.json_files import OF_A_RUN, REMEDIES, SmallFiles, read_whole
 from bench.system.errors import Damaged, Unwritable, UserError
-from bench.system.files import new_folder, write_json
+from bench.system.files import checksum, new_folder, write_json
 
 PREVIOUS = "previous"
+CHECKSUM = "checksum"  # of the other values of result.json
 
 
 class RunFolder:
@@ -112,7 +114,26 @@ class RunFolder:
         Raises:
             Damaged: it cannot be read, or lacks what it must contain.
         """
-        return read_whole(f"{self.path}/{name}.json", OF_A_RUN[name], REMEDIES[name])
+        content = read_whole(f"{self.path}/{name}.json", OF_A_RUN[name], REMEDIES[name])
+        if content is not None and CHECKSUM in content:
+            stated = content.pop(CHECKSUM)
+            if stated != checksum_of(content):
+                raise Damaged(
+                    f"{self.path}/{name}.json is damaged (its checksum is another);"
+                    f" {REMEDIES[name]}"
+                )
+        return content
+
+    def compare(self, name: str) -> None:
+        """Raise Damaged if a file of the finished run differs from what the result states the
+        checksum of. Results made before there were checksums state none."""
+        stated = ((self.read("result") or {}).get("checksums") or {}).get(name)
+        path = self.path / name
+        if stated is not None and path.exists() and checksum(path) != stated:
+            raise Damaged(
+                f"{path} was changed or damaged after the run had finished; restore it, or make the"
+                " run again with force=true"
+            )
 
     def small_files(self) -> SmallFiles:
         """Read all of them. Never raises: a run that cannot be read must not hide other runs."""
@@ -156,6 +177,8 @@ class RunFolder:
             return True
 
     def write(self, name: str, content: dict[str, Any]) -> None:
+        if name == "result":
+            content = {**content, CHECKSUM: checksum_of(content)}
         write_json(self.path / f"{name}.json", content)
 
     def remove(self, *names: str) -> None:
@@ -276,6 +299,11 @@ class Store:
             raise UserError(f"{root} cannot be read: {error.strerror}") from error
         folders = [RunFolder(root / name) for name in names if name[0] != "."]
         return [folder for folder in folders if folder.is_started()]
+
+
+def checksum_of(content: dict[str, Any]) -> int:
+    """The CRC-32 of values, as JSON has them."""
+    return zlib.crc32(json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode())
 
 
 def now() -> str:

@@ -144,6 +144,7 @@ def load(options: SubjectOptions) -> "DistilledSet":
         run.config()  # raises if it was changed: then the set is not what the folder's name says
     path = RunFolder(path).with_result.path
     if (path / "distilled.safetensors").exists():
+        RunFolder(path).compare("distilled.safetensors")
         path = path / "distilled.safetensors"
     labels = Path(options.labels) if options.labels else None
     return load_distilled_set(

@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -115,6 +116,15 @@ def _read_bytes(path: Path | str) -> bytes:
             if error.errno != errno.ESTALE or is_last:
                 raise  # else it was replaced on the file server while it was being opened
     raise AssertionError
+
+
+def checksum(path: Path, size: int | None = None) -> int:
+    """The CRC-32 of a file's first `size` bytes; by default of all. 0 if it does not exist."""
+    try:
+        with open(path, "rb") as file:
+            return zlib.crc32(file.read(-1 if size is None else size))
+    except FileNotFoundError:
+        return 0
 
 
 def end_of_log(path: Path, most_bytes: int = 100_000) -> list[str]:
