@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.labels import Variant, differences, distinct_labels
-from analysis.records import collected, has_records
+from analysis.records import collected
 from bench.config.grid import Grid, requested
 from bench.config.identity import experiment_identity
 from bench.config.run_config import RunConfig
 from bench.runs.heartbeat import progress_of
-from bench.runs.run_folder import RunFolder, Store
+from bench.runs.run_folder import RunFolder, Store, has_records
 from bench.system.errors import Damaged, UserError
 
 MAX_FORGOTTEN_SETTINGS = 2  # a run that differs in more is of another grid
@@ -218,9 +218,10 @@ def load_results(
             shown = run.folder.with_result
             try:
                 result = shown.read("result") or {}
+                shown.compare()
             except Damaged as error:
                 damages.append(str(error))
-                missing.append(MissingRun(experiment, seed, "damaged (result.json)"))
+                missing.append(MissingRun(experiment, seed, "damaged"))
                 continue
             runs.append(FinishedRun(run.folder, run.config, experiment, _manifest(shown), result))
     print_damages(damages)

@@ -1,6 +1,5 @@
 """The records of a finished run as tables."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,6 @@ def seconds_before(metrics: pd.DataFrame, steps: Sequence[int]) -> np.ndarray:
     return elapsed[np.minimum(np.asarray(steps, int), len(elapsed) - 1)]
 
 
-def has_records(folder: RunFolder) -> bool:
-    """Whether the run has recorded an outer step."""
-    return any((folder.path / f"metrics.{kind}").is_file() for kind in ("jsonl", "parquet"))
-
-
 def collected(folder: RunFolder, name: str) -> pd.DataFrame:
     """The records "metrics" or "measurements" of a run as a table, without lists.
 
@@ -46,10 +40,9 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
             pass
     if not lines.exists():
         raise UserError(f"{lines} is missing: the run cannot be drawn")
-    folder.compare(lines.name)
     try:
         table = _tidy(folder.records(name))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, no UTF-8
         raise UserError(
             f"{lines} is damaged ({error}); restore it or start the run anew"
         ) from error

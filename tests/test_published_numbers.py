@@ -1,12 +1,14 @@
 """The numbers in README.md and results/README.md are those of the commands beside them, from the
 published records."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from analysis.claims import main as claims
 from analysis.table import main
 from tests.conftest import REPOSITORY
 
@@ -35,6 +37,56 @@ def test_a_table_is_what_the_command_above_it_prints(
     published = REPOSITORY / "results" / "published"
     assert main([*shlex.split(arguments), f"published={published}"]) == 0
     assert rows(table) == rows(capsys.readouterr().out)
+
+
+def test_verdicts_are_those_of_the_command_above_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    published = REPOSITORY / "results" / "published"
+    assert claims(["scale=quick", f"published={published}", "results_root=none"]) == 0
+    (path,) = tmp_path.glob("none/claims/*.md")
+    heading, *lines = (
+        [cell.strip() for cell in row.split("|")[1:-1]] for row in rows(path.read_text())
+    )
+    found = {}
+    for line in lines:
+        row = dict(zip(heading, line, strict=True))
+        found[row["Claim"]] = [
+            row[name] for name in ("Claimed", "Effect [95 %]", "n (seeds)", "Verdict")
+        ]
+    start = RESULTS.index("### Ten digits")
+    section = RESULTS[start : RESULTS.index("### Not known yet")]
+    shown = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows(section)]
+    shown = [row for row in shown if len(row) == 5 and row[0] != "claim"]
+    assert len(shown) >= 20
+    for claim, *numbers in shown:
+        assert found[claim] == numbers
+
+
+def test_the_two_machines_are_those_of_the_records() -> None:
+    published = REPOSITORY / "results" / "published"
+    means = []
+    for folder in (published, published / "repeated"):
+        of_folder = {}
+        for path in folder.glob("runs/*/result.json"):
+            config = json.loads((path.parent / "config.json").read_text())
+            key = config["method"], config["method_options"].get("first", 0), config["seed"]
+            mean = json.loads(path.read_text())["evaluation"]["test_accuracy_mean"]
+            name = path.parent.name
+            of_folder[name] = key, f"{100 * mean:.1f}"
+        means.append(of_folder)
+    here, there = means
+    assert here.keys() >= there.keys()
+    for name, first, words in (
+        ("bptt", 0, "BPTT"),
+        ("bptt", 1, "BPTT from step 1"),
+        ("rat_bptt", 0, "RaT-BPTT"),
+    ):
+        runs = [run for run, (key, _) in there.items() if key[:2] == (name, first)]
+        runs.sort(key=lambda run: there[run][0][2])
+        cells = [", ".join(each[run][1] for run in runs) for each in (here, there)]
+        assert f"| {words} | {cells[0]} | {cells[1]} |" in RESULTS
 
 
 def test_the_readme_has_the_numbers_of_these_tables() -> None:

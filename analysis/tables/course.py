@@ -18,9 +18,14 @@ from analysis.load import FinishedRun, Results, StoredRun
 from analysis.paper import paper_figure, paper_ranges
 from analysis.rendered_table import RenderedTable, as_shown
 from analysis.verdicts.quantities import norm_fluctuation
+from bench.system.errors import UserError
 from bench.system.text import count, percent
 
 FIGURE = 2  # of the paper, whose quantity, ranges and numbers these are
+PAPER_SETTING = {
+    **{"scale": "paper", "dataset": "cifar10", "ipc": 10, "unroll_length": 120, "window_size": 40},
+    **{"parameterization": "pixels", "arch": "convnet", "width": 128, "inner_optimizer": "adam"},
+}
 MOST_STEPS = 10  # columns of accuracies
 
 
@@ -31,13 +36,16 @@ def norm_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
         UserError: no run is finished, or an unknown setting or grid.
     """
     results = _results(request, stored)
+    metrics = results.metrics()
+    if metrics.empty:
+        raise UserError(f"table norms: no run of grid {results.grid} has recorded an outer step")
     bounds: list[int] = paper_figure(FIGURE)["bounds"]
     longest = max(run.config.outer_steps for run in results.runs)
     ranges = [pair for pair in pairwise(bounds) if pair[0] < longest]
     shown: list[dict[str, str]] = []
     tidy: list[dict[str, Any]] = []
     for run in results.runs:
-        norms = _of_run(results.metrics(), run).set_index("step")["image_gradient_norm"]
+        norms = _of_run(metrics, run).set_index("step")["image_gradient_norm"]
         numbers = {
             "steps": min(len(norms), bounds[-1]),
             **{f"{start}-{stop}": _median(norms, start, stop) for start, stop in ranges},
@@ -47,8 +55,13 @@ def norm_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
         method, seed = run.experiment.label, run.config.seed
         tidy.append({"method": method, "seed": seed, **numbers})
         shown.append({"Method": method, "Seed": str(seed), **_norm_texts(numbers)})
+    in_papers_setting = all(
+        getattr(run.config, key) == value
+        for run in results.runs
+        for key, value in PAPER_SETTING.items()
+    )
     for method in dict.fromkeys(run.config.method for run in results.runs):
-        if request.scale == "paper" and (paper := paper_ranges(FIGURE, method)):
+        if in_papers_setting and (paper := paper_ranges(FIGURE, method)):
             fluctuation = paper_figure(FIGURE)["fluctuation"]["norm_fluctuation"][method]
             numbers = {
                 "steps": bounds[-1],
@@ -64,10 +77,12 @@ def norm_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
         [
             "Norm of the meta-gradient (mean over images of the norm of each image's gradient,"
             " before clipping): median over ranges of outer steps; fluctuation: standard deviation"
-            " of its logarithm around a rolling median of 25 steps; largest.",
-            f"Each row is a seed. Paper: {paper_figure(FIGURE)['source']}."
-            if request.scale == "paper"
-            else "Each row is a seed.",
+            " of its logarithm around a rolling median of 25 steps; largest; all over the first"
+            f" {bounds[-1]} outer steps.",
+            "Each row is a seed.",
+            f"Paper: {paper_figure(FIGURE)['run_on']}, {paper_figure(FIGURE)['source']}."
+            if in_papers_setting
+            else "",
         ],
         (shown, tidy),
         (request, results),
@@ -83,6 +98,8 @@ def accuracy_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTab
     results = _results(request, stored)
     measured = results.measurements()
     measured = measured[measured["kind"] == "accuracy"]
+    if measured.empty:
+        raise UserError(f"table accuracies: no run of grid {results.grid} has measured one")
     steps = sorted(set(measured["step"]) - {0})
     if len(steps) > MOST_STEPS:
         steps = [steps[k] for k in np.linspace(0, len(steps) - 1, MOST_STEPS).round().astype(int)]
@@ -109,10 +126,11 @@ def accuracy_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTab
     configs = [run.config for run in results.runs]
     networks = " or ".join(map(str, dict.fromkeys(c.accuracy_networks for c in configs)))
     after = " or ".join(map(str, dict.fromkeys(c.accuracy_steps for c in configs)))
+    selections = " or ".join(dict.fromkeys(c.selection for c in configs))
     reading = [
         f"Test accuracy (%) by outer step, mean ± standard deviation over n = {networks} fresh"
         f" networks after {after} training steps; each row is a seed.",
-        "Final set: selected by validation, n as stated.",
+        f"Final set: selected by {selections}, n as stated.",
     ]
     return _table(
         "accuracies",

@@ -19,7 +19,7 @@ from bench.anatomies.options import AnatomyOptions, starts_of, stops_of
 from bench.config.identity import identity
 from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.fresh_networks import random_real_images
-from bench.runs.records import load_checkpoint, save_checkpoint
+from bench.runs.records import CHECKPOINT_BEFORE, load_checkpoint, save_checkpoint
 from bench.runs.run_folder import now
 from bench.runs.subject import Subject
 from bench.system import git, versions
@@ -114,6 +114,7 @@ class Anatomy:
         }
         self.folder.write_records(records)  # a kill may have come between the two files
         self.folder.write("result", result)
+        (self.folder.path / CHECKPOINT_BEFORE).unlink(missing_ok=True)
         return result
 
     def _measurer(self, done: int) -> Measurer:

@@ -6,6 +6,7 @@
       manifest.json    versions, commit, hardware, data fingerprint, every start of the command
       records.jsonl    one line per network and window (`measure.Record`)
       checkpoint.pt    the same, and the sums of all gradients, from which the command resumes
+      checkpoint.previous.pt   the checkpoint before it, until the end
       result.json      one entry per window over all networks (`summary.py`); written last
 
 Reading needs no torch.
@@ -24,6 +25,7 @@ from filelock import FileLock, Timeout
 from bench.config.identity import values_before
 from bench.config.run_config import RunConfig
 from bench.runs.json_files import NUMBER, Shape, read_whole
+from bench.runs.records import CHECKPOINT, CHECKPOINT_BEFORE
 from bench.system.errors import Damaged, UserError
 from bench.system.files import atomic_write, write_json
 
@@ -103,7 +105,8 @@ class AnatomyFolder:
 
     def clear(self) -> None:
         """Remove what was measured."""
-        for name in ("result.json", "records.jsonl", "checkpoint.pt", "manifest.json"):
+        made = ("result.json", "records.jsonl", CHECKPOINT, CHECKPOINT_BEFORE, "manifest.json")
+        for name in made:
             (self.path / name).unlink(missing_ok=True)
 
     @contextmanager

@@ -197,9 +197,9 @@ class RunConfig:
     outer_lr: float = setting(0.001, "learning rate of the outer Adam", above=0)
     not_finite: str = setting(
         "skip",
-        "after an outer step whose loss or meta-gradient is not finite: go on without it, until 50"
-        " in a row (skip); end as diverged (stop); or go back to the distilled set of up to 100"
-        " steps before, 10 times at most (restore)",
+        "after an outer step whose loss or meta-gradient is not finite: go on without it, until"
+        " more than 50 in a row (skip); end as diverged (stop); or go back to the distilled set of"
+        " up to 100 steps before, 10 times at most (restore)",
         ("skip", "stop", "restore"),
         before="skip",
     )

@@ -3,7 +3,8 @@
 Such a step never updates the distilled set, the outer optimiser, the clipping average or the
 method. `not_finite` says what follows:
 
-    skip      the run goes on with the next step; after 50 of them in a row it has diverged
+    skip      the run goes on with the next step; after more than 50 of them in a row it has
+              diverged
     stop      the run has diverged
     restore   the run goes back to the distilled set of up to 100 outer steps before, with all that
               belongs to it, and goes on from there with the coming networks and batches; at the

@@ -179,6 +179,8 @@ class Distillation:
             self.outer_optimizer.step([*scaled, *free], self.parameters.rates(self.step))
             self.parameters.clamp_labels()  # probabilities; they are never renormalized (C.1)
             self.observer.step(self.step, loss, observation)
+            if self.guard.policy == "restore":  # before the set can be measured
+                finite = self.is_finite()
         if before := self.guard.after(self.step, finite, self.is_finite):
             self._load_updated(before)
         self.step += 1

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 
 from bench.metagrad.layered import LayerDerivatives
 from bench.metagrad.optimizers import Coefficients, InnerOptimizer, State
@@ -59,7 +58,12 @@ class Compiled:
             torch.compiler.cudagraph_mark_step_begin()
         try:
             results = self.compiled(*inputs)
-        except TorchDynamoException as error:  # this version of torch lacks something
+        except Exception as error:
+            from torch._dynamo.exc import TorchDynamoException  # it takes seconds to import
+
+            if not isinstance(error, TorchDynamoException):
+                raise
+            # This version of torch lacks something.
             name, why = self.function.__qualname__, first_line(error)
             raise WrongCompilation(f"torch.compile: {name}: {why}; {WITHOUT}") from error
         # A replayed graph overwrites its results at the next replay.

@@ -10,7 +10,7 @@ from bench.config.grid import load_grid, requested
 from bench.config.identity import experiment_identity
 from bench.config.run_config import RunConfig
 from bench.runs.heartbeat import Progress, progress_of
-from bench.runs.run_folder import RunFolder, Store
+from bench.runs.run_folder import RunFolder, Store, has_records
 from bench.system.errors import UserError
 
 STOPPED = ("stopped", "lost")  # they will be resumed, or not
@@ -76,7 +76,7 @@ def selected(
         progress = progress_of(folder)
         if progress.state == "failed":
             selection.failed.append((folder, progress))
-        elif progress.state in STOPPED and folder.records("metrics"):
+        elif progress.state in STOPPED and has_records(folder):
             selection.unfinished.append((folder, progress))
         else:
             selection.others[progress.state] += 1

@@ -85,7 +85,8 @@ def execute(
         if takeover:
             await_silence(folder)
         if folder.is_done():
-            remove_previous(folder)  # a kill may have left it
+            remove_previous(folder)  # a kill may have left it, and the second checkpoint
+            (folder.path / CHECKPOINT_BEFORE).unlink(missing_ok=True)
             return folder.read("result") or {}
         folder.remove("error.json")
         config = folder.config()

@@ -119,6 +119,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         for error in errors:
             what = str(error).partition(";")[0]
             print(f"warning: {what}; resuming from the checkpoint before it", file=sys.stderr)
+        if name == CHECKPOINT_BEFORE:  # the next one must not replace the only one that is intact
+            with writing(folder / CHECKPOINT):
+                os.replace(folder / name, folder / CHECKPOINT)
         return state
     if errors:
         raise errors[0]
@@ -136,8 +139,8 @@ def _load(path: Path) -> dict[str, Any]:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds for a damaged file
         raise UserError(
-            f"the checkpoint {path} is damaged ({str(error).splitlines()[0]}); delete it to start"
-            " this run from its beginning, or give force=true"
+            f"the checkpoint {path} is damaged ({str(error).splitlines()[0]}); delete it and"
+            f" {CHECKPOINT_BEFORE} to start this run from its beginning, or give force=true"
         ) from error
 
 

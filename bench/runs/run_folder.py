@@ -7,6 +7,7 @@
       metrics.jsonl           one line per outer step
       measurements.jsonl      one line per variance over samples or accuracy of fresh networks
       checkpoint.pt           everything that the run needs to resume
+      checkpoint.previous.pt  the same of the checkpoint before it, until the run is finished
       progress.json           heartbeat: step, process, host (read by `bench.status`)
       log.txt                 what the run printed, if a launcher started it
       distilled.safetensors   the distilled set, with its preprocessing
@@ -124,16 +125,18 @@ class RunFolder:
                 )
         return content
 
-    def compare(self, name: str) -> None:
-        """Raise Damaged if a file of the finished run differs from what the result states the
-        checksum of. Results made before there were checksums state none."""
-        stated = ((self.read("result") or {}).get("checksums") or {}).get(name)
-        path = self.path / name
-        if stated is not None and path.exists() and checksum(path) != stated:
-            raise Damaged(
-                f"{path} was changed or damaged after the run had finished; restore it, or make the"
-                " run again with force=true"
-            )
+    def compare(self, *names: str) -> None:
+        """Raise Damaged if a file of the finished run (one of `names`, by default any) differs from
+        what the result states the checksum of. Results made before there were checksums state none.
+        """
+        stated = (self.read("result") or {}).get("checksums") or {}
+        for name in names or stated:
+            path = self.path / name
+            if name in stated and path.exists() and checksum(path) != stated[name]:
+                raise Damaged(
+                    f"{path} was changed or damaged after the run had finished; restore it, or make"
+                    " the run again with force=true"
+                )
 
     def small_files(self) -> SmallFiles:
         """Read all of them. Never raises: a run that cannot be read must not hide other runs."""
@@ -299,6 +302,12 @@ class Store:
             raise UserError(f"{root} cannot be read: {error.strerror}") from error
         folders = [RunFolder(root / name) for name in names if name[0] != "."]
         return [folder for folder in folders if folder.is_started()]
+
+
+def has_records(folder: RunFolder) -> bool:
+    """Whether the run has recorded an outer step."""
+    paths = [folder.path / f"metrics.{kind}" for kind in ("jsonl", "parquet")]
+    return any(path.is_file() and path.stat().st_size > 0 for path in paths)
 
 
 def checksum_of(content: dict[str, Any]) -> int:

@@ -142,6 +142,8 @@ def load(options: SubjectOptions) -> "DistilledSet":
     run = RunFolder((path.parent if path.name == "distilled.safetensors" else path).resolve())
     if re.fullmatch(r".+-[0-9a-f]{12}", run.name) and (run.path / "config.json").exists():
         run.config()  # raises if it was changed: then the set is not what the folder's name says
+    if path.name == "distilled.safetensors":
+        RunFolder(path.parent).compare(path.name)
     path = RunFolder(path).with_result.path
     if (path / "distilled.safetensors").exists():
         RunFolder(path).compare("distilled.safetensors")
