@@ -25,6 +25,10 @@ def rows(text: str) -> list[str]:
     return [line for line in lines if line.startswith("|") and not re.match(r"\|[:\s]*-", line)]
 
 
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.split("|")[1:-1]]
+
+
 def test_there_are_tables_to_compare() -> None:
     assert len(SHOWN) >= 6
 
@@ -46,18 +50,19 @@ def test_verdicts_are_those_of_the_command_above_them(
     published = REPOSITORY / "results" / "published"
     assert claims(["scale=quick", f"published={published}", "results_root=none"]) == 0
     (path,) = tmp_path.glob("none/claims/*.md")
-    heading, *lines = (
-        [cell.strip() for cell in row.split("|")[1:-1]] for row in rows(path.read_text())
-    )
-    found = {}
-    for line in lines:
-        row = dict(zip(heading, line, strict=True))
-        found[row["Claim"]] = [
-            row[name] for name in ("Claimed", "Effect [95 %]", "n (seeds)", "Verdict")
-        ]
+    found: dict[str, list[str]] = {}
+    heading: list[str] = []
+    for line in map(cells, rows(path.read_text())):
+        if line[0] == "Claim":  # each of several tables has columns of its own
+            heading = line
+        elif "Effect [95 %]" in heading and len(line) == len(heading):
+            row = dict(zip(heading, line, strict=True))
+            found[row["Claim"]] = [
+                row[name] for name in ("Claimed", "Effect [95 %]", "n (seeds)", "Verdict")
+            ]
     start = RESULTS.index("### Ten digits")
     section = RESULTS[start : RESULTS.index("### Not known yet")]
-    shown = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows(section)]
+    shown = [cells(row) for row in rows(section)]
     shown = [row for row in shown if len(row) == 5 and row[0] != "claim"]
     assert len(shown) >= 20
     for claim, *numbers in shown:
@@ -85,8 +90,8 @@ def test_the_two_machines_are_those_of_the_records() -> None:
     ):
         runs = [run for run, (key, _) in there.items() if key[:2] == (name, first)]
         runs.sort(key=lambda run: there[run][0][2])
-        cells = [", ".join(each[run][1] for run in runs) for each in (here, there)]
-        assert f"| {words} | {cells[0]} | {cells[1]} |" in RESULTS
+        texts = [", ".join(each[run][1] for run in runs) for each in (here, there)]
+        assert f"| {words} | {texts[0]} | {texts[1]} |" in RESULTS
 
 
 def test_the_readme_has_the_numbers_of_these_tables() -> None:
@@ -94,7 +99,7 @@ def test_the_readme_has_the_numbers_of_these_tables() -> None:
     for arguments, table in SHOWN:
         if "scale=paper" not in arguments:
             continue
-        heading, *lines = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows(table)]
+        heading, *lines = map(cells, rows(table))
         for line in lines:
             row = dict(zip(heading, line, strict=True))
             found.setdefault(row["Method"].partition(" (Adam")[0], {}).update(row)
@@ -104,9 +109,7 @@ def test_the_readme_has_the_numbers_of_these_tables() -> None:
     names = {"BPTT": "bptt", "T-BPTT": "t_bptt", "R-BPTT": "r_bptt", "RaT-BPTT": "rat_bptt"}
     assert len(lines) == 6
     for line in lines:
-        name, norm, fluctuation, papers, after_300, final = (
-            cell.strip() for cell in line.split("|")[1:-1]
-        )
+        name, norm, fluctuation, papers, after_300, final = cells(line)
         row = found[name]
         assert (norm, fluctuation) == (row["200–300"], row["Fluctuation"])
         assert after_300 == row["300"]

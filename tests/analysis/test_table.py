@@ -335,6 +335,18 @@ def test_norms_and_accuracies_of_every_seed_are_those_of_the_records(
     assert "paper:" not in printed
 
 
+def test_tables_of_runs_without_records_are_refused_in_one_line(results: "Maker") -> None:
+    first, *_ = results.configs("methods_comparison", 1)
+    run = results.run(first)
+    (run.path / "measurements.jsonl").write_text("")
+    with pytest.raises(UserError, match="no run of grid methods_comparison has measured one"):
+        made(results, "accuracies", "scale=quick")
+    (run.path / "metrics.jsonl").write_text("")
+    (run.path / "metrics.parquet").unlink(missing_ok=True)
+    with pytest.raises(UserError, match="has recorded an outer step"):
+        made(results, "norms", "scale=quick")
+
+
 def test_the_papers_norms_stand_beneath_those_at_its_scale(results: "Maker") -> None:
     for config in expand(load_grid("methods_comparison"), "paper", {}, seeds=1):
         results.run(config)

@@ -104,7 +104,7 @@ def test_reduced_precisions_err_as_they_should(engine: str) -> None:
         assert least < distance < most, precision
 
 
-def test_a_run_on_a_gpu_says_so_and_is_resumed(
+def test_a_run_on_a_gpu_is_finished_and_records_its_memory(
     command: Callable[..., CompletedProcess[str]], tiny: list[str], tmp_path: Path
 ) -> None:
     settings = [*tiny, "device=cuda", "threads=1"]

@@ -2,7 +2,6 @@
 checkpoint before the last."""
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +58,12 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before_it(
     assert loaded["step"] == 1
     warning = capsys.readouterr().err
     assert warning.count("\n") == (how != "gone")
+    # It is the last one now: the next checkpoint must not replace it by the damaged one.
+    assert not (tmp_path / CHECKPOINT_BEFORE).exists()
+    again = load_checkpoint(tmp_path)
+    assert again is not None
+    assert again["step"] == 1
+    capsys.readouterr()
     if how != "gone":
         assert warning.startswith(f"warning: the checkpoint {path} is damaged")
     with Recorder(tmp_path, loaded["record_sizes"]) as recorder:
@@ -97,7 +102,7 @@ def test_a_checkpoint_of_before_there_were_checksums_is_loaded(tmp_path: Path) -
     assert loaded["step"] == 1
 
 
-def test_every_flipped_bit_of_a_finished_run_is_found(
+def test_flipped_bits_of_a_finished_run_are_found(
     command: Command, tiny: list[str], tmp_path: Path
 ) -> None:
     assert command("bench.run", *tiny, "seed=5").returncode == 0
@@ -130,8 +135,18 @@ def test_a_damaged_set_or_record_is_not_used(
 ) -> None:
     assert command("bench.run", *tiny, "seed=6").returncode == 0
     (folder,) = (tmp_path / "results" / "runs").iterdir()
-    shutil.copytree(folder, tmp_path / "whole")
+    command("bench.run", *tiny, "seed=7")
+    (other,) = set((tmp_path / "results" / "runs").iterdir()) - {folder}
+    flip(other / "measurements.jsonl", 5)
+    settings = [one for one in tiny if one != "scale=quick"]
+    done = command(
+        "analysis.table", "table=norms", "grid=window_ablation", "scale=quick", *settings
+    )
+    assert "measurements.jsonl was changed or damaged" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "(damaged)" not in done.stdout
     flip(folder / "distilled.safetensors", len((folder / "distilled.safetensors").read_bytes()) - 9)
-    done = command("bench.evaluate", f"distilled={folder}", "evaluation_networks=1")
-    assert done.returncode == 2
-    assert "distilled.safetensors was changed or damaged" in done.stderr
+    for path in (folder, folder / "distilled.safetensors"):
+        done = command("bench.evaluate", f"distilled={path}", "evaluation_networks=1")
+        assert done.returncode == 2
+        assert "distilled.safetensors was changed or damaged" in done.stderr
