@@ -67,6 +67,12 @@ def test_verdicts_are_those_of_the_command_above_them(
     assert len(shown) >= 20
     for claim, *numbers in shown:
         assert found[claim] == numbers
+    methods = [cells(row) for row in rows((REPOSITORY / "methods" / "README.md").read_text())]
+    start = methods.index(["finding", "effect", "verdict"])
+    for claim, effect, verdict in methods[start + 1 : start + 6]:
+        (numbers,) = [found[full] for full in found if full.partition(":")[0] == claim]
+        assert numbers[1] == effect
+        assert numbers[3].partition(",")[0] == verdict
 
 
 def test_the_two_machines_are_those_of_the_records() -> None:
