@@ -92,9 +92,9 @@ def rendered(
     Raises:
         UserError: an unknown setting or grid.
     """
+    from analysis.course import accuracy_table, norm_table
     from analysis.tables.beside_paper import beside_paper
     from analysis.tables.cells import TABLES
-    from analysis.tables.course import accuracy_table, norm_table
     from analysis.tables.scores import score_table
     from analysis.tables.settings import settings_table
     from analysis.verdicts.power_table import power_table
