@@ -10,8 +10,8 @@ method. `not_finite` says what follows:
               belongs to it, and goes on from there with the coming networks and batches; at the
               11th time it has diverged
 
-A distilled set that is not finite itself is never left out and never evaluated: except with
-`restore`, the run has diverged.
+A distilled set that is not finite itself is never evaluated: with `restore` the run goes back, else
+it has diverged.
 """
 
 import copy

@@ -74,7 +74,6 @@ class Observer:
         return {name: getattr(self, name) for name in names}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `state()` returned; older checkpoints lack some of
-        it."""
+        """Continue from what `state()` returned; older checkpoints lack some of it."""
         for name in self.state():
             setattr(self, name, state.get(name, getattr(self, name)))
