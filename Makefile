@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 3
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test test-slow reliability lint clean
 
 setup: $(STAMP)
 
@@ -24,8 +24,16 @@ demo: setup
 	$(BIN)/python -m bench.sweep grid=window_ablation scale=quick
 	$(BIN)/python -m analysis.plot figure=5 scale=quick
 
+# Ten minutes on two cores. The slow tests, and those that start a SLURM of their own, take as long again.
 test: setup
-	$(BIN)/python -m pytest -q --numprocesses=$(WORKERS) --dist=worksteal
+	$(BIN)/python -m pytest -q --numprocesses=$(WORKERS) --dist=worksteal -m "not slow and not slurm"
+
+test-slow: setup
+	$(BIN)/python -m pytest -q --numprocesses=$(WORKERS) --dist=worksteal -m "slow or slurm"
+
+# Hundreds of kills, ten thousand bad inputs: the tables of tests/reliability/README.md.
+reliability: setup
+	BENCH_RELIABILITY=full $(BIN)/python -m pytest -q --numprocesses=$(WORKERS) --dist=worksteal tests/reliability
 
 lint: setup
 	$(BIN)/ruff check .

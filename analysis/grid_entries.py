@@ -6,19 +6,29 @@ the paper's scale say at every scale which cell it belongs to.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from analysis.arguments import Request
-from analysis.labels import AT_THE_END, differences
-from analysis.load import Experiment, FinishedRun, Results, StoredRun, load_results
+from analysis.labels import AT_THE_END, differences, flat_settings
+from analysis.load import (
+    Experiment,
+    FinishedRun,
+    Results,
+    StoredRun,
+    load_results,
+    print_damages,
+)
 from bench.config.grid import Grid, expand, load_grid
 from bench.config.identity import experiment_identity, values_before
+from bench.config.objectives import UNROLLED
 from bench.config.resolve import on_network
 from bench.config.run_config import RunConfig
-from bench.system.errors import UserError
+from bench.runs.json_files import without_checksum
+from bench.system.errors import Damaged, UserError
+from methods import options_before
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,12 @@ class Entry:
     paper: RunConfig
 
     def has(self, settings: Mapping[str, Any]) -> bool:
-        """Whether it has these settings at the paper's scale; `method_options` as a whole."""
-        paper = asdict(self.paper)
+        """Whether it has these settings at the paper's scale; `method_options` as a whole, or one
+        as `method_options.name`."""
+        unrolled = self.paper.objective == UNROLLED
+        later = options_before(self.paper.method) if unrolled else {}
+        before = {f"method_options.{key}": v for key, v in later.items()}
+        paper = {**before, **vars(self.paper), **flat_settings(self.paper)}
         return all(key in paper and paper[key] == value for key, value in settings.items())
 
 
@@ -138,12 +152,15 @@ def transfers_of(
     evaluations = {}
     for path in sorted(root.glob("evaluations/*.json")):
         try:
-            record = json.loads(path.read_text())
+            record = without_checksum(json.loads(path.read_text()), path, "delete it")
             distilled = Path(record["distilled"])
             config = RunConfig(**{**values_before(), **record["config"]})
             evaluation = record["evaluation"]
-        except (OSError, ValueError, TypeError, KeyError):
-            continue  # damaged, or of another version
+        except Damaged as error:
+            print_damages([str(error)])
+            continue
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            continue  # no record, or of another version
         name = distilled.parent.name if distilled.suffix == ".safetensors" else distilled.name
         run_config = configs.get(name)
         if (

@@ -4,9 +4,10 @@ Labels are for people. Runs are matched by `experiment_identity`, never by label
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from bench.config.objectives import objective_label
 from bench.config.run_config import RunConfig
 from methods import method_label
 
@@ -61,11 +62,13 @@ def differences(one: RunConfig, other: RunConfig) -> dict[str, Any]:
 
 
 def flat_settings(config: RunConfig) -> dict[str, Any]:
-    """All settings but the seed; options of the method as `method_options.name`."""
-    flat = asdict(config)
-    options = flat.pop("method_options")
+    """All settings but the seed; options of the method as `method_options.name`, and those of the
+    objective likewise."""
+    flat = dict(vars(config))  # asdict would copy what nobody changes
     flat.pop("seed")
-    return {**flat, **{f"method_options.{key}": value for key, value in options.items()}}
+    for owner in ("method_options", "objective_options"):
+        flat |= {f"{owner}.{key}": value for key, value in flat.pop(owner).items()}
+    return flat
 
 
 def unlabeled_settings(
@@ -97,7 +100,7 @@ def _name(settings: dict[str, Any], variants: Sequence[Variant]) -> str:
     for variant in variants:
         if all(settings.get(key) == value for key, value in variant.settings.items()):
             return variant.name
-    return method_label(settings["method"])
+    return objective_label(settings["method"]) or method_label(settings["method"])
 
 
 def _differing(settings: Sequence[dict[str, Any]], apart_from: Sequence[str] = ()) -> list[str]:

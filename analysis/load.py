@@ -21,8 +21,10 @@ from bench.config.grid import Grid, requested
 from bench.config.identity import experiment_identity
 from bench.config.run_config import RunConfig
 from bench.runs.heartbeat import progress_of
-from bench.runs.run_folder import RunFolder, Store, has_records
+from bench.runs.records import has_records
+from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import Damaged, UserError
+from bench.system.text import count
 
 MAX_FORGOTTEN_SETTINGS = 2  # a run that differs in more is of another grid
 MAX_DAMAGES_SHOWN = 5
@@ -121,33 +123,34 @@ class Results:
         )
 
     def _table(self, name: str) -> pd.DataFrame:
-        tables = []
-        for run in self.runs:
-            table = collected(run.folder, name)
-            if table.empty:
-                continue
-            columns = {
+        every = [(run, collected(run.folder, name)) for run in self.runs]
+        parts = [(run, table) for run, table in every if not table.empty]
+        if not parts:
+            return pd.DataFrame()
+        owners = pd.DataFrame(
+            {
                 "run": run.folder.name,
                 "experiment": run.experiment.identity,
                 "label": run.experiment.label,
                 "method": run.config.method,
                 "seed": run.config.seed,
             }
-            for position, (key, value) in enumerate(columns.items()):
-                table.insert(position, key, value)
-            tables.append(table)
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+            for run, _ in parts
+        )
+        rows = np.repeat(np.arange(len(parts)), [len(table) for _, table in parts])
+        whole = pd.concat([table for _, table in parts], ignore_index=True)
+        return pd.concat([owners.iloc[rows].reset_index(drop=True), whole], axis=1)
 
 
 def stored_runs(root: Path) -> list[StoredRun]:
-    """All runs under a results folder. A run whose configuration is damaged is skipped with a note;
-    a run of another version is skipped silently."""
+    """All runs under a results folder. A run whose configuration is damaged or of another version
+    is skipped with a note."""
     return stored_of(Store(root).runs())
 
 
 def stored_of(folders: Iterable[RunFolder]) -> list[StoredRun]:
     """The same of some run folders."""
-    runs, damages = [], []
+    runs, damages, others = [], [], 0
     for folder in folders:
         try:
             config = folder.config()
@@ -155,9 +158,13 @@ def stored_of(folders: Iterable[RunFolder]) -> list[StoredRun]:
             damages.append(str(error))
             continue
         except UserError:
+            others += 1
             continue
         runs.append(StoredRun(folder, config, experiment_identity(config), folder.has_result()))
     print_damages(damages)
+    if others:
+        what = f"{count(others, 'run')} of another version"
+        print(f"note: skipped: {what}; python -m bench.status says which", file=sys.stderr)
     return runs
 
 

@@ -22,7 +22,7 @@ KNOWN = ", ".join([*map(str, FIGURES), ANATOMY])
 USAGE = f"""
 python -m analysis.plot figure=N [key=value ...]     a figure from finished runs: {KNOWN}
   numbers are the paper's; give the same settings as to the sweep; every finished seed is drawn;
-  figure 1 needs no runs; figure=anatomy draws what bench.anatomy measured
+  figure 1 needs no runs; figure=anatomy draws what bench.anatomy measured, all only one seed of it
 """
 
 
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     errors: list[UserError] = []
     anatomies: list[Path] = []
     if options.figure in (ANATOMY, "all"):
-        anatomies = plot_anatomies(request, root, folder, options.caption)
+        anatomies = plot_anatomies(options, request, root, folder)
     for path in anatomies:
         print(path)
     for spec in specs:
@@ -129,19 +129,23 @@ def plot(
     return save(picture, folder / request.stem(spec.stem), with_caption)
 
 
-def plot_anatomies(request: Request, root: Path, folder: Path, with_caption: bool) -> list[Path]:
-    """Draw every finished anatomy that has the settings of the request; returns the paths.
+def plot_anatomies(options: PlotOptions, request: Request, root: Path, folder: Path) -> list[Path]:
+    """Draw every finished anatomy that has the settings of the request, or with `figure=all` one
+    of each that differ in the seed only; returns the paths.
 
     Raises:
-        UserError: figure=anatomy was asked for and there is none, or `folder` cannot be written.
+        UserError: figure=anatomy was given and there is none, or `folder` cannot be written.
     """
-    from analysis.figures.anatomy import anatomies_of, nothing_text
+    from analysis.figures.anatomy import anatomies_of, nothing_text, one_of_each, others_text
 
     anatomies = anatomies_of(root, request)
-    if not anatomies:
-        if f"figure={ANATOMY}" in request.argv:
+    if options.figure == ANATOMY:
+        if not anatomies:
             raise UserError(nothing_text(root, request))
-        return []
+    else:
+        every, anatomies = len(anatomies), one_of_each(anatomies)
+        if text := others_text(every - len(anatomies), request):
+            print(f"note: {text}", file=sys.stderr)
     from analysis.figures.page import save
     from analysis.figures.pictures import picture_of_anatomy
 
@@ -152,7 +156,7 @@ def plot_anatomies(request: Request, root: Path, folder: Path, with_caption: boo
         for path in save(
             picture_of_anatomy(anatomy),
             folder / request.stem(f"anatomy_{anatomy.folder.name}"),
-            with_caption,
+            options.caption,
         )
     ]
 

@@ -1,15 +1,26 @@
 """The records of a finished run as tables."""
 
+import io
+import struct
+import zlib
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
+from bench.publishing.reading import PublishedRun
 from bench.runs.run_folder import RunFolder
 from bench.system.errors import Unwritable, UserError
-from bench.system.files import atomic_write
+from bench.system.files import atomic_write, checksum
+
+SUMS = struct.Struct(
+    "<II"
+)  # at the beginning of a cache: CRC-32 of the lines, and of the Parquet file
 
 
 def seconds_before(metrics: pd.DataFrame, steps: Sequence[int]) -> np.ndarray:
@@ -25,35 +36,51 @@ def seconds_before(metrics: pd.DataFrame, steps: Sequence[int]) -> np.ndarray:
 def collected(folder: RunFolder, name: str) -> pd.DataFrame:
     """The records "metrics" or "measurements" of a run as a table, without lists.
 
-    The table of a finished run is cached in a Parquet file beside the JSON lines, and read from it
-    as long as it is newer. If the folder cannot be written, the JSON lines are read every time.
+    The table of a finished run is cached beside the JSON lines, with their checksum and its own,
+    and read from the cache as long as both are right. If the folder cannot be written, the JSON
+    lines are read every time.
 
     Raises:
         UserError: the records are missing or damaged.
     """
     folder = folder.with_result
-    lines, parquet = folder.path / f"{name}.jsonl", folder.path / f"{name}.parquet"
-    if _is_newer(parquet, lines):
-        try:
-            return pd.read_parquet(parquet)
-        except (OSError, ValueError):  # cut short by a copy; the JSON lines are the original
-            pass
-    if not lines.exists():
-        raise UserError(f"{lines} is missing: the run cannot be drawn")
+    if isinstance(folder, PublishedRun):  # its files have been compared with their checksums
+        path = folder.path / f"{name}.parquet"
+        return _published(path, checksum(path)).copy(deep=False)
+    path, cache = folder.path / f"{name}.jsonl", folder.path / f"{name}.cache"
+    if not path.exists():
+        raise UserError(f"{path} is missing: the run cannot be drawn")
+    lines = checksum(path)
+    if (cached := _cached(cache, lines)) is not None:
+        return cached
+    is_finished = folder.has_result()  # before its lines are read: it may be about to write more
     try:
         table = _tidy(folder.records(name))
     except ValueError as error:  # no JSON, no UTF-8
-        raise UserError(
-            f"{lines} is damaged ({error}); restore it or start the run anew"
-        ) from error
-    if not folder.has_result():
+        raise UserError(f"{path} is damaged ({error}); restore it or start the run anew") from error
+    if not is_finished:
         return table
-    try:
-        with atomic_write(parquet) as temporary:
-            table.to_parquet(temporary, index=False)
-    except Unwritable:
-        pass  # a results folder that belongs to someone else
+    with suppress(Unwritable), atomic_write(cache) as temporary:  # it may belong to someone else
+        content = table.to_parquet(index=False)
+        temporary.write_bytes(SUMS.pack(lines, zlib.crc32(content)) + content)
     return table
+
+
+@lru_cache(maxsize=4096)  # the figures and verdicts of a grid read the same runs
+def _published(path: Path, content: int) -> pd.DataFrame:
+    return pq.ParquetFile(path).read().to_pandas()
+
+
+def _cached(cache: Path, lines: int) -> pd.DataFrame | None:
+    """The table in a cache, if it is intact and of lines with this checksum; else None."""
+    try:
+        whole = cache.read_bytes()
+        sums, content = whole[: SUMS.size], whole[SUMS.size :]
+        if SUMS.unpack(sums) == (lines, zlib.crc32(content)):
+            return pd.read_parquet(io.BytesIO(content))
+    except (OSError, ValueError, struct.error):  # there is none, or one that was cut short
+        pass
+    return None
 
 
 def _tidy(records: list[dict[str, Any]]) -> pd.DataFrame:
@@ -65,9 +92,3 @@ def _tidy(records: list[dict[str, Any]]) -> pd.DataFrame:
     # The standard deviation of one network is null: a missing number, not an object.
     nulls = [key for key in table if table[key].isna().all()]
     return table.astype(dict.fromkeys(nulls, "float64"))
-
-
-def _is_newer(parquet: Path, lines: Path) -> bool:
-    if not parquet.is_file():
-        return False
-    return not lines.exists() or parquet.stat().st_mtime_ns > lines.stat().st_mtime_ns

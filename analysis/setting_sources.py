@@ -18,7 +18,7 @@ from bench.system.errors import UserError
 
 FILE = Path(__file__).parent / "setting_sources.yaml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast
-Label = Literal["stated", "code", "ours", "unused"]
+Label = Literal["stated", "code", "rival", "ours", "unused"]
 LABELS: tuple[Label, ...] = get_args(Label)
 # `scale` says where values come from and changes none.
 WITHOUT_SOURCE = ("scale",)

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from analysis.rendered_table import RenderedTable
 
 NAMES = ("1", "2", "parameterization", "inner_optimizer", "efficiency")
-SCORES = "scores"  # not in the paper
+RIVALS = "rivals"  # not in the paper, as scores
+SCORES = "scores"
 SETTINGS = "settings"
 POWER = "power"
 COURSE = ("norms", "accuracies")
-ALL = (*NAMES, SCORES, *COURSE, SETTINGS, POWER)
+ALL = (*NAMES, RIVALS, SCORES, *COURSE, SETTINGS, POWER)
 KNOWN = ", ".join(ALL)
 USAGE = f"""
 python -m analysis.table table=NAME [key=value ...]     our numbers beside the paper's: {KNOWN}
+  rivals: the other systems of Table 1, run here: accuracy, storage, seconds and memory
   scores: distilled sets beside random real images and the full training set; not in the paper
   norms, accuracies: of every seed during distillation; grid=NAME, by default methods_comparison
   settings: every setting of scale=paper with its source; needs no runs, as power
@@ -95,11 +97,14 @@ def rendered(
     from analysis.course import accuracy_table, norm_table
     from analysis.tables.beside_paper import beside_paper
     from analysis.tables.cells import TABLES
+    from analysis.tables.rivals import rival_frames, rival_table
     from analysis.tables.scores import score_table
     from analysis.tables.settings import settings_table
     from analysis.verdicts.power_table import power_table
 
     match name:
+        case "rivals":
+            return rival_table(request, stored, root)
         case "scores":
             return score_table(request, stored, root)
         case "norms":
@@ -111,7 +116,12 @@ def rendered(
         case "power":
             return power_table(request.seeds)
         case _:
-            return beside_paper(TABLES[name], request, stored, root)
+            table = beside_paper(TABLES[name], request, stored, root)
+            if name != "1":
+                return table
+            # Table 1 quotes the rivals; beside it those that were run here.
+            beside = rival_frames(request, stored, root)
+            return replace(table, frames=[*table.frames, *beside])
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
 from bench.config.command_line import command, only, parse, setting, typed
+from bench.config.resolve import resolve
 from bench.config.run_config import Environment, RunConfig
 from bench.system import garbage
 from bench.system.errors import UserError
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> int:
     given = parse(argv, EstimateOptions, Environment)
     options = typed(EstimateOptions, only(given, EstimateOptions))
     environment = typed(Environment, only(given, Environment))
-    configs = [RunConfig(**content) for content in json.load(sys.stdin)]
+    configs = read_configurations(sys.stdin)
 
     def send(content: dict[str, Any]) -> None:
         print(json.dumps(content), file=answers, flush=True)
@@ -77,6 +78,18 @@ def main(argv: list[str]) -> int:
             answer = replace(answer, seconds=answer.seconds + starting)
         send(asdict(answer))
     return 0
+
+
+def read_configurations(stream: IO[str]) -> list[RunConfig]:
+    """The configurations in a JSON list, as `bench.sweep` writes them.
+
+    Raises:
+        UserError: it is something else.
+    """
+    try:
+        return [resolve(content) for content in json.load(stream)]
+    except (ValueError, RecursionError, TypeError, AttributeError) as error:
+        raise UserError(f"standard input is not a JSON list of configurations ({error})") from error
 
 
 if __name__ == "__main__":

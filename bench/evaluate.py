@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from bench.config.command_line import command, parse
+from bench.config.protocol import ProtocolOptions
 from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import set_up, training_text
@@ -19,12 +20,12 @@ python -m bench.evaluate distilled=real_images            the same on random rea
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    subject = set_up(parse(argv, SubjectOptions, RunConfig, Environment))
+    subject = set_up(parse(argv, SubjectOptions, ProtocolOptions, RunConfig, Environment))
 
     from bench.evaluation.fresh_networks import evaluate, evaluate_real_images
 
     config, target_set = subject.config, subject.target_set
-    print(f"training: {training_text(config)}", flush=True)
+    print(f"training: {training_text(subject)}", flush=True)
     if subject.images is None or subject.labels is None:
         evaluation = evaluate_real_images(config, target_set, **protocol(config))
     else:
@@ -72,4 +73,4 @@ def print_table(evaluation: "Evaluation", summary: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, SubjectOptions, RunConfig, Environment)
+    command(main, USAGE, SubjectOptions, ProtocolOptions, RunConfig, Environment)

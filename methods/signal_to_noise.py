@@ -30,7 +30,9 @@ class SignalToNoiseBPTT(SkippingMethod):
 
     and within a range all starts are equally likely. Costs are counted, not timed: measured seconds
     would make a run depend on the machine and on what else it does. It costs what RaT-BPTT does for
-    the same windows. Not tuned; prefer RaT-BPTT until `adaptive_windows` has shown a gain.
+    the same windows. Not tuned. At `scale=quick` it ends 1.4 points above RaT-BPTT if both have
+    `first=1`, and 4 points below BPTT; with inner step 0 no difference is seen (n = 5 seeds, grid
+    `adaptive_windows`). Prefer it to RaT-BPTT, with `first=1`, where windows must be short.
 
     Attributes:
         ranges: the starts of each range.

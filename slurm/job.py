@@ -6,6 +6,7 @@ killed (out of memory, a crash of CUDA), this process is left to record it.
 """
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,16 +14,17 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from submitit.core.submission import process_job
 from submitit.core.utils import DelayedSubmission, JobPaths
 
-from bench.runs.heartbeat import log_path, record_failure
+from bench.runs.heartbeat import record_failure
+from bench.runs.log_file import log_path, open_log
 from bench.runs.run_folder import RunFolder, now
 from bench.sweeps.child_process import child_environment, record_death
 from bench.system import git
 from bench.system.errors import INTERRUPTED, SUPERSEDED, Unwritable, UserError, as_unwritable
-from bench.system.files import writing
 from bench.system.machine import out_of_memory_kills, slurm_job
 from slurm import scheduler
 from slurm.submission_record import START, Submission
@@ -32,6 +34,14 @@ POLL_SECONDS = 0.1
 SECONDS_TO_BE_KILLED = 600.0
 SECONDS_TO_REQUEUE = 20.0  # of those between the signal and the time limit
 
+# What the pickle of a job consists of.
+IN_A_PICKLE = {
+    ("submitit.core.utils", "DelayedSubmission"),
+    ("slurm.job", "RunJob"),
+    ("pathlib", "PosixPath"),
+    ("pathlib._local", "PosixPath"),  # Python 3.13
+}
+
 # SLURM sends its signals to all processes of a step; this one is for the parent alone.
 IGNORING_USR2 = 'trap "" USR2; exec "$@"'
 
@@ -40,18 +50,42 @@ def main(argv: list[str]) -> None:
     """Make the run of this task; submitit handles signals."""
     folder = Path(argv[0]).resolve()
     task = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
-    pickle = JobPaths(folder, job_id=slurm_job()).submitted_pickle
+    path = JobPaths(folder, job_id=slurm_job()).submitted_pickle
+    if path.exists():
+        refuse_foreign(path)
     if _rank() == 0:
         # Left behind if submitit was killed while it wrote its pickle; it would fail because of it.
-        pickle.with_suffix(".save_tmp").unlink(missing_ok=True)
-        if not pickle.exists():  # after a requeue it is there, and holds how many requeues are left
+        path.with_suffix(".save_tmp").unlink(missing_ok=True)
+        if not path.exists():  # after a requeue it is there, and holds how many requeues are left
             profile = Submission(folder).record()["profile"]
             delayed = DelayedSubmission(RunJob(folder, task))
             delayed.set_timeout(profile["time_min"], profile["max_requeues"])
-            temporary = pickle.with_name(f".{pickle.name}.{os.getpid()}")
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
             delayed.dump(temporary)
-            temporary.rename(pickle)
+            temporary.rename(path)
     process_job(folder)
+
+
+class _OfAJob(pickle.Unpickler):
+    """Reads the pickle of a job, and nothing that could run other code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in IN_A_PICKLE:
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return super().find_class(module, name)
+
+
+def refuse_foreign(path: Path) -> None:
+    """Refuse a pickle that a job has not written: submitit would run the code in it.
+
+    Raises:
+        UserError: it is another one, or damaged.
+    """
+    try:
+        with open(path, "rb") as file:
+            _OfAJob(file).load()
+    except Exception as error:  # damaged pickles raise many kinds
+        raise UserError(f"{path} is damaged, or not of this job ({error}); delete it") from error
 
 
 class RunJob:
@@ -121,10 +155,7 @@ class RunJob:
         with ExitStack() as stack:
             log = None
             if _rank() == 0:
-                with writing(log_path(run)):
-                    log = stack.enter_context(open(log_path(run), "ab"))
-                    log.write(f"--- {now()} job {slurm_job()} start {restarts}\n".encode())
-                    log.flush()
+                log = stack.enter_context(open_log(run, f" job {slurm_job()} start {restarts}"))
             self.child = subprocess.Popen(
                 ["sh", "-c", IGNORING_USR2, "sh", *command],
                 stdin=subprocess.DEVNULL,

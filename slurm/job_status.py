@@ -62,14 +62,16 @@ def statuses(runs: Sequence[RunFolder], scheduler: Scheduler) -> list[RunStatus]
     ]
     names = {note.name for note in notes if note is not None}
     jobs = scheduler.jobs(names) if names else {}
-    any_run_of = {note.name: (run, note) for run, note in zip(runs, notes, strict=True) if note}
-    damages = {name: Submission.of(*one).damages() for name, one in any_run_of.items()}
+    # One for all runs of a job array, so that its files are read once.
+    submissions = {
+        note.name: Submission.of(run, note) for run, note in zip(runs, notes, strict=True) if note
+    }
     result = []
     for (run, files), note in zip(run_files, notes, strict=True):
         if note is None:
             result.append((run, progress_of(run, files, now)))
             continue
-        observed = Observation(files, now, damages[note.name], scheduler.node_state)
+        observed = Observation(files, now, submissions[note.name], scheduler.node_state)
         result.append((run, submitted_status(run, note, jobs, scheduler.silent, observed)))
     return result
 
@@ -87,13 +89,13 @@ class Observation:
     Attributes:
         files: of the run.
         now: the time by the clock of the file server, which differs from those of the machines.
-        damages: the damage of the files of its submission, by name.
+        submission: the latest one of the run.
         node_state: returns the state of a node of the cluster, in SLURM's words.
     """
 
     files: SmallFiles
     now: float
-    damages: dict[str, str]
+    submission: Submission
     node_state: Callable[[str], str]
 
     @property
@@ -110,7 +112,7 @@ class Observation:
     @property
     def damage(self) -> str:
         """The damage of the files of its submission, in one line."""
-        return "; ".join(self.damages.values())
+        return "; ".join(self.submission.damages.values())
 
     def since(self, name: str) -> float:
         """Seconds since a small file was written."""
@@ -147,7 +149,7 @@ def submitted_status(
     job = jobs.get((note.name, note.task)) or jobs.get((note.name, WHOLE))
     if progress.state == "done":
         return progress
-    submission = Submission.of(run, note)
+    submission = observed.submission
     if job is not None and not job.ended:
         if progress.state == "damaged":
             return replace(progress, job=job.id)
@@ -178,10 +180,10 @@ def submitted_status(
 
 def _with_damage(progress: Progress, observed: Observation) -> Progress:
     """The status of a run whose job has not ended, if files of its submission are damaged."""
-    if not observed.damages:
+    if not observed.submission.damages:
         return progress
     running = progress.state == "running" and not progress.activity.startswith("job ")
-    if running or "submission" not in observed.damages:
+    if running or "submission" not in observed.submission.damages:
         note = "; ".join(filter(None, [progress.note, observed.damage]))
         return replace(progress, note=note)
     remedy = "end it with cancel=true, then sweep again"

@@ -14,6 +14,7 @@ from bench.config.command_line import (
     unknown_key,
     yaml_path,
 )
+from bench.config.objectives import OBJECTIVES
 from bench.config.run_config import RunConfig
 from bench.config.values import shown
 from bench.system.errors import UserError
@@ -116,8 +117,8 @@ def processes(profile: Profile, config: RunConfig) -> tuple[int, int]:
     """(nodes, processes on each) that share the replicas of a run: the largest number of processes
     that the profile allows and that divides the replicas."""
     best = (1, 1)
-    for nodes in range(1, profile.nodes + 1):
-        for tasks in range(1, profile.tasks_per_node + 1):
+    for nodes in range(1, min(profile.nodes, config.replicas) + 1):
+        for tasks in range(1, min(profile.tasks_per_node, config.replicas // nodes) + 1):
             # Of equal numbers of processes the first, with fewer nodes, wins.
             if config.replicas % (nodes * tasks) == 0 and nodes * tasks > best[0] * best[1]:
                 best = (nodes, tasks)
@@ -134,6 +135,8 @@ def _with_lists(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_method(name: str) -> None:
+    if name in OBJECTIVES:
+        return
     try:
         method_class(name)
     except ValueError as error:

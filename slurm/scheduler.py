@@ -87,7 +87,8 @@ class Scheduler:
     _jobs: dict[tuple[str, int], Job] = field(default_factory=dict)
     _queried: frozenset[str] = frozenset()
     _queried_at: float = -float("inf")
-    _nodes: dict[str, tuple[float, str]] = field(default_factory=dict)
+    _nodes: dict[str, str] = field(default_factory=dict)
+    _nodes_queried_at: float = -float("inf")
 
     def jobs(self, names: Iterable[str]) -> dict[tuple[str, int], Job]:
         """The jobs that have one of these names, by name and task; the last answer if it is recent,
@@ -104,16 +105,15 @@ class Scheduler:
 
     def node_state(self, node: str) -> str:
         """The state of a node, in SLURM's words (`idle`, `down*`; the star says that it does not
-        respond); empty if it is not known. Queried as rarely as the jobs."""
-        queried_at, state = self._nodes.get(node, (-float("inf"), ""))
-        if time.monotonic() - queried_at >= SECONDS_BETWEEN_QUERIES:
+        respond); empty if it is not known. All nodes are queried at once, as rarely as the jobs."""
+        if time.monotonic() - self._nodes_queried_at >= SECONDS_BETWEEN_QUERIES:
             try:
-                answer = call("sinfo", "--noheader", "--Node", f"--nodes={node}", "--format=%T")
+                lines = call("sinfo", "--noheader", "--Node", "--format=%N|%T").splitlines()
             except UserError:
-                answer = ""
-            state = next(iter(answer.split()), "")
-            self._nodes[node] = (time.monotonic(), state)
-        return state
+                lines = []
+            self._nodes = dict(line.split("|", 1) for line in lines if "|" in line)
+            self._nodes_queried_at = time.monotonic()
+        return self._nodes.get(node, "").strip()
 
 
 def query(names: Iterable[str]) -> dict[tuple[str, int], Job]:

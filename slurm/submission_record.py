@@ -24,10 +24,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from bench.config.run_config import Environment
 from bench.runs.json_files import OF_A_SUBMISSION, read_whole
@@ -43,9 +42,11 @@ from bench.system.files import (
     write_text,
     writing,
 )
+from bench.system.locks import locked
 from slurm.batch_script import script_text
 from slurm.job_arrays import JobArray
 
+LOG = re.compile(r"[^_]+(?:_(\d+))?_0_log\.out")  # a job with one task has no number of the task
 START = "--- start"  # begins the part of a job's log that belongs to its last start
 
 
@@ -89,7 +90,8 @@ def restore_files(run: RunFolder, files: Files) -> None:
 
 @dataclass(frozen=True)
 class Submission:
-    """A folder as described above."""
+    """A folder as described above. Its logs and damages are listed once: take a new one to look
+    again."""
 
     folder: Path
 
@@ -117,8 +119,9 @@ class Submission:
             raise Damaged(f"{self.folder / 'submission.json'} is missing")
         return content
 
+    @cached_property
     def damages(self) -> dict[str, str]:
-        """The damage of its small files, one line each, by name without ".json"."""
+        """The damage of its small files, one line each, by name without ".json". Read once."""
         damages = {}
         for name, read in (
             ("submission", self.record),
@@ -180,28 +183,28 @@ class Submission:
 
     def log(self, task: int) -> Path | None:
         """The latest log of a task, of whatever job id; None where it never started."""
-        with suppress(OSError, Damaged):
-            several = len(self.record()["runs"]) > 1
-            logs = self.folder.glob(f"*_{task}_0_log.out" if several else "*_0_log.out")
-            return max(logs, key=lambda path: path.stat().st_mtime, default=None)
-        return None
+        return self._logs.get(task)
+
+    @cached_property
+    def _logs(self) -> dict[int, Path]:
+        """The latest log of each task. An array may have thousands: they are listed once."""
+        logs: list[tuple[float, int, Path]] = []
+        with suppress(OSError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                if match := LOG.fullmatch(entry.name):
+                    with suppress(OSError):
+                        written = entry.stat().st_mtime
+                        logs.append((written, int(match[1] or 0), Path(entry.path)))
+        return {task: path for _, task, path in sorted(logs)}
 
 
 @contextmanager
 def submitting(results_root: Path) -> Iterator[None]:
     """A lock: one process at a time looks what is submitted already and submits the rest."""
     root = make_folder(results_root / "slurm", "folder of submissions")
-    lock = FileLock(root / "lock")
-    with writing(root / "lock"):
-        try:
-            lock.acquire(timeout=0.5)
-        except Timeout:
-            print("waiting: another process is submitting runs of this results folder", flush=True)
-            lock.acquire()
-    try:
+    busy = "another process is submitting runs of this results folder"
+    with locked(root / "lock", busy, wait=True):
         yield
-    finally:
-        lock.release()
 
 
 def write(

@@ -174,16 +174,20 @@ def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Start]:
 @pytest.fixture
 def outcomes() -> Outcomes:
     """`outcomes(folder)`: what every run under a results folder computed, without times."""
+    untimed = {"seconds": 0, "probe_seconds": 0}
+    of_a_start = ("finished", "seconds", "peak_memory_bytes", "checksums", "checksum")
 
     def read(folder: Path) -> dict[str, Any]:
         computed = {}
         for run in sorted((folder / "runs").iterdir()):
             lines = (run / "metrics.jsonl").read_text().splitlines()
+            result = json.loads((run / "result.json").read_text())
             computed[run.name] = (
-                [{**json.loads(line), "seconds": 0} for line in lines],
+                [{**json.loads(line), **untimed} for line in lines],
                 (run / "measurements.jsonl").read_text(),
-                json.loads((run / "result.json").read_text())["evaluation"],
+                {key: value for key, value in result.items() if key not in of_a_start},
                 (run / "distilled.safetensors").read_bytes(),
+                (run / "distilled.png").read_bytes(),
             )
         return computed
 

@@ -6,6 +6,7 @@ from dataclasses import Field, dataclass, fields
 from types import ModuleType
 from typing import Any, get_args, get_origin
 
+from bench.config.command_line import key_of
 from tests.conftest import REPOSITORY
 
 COMMAND = re.compile(r"^    command\(main, USAGE, ([\w, ]+)\)$", re.MULTILINE)
@@ -25,7 +26,7 @@ class Command:
     def settings(self) -> dict[str, Field[Any]]:
         """By key; of two with one key the first, as on the command line."""
         items = [item for schema in self.schemas for item in fields(schema)]
-        return {item.name: item for item in reversed(items)}
+        return {key_of(item): item for item in reversed(items)}
 
 
 def commands() -> list[Command]:

@@ -14,7 +14,8 @@ from tests.conftest import REPOSITORY
 
 RESULTS = (REPOSITORY / "results" / "README.md").read_text()
 TABLE = re.compile(
-    r"```sh\n(?:python -m analysis\.table )(table=(?:norms|accuracies) .*)\n```\n\n((?:\|.*\n)+)"
+    r"```sh\n(?:python -m analysis\.table )(table=(?:norms|accuracies|rivals) .*)\n```"
+    r"\n\n((?:\|.*\n)+)"
 )
 SHOWN = TABLE.findall(RESULTS)
 
@@ -43,6 +44,7 @@ def test_a_table_is_what_the_command_above_it_prints(
     assert rows(table) == rows(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_verdicts_are_those_of_the_command_above_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

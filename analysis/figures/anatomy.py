@@ -2,9 +2,10 @@
 and how the cotangent of θ grows on its way back from the stop."""
 
 import math
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,24 @@ def anatomies_of(root: Path, request: Request) -> list[Anatomy]:
         except UserError as error:
             print(f"note: skipped: {error}", file=sys.stderr)
     return found
+
+
+def one_of_each(anatomies: Sequence[Anatomy]) -> list[Anatomy]:
+    """Of anatomies that differ in the seed only, the one with the lowest."""
+    kinds: dict[str, Anatomy] = {}
+    for anatomy in sorted(anatomies, key=lambda anatomy: anatomy.config.seed):
+        settings = {**anatomy.settings, "distilled": "", "config": replace(anatomy.config, seed=0)}
+        kinds.setdefault(repr(settings), anatomy)
+    return list(kinds.values())
+
+
+def others_text(number: int, request: Request) -> str:
+    """How to draw the anatomies of other seeds; "" if there are none."""
+    if not number:
+        return ""
+    words = ["python", "-m", "analysis.plot", f"figure={NAME}", f"scale={request.scale}"]
+    words += [*request.settings(), *request.written("results_root")]
+    return f"{count(number, 'more figure')} of other seeds: {shlex.join(words)}"
 
 
 def has_settings(config: RunConfig, overrides: dict[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -182,7 +182,7 @@ def _facet_panels(facets: Facets, experiments: Sequence[Experiment]) -> list[Pan
 def panel_of(spec: PanelSpec, experiments: Sequence[Experiment]) -> Panel:
     """The experiments that share one value of `spec.fixed`, by rising `spec.varying`. The shared
     value is the one that occurs with the most values of `spec.varying`."""
-    settings = {one.identity: asdict(one.config) for one in experiments}
+    settings = {one.identity: vars(one.config) for one in experiments}
     partners: dict[int, set[int]] = {}
     for one in settings.values():
         partners.setdefault(one[spec.fixed], set()).add(one[spec.varying])

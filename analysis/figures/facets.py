@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from analysis.labels import Variant, flat_settings
+from bench.config.objectives import OBJECTIVES, UNROLLED
 from bench.config.run_config import RunConfig
 from methods.look import (
     BLACK,
@@ -54,11 +55,12 @@ class Facets:
         return _first(self.curves, flat_settings(config))
 
     def names(self) -> tuple[Variant, ...]:
-        """The name of each curve of each panel, such as "BPTT from step 1 (SGD)"."""
+        """The name of each curve of a panel that can have it, as "BPTT from step 1 (SGD)"."""
         return tuple(
             Variant({**panel.settings, **curve.settings}, f"{curve.name} ({panel.name})")
             for panel in self.panels
             for curve in self.curves
+            if all(panel.settings.get(key, v) == v for key, v in curve.settings.items())
         )
 
 
@@ -99,4 +101,31 @@ FIRST_STEPS = Facets(
         *("inner_lr", "inner_momentum", "inner_weight_decay"),
         *("evaluation_optimizer", "evaluation_lr"),
     ),
+)
+
+RIVALS = Facets(
+    panels=(
+        Variant({"parameterization": "pixels", "learn_labels": False}, "Pixels, hard labels"),
+        Variant({"parameterization": "pixels", "learn_labels": True}, "Pixels, learned labels"),
+        Variant({}, "Images decoded from shared parts"),
+    ),
+    curves=(
+        FacetCurve({"parameterization": "linear"}, "LinBa (BPTT)", Look(BLUE, DASHED, "s")),
+        FacetCurve({"parameterization": "idc"}, "IDC (DSA)", Look(PURPLE, SOLID, "P")),
+        FacetCurve({"parameterization": "haba"}, "HaBa (MTT)", Look(GREEN, LONG_DASHED, "D")),
+        FacetCurve(
+            {"objective": UNROLLED, "method": "rat_bptt"}, "RaT-BPTT", Look(BLACK, SOLID, "o")
+        ),
+        FacetCurve(
+            {"objective": UNROLLED, "method": "bptt", "method_options.first": 1},
+            "BPTT from step 1",
+            Look(VERMILION, LONG_DASHED, "s"),
+        ),
+        *(
+            FacetCurve({"objective": name}, options.label, options.look)
+            for name, options in OBJECTIVES.items()
+        ),
+    ),
+    named=("parameterization", "learn_labels", "objective"),
+    stated=(),
 )

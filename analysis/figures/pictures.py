@@ -13,7 +13,7 @@ from analysis.figures.comparison import (
     comparison_table,
     draw_comparison,
 )
-from analysis.figures.curves import curves
+from analysis.figures.curves import Curves, curves
 from analysis.figures.draw import make_figure
 from analysis.figures.gallery import draw_gallery, gallery, gallery_caption, gallery_table
 from analysis.figures.page import Picture
@@ -37,16 +37,7 @@ def picture_of(spec: FigureSpec, results: Results, request: Request) -> Picture:
         UserError: they did not record what the figure shows.
     """
     if isinstance(spec, CurveFigure):
-        numbers = curves(spec, results)
-        if numbers.table["mean"].notna().sum() == 0:
-            reason = former_variance_text(spec, results)
-            raise UserError(
-                f"figure {spec.key}: the finished runs of grid {results.grid} recorded no"
-                f" {spec.column}, or no finite one{f' ({reason})' if reason else ''}"
-            )
-        text = curve_caption(spec, results, numbers, request)
-        make = partial(make_figure, spec, numbers, curve_looks(spec, results))
-        return Picture(numbers.shown_table(spec), text, make)
+        return picture_of_curves(spec, results, curves(spec, results), request)
     if isinstance(spec, ComparisonFigure):
         table = comparison_table(results)
         text = comparison_caption(spec, results, table, request)
@@ -56,6 +47,25 @@ def picture_of(spec: FigureSpec, results: Results, request: Request) -> Picture:
     shown = gallery(spec, results, request.overrides)
     text = gallery_caption(spec, results, shown, request)
     return Picture(gallery_table(shown), text, partial(draw_gallery, shown))
+
+
+def picture_of_curves(
+    spec: CurveFigure, results: Results, numbers: Curves, request: Request
+) -> Picture:
+    """The picture of the curves of finished runs.
+
+    Raises:
+        UserError: the runs did not record what they show.
+    """
+    if numbers.table["mean"].notna().sum() == 0:
+        reason = former_variance_text(spec, results)
+        raise UserError(
+            f"figure {spec.key}: the finished runs of grid {results.grid} recorded no"
+            f" {spec.column}, or no finite one{f' ({reason})' if reason else ''}"
+        )
+    text = curve_caption(spec, results, numbers, request)
+    make = partial(make_figure, spec, numbers, curve_looks(spec, results))
+    return Picture(numbers.shown_table(spec), text, make)
 
 
 def curve_looks(spec: CurveFigure, results: Results) -> dict[str, Look]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analysis.figures.facets import FIRST_STEPS, Facets
+from analysis.figures.facets import FIRST_STEPS, RIVALS, Facets
 from analysis.labels import Variant
 from bench.config.run_config import RunConfig
 
@@ -163,6 +163,13 @@ OF_ADAPTIVE_WINDOWS: dict[str, Any] = {
     "variants": (Variant({"method": "bptt", "method_options.first": 1}, "BPTT from step 1"),),
     "unlabeled": ("method_options.first",),
 }
+# What follows from the objective, or is one of its options.
+RIVALS_UNLABELED = (
+    *("outer_optimizer", "outer_lr", "init", "clipped", "ipc", "accuracy_every"),
+    *("basis_downsample", "decoded_ipc", "haba_bases", "haba_hallucinators", "inner_ipc"),
+    *("method_options.first", "window_size", "unroll_length", "target_batch", "augment_target"),
+    *("clipping", "init_norm", "outer_momentum", "outer_steps", "variance_samples", "outer_loss"),
+)
 FIGURES: dict[int | str, FigureSpec] = {
     spec.key: spec
     for spec in (
@@ -292,6 +299,17 @@ FIGURES: dict[int | str, FigureSpec] = {
             remark=", those of probes included",
             x="seconds",
             **OF_ADAPTIVE_WINDOWS,
+        ),
+        _accuracy(
+            name="efficiency",
+            title="Test accuracy of the paper's rivals and of RaT-BPTT, against seconds",
+            remark="; each has the outer optimizer and the initial images of its own paper, and"
+            " HaBa on digits the storage of two images per class",
+            x="seconds",
+            grid="rivals",
+            facets=RIVALS,
+            variants=RIVALS.names(),
+            unlabeled=(*RIVALS.named, *RIVALS_UNLABELED),
         ),
     )
 }

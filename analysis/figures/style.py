@@ -8,6 +8,7 @@ color.
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from bench.config.objectives import OBJECTIVES
 from bench.config.run_config import RunConfig
 from methods import method_look
 from methods.look import (
@@ -61,6 +62,8 @@ PAPER_TEXT = "the paper's own curve, CIFAR-10: its medians over ranges of outer 
 PARAMETERIZATION_LOOKS = {
     "pixels": Look(BLACK, SOLID, "o"),
     "linear": Look(VERMILION, DASHED, "D"),
+    "idc": Look(GREEN, DOTTED, "s"),
+    "haba": Look(PURPLE, DASH_DOTTED, "^"),
 }
 
 
@@ -69,7 +72,8 @@ def looks(experiments: Mapping[str, RunConfig]) -> dict[str, Look]:
     all others have spare ones, those first whose color no method of the figure has."""
     stated: dict[str, Look] = {}
     for label, config in experiments.items():
-        look = method_look(config.method)
+        objective = OBJECTIVES.get(config.objective)
+        look = objective.look if objective else method_look(config.method)
         if look is not None and look not in stated.values():
             stated[label] = look
     used_colors = {look.color for look in stated.values()}
@@ -113,5 +117,7 @@ RC: "dict[RcKeyType, Any]" = {
     "lines.markersize": 4.0,
     "pdf.fonttype": 42,  # TrueType: journals refuse Type 3
     "figure.facecolor": "white",
+    "figure.autolayout": False,  # `page.py` places, whatever the user's own defaults say
+    "figure.constrained_layout.use": False,
     "savefig.facecolor": "white",
 }

@@ -11,8 +11,10 @@ from analysis.figures.specs import WindowFigure
 from analysis.labels import distinct_labels
 from bench.config.command_line import words
 from bench.config.grid import expand, load_grid
+from bench.config.objectives import UNROLLED
 from bench.config.run_config import RunConfig
 from bench.system.errors import UserError
+from bench.training.randomness import python_random
 from methods import (
     Window,
     imagine_probe,
@@ -43,6 +45,8 @@ def configurations(spec: WindowFigure, request: Request) -> Labeled:
         UserError: there is no such method, or a setting is invalid.
     """
     overrides = request.overrides
+    if (objective := overrides.get("objective", UNROLLED)) != UNROLLED:
+        raise UserError(f"figure={spec.key} shows windows, and objective={objective} has none")
     options = dict(overrides.get("method_options") or {})
     grid = load_grid(request.grid or spec.like)
     first = replace(grid, runs=grid.runs[:1])
@@ -69,8 +73,6 @@ def configurations(spec: WindowFigure, request: Request) -> Labeled:
 def windows_of(config: RunConfig, steps: int) -> list[Window]:
     """The windows of the first outer steps, with the random draws of a run of this configuration;
     only the losses are not a run's, but always `STAGNANT_LOSS`."""
-    from bench.training.randomness import python_random  # imports torch
-
     method = make_method(
         config.method, config.unroll_length, config.window_size, config.method_options
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.arguments import Request, sweeps_first
-from analysis.figures.anatomy import anatomies_of
+from analysis.figures.anatomy import anatomies_of, one_of_each, others_text
 from analysis.figures.specs import FIGURES
 from analysis.grid_entries import grid_runs
 from analysis.load import Results, StoredRun, load_results
@@ -25,6 +25,7 @@ from analysis.report_page.parts import (
 from analysis.report_page.scorecard import Line, counts, lines
 from analysis.tables.beside_paper import beside_paper
 from analysis.tables.cells import TABLES
+from analysis.tables.rivals import rival_table
 from analysis.tables.scores import score_table
 from analysis.tables.settings import settings_table
 from analysis.verdicts.judge import load_claims, outcomes
@@ -50,6 +51,7 @@ class Report:
     rules: str
     figures: list[FigurePart]
     anatomies: list[FigurePart]
+    anatomies_note: str
     tables: list[TablePart]
     images: list[ImagePart]
     origins: list[Origin]
@@ -70,11 +72,14 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
     findings = [one for one in verdicts if one.claim.kind == "finding"]
     of_paper = [one for one in verdicts if one.claim.kind != "finding"]
     tables = [beside_paper(spec, request, stored, root) for spec in TABLES.values()]
-    tables += [score_table(request, stored, root), power_table(request.seeds), settings_table()]
+    tables += [rival_table(request, stored, root), score_table(request, stored, root)]
+    tables += [power_table(request.seeds), settings_table()]
     commands = [line for one in (*verdicts, *tables) for line in one.commands]
     commands += [request.sweep(results.grid) for results in grids if results.missing]
     with_runs = [results for results in grids if results.runs]
     common = common_settings(with_runs)
+    anatomies = anatomies_of(root, request)
+    shown = one_of_each(anatomies)
     return Report(
         scale=request.scale,
         settings=request.settings(),
@@ -85,7 +90,8 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
         claims_caption=claims_caption(verdicts, request),
         rules=RULES.strip(),
         figures=[figure_part(spec, request, stored) for spec in FIGURES.values()],
-        anatomies=[anatomy_part(anatomy) for anatomy in anatomies_of(root, request)],
+        anatomies=[anatomy_part(anatomy) for anatomy in shown],
+        anatomies_note=others_text(len(anatomies) - len(shown), request),
         tables=[table_part(table) for table in tables],
         images=[
             part

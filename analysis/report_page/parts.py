@@ -6,7 +6,7 @@ Imports matplotlib and plotly, so it is imported only once there is a page to ma
 import base64
 import gzip
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -14,7 +14,7 @@ from PIL import Image
 
 from analysis.arguments import Request
 from analysis.figures.anatomy import TITLE, Anatomy
-from analysis.figures.curves import curves
+from analysis.figures.curves import Curves, curves
 from analysis.figures.finished import lacking_text, results_of
 from analysis.figures.gallery import accuracy_text, composed, gallery_of
 from analysis.figures.page import Picture, rendered
@@ -22,11 +22,13 @@ from analysis.figures.pictures import (
     curve_looks,
     picture_of,
     picture_of_anatomy,
+    picture_of_curves,
     picture_of_windows,
 )
 from analysis.figures.specs import CurveFigure, FigureSpec, ImageFigure, WindowFigure
+from analysis.figures.style import Look
 from analysis.grid_entries import Entry, GridRuns
-from analysis.load import Results, StoredRun
+from analysis.load import StoredRun
 from analysis.rendered_table import RenderedTable
 from analysis.report_page.interactive import charts
 from analysis.tables.beside_paper import column_name
@@ -93,9 +95,13 @@ def figure_part(spec: FigureSpec, request: Request, stored: Sequence[StoredRun])
             picture = picture_of_windows(spec, request)
         else:
             results = results_of(spec, request, stored)
-            picture = picture_of(spec, results, request)
             note = lacking_text(spec, request, results) if results.missing else ""
-            live = _charts(spec, results)
+            if isinstance(spec, CurveFigure):
+                numbers = curves(spec, results)
+                picture = picture_of_curves(spec, results, numbers, request)
+                live = _charts(spec, numbers, curve_looks(spec, results))
+            else:
+                picture = picture_of(spec, results, request)
     except UserError as error:
         return FigurePart(spec.stem, _heading(spec), note=str(error))
     # Lines stay sharp as SVG; pixels are pixels.
@@ -125,10 +131,7 @@ def anatomy_part(anatomy: Anatomy) -> FigurePart:
     )
 
 
-def _charts(spec: FigureSpec, results: Results) -> list[str]:
-    if not isinstance(spec, CurveFigure):
-        return []
-    figures = charts(spec, curves(spec, results), curve_looks(spec, results))
+def _charts(spec: CurveFigure, numbers: Curves, looks: Mapping[str, Look]) -> list[str]:
     return [
         chart.to_html(
             config=CHART_CONFIG,
@@ -136,7 +139,7 @@ def _charts(spec: FigureSpec, results: Results) -> list[str]:
             full_html=False,
             div_id=f"chart{spec.key}-{k}",
         )
-        for k, chart in enumerate(figures)
+        for k, chart in enumerate(charts(spec, numbers, looks))
     ]
 
 

@@ -86,6 +86,7 @@ def _caption(rows: Sequence[dict[str, Any]], grids: Sequence[str]) -> str:
     return (
         f"{TITLE}, of {f'grid {grids[0]}' if grids else 'all grids'} without settings from the"
         f" command line ({numbers}). stated: the paper; code: its authors' published code, commands"
-        " or distilled sets, where the text is silent; ours: neither. Experiments: entries of grids"
+        " or distilled sets, where the text is silent; rival: the paper or code of another system;"
+        " ours: none of them. Experiments: entries of grids"
         " that have the value, whatever the seed. Where: of several lines the first that applies."
     )

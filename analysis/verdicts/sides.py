@@ -52,7 +52,7 @@ def side_text(side: Side, other: Side) -> str:
 def _setting_text(key: str, value: Any) -> str:
     """A setting; options of a method as in labels."""
     if key != "method_options":
-        return f"{key}={value}"
+        return f"{key.removeprefix('method_options.')}={value}"
     return " ".join(f"{option}={own}" for option, own in value.items()) or "default options"
 
 

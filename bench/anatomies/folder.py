@@ -20,14 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from bench.config.identity import values_before
 from bench.config.run_config import RunConfig
-from bench.runs.json_files import NUMBER, Shape, read_whole
+from bench.runs.json_files import NUMBER, Shape, read_whole, with_checksum
 from bench.runs.records import CHECKPOINT, CHECKPOINT_BEFORE
 from bench.system.errors import Damaged, UserError
-from bench.system.files import atomic_write, write_json
+from bench.system.files import atomic_write, checksum, remove_orphans, write_json
+from bench.system.locks import locked
 
 FOLDER = "anatomy"  # in results_root
 SHAPES: dict[str, Shape] = {
@@ -64,7 +63,9 @@ class AnatomyFolder:
         return read_whole(self.path / f"{name}.json", SHAPES[name], REMEDY)
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        write_json(self.path / f"{name}.json", content)
+        if name == "result":
+            content = {**content, "records_sum": checksum(self.path / "records.jsonl")}
+        write_json(self.path / f"{name}.json", with_checksum(content))
 
     def config(self) -> RunConfig:
         """The configuration that the networks were trained with.
@@ -78,7 +79,9 @@ class AnatomyFolder:
         try:
             return RunConfig(**{**values_before(), **settings["config"]})
         except TypeError as error:
-            raise UserError(f"{self.path}/settings.json is of another version ({error})") from error
+            raise UserError(
+                f"{self.path}/settings.json is of another version ({error}); {REMEDY}"
+            ) from error
 
     def write_records(self, records: list[dict[str, Any]]) -> None:
         with atomic_write(self.path / "records.jsonl") as temporary:
@@ -88,7 +91,7 @@ class AnatomyFolder:
         """One per network and window; of published records, the part that is drawn.
 
         Raises:
-            Damaged: the file is missing or no JSON.
+            Damaged: the file is missing, no JSON, or not what the result was computed of.
         """
         if (published := self.path / "records.parquet").is_file():
             from pandas import read_parquet
@@ -98,6 +101,9 @@ class AnatomyFolder:
                 for r in read_parquet(published).to_dict("records")
             ]
         path = self.path / "records.jsonl"
+        stated = (self.read("result") or {}).get("records_sum")
+        if stated not in (None, checksum(path)):
+            raise Damaged(f"{path} was changed or damaged; {REMEDY}")
         try:
             return [json.loads(line) for line in path.read_text().splitlines()]
         except (OSError, ValueError) as error:
@@ -116,15 +122,9 @@ class AnatomyFolder:
         Raises:
             UserError: another process has it.
         """
-        lock = FileLock(self.path / "lock")
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            raise UserError(f"{self.name} is being measured by another process") from None
-        try:
+        with locked(self.path / "lock", f"{self.name} is being measured by another process"):
+            remove_orphans(self.path)
             yield
-        finally:
-            lock.release()
 
 
 def named(stem: str, determining: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import MISSING, field, fields
+from dataclasses import MISSING, Field, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from bench.config.values import Range, convert, read, shown
 from bench.system.errors import INTERRUPTED, UserError, as_unwritable
+from bench.system.text import one_line
 
 Schema = TypeVar("Schema")
 
@@ -65,9 +66,19 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+def key_of(item: "Field[Any]") -> str:
+    """The key of a field: its name, without the underscore of one that is a word of Python."""
+    return item.name.removesuffix("_")
+
+
+def _names(schema: type) -> dict[str, str]:
+    """The name of each field, by key."""
+    return {key_of(item): item.name for item in fields(schema)}
+
+
 def keys_of(*schemas: type) -> list[str]:
     """The keys of some dataclasses."""
-    return [item.name for schema in schemas for item in fields(schema)]
+    return [key_of(item) for schema in schemas for item in fields(schema)]
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
@@ -88,7 +99,7 @@ def typed(schema: type[Schema], values: dict[str, Any]) -> Schema:
     Raises:
         UserError: as `converted`.
     """
-    return schema(**converted(schema, values))
+    return schema(**{_names(schema)[k]: value for k, value in converted(schema, values).items()})
 
 
 def converted(schema: type, values: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +109,7 @@ def converted(schema: type, values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: an unknown key, a value of another type, not among the choices or out of range.
     """
-    known = {item.name: item for item in fields(schema)}
+    known = {key_of(item): item for item in fields(schema)}
     result = {}
     for key, value in values.items():
         if key not in known:
@@ -162,7 +173,8 @@ def merged(earlier: Any, later: Any) -> Any:
 
 def only(given: dict[str, Any], schema: type) -> dict[str, Any]:
     """The part of `given` that belongs to `schema`."""
-    return {key: value for key, value in given.items() if key in keys_of(schema)}
+    keys = set(keys_of(schema))
+    return {key: value for key, value in given.items() if key in keys}
 
 
 def yaml_names(folder: Path) -> list[str]:
@@ -223,15 +235,17 @@ def words(text: str) -> list[str]:
 
 
 def help_text(usage: str, *schemas: type) -> str:
-    """The text of `--help`: the usage, then every key with its default, meaning and choices."""
+    """The text of `--help`: the usage, then every key with its default, meaning and choices; behind
+    a schema its `option_groups`, which are schemas whose keys begin with their `prefix`."""
     lines = [usage.strip(), ""]
-    for schema in schemas:
+    for schema in [part for one in schemas for part in (one, *getattr(one, "option_groups", ()))]:
         lines.append(f"{(schema.__doc__ or schema.__name__).strip().splitlines()[0]}")
         for item in fields(schema):
             default = item.default if item.default is not MISSING else item.default_factory()  # pyright: ignore[reportCallIssue]
             allowed = " | ".join(item.metadata["choices"]) or str(item.metadata["range"])
             listed = f" ({allowed})" if allowed else ""
-            text = f"{item.name}={str(default).replace(' ', '')}"
+            key = getattr(schema, "prefix", "") + key_of(item)
+            text = f"{key}={str(default).replace(' ', '')}"
             lines.append(f"  {text:<36} {item.metadata['help']}{listed}")
         lines.append("")
     return "\n".join(lines)
@@ -269,5 +283,5 @@ def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoR
 def refuse(error: UserError) -> NoReturn:
     """Exit with status 2 and the error in one line."""
     with suppress(OSError):  # standard error may go to a full disk too
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
     sys.exit(2)

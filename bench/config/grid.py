@@ -16,7 +16,11 @@ from bench.config.command_line import (
     yaml_names,
     yaml_path,
 )
-from bench.config.resolve import refuse_size_of_one_size, resolve
+from bench.config.resolve import (
+    refuse_size_of_one_size,
+    refuse_window_without_method,
+    resolve,
+)
 from bench.config.run_config import RunConfig
 from bench.config.values import Range, convert, entries, shown
 from bench.system.errors import UserError
@@ -25,6 +29,9 @@ from bench.system.machine import slurm_is_set_up, visible_gpus
 GRIDS = Path(__file__).parents[1] / "grids"
 SCALES = GRIDS.parent / "scales"
 
+
+MOST_SEEDS = 10_000
+WITH_OPTIONS = ("method", "objective")  # settings that have options of their own
 
 # The parts of a grid's file and their types. Settings are converted as those of a run.
 PARTS: dict[str, Any] = {
@@ -77,7 +84,7 @@ def _part(key: str, value: Any) -> Any:
     """One part of a grid's file, converted."""
     if key not in PARTS:
         raise UserError(unknown_key(key, PARTS))
-    part = convert(key, value, PARTS[key], Range(minimum=1))
+    part = convert(key, value, PARTS[key], Range(1, MOST_SEEDS if key == "seeds" else None))
     if key == "common":
         return converted(RunConfig, part)
     if key in ("scales", "seeds"):
@@ -161,24 +168,29 @@ def single_run(scale: str, overrides: dict[str, Any]) -> RunConfig:
     """
     config = resolve(merge(scale_settings(scale), overrides, {"scale": scale}))
     refuse_size_of_one_size(config, overrides)
+    refuse_window_without_method(config, overrides)
     return config
 
 
 def merge(*layers: dict[str, Any]) -> dict[str, Any]:
     """Settings of all layers; later layers win. `method_options` are merged key by key, but
-    dropped where a layer names another method, which has other options. So is `evaluation_lr`
-    where a layer names another optimizer for evaluations."""
+    dropped where a layer names another method, which has other options; `objective_options`
+    likewise. So is `evaluation_lr` where a layer names another optimizer for evaluations."""
     result: dict[str, Any] = {}
     for layer in layers:
-        options = result.get("method_options") or {}
-        if layer.get("method", result.get("method")) != result.get("method"):
-            options = {}
+        options = {f"{owner}_options": _kept(result, layer, owner) for owner in WITH_OPTIONS}
         optimizer = result.get("evaluation_optimizer")
         if layer.get("evaluation_optimizer", optimizer) != optimizer:
             result.pop("evaluation_lr", None)
-        result = {**result, **layer}
-        result["method_options"] = {**options, **(layer.get("method_options") or {})}
+        added = {key: {**kept, **(layer.get(key) or {})} for key, kept in options.items()}
+        result = {**result, **layer, **added}
     return result
+
+
+def _kept(result: dict[str, Any], layer: dict[str, Any], owner: str) -> dict[str, Any]:
+    """The options of the method or objective that hold on in the next layer."""
+    same = layer.get(owner, result.get(owner)) == result.get(owner)
+    return (result.get(f"{owner}_options") or {}) if same else {}
 
 
 def scale_settings(scale: str) -> dict[str, Any]:
@@ -190,7 +202,11 @@ def scale_settings(scale: str) -> dict[str, Any]:
     path = SCALES / f"{scale}.yaml"
     if not is_file(path):
         raise UserError(f"scale={shown(scale)} is not one of auto, {', '.join(yaml_names(SCALES))}")
-    return converted(RunConfig, read_yaml(path))
+    content = read_yaml(path)
+    try:
+        return converted(RunConfig, content)
+    except UserError as error:
+        raise UserError(f"{path.name}: {error}") from error
 
 
 def choose_scale(scale: str) -> tuple[str, str]:

@@ -7,23 +7,36 @@ before it (`setting(..., before=VALUE)`), so that it renames no run.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from bench.config.run_config import DECODED_IMAGES, SCHEMA_VERSION, RunConfig
 
 
 def images_per_class(config: RunConfig) -> int:
-    """Images per class in the distilled set: `ipc`, or the combined images of a linear set."""
+    """Images per class in the distilled set: `ipc`, the combined images of a linear set, or those
+    that are decoded from the stored images or bases of a class."""
     if config.parameterization == "linear":
         return config.decoded_ipc or DECODED_IMAGES * config.ipc
-    return config.ipc
+    stored = config.haba_bases if config.parameterization == "haba" else config.ipc
+    return stored * images_per_label(config)
 
 
-def values_before(schema: type = RunConfig) -> dict[str, Any]:
+def images_per_label(config: RunConfig) -> int:
+    """Images that share a stored label: those that are decoded from one stored image or base."""
+    if config.parameterization == "idc":
+        return config.idc_factor**2
+    return config.haba_hallucinators if config.parameterization == "haba" else 1
+
+
+@cache  # it is asked for twice per run, and there may be ten thousand
+def values_before(schema: type = RunConfig) -> Mapping[str, Any]:
     """Settings added since schema 2, with the values that reproduce what was done before them."""
     values = {item.name: item.metadata.get("before", MISSING) for item in fields(schema)}
-    return {key: value for key, value in values.items() if value is not MISSING}
+    return MappingProxyType({k: value for k, value in values.items() if value is not MISSING})
 
 
 def _identifying(settings: dict[str, Any], schema: type = RunConfig) -> dict[str, Any]:

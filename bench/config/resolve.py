@@ -1,14 +1,14 @@
 """Settings become a complete, valid configuration, or a `UserError` says why they cannot."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from bench.config.command_line import typed, unknown_key
 from bench.config.evaluation_optimizer import check_evaluation, shortest_evaluation
-from bench.config.identity import images_per_class
+from bench.config.objectives import OBJECTIVES, UNROLLED
+from bench.config.parameterization import check_distilled_set, shortest_parameterization
 from bench.config.run_config import RunConfig
-from bench.config.storage_budget import nominal_budget
-from bench.config.values import convert, plain
+from bench.config.values import convert, plain, shown
 from bench.system.choices import SHAPES, SIZED_ARCHITECTURES, SMALLEST_SIDES, UNBIASED_ARCHITECTURES
 from bench.system.errors import UserError
 from methods import (
@@ -21,6 +21,9 @@ from methods import (
 
 # Further evaluations at the end of a run; a single evaluation does neither.
 NOT_OF_AN_EVALUATION: dict[str, Any] = {"transfer_to": [], "scores": False}
+
+# What only the unrolled objective reads, beside the method.
+OF_THE_WINDOW = ("window_size", "unroll_length", "method_options", "window_resample_every")
 
 
 def resolve(settings: dict[str, Any]) -> RunConfig:
@@ -37,13 +40,24 @@ def resolve(settings: dict[str, Any]) -> RunConfig:
         UserError: a value of the wrong type or an invalid combination.
     """
     config = typed(RunConfig, settings)
+    if config.objective != UNROLLED:
+        config = _of_other_objective(config)
+        return _canonical(config)
+    if config.objective_options:
+        raise UserError("objective_options: objective=unrolled has none")
+    if config.method in OBJECTIVES:
+        raise UserError(f"method={config.method} is an objective: give objective={config.method}")
     try:
         defaults, before = method_defaults(config.method), options_before(config.method)
     except ValueError as error:
         raise UserError(str(error)) from error
     options = {**defaults, **converted_options(config, defaults)}
     written = {k: v for k, v in options.items() if k not in before or v != before[k]}
-    config = replace(config, method_options=written)
+    return _canonical(replace(config, method_options=written))
+
+
+def _canonical(config: RunConfig) -> RunConfig:
+    """The same with one value for what makes no difference, and checked."""
     if config.arch not in SIZED_ARCHITECTURES:
         config = replace(config, width=0, depth=0)
     config = _conv_bias_where_it_matters(config)
@@ -51,9 +65,33 @@ def resolve(settings: dict[str, Any]) -> RunConfig:
         config = replace(config, clipped="all")
     if not config.variance_every or config.variance_until >= config.outer_steps:
         config = replace(config, variance_until=0)
-    config = shortest_evaluation(config)
+    if config.outer_optimizer == "adam":
+        config = replace(config, outer_momentum=0.0)
+    config = shortest_evaluation(shortest_parameterization(config))
     check(config)
     return config
+
+
+def _of_other_objective(config: RunConfig) -> RunConfig:
+    """A run that follows another objective: it goes by the objective's name instead of a method's,
+    and what only the unrolled objective reads has one value."""
+    options = OBJECTIVES[config.objective]
+    try:
+        chosen = typed(options, config.objective_options)
+    except UserError as error:
+        raise UserError(f"objective_options.{error}") from error
+    defaults = RunConfig()
+    unread = (
+        *OF_THE_WINDOW,
+        *("variance_every", "variance_until", "variance_samples", "outer_loss", "engine"),
+        *(() if options.takes_target_batch else ("target_batch", "augment_target")),
+    )
+    return replace(
+        config,
+        **{key: getattr(defaults, key) for key in unread} | {"variance_every": 0},
+        method=config.objective,
+        objective_options=asdict(chosen),
+    )
 
 
 def converted_options(config: RunConfig, defaults: dict[str, Any]) -> dict[str, Any]:
@@ -115,23 +153,35 @@ def refuse_size_of_one_size(config: RunConfig, given: dict[str, Any]) -> None:
             )
 
 
+def refuse_window_without_method(config: RunConfig, given: dict[str, Any]) -> None:
+    """Reject a method, or settings of its window, that the user gave for another objective.
+
+    Args:
+        given: as for `refuse_size_of_one_size`.
+
+    Raises:
+        UserError: names the setting.
+    """
+    if config.objective == UNROLLED:
+        return
+    for key in ("method", *OF_THE_WINDOW):
+        if key in given and given[key] != config.objective:
+            raise UserError(
+                f"{key}={shown(given[key])}: objective={config.objective} has no window; {key} is"
+                f" for objective={UNROLLED}"
+            )
+
+
 def check(config: RunConfig) -> None:
     """Reject invalid combinations of settings.
 
     Raises:
         UserError: names the settings.
     """
-    try:
-        method = make_method(
-            config.method, config.unroll_length, config.window_size, config.method_options
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if needs_evaluations(method) and not config.accuracy_every:
-        raise UserError(
-            f"accuracy_every=0: with these options method={config.method} places its window by"
-            " measurements of the accuracy; give a number of outer steps"
-        )
+    if config.objective == UNROLLED:
+        _check_method(config)
+    else:
+        _check_objective(config)
     if config.variance_every and config.variance_samples < 2:
         raise UserError(f"variance_samples={config.variance_samples} must be at least 2")
     if config.variance_every and config.variance_samples > config.target_batch:
@@ -147,7 +197,7 @@ def check(config: RunConfig) -> None:
                 raise UserError(
                     f"{key}={getattr(config, key)} must be at least 1 for arch={config.arch}"
                 )
-    _check_distilled_set(config)
+    check_distilled_set(config)
     if not config.evaluation_steps:
         raise UserError("evaluation_steps needs at least one number of steps")
     check_evaluation(config)
@@ -160,47 +210,36 @@ def check(config: RunConfig) -> None:
         )
 
 
-def _check_distilled_set(config: RunConfig) -> None:
-    linear = config.parameterization == "linear"
-    if config.inner_classes > (classes := SHAPES[config.dataset].classes):
+def _check_method(config: RunConfig) -> None:
+    try:
+        method = make_method(
+            config.method, config.unroll_length, config.window_size, config.method_options
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if needs_evaluations(method) and not config.accuracy_every:
         raise UserError(
-            f"inner_classes={config.inner_classes} is more than the {classes} classes of"
-            f" {config.dataset}"
+            f"accuracy_every=0: with these options method={config.method} places its window by"
+            " measurements of the accuracy; give a number of outer steps"
         )
-    if config.inner_ipc > (count := images_per_class(config)):
-        named = "decoded_ipc" if linear else "ipc"
-        raise UserError(f"inner_ipc={config.inner_ipc} is more than {named}={count}")
-    if linear:
-        budget = nominal_budget(
-            config.dataset,
-            config.image_size,
-            config.ipc,
-            config.learn_labels,
-            config.basis_downsample,
+
+
+def _check_objective(config: RunConfig) -> None:
+    name, options = f"objective={config.objective}", OBJECTIVES[config.objective]
+    if config.learn_labels and not options.learns_labels:
+        raise UserError(f"learn_labels=true: {name} takes the labels only as classes")
+    if config.replicas > 1 and options.keeps_state:
+        raise UserError(
+            f"replicas={config.replicas}: {name} keeps one network from one outer step to the next"
         )
-        try:
-            budget.bases(config.basis_images, count)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        if config.init != "noise":
-            raise UserError(
-                f"init={config.init}: parameterization=linear learns no single images and supports"
-                " init=noise only"
-            )
-    if config.boost_block:
-        if linear:
-            raise UserError(
-                "boost_block adds single images, and parameterization=linear does not learn any"
-            )
-        if config.ipc % config.boost_block:
-            raise UserError(
-                f"ipc={config.ipc} is not a multiple of boost_block={config.boost_block}"
-            )
-        if config.outer_steps < (blocks := config.ipc // config.boost_block):
-            raise UserError(
-                f"outer_steps={config.outer_steps} are too few for {blocks} blocks"
-                f" (boost_block={config.boost_block})"
-            )
+    if config.precision not in ("float32", "float64"):
+        raise UserError(f"precision={config.precision} is for objective=unrolled: use float32")
+    depth = config.objective_options["depth"] if options.pools else 0
+    side = config.image_size or SHAPES[config.dataset].side
+    if side < 2**depth:
+        raise UserError(
+            f"objective_options.depth={depth}: images of {side}x{side} cannot be halved so often"
+        )
 
 
 def _check_transfers(config: RunConfig) -> None:

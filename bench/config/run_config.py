@@ -13,9 +13,10 @@ Values are resolved in layers, each over the one before: the defaults below, the
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.config.command_line import setting
+from bench.config.objectives import OBJECTIVES, UNROLLED
 from bench.system.choices import (
     ARCHITECTURES,
     AUGMENTATIONS,
@@ -35,6 +36,8 @@ DECODED_IMAGES = 10  # for each image of the budget, by default
 @dataclass(frozen=True)
 class RunConfig:
     """Settings of a run. The defaults are the paper's for CIFAR-10, IPC 10."""
+
+    option_groups: ClassVar = tuple(OBJECTIVES.values())  # for `--help`
 
     # --- what is compared
     method: str = setting(
@@ -76,6 +79,17 @@ class RunConfig:
         minimum=0,
         maximum=2**63 - 1,
     )
+    objective: str = setting(
+        UNROLLED,
+        "what the outer loop follows: the loss of a network that is trained on the distilled set,"
+        " through a window of its training (unrolled), or what the paper's rivals follow"
+        " (bench/objectives/README.md), which have no window and no method",
+        (UNROLLED, *OBJECTIVES),
+        before=UNROLLED,
+    )
+    objective_options: dict[str, Any] = setting(
+        {}, "further options of the objective, e.g. objective_options.real_ipc=256", before={}
+    )
     scale: str = setting("paper", "scale that the settings come from", ("quick", "cpu", "paper"))
 
     # --- the target set and the distilled set
@@ -92,7 +106,9 @@ class RunConfig:
     zca: bool = setting(True, "whiten the images with regularized ZCA (C.1)")
     zca_lambda: float = setting(0.1, "regularization of ZCA, in mean eigenvalues", above=0)
     ipc: int = setting(
-        10, "distilled images per class; linear: their storage is the budget", minimum=1
+        10,
+        "distilled images per class; their storage is the budget of every parameterization",
+        minimum=1,
     )
     init: str = setting(
         "noise",
@@ -100,12 +116,20 @@ class RunConfig:
         " both are scaled to norm 1",
         ("noise", "real"),
     )
+    init_norm: float = setting(
+        1.0,
+        "norm of each initial image, as in the paper; 0: as they are, which is what the rivals do",
+        minimum=0,
+        before=1.0,
+    )
     learn_labels: bool = setting(False, "optimize the labels too")
     parameterization: str = setting(
         "pixels",
-        "what is learned: the pixels of each image, or basis images that all classes share and"
-        " the coefficients of their linear combinations",
-        ("pixels", "linear"),
+        "what is learned: the pixels of each image; basis images that all classes share and the"
+        " coefficients of their linear combinations; images that are cut into parts, each of which"
+        " is enlarged to an image (idc); or bases of each class and small networks, each of which"
+        " makes an image of each base (haba)",
+        ("pixels", "linear", "idc", "haba"),
     )
     basis_images: int = setting(
         0, "linear: number of basis images; 0: as many as the budget allows", minimum=0
@@ -118,6 +142,28 @@ class RunConfig:
     )
     decoded_ipc: int = setting(
         0, f"linear: combined images per class; 0: {DECODED_IMAGES} times ipc", minimum=0
+    )
+    idc_factor: int = setting(
+        2,
+        "idc: parts along each side of a stored image, whose number is the square of this; each is"
+        " enlarged bilinearly to an image",
+        minimum=2,
+        before=2,
+    )
+    haba_hallucinators: int = setting(
+        5, "haba: networks, each of which makes an image of each base", minimum=1, before=5
+    )
+    haba_bases: int = setting(
+        0,
+        "haba: bases per class; 0: as many as the budget allows beside the networks",
+        minimum=0,
+        before=0,
+    )
+    haba_single_channel: bool = setting(
+        False,
+        "haba: bases of one channel, which take less storage; the networks make images of all"
+        " channels of them",
+        before=False,
     )
     boost_block: int = setting(
         0, "Boost-DD: images per class in a block; 0: no boosting", minimum=0
@@ -194,7 +240,13 @@ class RunConfig:
         OUTER_LOSSES,
     )
     outer_steps: int = setting(20000, "number of updates of the distilled set", minimum=1)
-    outer_lr: float = setting(0.001, "learning rate of the outer Adam", above=0)
+    outer_optimizer: str = setting(
+        "adam", "outer optimizer; the rivals move pixels by sgd", ("adam", "sgd"), before="adam"
+    )
+    outer_lr: float = setting(0.001, "learning rate of the outer optimizer", above=0)
+    outer_momentum: float = setting(
+        0.0, "sgd: heavy-ball momentum of the outer optimizer", minimum=0, below=1, before=0.0
+    )
     not_finite: str = setting(
         "skip",
         "after an outer step whose loss or meta-gradient is not finite: go on without it, until"
@@ -282,7 +334,7 @@ class Environment:
     )
     cache_root: str = setting(
         os.environ.get("BENCH_CACHE_ROOT", "~/.cache/window-bench"),
-        "cache folder of decoded and whitened images ($BENCH_CACHE_ROOT)",
+        "cache folder of decoded and whitened images, and of experts ($BENCH_CACHE_ROOT)",
     )
     results_root: str = setting("results", "folder of the results")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")

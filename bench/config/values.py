@@ -21,6 +21,9 @@ SWITCH = {
     **dict.fromkeys(("false", "no", "off", "n", "0"), False),
 }
 LONGEST_SHOWN = 80
+# Of a YAML text. No grid or profile comes near either.
+MOST_VALUES = 100_000
+DEEPEST = 50
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def flow(key: str, text: str) -> Any:
     try:
         return read(text)
     except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or "not closed?"
+        problem = getattr(error, "problem", None) or str(error) or "not closed?"
         raise ValueError(f"{key}={shown(text)} cannot be read: {problem}") from None
 
 
@@ -225,12 +228,14 @@ class _AsTyped(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        names: set[str] = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and names.count(key.value) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value} is given twice", key.start_mark
-                )
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in names:
+                problem = f"{shown(key.value)} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            names.add(key.value)
         return node
 
 
@@ -240,7 +245,31 @@ def read(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is not YAML, has a key twice, or has a tag.
     """
+    loader = _AsTyped(text)
     try:
-        return yaml.load(text, Loader=_AsTyped)
+        if (node := loader.get_single_node()) is None:
+            return None
+        _refuse_too_much(node)
+        return loader.construct_document(node)
     except RecursionError as error:
         raise yaml.YAMLError("nested too deeply") from error
+    finally:
+        loader.dispose()
+
+
+def _refuse_too_much(root: yaml.Node) -> None:
+    """Reject what is too much or nested too deeply once every alias (`*name`) is replaced by what
+    it stands for: a few lines of aliases of aliases can stand for a thousand million values."""
+    values, level = 0, [root]
+    for _ in range(DEEPEST):
+        below: list[yaml.Node] = []
+        for node in level:
+            parts = node.value if isinstance(node, yaml.CollectionNode) else []
+            values += len(parts)
+            if values > MOST_VALUES:
+                raise yaml.YAMLError(f"it holds more than {MOST_VALUES:,} values")
+            for part in parts:
+                below += part if isinstance(part, tuple) else [part]
+        if not (level := below):
+            return
+    raise yaml.YAMLError("nested too deeply")

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import hashlib
+import io
 import lzma
 import os
 import tarfile
@@ -19,6 +20,11 @@ from bench.system.errors import UserError
 _DAMAGE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError)
 TAR_ENDINGS = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz")
 ENDINGS = (".zip", *TAR_ENDINGS)
+
+# Limits that decompression bombs exceed. The largest file of a data set (CIFAR-100's train) has
+# 155 MB, and images can hardly be compressed further.
+LARGEST_FILE = 1 << 28
+ANY_SIZE, LARGEST_RATIO = 1 << 28, 100  # of a compressed tar: bytes, and times its own size
 
 
 def is_hidden(name: str) -> bool:
@@ -70,10 +76,16 @@ class FolderFiles:
         self.path, self.prefix = path, ""
 
     def names(self) -> Iterator[str]:
+        root = self.path.resolve()
+        # By folder, the folders that it lies in: a link to one of them would be followed for ever.
+        above = {str(self.path): {str(root), *map(str, root.parents)}}
         for folder, folders, files in os.walk(self.path, followlinks=True):
-            folders[:] = sorted(name for name in folders if not is_hidden(name))
+            around = above.pop(folder)
+            real = {name: os.path.realpath(f"{folder}/{name}") for name in sorted(folders)}
+            folders[:] = [name for name in real if not is_hidden(name) and real[name] not in around]
+            above |= {os.path.join(folder, name): {*around, real[name]} for name in folders}
             for name in sorted(files):
-                if not is_hidden(name):
+                if not is_hidden(name) and os.path.isfile(f"{folder}/{name}"):
                     yield Path(folder, name).relative_to(self.path).as_posix()
 
     def read(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
@@ -116,6 +128,7 @@ class ZipFiles(Archive):
         with self._open() as archive:
             for name in names:
                 try:
+                    refuse_large(self.path, name, archive.getinfo(self.prefix + name).file_size)
                     content = archive.read(self.prefix + name)
                 except KeyError as error:
                     raise missing(self.path, name) from error
@@ -171,14 +184,18 @@ class TarFiles(Archive):
                     path = member.name.removeprefix("./")  # as `tar -C folder .` writes
                     name = path.removeprefix(self.prefix)
                     if member.isreg() and path.startswith(self.prefix) and not is_hidden(name):
-                        content = archive.extractfile(member) if name in wanted else None
+                        if name not in wanted:
+                            yield name, None
+                            continue
+                        refuse_large(self.path, name, member.size)
+                        content = archive.extractfile(member)
                         yield name, content.read() if content else None
                 while stream.read(1 << 20):
                     pass
         except (*_DAMAGE, tarfile.TarError) as error:
             raise incomplete(self.path, self.path.suffix.removeprefix("."), error) from error
 
-    def _decompressed(self) -> IO[Any]:
+    def _decompressed(self) -> Any:
         with self.path.open("rb") as file:
             start = file.read(3)
         openers: dict[bytes, Any] = {
@@ -187,7 +204,36 @@ class TarFiles(Archive):
             b"\xfd7": lzma.open,
         }
         opener = openers.get(start[:2])
-        return opener(self.path) if opener else self.path.open("rb")
+        return _Bounded(opener(self.path), self.path) if opener else self.path.open("rb")
+
+
+class _Bounded(io.RawIOBase):
+    """A decompressed stream that ends with an error where it is a decompression bomb."""
+
+    def __init__(self, stream: IO[bytes], path: Path) -> None:
+        self.stream, self.path = stream, path
+        self.remaining = max(ANY_SIZE, LARGEST_RATIO * path.stat().st_size)
+
+    def readinto(self, buffer: Any) -> int:
+        content = self.stream.read(len(buffer))
+        self.remaining -= len(content)
+        if self.remaining < 0:
+            raise UserError(
+                f"{self.path} is a decompression bomb: it holds more than {LARGEST_RATIO} times as"
+                " many bytes as it has"
+            )
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()
+
+
+def refuse_large(path: Path, name: str, size: int) -> None:
+    """Raise UserError if no file of a data set is as large."""
+    if size > LARGEST_FILE:
+        raise UserError(f"{path}: {name} has {size:,} bytes; no file of a data set has as many")
 
 
 def missing(path: Path, name: str) -> UserError:

@@ -1,16 +1,17 @@
-"""Random flips and rotations of batches, on the device, differentiable with respect to the images.
+"""Random augmentation of batches, on the device, differentiable with respect to the images.
 
 Drawing and applying are separate: draws are made on the CPU, and a draw can be applied again when a
-step is recomputed. The paper's published code does "flip_or_rotate".
+step is recomputed. The paper's published code does "flip_or_rotate"; "dsa" is `siamese.py`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.data import siamese
 from bench.system.choices import AUGMENTATIONS
 from bench.system.errors import UserError
 
@@ -25,10 +26,16 @@ class AugmentationDraw:
     Attributes:
         flip: bool `[B]`, whether to mirror left and right; None for no flips.
         angles: float64 radians `[B]`, counter-clockwise as seen; None for no rotation.
+        color, crop, cutout, scale: float64 numbers in [0, 1) `[B, 2 or 3]` for the map of this name
+            in `siamese.py`; None: not this map.
     """
 
     flip: Tensor | None = None
     angles: Tensor | None = None
+    color: Tensor | None = None
+    crop: Tensor | None = None
+    cutout: Tensor | None = None
+    scale: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "AugmentationDraw":
         """The same draw on `device`."""
@@ -37,12 +44,14 @@ class AugmentationDraw:
 
 def move(draws: list[AugmentationDraw], device: torch.device | str) -> list[AugmentationDraw]:
     """Draws for batches of one size, moved to `device` in one transfer for each kind."""
-    flips = iter(moved_together([draw.flip for draw in draws], device))
-    angles = iter(moved_together([draw.angles for draw in draws], device))
+    names = [field.name for field in fields(AugmentationDraw)]
+    moved = {
+        name: iter(moved_together([getattr(draw, name) for draw in draws], device))
+        for name in names
+    }
     return [
         AugmentationDraw(
-            None if draw.flip is None else next(flips),
-            None if draw.angles is None else next(angles),
+            **{name: next(moved[name]) for name in names if getattr(draw, name) is not None}
         )
         for draw in draws
     ]
@@ -60,7 +69,8 @@ def draw(kind: str, batch_size: int, generator: torch.Generator) -> Augmentation
     Args:
         kind: one of `AUGMENTATIONS`: "flip" mirrors each image with probability 1/2, "rotate" turns
             each by an angle uniform in ±15°, "flip_or_rotate" does one of the two to the whole
-            batch.
+            batch; "dsa" does one of `siamese.STRATEGY` with the same numbers to the whole batch, to
+            distill with, "dsa_each" with numbers of its own to each image, to evaluate with.
         batch_size: B.
         generator: on the CPU; from one state, every kind and type of image gets the same numbers.
 
@@ -74,6 +84,8 @@ def draw(kind: str, batch_size: int, generator: torch.Generator) -> Augmentation
         kind = "flip" if coin < 0.5 else "rotate"
     if kind == "none":
         return AugmentationDraw()
+    if kind in ("dsa", "dsa_each"):
+        return _draw_siamese(batch_size, 1 if kind == "dsa" else batch_size, generator)
     # An explicit type, so that the numbers do not depend on torch's default.
     unit = torch.rand(batch_size, generator=generator, dtype=torch.float64)
     if kind == "flip":
@@ -81,12 +93,29 @@ def draw(kind: str, batch_size: int, generator: torch.Generator) -> Augmentation
     return AugmentationDraw(angles=(2 * unit - 1) * MAX_ANGLE)
 
 
+def _draw_siamese(batch_size: int, rows: int, generator: torch.Generator) -> AugmentationDraw:
+    """One of the maps; `rows` of numbers, one for all images or one for each."""
+    coin = torch.rand((), generator=generator, dtype=torch.float64).item()
+    name = siamese.STRATEGY[int(coin * len(siamese.STRATEGY))]
+    unit = torch.rand(rows, siamese.NUMBERS, generator=generator, dtype=torch.float64)
+    unit = unit.expand(batch_size, -1).contiguous()
+    if name == "flip":
+        return AugmentationDraw(flip=unit[:, 0] < _FLIP_PROBABILITY)
+    if name == "rotate":
+        return AugmentationDraw(angles=(2 * unit[:, 0] - 1) * MAX_ANGLE)
+    return AugmentationDraw(**{name: unit[:, : siamese.WIDTHS[name]]})
+
+
 def apply(images: Tensor, draw: AugmentationDraw) -> Tensor:
-    """Augment `[B, C, H, W]`: a linear map of the images. `draw` lies on the same device."""
+    """Augment `[B, C, H, W]`: an affine map of the images. `draw` lies on the same device."""
     if draw.flip is not None:
         images = torch.where(draw.flip[:, None, None, None], images.flip(-1), images)
     if draw.angles is not None:
         images = _rotate(images, draw.angles)
+    for name, map_ in siamese.MAPS.items():
+        unit = getattr(draw, name)
+        if unit is not None:
+            images = map_(images, unit)
     return images
 
 

@@ -5,19 +5,19 @@ The files are memory-mapped, so that several processes on one machine share one 
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from bench.system.errors import UserError
 from bench.system.files import atomic_write, make_folder
+from bench.system.locks import locked
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,8 @@ def load_or_build(path: Path, build: Callable[[], Stored]) -> Stored:
     if stored is not None:
         return stored
     folder = make_folder(path.parent, "cache folder")
-    with FileLock(path.with_name(path.name + ".lock")):
+    lock = path.with_name(path.name + ".lock")
+    with locked(lock, f"another process is preparing {path.name}", wait=True, quiet=True):
         stored = load(path)  # another process may have built it meanwhile
         if stored is not None:
             return stored
@@ -56,6 +57,20 @@ def load_or_build(path: Path, build: Callable[[], Stored]) -> Stored:
     if stored is None:
         raise UserError(f"{path} was written but does not read back; check the disk it lies on")
     return stored
+
+
+def rows(path: Path, name: str, indices: Sequence[int]) -> list[Tensor]:
+    """Some rows of a tensor in a cache file, read without the others. Their checksum is not
+    compared: `load_or_build` has to have returned the file's content before."""
+    with safe_open(path, framework="pt") as file:
+        part = file.get_slice(name)
+        return [part[index] for index in indices]
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """The facts in a cache file, read without its tensors; likewise."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["facts"])
 
 
 def save(path: Path, stored: Stored) -> None:

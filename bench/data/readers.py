@@ -106,13 +106,18 @@ def torchvision_dataset(class_name: str) -> Any:
 @contextmanager
 def image_errors_named(where: object, name: str) -> Iterator[None]:
     """Turn any error of reading an image into a `UserError` that names the image."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     damaged = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, zlib.error)
+    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
-        yield
-    except (*damaged, zipfile.BadZipFile, Image.DecompressionBombError) as error:
-        raise UserError(f"{where}: cannot read the image {name} ({error})") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of metadata, which are not used
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except (*damaged, zipfile.BadZipFile, *bombs) as error:
+        reason = "it is no image" if isinstance(error, UnidentifiedImageError) else error
+        raise UserError(f"{where}: cannot read the image {name} ({reason})") from error
 
 
 def hash_files(paths: Sequence[Path], root: Path | None = None) -> str:

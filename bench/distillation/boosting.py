@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bench.config.run_config import RunConfig
-from bench.distillation.outer_adam import Pairs
+from bench.distillation.outer_optimizers import Pairs
 from bench.metagrad import MetaGradient
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.config.identity import images_per_class
+from bench.config.identity import images_per_class, images_per_label
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.distillation.upsampling import enlarge
@@ -12,28 +12,31 @@ from bench.training.batches import images_of_each_class
 from bench.training.randomness import torch_generator
 
 
-def initial_images(config: RunConfig, target_set: TargetSet) -> Tensor:
-    """Noise or real images (`config.init`), each scaled to L2 norm 1, [classes*ipc, C, H, W].
+def initial_images(config: RunConfig, target_set: TargetSet, per_class: int) -> Tensor:
+    """Noise or real images (`config.init`), [classes*per_class, C, H, W], each scaled to an L2 norm
+    of `config.init_norm`, by default 1.
 
     The paper starts from noise and notes that real images work as well (C.1). It states the scale
     for noise. Here real images have the same scale, for the paper's reason: before an instance norm
     an image that is α times as large needs an outer Adam with an α times as large learning rate (up
     to the eps of that norm, `bench.networks.parts.instance_norm`), and a whitened image of CIFAR-10
-    has norm 28 on average. An image without contrast stays zero.
+    has norm 28 on average. An image without contrast stays zero. The rivals move images at the
+    scale of real ones (`init_norm=0`).
 
     Raises:
-        UserError: some class has fewer than `ipc` training images.
+        UserError: some class has fewer than `per_class` training images.
     """
-    images = _noise(config, target_set) if config.init == "noise" else _real(config, target_set)
-    return images.to(target_set.train.images)
+    make = _noise if config.init == "noise" else _real
+    return make(config, target_set, per_class).to(target_set.train.images)
 
 
-def _noise(config: RunConfig, target_set: TargetSet) -> Tensor:
+def _noise(config: RunConfig, target_set: TargetSet, per_class: int) -> Tensor:
     """Standard normal noise."""
-    count = len(target_set.classes) * config.ipc
+    count = len(target_set.classes) * per_class
     generator = torch_generator(config.seed, "distilled_images")
     images = torch.randn(count, *target_set.image_shape, generator=generator)
-    images /= _norms(images)
+    if config.init_norm:
+        images /= _norms(images) / config.init_norm
     return images
 
 
@@ -42,13 +45,15 @@ def _norms(images: Tensor) -> Tensor:
     return images.flatten(1).norm(dim=1)[:, None, None, None]
 
 
-def _real(config: RunConfig, target_set: TargetSet) -> Tensor:
-    """Training images, `ipc` of each class, ordered by class, none twice."""
+def _real(config: RunConfig, target_set: TargetSet, per_class: int) -> Tensor:
+    """Training images, `per_class` of each class, ordered by class, none twice."""
     generator = torch_generator(config.seed, "distilled_images/real")
     train = target_set.train
-    positions = images_of_each_class(train, len(target_set.classes), config.ipc, generator)
+    positions = images_of_each_class(train, len(target_set.classes), per_class, generator)
     images = train.images[positions.to(train.images.device)]
-    return F.normalize(images.flatten(1), dim=1).view_as(images)
+    if not config.init_norm:
+        return images.clone()
+    return F.normalize(images.flatten(1), dim=1).view_as(images) * config.init_norm
 
 
 def initial_bases(
@@ -76,7 +81,8 @@ def initial_bases(
 
 
 def initial_labels(config: RunConfig, target_set: TargetSet) -> Tensor:
-    """One-hot labels, class by class, [classes*images per class, classes]."""
-    count = images_per_class(config)
+    """One-hot labels, class by class, [classes*labels per class, classes]: one for each image, or
+    for each stored image or base that several are decoded from."""
+    count = images_per_class(config) // images_per_label(config)
     one_hot = torch.eye(len(target_set.classes)).repeat_interleave(count, dim=0)
     return one_hot.to(target_set.train.images)

@@ -6,6 +6,8 @@ images; Adam updates the distilled images (and labels), or what they are made of
 (`parameterization.py`); the method observes the outer loss, and what else it asks for
 (`observer.py`), such as evaluations that are made between the steps (`bench.runs.measurements`).
 
+Another objective takes the place of window, network and engine (`bench.objectives`).
+
 With replicas, several networks are drawn, each with batches of its own. All use the same window,
 and the update takes the mean of their meta-gradients (`replicas.py`).
 """
@@ -14,6 +16,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,16 +27,17 @@ from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.distillation.divergence import Diverged, DivergenceGuard
 from bench.distillation.observer import Observer
-from bench.distillation.outer_adam import OuterAdam, whole_norm
+from bench.distillation.outer_optimizers import make_outer_optimizer, whole_norm
 from bench.distillation.parameterization import make_parameterization
 from bench.distillation.process_group import SINGLE_PROCESS, ProcessGroup
 from bench.distillation.replicas import Replicas, replica_config
 from bench.metagrad import MetaGradient, Problem, SampleVariance, make_engine
+from bench.objectives import make_objective
 from bench.training.batches import target_batch
 from bench.training.problem import outer_problem
 from bench.training.randomness import python_random
-from bench.training.setup import make_inner_optimizer, make_network
-from methods import Method, Probe, StepObservation, Window, make_clipping, make_method
+from bench.training.setup import make_inner_optimizer, make_network, method_of
+from methods import Method, Probe, StepObservation, Window, make_clipping
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class OuterStep:
     Attributes:
         step: counts from 0.
         outer_loss: of the target batch at θ_stop; the mean over replicas.
-        window_start, window_stop: the window, in inner steps.
+        window_start, window_stop: the window, in inner steps; 0 for an objective without one.
         gradient_norm: norm of the whole meta-gradient (the replicas' mean) before clipping: with
             respect to everything that the step updates, which is the images and learned labels
             (under strong boosting those of the newest block), or the bases, coefficients and
@@ -84,9 +88,11 @@ class Distillation:
             no number.
         group: the processes that share the replicas; each of them holds the same distilled set.
         compiled: whether the exact engine compiles its steps; compiled code rounds differently.
+        cache_root: folder of what an objective computes once for many runs; None: in memory only.
 
     Attributes:
         parameters: what is learned.
+        objective: what is followed instead of the loss behind a window; None: that.
         step: outer steps done.
         observer: what the method is told.
         whole_batch_squared_norm: of the meta-gradient of the images in the last outer step, for
@@ -101,6 +107,7 @@ class Distillation:
         activation_budget: int = 0,
         group: ProcessGroup = SINGLE_PROCESS,
         compiled: bool = False,
+        cache_root: Path | None = None,
     ) -> None:
         self.config = config
         self.replicas = Replicas(config.replicas, group)
@@ -108,13 +115,12 @@ class Distillation:
         self.network = make_network(config, target_set)
         self.inner_optimizer = make_inner_optimizer(config)
         self.engine = make_engine(config.engine, activation_budget, config.precision, compiled)
-        self.method = make_method(
-            config.method, config.unroll_length, config.window_size, config.method_options
-        )
+        self.objective = make_objective(config, target_set, self.network, cache_root)
+        self.method = method_of(config)
         self.observer = Observer(self.method)
         self.clipping = make_clipping(config.clipping, config.clip_ratio, config.clip_decay)
         self.parameters = make_parameterization(config, target_set)
-        self.outer_optimizer = OuterAdam(self.parameters.groups(), config.outer_lr)
+        self.outer_optimizer = make_outer_optimizer(config, self.parameters.groups())
         self.step = 0
         self.guard = DivergenceGuard(config.not_finite)
         self.whole_batch_squared_norm = torch.tensor(math.nan)
@@ -122,7 +128,8 @@ class Distillation:
     @property
     def images(self) -> Tensor:
         """[classes*ipc, C, H, W], class by class, after the last outer step. A boosted set has the
-        blocks that took part in that step, a linear one more images than `ipc`."""
+        blocks that took part in that step; a set of another parameterization than pixels has more
+        images than `ipc`."""
         return self.parameters.at(self._last_step)[0]
 
     @property
@@ -181,14 +188,16 @@ class Distillation:
             self.observer.step(self.step, loss, observation)
             if self.guard.policy == "restore":  # before the set can be measured
                 finite = self.is_finite()
+        if self.objective and finite:
+            self.objective.after(self.step, *self.parameters.at(self.step))
         if before := self.guard.after(self.step, finite, self.is_finite):
             self._load_updated(before)
         self.step += 1
         return OuterStep(
             self.step - 1,
             loss,
-            window.start,
-            window.stop,
+            0 if self.objective else window.start,
+            0 if self.objective else window.stop,
             norm,
             image_norm,
             clipped_norm,
@@ -227,6 +236,8 @@ class Distillation:
 
         def of_replica(replica: int) -> MetaGradient:
             config = replica_config(self.config, replica)
+            if self.objective:
+                return self.objective.gradient(config.seed, self.step, images, labels)
             problem = self._problem(config, window.stop, images, labels)
             batch = target_batch(config, self.target_set.train, self.step)
             gradient = self.engine.meta_gradient(
@@ -289,6 +300,7 @@ class Distillation:
             "method": self.method.state(),
             "clipping": self.clipping.state(),
             **self.observer.state(),
+            **({"objective": self.objective.state()} if self.objective else {}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -303,3 +315,5 @@ class Distillation:
         self.method.load_state(state["method"])
         self.clipping.load_state(state["clipping"])
         self.observer.load_state(state)
+        if self.objective:
+            self.objective.load_state(state["objective"])

@@ -1,20 +1,26 @@
-"""What is learned: the pixels of the distilled images, or bases and coefficients.
+"""What is learned: the pixels of the distilled images, or what these are made of.
 
 Engines work on images. A parameterization makes the images, and turns the meta-gradient with
 respect to the images into that with respect to what is learned, which is then clipped and applied.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from bench.config.identity import images_per_class
+from bench.config.identity import images_per_class, images_per_label
+from bench.config.parameterization import haba_bases
 from bench.config.run_config import RunConfig
 from bench.config.storage_budget import Budget
 from bench.data import TargetSet
+from bench.distillation import hallucinators, parts
 from bench.distillation.boosting import Blocks
 from bench.distillation.initialization import initial_bases, initial_images, initial_labels
-from bench.distillation.outer_adam import Pairs
+from bench.distillation.outer_optimizers import Pairs
 from bench.distillation.upsampling import enlarge, enlarge_transposed
 from bench.metagrad import MetaGradient
 from bench.system.errors import UserError
@@ -49,7 +55,7 @@ class Parameterization(Protocol):
 
     def gradients(self, step: int, gradient: MetaGradient) -> tuple[Pairs, Pairs]:
         """All tensors to update, from the gradient of `at(step)`: first what images are made of
-        (their pixels, or basis images and coefficients), then learned labels."""
+        (their pixels, or basis images and coefficients, ...), then learned labels."""
         ...
 
     def clamp_labels(self) -> None:
@@ -122,8 +128,9 @@ class Linear(Whole):
     combined and enlarged, bilinearly, in the whitened space that the network sees.
 
     Only the map is that of [9] (Deng and Russakovsky, NeurIPS 2022; its published code). There,
-    bases and coefficients start Xavier-uniform and are updated by SGD with a penalty on the
-    coefficients (l2, 1e-4), and the published command for CIFAR-10 at IPC 1 does not whiten. Here,
+    bases and coefficients start Xavier-uniform and are updated by SGD (0.1, momentum 0.5), and the
+    published command for CIFAR-10 at IPC 1 does not whiten. Its penalty on the coefficients (l2,
+    1e-4) is part of the inner loss, whose gradient with respect to weights it does not enter. Here,
     as in the paper, everything but the map is as for pixels: noise of norm 1, Adam, no penalty.
 
     Args:
@@ -154,6 +161,42 @@ class Linear(Whole):
         return of_images, self.of_labels(gradient)
 
 
+class Decoded(Whole):
+    """Images that are decoded from what is stored, the same number of them for each stored label:
+    `parts.py` and `hallucinators.py` say how. The decoder is differentiated by autograd.
+
+    Args:
+        stored: what images are made of, by name.
+        labels: [stored labels, classes].
+        decode: the images [stored labels*n, C, H, W] of `stored`, first those of the first label.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        stored: dict[str, Tensor],
+        labels: Tensor,
+        decode: Callable[..., Tensor],
+    ) -> None:
+        super().__init__({**stored, "labels": labels}, config.learn_labels)
+        self.stored, self.decode = stored, decode
+        self.count = images_per_label(config)
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        return self.decode(**self.stored), self.labels.repeat_interleave(self.count, dim=0)
+
+    def gradients(self, step: int, gradient: MetaGradient) -> tuple[Pairs, Pairs]:
+        """A label's gradient is the sum over the images that share it."""
+        leaves = {name: part.detach().requires_grad_() for name, part in self.stored.items()}
+        with torch.enable_grad():
+            images = self.decode(**leaves)
+        found = torch.autograd.grad(images, list(leaves.values()), gradient.images)
+        of_images = list(zip(self.stored.values(), found, strict=True))
+        if gradient.labels is None:
+            return of_images, []
+        return of_images, [(self.labels, gradient.labels.unflatten(0, (-1, self.count)).sum(1))]
+
+
 def make_parameterization(config: RunConfig, target_set: TargetSet) -> Parameterization:
     """The initial distilled set of a run, in the parameterization of its configuration.
 
@@ -161,16 +204,32 @@ def make_parameterization(config: RunConfig, target_set: TargetSet) -> Parameter
         UserError: it exceeds the storage budget of this target set, or some class has too few
             training images to start from.
     """
-    labels = initial_labels(config, target_set)
-    if config.parameterization == "linear":
-        storage = budget(config, target_set)
-        try:
+    try:
+        return _made(config, target_set, budget(config, target_set))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _made(config: RunConfig, target_set: TargetSet, storage: Budget) -> Parameterization:
+    """Raises a ValueError where the budget does."""
+    match config.parameterization:
+        case "linear":
             count = storage.bases(config.basis_images, images_per_class(config))
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        return Linear(config, *initial_bases(config, target_set, count, storage.base_shape), labels)
-    images = initial_images(config, target_set)
-    return (Blocks if config.boost_block else Pixels)(config, images, labels)
+            made = initial_bases(config, target_set, count, storage.base_shape)
+            return Linear(config, *made, initial_labels(config, target_set))
+        case "idc":
+            storage.part_shape(config.idc_factor)
+            stored = {"images": parts.initial_parts(config, target_set)}
+            decode = partial(parts.decode, factor=config.idc_factor)
+        case "haba":
+            config = replace(config, haba_bases=haba_bases(config, storage))
+            stored = hallucinators.initial_hallucinators(config, target_set, storage)
+            decode = hallucinators.decode
+        case _:
+            images = initial_images(config, target_set, config.ipc)
+            kind = Blocks if config.boost_block else Pixels
+            return kind(config, images, initial_labels(config, target_set))
+    return Decoded(config, stored, initial_labels(config, target_set), decode)
 
 
 def budget(config: RunConfig, target_set: TargetSet) -> Budget:

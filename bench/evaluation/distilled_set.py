@@ -207,6 +207,12 @@ def _refuse_aside(content: Content, names: tuple[str, ...], path: Path, what: st
 
 def _no_tensor(content: Content, names: tuple[str, ...], path: Path, what: str) -> UserError:
     _refuse_aside(content, names, path, what)
+    for name, tensor in content.tensors.items():
+        if name.rpartition("/")[2].lower() in names:
+            return UserError(
+                f"{path}: its {what}, {name}, have the shape {list(tensor.shape)}, which is none of"
+                f" {what}; {what}_key=NAME names others"
+            )
     return UserError(
         f"{path} holds {_listed(content)}, but none of {', '.join(names)}: name what holds the"
         f" {what}, {what}_key=NAME"

@@ -7,6 +7,7 @@ What the numbers mean is decided elsewhere: `distilled_set.py` finds images and 
 import argparse
 import json
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ import safetensors
 import safetensors.torch
 import torch
 
+from bench.config.values import shown
 from bench.evaluation.image_folder import read_folder
+from bench.evaluation.pixel_ranges import SPACES
 from bench.evaluation.structures import Content, as_tensor, content_of
 from bench.system.errors import UserError
 
 INSTALL_H5PY = "pip install -e '.[formats]'"
+# What is read of the description in one of our files.
+STATED = {"config": dict, "space": str, "fingerprint": str, "zca": bool, "zca_lambda": int | float}
 OBJECTS = "Python objects, which are not loaded"
 
 
@@ -59,8 +64,25 @@ def read_content(path: Path, index: int = -1) -> Content:
 def _read_safetensors(path: Path, index: int) -> Content:
     with safetensors.safe_open(path, framework="pt") as file:
         header = file.metadata() or {}
-    metadata = json.loads(header.get("distilled_set", "{}"))
+    metadata = _stated(json.loads(header.get("distilled_set", "{}")))
     return Content(safetensors.torch.load_file(path), metadata=metadata)
+
+
+def _stated(metadata: Any) -> dict[str, Any]:
+    """What one of our files states.
+
+    Raises:
+        ValueError: it is not what a file of ours states.
+    """
+    if not isinstance(metadata, dict):
+        raise ValueError("its description is not a mapping")
+    for key, kind in STATED.items():
+        if not isinstance(metadata.get(key, None), kind | None):
+            raise ValueError(f"it states {key}={shown(metadata[key])}")
+    if metadata.get("space") not in (None, *SPACES):
+        raise ValueError(f"it states space={shown(metadata['space'])}")
+    # Only a folder, or a file with an entry for each class, has these.
+    return {k: v for k, v in metadata.items() if k not in ("class_folders", "class_entries")}
 
 
 def _read_npz(path: Path, index: int) -> Content:
@@ -133,7 +155,8 @@ def _read_torch(path: Path, index: int) -> Content:
         (core._reconstruct, "numpy.core.multiarray._reconstruct"),
     ]
     try:
-        with torch.serialization.safe_globals([*plain, *old_names]):
+        with torch.serialization.safe_globals([*plain, *old_names]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that checking sparse tensors takes time
             held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         objects = ("Unsupported global", "Unsupported class", "unrecognized function")

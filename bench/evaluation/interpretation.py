@@ -104,6 +104,8 @@ def prepared(
     from bench.evaluation.label_forms import count_warnings
     from bench.evaluation.layout import arrange
 
+    if not distilled.images.numel():
+        raise UserError(f"{options.distilled} holds no images: {list(distilled.images.shape)}")
     notes = list(distilled.notes)
     arranged = arrange(
         distilled.images,

@@ -115,6 +115,7 @@ class HigherEngine:
                 if not in_window:
                     detach_state(optimizer)
             logits = unrolled(target_images)
+        release(network)
         return ((images, labels) if problem.learn_labels else (images,)), logits
 
 
@@ -122,6 +123,14 @@ def outer_losses(problem: Problem, logits: Tensor, target_labels: Tensor) -> Ten
     """The single-sample outer losses [batch]."""
     one_hot = F.one_hot(target_labels, logits.shape[1]).to(problem.labels)
     return problem.outer_loss.losses(logits, one_hot)
+
+
+def release(network: torch.nn.Module) -> None:
+    """Free the parameters of a network that `higher` has patched. It makes classes, which refer to
+    themselves and to the network until Python's search for garbage finds them, some hundred outer
+    steps later; that search does not know how much memory hangs on them, on a GPU least of all."""
+    for parameter in network.parameters():
+        parameter.data = parameter.data.new_empty(0)
 
 
 def detach_state(optimizer: Any) -> None:

@@ -80,12 +80,21 @@ def in_units(sums: Mapping[str, str]) -> dict[str, Sums]:
 
 def intact_units(root: Path, sums: Mapping[str, str]) -> dict[str, Path]:
     """Where each unit is that has its checksums: in its place or, if a publication was interrupted,
-    in .new/. The others are damaged or incomplete."""
+    in .new/. The others are damaged or incomplete, or have files without a checksum."""
     places = {
-        unit: next((base for base in (root, root / STAGED) if matches(base, files)), None)
+        unit: next((base for base in (root, root / STAGED) if is_intact(base, unit, files)), None)
         for unit, files in in_units(sums).items()
     }
     return {unit: base / unit for unit, base in places.items() if base is not None}
+
+
+def is_intact(base: Path, unit: str, sums: Mapping[str, str]) -> bool:
+    """Whether all files of a unit have their checksums, and no file in its folder has none."""
+    return matches(base, sums) and all(
+        path.relative_to(base).as_posix() in sums
+        for path in (base / unit).rglob("*")
+        if not path.name.startswith(".")
+    )
 
 
 def matches(base: Path, sums: Mapping[str, str]) -> bool:
@@ -97,7 +106,7 @@ def _digest_of(path: Path) -> str:
     """The checksum of a file; empty if it cannot be read."""
     try:
         return digest(path.read_bytes())
-    except OSError:
+    except (OSError, ValueError):  # a damaged line of SHA256SUMS may hold what no path can
         return ""
 
 

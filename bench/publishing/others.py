@@ -7,6 +7,7 @@ from typing import Any
 from bench.anatomies.folder import FOLDER, AnatomyFolder
 from bench.publishing.publication import Files
 from bench.publishing.records import Record, json_bytes, manifest_record, parquet
+from bench.runs.json_files import without_checksum
 from bench.system.errors import Damaged
 
 EVALUATIONS = "evaluations"
@@ -43,7 +44,7 @@ def evaluation_records(root: Path, scale: str) -> dict[str, Record]:
     """What `bench.evaluate` and `bench.scores` recorded at a scale, by name of the file.
 
     Raises:
-        Damaged: a record is no JSON.
+        Damaged: a record is no JSON, or does not have its checksum.
     """
     found = {}
     for path in sorted((root / EVALUATIONS).glob("*.json")):
@@ -52,7 +53,7 @@ def evaluation_records(root: Path, scale: str) -> dict[str, Record]:
         except (OSError, ValueError) as error:
             raise Damaged(f"{path} cannot be read ({error}); delete it") from error
         if isinstance(record, dict) and (record.get("config") or {}).get("scale") == scale:
-            found[path.name] = record
+            found[path.name] = without_checksum(record, path, "delete it")
     return found
 
 

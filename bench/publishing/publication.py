@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from bench.publishing.catalog import (
     STAGED,
     SUMS,
@@ -25,8 +23,9 @@ from bench.publishing.catalog import (
     record_files,
     unit_of,
 )
-from bench.system.errors import Unwritable, UserError
+from bench.system.errors import UserError
 from bench.system.files import make_folder, writing
+from bench.system.locks import locked
 
 Files = dict[str, bytes]  # content by path in the folder of records
 
@@ -42,30 +41,22 @@ def publication(root: Path) -> Iterator["Publication"]:
         Unwritable: the folder cannot be written.
     """
     make_folder(root, "folder of published records")
-    lock = FileLock(root.parent / f".{root.name}.lock")  # not in it: git takes what is in it
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        raise UserError(f"another process is publishing into {root}") from None
-    except OSError as error:
-        raise Unwritable(lock.lock_file, error) from error
-    try:
-        if record_files(root) and not (root / SUMS).is_file():
-            raise UserError(
-                f"{root} has files without {SUMS}: it is no folder of published records, or has"
-                " lost its checksums; give another folder or restore the file"
-            )
-        settle(root, read_sums(root))
-        yield Publication(root)
-    finally:
+    lock = root.parent / f".{root.name}.lock"  # not in it: git takes what is in it
+    with locked(lock, f"another process is publishing into {root}"):
         try:
+            if record_files(root) and not (root / SUMS).is_file():
+                raise UserError(
+                    f"{root} has files without {SUMS}: it is no folder of published records, or has"
+                    " lost its checksums; give another folder or restore the file"
+                )
+            settle(root, read_sums(root))
+            yield Publication(root)
+        finally:
             with suppress(UserError):
                 if (root / SUMS).is_file():
                     settle(root, read_sums(root))
                 else:  # the first publication did not come so far
                     shutil.rmtree(root / STAGED, ignore_errors=True)
-        finally:
-            lock.release()
 
 
 class Publication:

@@ -88,9 +88,10 @@ def config_record(config: Record) -> Record:
 
 
 def manifest_record(manifest: Record) -> Record:
-    """The manifest: of each start when, on which hardware, with which versions and commit."""
+    """The manifest: of each start when, on which hardware, with which versions and commit. The
+    configuration has a file of its own."""
     starts = [_start(start) for start in manifest.get("starts") or []]
-    return {**manifest, "starts": starts}
+    return {**{key: value for key, value in manifest.items() if key != "config"}, "starts": starts}
 
 
 def _start(start: Record) -> Record:

@@ -10,7 +10,8 @@ from bench.config.grid import load_grid, requested
 from bench.config.identity import experiment_identity
 from bench.config.run_config import RunConfig
 from bench.runs.heartbeat import Progress, progress_of
-from bench.runs.run_folder import RunFolder, Store, has_records
+from bench.runs.records import has_records
+from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import UserError
 
 STOPPED = ("stopped", "lost")  # they will be resumed, or not

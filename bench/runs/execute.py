@@ -16,10 +16,10 @@ from bench.distillation.outer_loop import Distillation, OuterStep
 from bench.distillation.process_group import SINGLE_PROCESS, ProcessGroup
 from bench.evaluation.dd_ranking import refuse_few_real_images
 from bench.runs.failure import describe_error
-from bench.runs.final_evaluation import SET_FILE, FinalEvaluation, FinalSet
-from bench.runs.heartbeat import Heartbeat, await_silence, record_failure
+from bench.runs.final_evaluation import FILE, SET_FILE, FinalEvaluation, FinalSet
+from bench.runs.heartbeat import Heartbeat, record_failure
 from bench.runs.lockstep import StopRequest, outer_steps, set_up
-from bench.runs.manifest import record_start
+from bench.runs.manifest import record_start, restore_manifest
 from bench.runs.measurements import Best, Measurements
 from bench.runs.records import (
     CHECKPOINT_BEFORE,
@@ -29,10 +29,14 @@ from bench.runs.records import (
     save_checkpoint,
 )
 from bench.runs.rerun import remove_previous, start_rerun
-from bench.runs.run_folder import RunFolder, RunIsTaken, now
+from bench.runs.run_folder import RunFolder, now
+from bench.runs.run_lock import RunIsTaken, await_silence, lock
 from bench.system import versions
 from bench.system.errors import UserError
-from bench.system.files import checksum
+from bench.system.files import checksum, remove_orphans
+
+# Small files that a process without the run's lock may be writing.
+BY_OTHERS = ("config.json", "job.json", "takeover.json", "anew.json")
 
 
 class Reporter(Protocol):
@@ -61,6 +65,7 @@ def execute(
     reporter: Reporter,
     group: ProcessGroup = SINGLE_PROCESS,
     takeover: str = "",
+    data: str = "",
 ) -> dict[str, Any]:
     """Run `folder` to completion, resuming from its checkpoint if there is one, and return the
     result.
@@ -70,7 +75,8 @@ def execute(
 
     Args:
         takeover: unique token; takes the run over from the process that is running it
-            (`RunFolder.lock`).
+            (`run_lock.lock`).
+        data: fingerprint of the data that the run has to be made on; by default any.
 
     Raises:
         RunIsTaken: another process is running it, or took it over later.
@@ -81,18 +87,21 @@ def execute(
             of the networks trained on the final set is.
         ProcessGroupBroken: another process of the run failed or was killed.
     """
-    with folder.lock(takeover):
-        if takeover:
-            await_silence(folder)
+    with lock(folder, takeover):
+        if not folder.is_done():
+            await_silence(folder, takeover)
+        remove_orphans(folder.path, BY_OTHERS)
         if folder.is_done():
-            remove_previous(folder)  # a kill may have left it, and the second checkpoint
-            (folder.path / CHECKPOINT_BEFORE).unlink(missing_ok=True)
+            remove_leftovers(folder)
             return folder.read("result") or {}
         folder.remove("error.json")
         config = folder.config()
         with Heartbeat(folder, config.outer_steps) as heartbeat:
             try:
-                return _Execution(folder, config, environment, heartbeat, reporter, group).run()
+                execution = _Execution(
+                    folder, config, environment, heartbeat, reporter, group, data
+                )
+                return execution.run()
             except (Interrupted, RunIsTaken):
                 raise
             except Exception as error:
@@ -100,6 +109,12 @@ def execute(
                 if not record_failure(folder, described):
                     heartbeat.update(error={key: described[key] for key in ("kind", "message")})
                 raise
+
+
+def remove_leftovers(folder: RunFolder) -> None:
+    """Remove what only a run without a result needs."""
+    folder.remove(CHECKPOINT_BEFORE, f"{FILE}.json")
+    remove_previous(folder)
 
 
 @dataclass
@@ -117,19 +132,21 @@ class _Execution:
     heartbeat: Heartbeat
     reporter: Reporter
     group: ProcessGroup
+    data: str
     stop: StopRequest = field(default_factory=StopRequest)
     seconds: float = 0.0
     record_sizes: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> dict[str, Any]:
         start_rerun(self.folder)  # if a rerun was requested
+        restore_manifest(self.folder)  # if it is damaged
         self.heartbeat.update(activity="loading data")
         self.setup = set_up(
             self.folder, self.config, self.environment, self.group, self._resumed_state
         )
         self.distillation = self.setup.distillation
         self.heartbeat.update(step=self.distillation.step)
-        record_start(self.folder, self.config, self.setup)
+        self.manifest = record_start(self.folder, self.config, self.setup)
         with self.stop:
             self.reporter.started(self.setup.target_set, self.setup.device, self.distillation.step)
             with Recorder(self.folder.path, self.record_sizes) as recorder:
@@ -142,13 +159,9 @@ class _Execution:
         if self.config.scores:
             refuse_few_real_images(self.config, distillation.target_set)
         self.measurements = Measurements(distillation, self.heartbeat, self._stop_if_requested)
-        before = (self.folder.read("manifest") or {}).get("data", {}).get("fingerprint")
-        fingerprint = distillation.target_set.fingerprint
-        if before not in (None, fingerprint):
-            raise UserError(
-                f"{self.folder.name} was started with other data (fingerprint {before}, now"
-                f" {fingerprint}); point data_root at that copy, or give force=true"
-            )
+        self._compare_data(distillation.target_set.fingerprint)
+        if distillation.objective:
+            distillation.objective.prepare(lambda text: self.heartbeat.update(activity=text))
         if checkpoint := load_checkpoint(self.folder.path):
             try:
                 distillation.load_state(checkpoint["distillation"])
@@ -163,6 +176,16 @@ class _Execution:
                 ) from error
         return distillation.state()
 
+    def _compare_data(self, now: str) -> None:
+        """Raise UserError if the run was made on other data before."""
+        before = (self.folder.read("manifest") or {}).get("data", {}).get("fingerprint")
+        for other, remedy in ((before, ", or give force=true"), (self.data, "")):
+            if other and other != now:
+                raise UserError(
+                    f"{self.folder.name} was started with other data (fingerprint {other}, now"
+                    f" {now}); point data_root at that copy{remedy}"
+                )
+
     # --- the outer loop
 
     def _outer_loop(self, recorder: Recorder) -> None:
@@ -170,6 +193,7 @@ class _Execution:
         saved_at, seconds_before = started, self.seconds
         self._measure(recorder)
         for record, stopping in outer_steps(self.distillation, self.group, self._must_stop):
+            self._stop_if_displaced()
             recorder.append("metrics", asdict(record))
             self.reporter.stepped(record)
             self._record(recorder, self.measurements.completed())
@@ -198,12 +222,14 @@ class _Execution:
 
     def _record(self, recorder: Recorder, measurements: Iterable[dict[str, Any]]) -> None:
         for measurement in measurements:
+            self._stop_if_displaced()
             recorder.append("measurements", measurement)
             self.reporter.measured(measurement)
 
     def _checkpoint(self, recorder: Recorder, extent: dict[str, Any]) -> None:
         """Save the state, and the sizes and checksums of the records that belong to it."""
         best = self.measurements.best
+        self._stop_if_displaced()
         recorder.sync()
         save_checkpoint(
             self.folder.path,
@@ -212,6 +238,7 @@ class _Execution:
                 "best": vars(best) if best else None,
                 **extent,
                 "seconds": self.seconds,
+                "manifest": self.manifest,
             },
         )
 
@@ -233,21 +260,23 @@ class _Execution:
             self._report_evaluation,
             self._stop_if_requested,
         )
+        objective = self.distillation.objective
+        of_objective = objective.results() if objective else {}
         result = {
             "finished": now(),
             "outer_steps": self.config.outer_steps,
             **final.results(),
-            "data": (self.folder.read("manifest") or {})["data"],
+            "data": self.manifest["data"],
             "seconds": self.seconds,
+            **({"objective": of_objective} if of_objective else {}),
             "peak_memory_bytes": versions.peak_memory_bytes(device),
             "checksums": {
                 name: checksum(self.folder.path / name) for name in (*JSON_LINES, SET_FILE)
             },
         }
+        self._stop_if_displaced()
         self.folder.write("result", result)
-        (self.folder.path / CHECKPOINT_BEFORE).unlink(missing_ok=True)
-        remove_previous(self.folder)
-        final.forget()
+        remove_leftovers(self.folder)
         return result
 
     def _report_evaluation(self, what: str, trained: int) -> None:
@@ -263,6 +292,11 @@ class _Execution:
     def _stop_if_requested(self) -> None:
         """For work of the leader alone: requests to followers wait for the next outer step."""
         if self._must_stop():
+            self._interrupt()
+
+    def _stop_if_displaced(self) -> None:
+        """Before each write: another process may have given this one up, and run the run."""
+        if self.heartbeat.is_displaced():
             self._interrupt()
 
     def _interrupt(self) -> NoReturn:

@@ -5,6 +5,7 @@ with the full training set or large networks this part can take longer than the 
 """
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -26,6 +27,7 @@ from bench.runs.image_grid import save_picture
 from bench.runs.run_folder import RunFolder
 from bench.system import text
 from bench.system.choices import OWN, PICTURE_COLUMNS
+from bench.system.errors import Damaged
 from bench.training.batches import classes_by_place
 
 SET_FILE = "distilled.safetensors"
@@ -97,10 +99,6 @@ class FinalEvaluation:
         if config.scores:
             results["scores"] = self._scores()
         return results
-
-    def forget(self) -> None:
-        """Remove the saved evaluations, once they are in the run's result."""
-        self.folder.remove(f"{FILE}.json")
 
     # --- files
 
@@ -193,7 +191,11 @@ class FinalEvaluation:
 
         Summaries contain every accuracy, so the evaluation that is read is the one that was saved.
         """
-        content = self.folder.read(FILE) or {}
+        try:
+            content = self.folder.read(FILE) or {}
+        except Damaged as error:
+            print(f"warning: {str(error).partition(';')[0]}; evaluating again", file=sys.stderr)
+            content = {}
         if content.get("of") != self._digest:
             content = {"of": self._digest, "made": {}}
         if name not in content["made"]:

@@ -1,12 +1,12 @@
 """The heartbeat of a run: written by the run, read by `bench.status` and the launchers."""
 
+import math
 import os
 import socket
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -20,7 +20,8 @@ from bench.system.machine import slurm_job, slurm_node
 HEARTBEAT_SECONDS = 1.0
 LOST_AFTER_SECONDS = 120.0  # network file systems and clocks lag; a beat is due every second
 
-SILENCE_SECONDS = 15.0  # without a beat: no process on another machine runs the run any more
+# Without a beat: a process that a takeover has told to stop has stopped, wherever it ran.
+SILENCE_SECONDS = 15.0
 # A running run without a beat is shown as silent. Files of other machines may be seen late: NFS may
 # look for changes as rarely as once a minute.
 SILENT_AFTER_SECONDS, SILENT_AFTER_SECONDS_ELSEWHERE = 15.0, 60.0
@@ -81,10 +82,13 @@ class Heartbeat:
 
     Attributes:
         superseded: another process has taken the run over; this one has to stop.
+        displaced: it did not wait for this one, which had been silent for too long (suspended, for
+            example), and is at work: this one must not write anything any more.
     """
 
     def __init__(self, folder: RunFolder, outer_steps: int) -> None:
-        self.superseded = False
+        self.superseded = self.displaced = False
+        self._looked = time.monotonic()
         self.path = folder.path / "progress.json"
         self._folder = folder
         self._takeover = folder.taken_over_by()
@@ -92,11 +96,13 @@ class Heartbeat:
             before = {} if folder.is_rerun_requested() else folder.read("progress") or {}
         except Damaged:
             before = {}
+        started = _started()
         self._content: dict[str, Any] = {
             "state": "running",
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "process_started": _started(),
+            "process_started": started,
+            "started_after_boot": None if started is None else started - psutil.boot_time(),
             "job": slurm_job(),
             "node": slurm_node(),
             "step": before.get("step", 0),  # until the checkpoint is loaded
@@ -126,16 +132,33 @@ class Heartbeat:
         self._stop.set()
         self._thread.join()
         self.update(state="ended" if kind is None else "stopped")
+        self._look()
         self._write()
+
+    def is_displaced(self) -> bool:
+        """Whether this process is displaced, known for certain if it was silent for long."""
+        if time.monotonic() - self._looked > SILENCE_SECONDS:
+            self._look()
+        return self.displaced
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            with suppress(UserError):  # it cannot be read just now
-                self.superseded |= self._folder.taken_over_by() != self._takeover
+            self._look()
             self._write()
+
+    def _look(self) -> None:
+        """See whether another process has taken the run over."""
+        with suppress(UserError):  # it cannot be read just now
+            if self._folder.taken_over_by() != self._takeover:
+                beat = self._folder.read("progress")
+                self.displaced |= beat is not None and not is_own(beat)
+                self.superseded = True
+        self._looked = time.monotonic()
 
     def _write(self) -> None:
         """Write a beat. On a full disk it overwrites the previous one in place, or is skipped."""
+        if self.displaced:
+            return
         content = {**self._content, "time": time.time()}
         try:
             write_json(self.path, content)
@@ -205,7 +228,7 @@ def _from_files(files: SmallFiles, now: float) -> Progress:
         return replace(progress, state="done", step=progress.outer_steps)
     silence = max(0.0, now - files.written["progress"]) if beat else 0.0
     here = beat.get("host") == socket.gethostname()
-    if beat.get("state") == "running" and _is_alive(beat, here, silence):
+    if beat.get("state") == "running" and is_alive(beat, here, silence):
         pace = beat["seconds_per_step"]
         left = pace * (progress.outer_steps - progress.step) if pace is not None else None
         progress = replace(progress, state="running", activity=beat["activity"])
@@ -229,14 +252,31 @@ def _from_files(files: SmallFiles, now: float) -> Progress:
     return replace(progress, state="stopped") if beat else progress
 
 
-def _is_alive(beat: dict[str, Any], here: bool, silence: float) -> bool:
+def is_own(beat: dict[str, Any]) -> bool:
+    """Whether it is a heartbeat of this process."""
+    return (beat["host"], beat["pid"]) == (socket.gethostname(), os.getpid()) and (
+        beat["process_started"] == _started()
+    )
+
+
+def is_alive(beat: dict[str, Any], here: bool, silence: float) -> bool:
+    """Whether the process of a heartbeat is alive, as far as this machine can tell.
+
+    Args:
+        here: it is a process of this machine.
+        silence: seconds since the heartbeat.
+    """
     if not here or beat["process_started"] is None:
         return silence < LOST_AFTER_SECONDS
     try:
         process = psutil.Process(beat["pid"])
-        # The system reuses process ids; the start time shows whether it is the same process.
-        same = abs(process.create_time() - beat["process_started"]) < 2
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        # The system reuses process ids; the start time shows whether it is the same process. Where
+        # the clock was set since, that time is another, but not that since the machine started.
+        started = process.create_time()
+        since_boot = started - psutil.boot_time() - (beat.get("started_after_boot") or math.inf)
+        return min(abs(started - beat["process_started"]), abs(since_boot)) < 2
     except (psutil.Error, ValueError, OverflowError):  # no such process, or no process id at all
         return False
 
@@ -249,27 +289,3 @@ def age(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def await_silence(folder: RunFolder) -> None:
-    """Wait until no process on another machine writes heartbeats of the run.
-
-    The lock of a run works across machines on most network file systems, but not on all. Where it
-    does not, a process on another machine sees the takeover at its next heartbeat, and stops.
-    """
-    last_time, since = None, time.monotonic()
-    while time.monotonic() - since < SILENCE_SECONDS:
-        try:
-            beat = folder.read("progress") or {}
-        except Damaged:  # a running process writes the next one intact
-            beat = {"state": "running", "host": "", "time": last_time}
-        if beat.get("state") != "running" or beat["host"] == socket.gethostname():
-            return
-        if beat["time"] != last_time:
-            last_time, since = beat["time"], time.monotonic()
-        time.sleep(HEARTBEAT_SECONDS)
-
-
-def log_path(folder: RunFolder) -> Path:
-    """The file to which a launcher redirects the output of the run."""
-    return folder.path / "log.txt"

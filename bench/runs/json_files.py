@@ -1,8 +1,10 @@
 """The small JSON files of runs and submissions: what each must contain, and what to do if it does
 not. A damaged file is named in an error message and affects no other run."""
 
+import json
 import math
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +18,25 @@ from bench.system.files import read_json
 Shape = Mapping[str, Any]
 
 NUMBER = (int, float)
+CHECKSUM = "checksum"  # of the other values of a file
 FILE_NAME = re.compile(r"\w[\w.-]*")
 
 OF_A_RUN: dict[str, Shape] = {
     "config": {"schema": int, "command?": str},
-    "manifest": {"data": {"fingerprint": str}, "starts": list, "threads?": int, "compiled?": bool},
+    "manifest": {
+        "data": {"fingerprint": str},
+        "starts": list,
+        "threads?": int,
+        "compiled?": bool,
+        "config?": {"schema": int, "method": str},
+        "identity?": str,
+    },
     "progress": {
         "state": str,
         "host": str,
         "pid": int,
         "process_started": (*NUMBER, type(None)),  # unknown without /proc
+        "started_after_boot?": (*NUMBER, type(None)),
         "job": str,
         "node?": str,
         "step": int,
@@ -105,7 +116,33 @@ def read_whole(path: Path | str, shape: Shape, remedy: str = "") -> dict[str, An
         return None
     if wrong := misfit(content, shape):
         raise Damaged(f"{path} is damaged ({wrong}){hint}")
-    return content
+    return without_checksum(content, path, remedy)
+
+
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a file with their checksum, by which a flipped bit is noticed."""
+    own = {key: value for key, value in content.items() if key != CHECKSUM}  # of values read before
+    return {**own, CHECKSUM: checksum_of(own)}
+
+
+def without_checksum(
+    content: Mapping[str, Any], path: Path | str, remedy: str = ""
+) -> dict[str, Any]:
+    """The values of a file that `with_checksum` made; or of one of before it was used.
+
+    Raises:
+        Damaged: they do not have their checksum; the message ends with `remedy`.
+    """
+    values = {key: value for key, value in content.items() if key != CHECKSUM}
+    if CHECKSUM in content and content[CHECKSUM] != checksum_of(values):
+        hint = f"; {remedy}" if remedy else ""
+        raise Damaged(f"{path} is damaged (its checksum is another){hint}")
+    return values
+
+
+def checksum_of(content: Mapping[str, Any]) -> int:
+    """The CRC-32 of values, as JSON has them."""
+    return zlib.crc32(json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode())
 
 
 def misfit(content: Any, shape: Shape) -> str:

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
@@ -95,7 +96,8 @@ def set_up(
         )
     )
     budget = activation_budget(environment, device)
-    distillation = Distillation(config, target_set, budget, group, compiled)
+    cache_root = Path(environment.cache_root).expanduser()
+    distillation = Distillation(config, target_set, budget, group, compiled, cache_root)
     state = group.broadcast(lambda: resume(distillation))
     if not group.is_leader:
         distillation.load_state(state)

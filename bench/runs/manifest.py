@@ -1,23 +1,57 @@
-"""The manifest of a run: what produced its numbers, with an entry for every start."""
+"""The manifest of a run: what produced its numbers, with an entry for every start. It is all that
+`bench.run from=` needs to make the run again."""
 
 import os
 import sys
+from typing import Any
 
 import torch
 
 from bench.config.identity import identity
 from bench.config.run_config import RunConfig
+from bench.runs.configuration import as_written
 from bench.runs.lockstep import Setup
+from bench.runs.records import load_checkpoint
 from bench.runs.run_folder import RunFolder, now
 from bench.system import git, versions
+from bench.system.errors import Damaged
 from bench.system.files import write_text
 
 
-def record_start(folder: RunFolder, config: RunConfig, setup: Setup) -> None:
-    """Add this start of the run to its manifest, and store the uncommitted changes of the code."""
+def restore_manifest(folder: RunFolder) -> None:
+    """If the manifest of a run is damaged or missing, write it again as its checkpoint has it:
+    another number of threads would round differently. Without a checkpoint, the run starts from its
+    beginning, with a new manifest.
+
+    Raises:
+        Damaged: the manifest is, and the checkpoint is of a version that did not have it.
+        UserError: the checkpoint is damaged too.
+    """
+    try:
+        if folder.read("manifest") is not None:
+            return
+        damage = None
+    except Damaged as error:
+        damage = error
+    checkpoint = load_checkpoint(folder.path)
+    if checkpoint is None:
+        folder.remove("manifest.json")
+    elif "manifest" in checkpoint:
+        folder.write("manifest", checkpoint["manifest"])
+    elif damage:
+        raise damage
+    what = damage or (checkpoint and f"{folder.path}/manifest.json is missing")
+    if what:
+        print(f"warning: {str(what).partition(';')[0]}; written again", file=sys.stderr)
+
+
+def record_start(folder: RunFolder, config: RunConfig, setup: Setup) -> dict[str, Any]:
+    """Add this start of the run to its manifest, which is returned, and store the uncommitted
+    changes of the code."""
     target_set = setup.target_set
     manifest = folder.read("manifest") or {
         "identity": identity(config),
+        "config": as_written(config),
         "seed": config.seed,
         "data": {
             "name": target_set.name,
@@ -45,3 +79,4 @@ def record_start(folder: RunFolder, config: RunConfig, setup: Setup) -> None:
     folder.write("manifest", manifest)
     if diff := git.uncommitted_diff():
         write_text(folder.path / "uncommitted.diff", diff)
+    return manifest

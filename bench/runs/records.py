@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from bench.runs.run_folder import RunFolder
 from bench.system.errors import UserError
 from bench.system.files import atomic_write, checksum, writing
 
@@ -157,3 +158,9 @@ def _compare_records(folder: Path, state: dict[str, Any]) -> None:
         else:
             continue
         raise UserError(f"{path} {wrong}; give force=true to start over")
+
+
+def has_records(folder: RunFolder) -> bool:
+    """Whether the run has recorded an outer step."""
+    paths = [folder.path / f"metrics.{kind}" for kind in ("jsonl", "parquet")]
+    return any(path.is_file() and path.stat().st_size > 0 for path in paths)

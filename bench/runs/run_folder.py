@@ -27,24 +27,24 @@ Reading needs no torch: `bench.status` and the analysis do without it.
 
 import json
 import os
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from bench.config.identity import run_name, values_before, written_name
-from bench.config.run_config import SCHEMA_VERSION, RunConfig
-from bench.runs.json_files import OF_A_RUN, REMEDIES, SmallFiles, read_whole
-from bench.system.errors import Damaged, Unwritable, UserError
+from bench.config.identity import run_name
+from bench.config.run_config import RunConfig
+from bench.runs.configuration import as_written, read_config
+from bench.runs.json_files import OF_A_RUN, REMEDIES, SmallFiles, read_whole, with_checksum
+from bench.system.errors import Damaged, UserError
 from bench.system.files import checksum, new_folder, write_json
 
 PREVIOUS = "previous"
-CHECKSUM = "checksum"  # of the other values of result.json
+CHECKED = (
+    "manifest",
+    "evaluations",
+    "result",
+)  # have a checksum; the name of the folder is config's
 
 
 class RunFolder:
@@ -73,7 +73,7 @@ class RunFolder:
             with suppress(Damaged):
                 self.config()
                 return
-            self.write("config", {"schema": SCHEMA_VERSION, "command": command, **asdict(config)})
+            self.write("config", {"command": command, **as_written(config)})
 
     def config(self) -> RunConfig:
         """The run's configuration, as it was written.
@@ -88,24 +88,9 @@ class RunFolder:
         return self._as_named(content)
 
     def _as_named(self, content: dict[str, Any]) -> RunConfig:
-        settings = {key: value for key, value in content.items() if key != "command"}
-        path = self.path / "config.json"
-        if settings["schema"] != SCHEMA_VERSION:
-            raise UserError(f"{path} has another schema version; start the run over")
-        if (name := written_name(settings)) != self.name:
-            command = content.get("command")
-            remedy = f"restored by: {command}" if command else REMEDIES["config"]
-            raise Damaged(
-                f"{path} was changed: it is not the configuration that the folder is named after"
-                f" (that would be {name}); {remedy}"
-            )
-        del settings["schema"]
-        try:
-            return RunConfig(**{**values_before(), **settings})
-        except TypeError as error:
-            raise UserError(
-                f"{path} is of another version ({error}); start the run over"
-            ) from error
+        command = content.get("command")
+        remedy = f"restored by: {command}" if command else REMEDIES["config"]
+        return read_config(content, self.name, f"{self.path / 'config.json'}", remedy)
 
     # --- small JSON files
 
@@ -115,15 +100,7 @@ class RunFolder:
         Raises:
             Damaged: it cannot be read, or lacks what it must contain.
         """
-        content = read_whole(f"{self.path}/{name}.json", OF_A_RUN[name], REMEDIES[name])
-        if content is not None and CHECKSUM in content:
-            stated = content.pop(CHECKSUM)
-            if stated != checksum_of(content):
-                raise Damaged(
-                    f"{self.path}/{name}.json is damaged (its checksum is another);"
-                    f" {REMEDIES[name]}"
-                )
-        return content
+        return read_whole(f"{self.path}/{name}.json", OF_A_RUN[name], REMEDIES[name])
 
     def compare(self, *names: str) -> None:
         """Raise Damaged if a file of the finished run (one of `names`, by default any) differs from
@@ -162,6 +139,8 @@ class RunFolder:
                 continue
             except UserError as error:
                 files.damages[name] = str(error)
+            except OSError as error:
+                files.damages[name] = f"{self.path}/{name}.json cannot be read: {error.strerror}"
         if "result.json" not in names and PREVIOUS in names:
             with suppress(Damaged):
                 files.previous.update(self.with_result.read("result") or {})
@@ -180,8 +159,8 @@ class RunFolder:
             return True
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        if name == "result":
-            content = {**content, CHECKSUM: checksum_of(content)}
+        if name in CHECKED:
+            content = with_checksum(content)
         write_json(self.path / f"{name}.json", content)
 
     def remove(self, *names: str) -> None:
@@ -227,56 +206,11 @@ class RunFolder:
         *lines, _unfinished = path.read_bytes().split(b"\n")
         return [json.loads(line) for line in lines]
 
-    # --- the lock
-
-    @contextmanager
-    def lock(self, takeover: str = "") -> Iterator[None]:
-        """Lock the run for this process. The operating system releases the lock when the process
-        ends, however it ends.
-
-        Args:
-            takeover: unique token; takes the run over from the process that is running it: that
-                process sees the token at its next heartbeat and stops, and this one waits for it.
-
-        Raises:
-            RunIsTaken: another process has the lock, or took the run over after this one.
-        """
-        lock = FileLock(self.path / "lock")
-        if takeover:
-            self.write("takeover", {"by": takeover, "time": now()})
-        try:
-            while True:
-                try:
-                    lock.acquire(timeout=1)
-                    break
-                except Timeout:
-                    if not takeover or self.taken_over_by() != takeover:
-                        raise RunIsTaken(f"{self.name} is being run by another process") from None
-        except OSError as error:
-            raise Unwritable(self.path / "lock", error) from error
-        try:
-            yield
-        finally:
-            lock.release()
+    # --- takeovers
 
     def taken_over_by(self) -> str:
-        """The last token given to `lock`; empty if there was none."""
+        """The last token given to `run_lock.lock`; empty if there was none."""
         return (self.read("takeover") or {}).get("by", "")
-
-    def is_taken(self) -> bool:
-        """Whether a process has the lock right now. For launchers only: the check takes the lock
-        for an instant, which is why `lock` tries for a second."""
-        lock = FileLock(self.path / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
-
-
-class RunIsTaken(UserError):
-    """Another process is running the run."""
 
 
 class Store:
@@ -302,17 +236,6 @@ class Store:
             raise UserError(f"{root} cannot be read: {error.strerror}") from error
         folders = [RunFolder(root / name) for name in names if name[0] != "."]
         return [folder for folder in folders if folder.is_started()]
-
-
-def has_records(folder: RunFolder) -> bool:
-    """Whether the run has recorded an outer step."""
-    paths = [folder.path / f"metrics.{kind}" for kind in ("jsonl", "parquet")]
-    return any(path.is_file() and path.stat().st_size > 0 for path in paths)
-
-
-def checksum_of(content: dict[str, Any]) -> int:
-    """The CRC-32 of values, as JSON has them."""
-    return zlib.crc32(json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode())
 
 
 def now() -> str:

@@ -7,14 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.config.command_line import only
+from bench.config.command_line import converted, only
 from bench.config.evaluation_optimizer import optimizer_text, refuse_unused
 from bench.config.grid import choose_scale, merge, single_run
 from bench.config.identity import experiment_identity, images_per_class, values_before
+from bench.config.protocol import ProtocolOptions
 from bench.config.resolve import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
 from bench.config.run_config import Environment, RunConfig
 from bench.config.values import shown
 from bench.evaluation.interpretation import REAL_IMAGES, WARNING, SubjectOptions, prepared
+from bench.runs.json_files import with_checksum
 from bench.runs.run_folder import RunFolder
 from bench.system.errors import UserError
 from bench.system.files import exists, make_folder, write_json
@@ -37,6 +39,7 @@ class Subject:
         classes: of each image [n] in a set of ours, which is ordered by class; else None.
         what: a description, such as "10 distilled images (pixels)".
         notes: what was assumed.
+        protocol: whose, in words; "" for that of the set or the scale.
     """
 
     options: SubjectOptions
@@ -48,6 +51,7 @@ class Subject:
     classes: "Tensor | None"
     what: str
     notes: tuple[str, ...]
+    protocol: str = ""
 
     def record(self, kind: str, content: dict[str, Any]) -> Path:
         """Write a JSON file of this evaluation and return its path.
@@ -62,6 +66,7 @@ class Subject:
             "what": self.what,
             "read_as": asdict(self.options),
             "notes": list(self.notes),
+            **({"protocol": self.protocol} if self.protocol else {}),
             "data": {
                 "source": self.target_set.source,
                 "fingerprint": self.target_set.fingerprint,
@@ -74,7 +79,7 @@ class Subject:
         named_by = f"{self.options} {experiment_identity(self.config)} {self.config.seed}"
         digest = hashlib.sha256(named_by.encode()).hexdigest()[:12]
         path = self.out / f"{Path(self.options.distilled).stem}{kind}-{digest}.json"
-        write_json(path, record)
+        write_json(path, with_checksum(record))
         return path
 
 
@@ -91,6 +96,8 @@ def set_up(given: dict[str, Any], folder: str = "evaluations", evaluates: bool =
     """
     options = SubjectOptions(**only(given, SubjectOptions))
     environment = Environment(**only(given, Environment))
+    protocol = ProtocolOptions(**only(given, ProtocolOptions))
+    of_protocol = protocol.settings()
     overrides = {key: value for key, value in only(given, RunConfig).items() if key != "scale"}
     if not options.distilled:
         raise UserError(f"name a distilled set: distilled=PATH or distilled={REAL_IMAGES}")
@@ -110,7 +117,9 @@ def set_up(given: dict[str, Any], folder: str = "evaluations", evaluates: bool =
     # By default torch uses all cores of the machine, even if a container allows fewer.
     torch.set_num_threads(environment.threads or min(torch.get_num_threads(), cpu_cores()))
     distilled = None if options.distilled == REAL_IMAGES else load(options)
-    config = configuration(distilled, options, overrides)
+    if distilled is not None and distilled.is_ours:
+        of_protocol.pop("zca", None)  # the images are whitened or not, whoever evaluates them
+    config = configuration(distilled, options, {**of_protocol, **overrides})
     verb = "tested on" if evaluates else "on"
     if evaluates:
         refuse_unused(config, overrides)
@@ -122,13 +131,15 @@ def set_up(given: dict[str, Any], folder: str = "evaluations", evaluates: bool =
     )
     if distilled is None:
         what, notes = f"{config.ipc} random real images per class", ()
-        return Subject(options, config, target_set, out, None, None, None, what, notes)
+        parts = None, None, None, what, notes
+        return Subject(options, config, target_set, out, *parts, protocol.text(overrides))
     stated_ipc = images_per_class(config) if "ipc" in overrides or distilled.is_ours else 0
     images, labels, what, notes = prepared(distilled, config, options, target_set, stated_ipc)
     for note in notes:
         print(note if note.startswith(WARNING) else f"note: {note}", flush=True)
     classes = classes_by_place(labels) if distilled.is_ours else None
-    return Subject(options, config, target_set, out, images, labels, classes, what, notes)
+    parts = images, labels, classes, what, notes
+    return Subject(options, config, target_set, out, *parts, protocol.text(overrides))
 
 
 def load(options: SubjectOptions) -> "DistilledSet":
@@ -165,7 +176,8 @@ def configuration(
     the command line over it. Only the settings of an evaluation matter."""
     if distilled is not None and distilled.is_ours:
         # A file of another version may have fewer settings, or some that no longer exist.
-        stated = {**values_before(), **only(distilled.metadata["config"], RunConfig)}
+        written = converted(RunConfig, only(distilled.metadata["config"], RunConfig))
+        stated = {**values_before(), **written}
         config = resolve(merge({**stated, **NOT_OF_AN_EVALUATION}, overrides))
         refuse_size_of_one_size(config, overrides)
     else:
@@ -175,9 +187,10 @@ def configuration(
     return config
 
 
-def training_text(config: RunConfig) -> str:
-    """How fresh networks are trained: the optimizer and the augmentation."""
-    return f"{optimizer_text(config)}, augmentation {config.augment_evaluation}"
+def training_text(subject: Subject) -> str:
+    """How fresh networks are trained: the optimizer, the augmentation, and whose protocol it is."""
+    own = f"{optimizer_text(subject.config)}, augmentation {subject.config.augment_evaluation}"
+    return f"{own} ({subject.protocol})" if subject.protocol else own
 
 
 def network_text(config: RunConfig) -> str:

@@ -84,7 +84,11 @@ def work_of_errors(arguments: dict[str, Any]) -> Work:
 def report_errors(work: Work, environment: Environment, folder: Path) -> int:
     """Print and write the errors of the precisions; return the exit status."""
     print("the error of each precision against float64 ...", flush=True)
-    errors = call(measure_errors, environment, work)
+    try:
+        errors = call(measure_errors, environment, work)
+    except (OutOfMemory, Failed) as error:
+        reason = "memory ran out" if isinstance(error, OutOfMemory) else error
+        raise UserError(f"the errors of {work} cannot be measured: {reason}") from error
     print(errors_table(errors, work))
     content = {
         **describe_machine(environment),

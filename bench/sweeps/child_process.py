@@ -6,8 +6,10 @@ from dataclasses import fields
 from pathlib import Path
 
 from bench.config.run_config import Environment
-from bench.runs.heartbeat import log_path, progress_of, record_failure
+from bench.runs.heartbeat import progress_of, record_failure
+from bench.runs.log_file import log_path
 from bench.runs.run_folder import RunFolder
+from bench.runs.run_lock import is_being_run
 from bench.system.errors import INTERRUPTED, SUPERSEDED
 from bench.system.files import end_of_log, is_full
 from bench.system.git import SOURCE
@@ -45,7 +47,7 @@ def record_death(folder: RunFolder, status: int, out_of_memory: bool = False) ->
     """
     if status in (0, INTERRUPTED, SUPERSEDED) or progress_of(folder).state in ("failed", "done"):
         return
-    if folder.is_taken() or (folder.path / "error.json").exists():
+    if is_being_run(folder) or (folder.path / "error.json").exists():
         return
     lines = last_lines(folder)
     memory_line = next((line for line in reversed(lines) if ran_out(line)), "")

@@ -28,13 +28,17 @@ from bench.sweeps.placeholder_data import (
 )
 from bench.system.choices import SHAPES
 from bench.training.randomness import python_random
-from bench.training.setup import activation_budget, check_device, choose_device, settle_process
+from bench.training.setup import (
+    activation_budget,
+    check_device,
+    choose_device,
+    method_of,
+    settle_process,
+)
 from methods import (
-    Method,
     Window,
     imagine_probe,
     imagine_step,
-    make_method,
     needs_evaluations,
     observes_probes,
 )
@@ -70,7 +74,7 @@ def sample_windows(config: RunConfig, number: int = SAMPLED_WINDOWS) -> list[Win
     """
     sample = []
     for stagnant in (False, True):
-        method = initial_method(config)
+        method = method_of(config)
         every = max(1, config.outer_steps // number)
         for step in range(config.outer_steps):
             if (
@@ -84,13 +88,6 @@ def sample_windows(config: RunConfig, number: int = SAMPLED_WINDOWS) -> list[Win
                 if needs_evaluations(method) and step % config.accuracy_every == 0:
                     method.observe_evaluation(step, 1.0)
     return sample
-
-
-def initial_method(config: RunConfig) -> Method:
-    """The run's method before its first outer step."""
-    return make_method(
-        config.method, config.unroll_length, config.window_size, config.method_options
-    )
 
 
 def measured_parts(
@@ -240,7 +237,7 @@ def run_seconds(config: RunConfig, sample: list[Window], parts: Parts) -> float:
     if parts.variance is not None:
         one = statistics.fmean(parts.variance.at(each) for each in steps)
         total += len(variance_steps(config)) * one
-    method = initial_method(config)
+    method = method_of(config)
     if observes_probes(method):
         probes = sum(map(method.needs_probe, range(config.outer_steps)))
         total += probes * config.unroll_length * parts.step.warm_up
@@ -266,7 +263,7 @@ def _between_steps(config: RunConfig, trained: Trained) -> Trained:
     """A network that is measured between outer steps: on the training part too, if the method needs
     it."""
     selects = config.selection == "train"
-    images = measured_images(config, selects or needs_evaluations(initial_method(config)))
+    images = measured_images(config, selects or needs_evaluations(method_of(config)))
     return replace(trained, measuring=trained.measuring * images / measured_images(config, selects))
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.config.identity import images_per_class
+from bench.config.objectives import UNROLLED
 from bench.config.run_config import RunConfig
 from bench.data import Split, TargetSet
 from bench.distillation.outer_loop import Distillation
@@ -86,8 +87,8 @@ class Measurement:
         self.copies_bytes = (2 + len(state)) * self.theta.nbytes  # parameters, gradient, state
         image = one.images[:1].clone(), one.labels[:1].clone()
         self.image_bytes = max(self.loss.linearization_bytes(self.theta, *image), 1)
-        exact = self.config.engine == "exact"
-        self.affordable = budget // (self.inner_batch * self.image_bytes) if exact else 0
+        keeps = self.config.engine == "exact" and self.config.objective == UNROLLED
+        self.affordable = budget // (self.inner_batch * self.image_bytes) if keeps else 0
         batch = one.images[:FEW].clone(), one.labels[:FEW].clone()
         gradient = self.meter.measure(lambda: self.loss.gradient(self.theta, *batch))
         self.pass_seconds = gradient[0] / len(batch[0])
@@ -132,8 +133,11 @@ class Measurement:
         """Seconds and footprint of an outer step that keeps nothing.
 
         What an inner step adds is seen with a single target image; the target batch takes as long
-        at every window, and is measured once.
+        at every window, and is measured once. That of another objective is measured whole.
         """
+        if self.config.objective != UNROLLED:
+            seconds, n_bytes = self.meter.measure(self.distillation.outer_step)
+            return Linear(seconds), Linear(n_bytes)
         count = self._within(
             SHARES["steps"] * self.seconds, self.config.replicas * PASSES["steps"], self.inner_batch
         )

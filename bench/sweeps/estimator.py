@@ -5,7 +5,7 @@ kills that process alone; a method draws its windows in such a process too."""
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -25,6 +25,10 @@ from bench.training.setup import load_data
 # measured by then are predicted from those that have; after LAST_SECONDS a measurement is ended.
 SECONDS = 35.0
 LAST_SECONDS = 65.0
+
+# A forked process has torch imported, and nothing else of its own in memory. On macOS a forked
+# process may not compute, and nowhere may one whose parent's autograd has started threads.
+START_METHOD: Literal["spawn", "fork"] = "fork" if sys.platform == "linux" else "spawn"
 
 Answer = TypeVar("Answer")
 Report = Callable[[str], object]
@@ -52,14 +56,11 @@ def isolated(
         reports.append(text)
         say(text)
 
-    # A forked process has torch imported, and nothing else of its own in memory. On macOS a forked
-    # process may not compute.
-    method = "fork" if sys.platform == "linux" else "spawn"
     try:
         return call(
             function,
             *arguments,
-            start_method=method,
+            start_method=START_METHOD,
             reserve=0.0,
             timeout_s=timeout_s,
             on_report=on_report,

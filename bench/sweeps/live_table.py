@@ -12,7 +12,14 @@ from bench.system.text import duration
 if TYPE_CHECKING:
     from rich.console import Group
 
-PLAIN_LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
+# Where there is no terminal, progress is printed every ten seconds at first, then more and more
+# rarely, so that the log of a sweep of weeks stays readable; in one line if many runs are running.
+PLAIN_LINE_SECONDS, LONGEST_PLAIN_LINE_SECONDS = 10.0, 600.0
+SHARE_BETWEEN_LINES = 0.02  # of the time since the beginning
+MOST_PLAIN_LINES = 20
+
+# To read ten thousand runs takes seconds of a processor, which the runs need themselves.
+LARGEST_SHARE = 0.1  # of the time that is spent with looking
 
 
 def watch(
@@ -33,25 +40,53 @@ def watch(
     out = console()
     if out.is_terminal and redraw:
         with Live(console=out, auto_refresh=False, transient=True) as live:
-            while poll():
-                live.update(live_view(read_statuses(), out.height), refresh=True)
-                time.sleep(pause_seconds)
+            _look_again_and_again(
+                lambda: live.update(live_view(read_statuses(), out.height), refresh=True),
+                poll,
+                pause_seconds,
+            )
         return
-    printed: dict[str, str] = {}  # the state that was printed last, by run
-    printed_at = time.monotonic()
+    lines = PlainLines()
+    _look_again_and_again(lambda: lines.show(read_statuses()), poll, pause_seconds)
+
+
+def _look_again_and_again(
+    look: Callable[[], None], poll: Callable[[], bool], pause_seconds: float
+) -> None:
+    next_look = began = time.monotonic()
     while poll():
-        statuses = read_statuses()
+        polled = time.monotonic()
+        if polled >= next_look:
+            look()
+            next_look = polled + (time.monotonic() - polled) / LARGEST_SHARE
+        time.sleep(max(pause_seconds, (polled - began) / LARGEST_SHARE))
+        began = time.monotonic()
+
+
+class PlainLines:
+    """Prints each change of a run's state and, now and then, how far the running ones are."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, str] = {}  # the state that was printed last, by run
+        self.began = self.printed_at = time.monotonic()
+
+    def show(self, statuses: Sequence[RunStatus]) -> None:
+        now = time.monotonic()
+        pause = max(PLAIN_LINE_SECONDS, SHARE_BETWEEN_LINES * (now - self.began))
+        lines = []
         for folder, progress in statuses:
-            if printed.setdefault(folder.name, "waiting") != progress.state:
-                printed[folder.name] = progress.state
-                printed_at = time.monotonic()
-                print(plain_line(folder, progress), flush=True)
-        if time.monotonic() - printed_at >= PLAIN_LINE_SECONDS:
-            printed_at = time.monotonic()
-            for folder, progress in statuses:
-                if progress.state == "running":
-                    print(plain_line(folder, progress), flush=True)
-        time.sleep(pause_seconds)
+            if self.states.setdefault(folder.name, "waiting") != progress.state:
+                self.states[folder.name] = progress.state
+                lines.append(plain_line(folder, progress))
+        if not lines and now - self.printed_at >= min(pause, LONGEST_PLAIN_LINE_SECONDS):
+            running = [(folder, one) for folder, one in statuses if one.state == "running"]
+            lines = [plain_line(folder, progress) for folder, progress in running]
+            if len(lines) > MOST_PLAIN_LINES:
+                every = [progress for _, progress in statuses]
+                lines = [f"{time.strftime('%H:%M:%S')} {summary(every)}"]
+        if lines:
+            self.printed_at = now
+            print("\n".join(lines), flush=True)
 
 
 def live_view(statuses: Sequence[RunStatus], height: int) -> "Group":

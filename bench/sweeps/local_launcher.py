@@ -3,20 +3,22 @@
 import signal
 import subprocess
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from bench.config.run_config import Environment
-from bench.runs.heartbeat import log_path
-from bench.runs.run_folder import RunFolder, now
+from bench.runs.log_file import open_log
+from bench.runs.run_folder import RunFolder
+from bench.runs.run_lock import is_being_run, lock
 from bench.sweeps.child_process import child_environment, environment_arguments, record_death
 from bench.sweeps.launcher import PlannedRun
 from bench.sweeps.options import SweepOptions
 from bench.sweeps.plan import plan
-from bench.system.errors import INTERRUPTED
-from bench.system.files import writing
+from bench.system.errors import INTERRUPTED, SUPERSEDED
 from bench.system.machine import cpu_cores, out_of_memory_kills, visible_gpus
 
 SECONDS_TO_STOP = 60.0  # an outer step of the paper's setting takes seconds; then a checkpoint
@@ -59,7 +61,7 @@ class LocalLauncher(ABC):
             run.folder.create(run.config, self.resume_command)
         if self.options.force:
             for run in runs:
-                with run.folder.lock():
+                with lock(run.folder):
                     run.folder.request_rerun()
         self.queue.extend(run.folder for run in runs)
         return bool(self.queue)
@@ -95,15 +97,20 @@ class Inline(LocalLauncher):
         if not self.queue:
             return False
         folder = self.queue.popleft()
+        status = SUPERSEDED if is_being_run(folder) else self._run(folder)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
+        if status == SUPERSEDED:
+            self.queue.append(folder)
+        return bool(self.queue)
+
+    def _run(self, folder: RunFolder) -> int:
         arguments = [f"folder={folder.path}", *environment_arguments(self.environment)]
         try:
-            interrupted = self.run_command(arguments) == INTERRUPTED
+            return self.run_command(arguments)
         except Exception as error:  # recorded in the run's folder; the others still get their turn
             print(f"{folder.name}: {error}", file=sys.stderr)
-            interrupted = False
-        if interrupted:
-            raise KeyboardInterrupt
-        return bool(self.queue)
+            return 1
 
 
 @dataclass
@@ -121,7 +128,8 @@ class LocalPool(LocalLauncher):
     CPU cores allow where there is none, unless the options give a number.
 
     A run that another process is running (a second sweep, or what a killed sweep left behind) is
-    not started twice: it waits until that process ends, then is looked at again.
+    not started twice: it waits until that process ends, then is looked at again. If two sweeps
+    start a process for it at once, one of these ends with `SUPERSEDED`.
     """
 
     def __init__(
@@ -141,13 +149,15 @@ class LocalPool(LocalLauncher):
             self.running.remove(worker)
             killed = out_of_memory_kills() > worker.kills_before
             record_death(worker.folder, worker.process.returncode, out_of_memory=killed)
+            if worker.process.returncode == SUPERSEDED:
+                self.queue.append(worker.folder)
         for _ in range(len(self.queue)):
             if len(self.running) == self.workers:
                 break
             folder = self.queue.popleft()
             if folder.is_done():
                 continue
-            if folder.is_taken():
+            if is_being_run(folder):
                 self.queue.append(folder)
             else:
                 self._start(folder)
@@ -161,9 +171,7 @@ class LocalPool(LocalLauncher):
         if self.gpus:
             variables["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         kills_before = out_of_memory_kills()
-        with writing(log_path(folder)), open(log_path(folder), "ab") as log:
-            log.write(f"--- {now()}\n".encode())
-            log.flush()
+        with open_log(folder) as log:
             process = subprocess.Popen(
                 [*command, *environment_arguments(self.environment)],
                 stdin=subprocess.DEVNULL,
@@ -175,14 +183,22 @@ class LocalPool(LocalLauncher):
         self.running.append(Worker(folder, process, slot, kills_before))
 
     def stop(self) -> str:
-        print("waiting for the runs to write their checkpoints", flush=True)
+        print(
+            "waiting for the runs to write their checkpoints; Ctrl-C ends them at once", flush=True
+        )
         for worker in self.running:
             worker.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + SECONDS_TO_STOP
+        how = "stopped"
+        try:
+            for worker in self.running:
+                with suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(max(0.0, deadline - time.monotonic()))
+        except KeyboardInterrupt:
+            how = "killed, with the checkpoints that they had"
         for worker in self.running:
-            try:
-                worker.process.wait(SECONDS_TO_STOP)
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
+            worker.process.kill()
+            worker.process.wait()
         self.running.clear()
-        return super().stop()
+        self.queue.clear()
+        return f"{how}; the same command resumes the runs"

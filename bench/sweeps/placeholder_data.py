@@ -2,6 +2,7 @@
 
 import torch
 
+from bench.config.identity import images_per_class
 from bench.config.run_config import RunConfig
 from bench.data import DATASETS, Split, TargetSet, Whitening
 from bench.evaluation.fresh_networks import FORWARD_BATCH
@@ -40,7 +41,11 @@ def image_shape(config: RunConfig) -> tuple[int, int, int]:
 def random_target_set(config: RunConfig, device: torch.device) -> TargetSet:
     """Random images in place of the run's target set, no more than are looked at in one piece."""
     whole, classes = sizes(config), SHAPES[config.dataset][0]
-    batches = [config.target_batch, config.full_train_batch_size, classes * config.ipc]
+    batches = [
+        config.target_batch,
+        config.full_train_batch_size,
+        classes * images_per_class(config),
+    ]
     counts = {"train": max(batches), "validation": FORWARD_BATCH, "test": FORWARD_BATCH}
     generator = torch_generator(0, "estimate/images")
     parts = {}

@@ -7,7 +7,7 @@ import errno
 import os
 
 INTERRUPTED = 130  # the shells' status for Ctrl-C; the same command resumes the work
-SUPERSEDED = 3  # another process has taken the run over
+SUPERSEDED = 3  # another process is running the run, or has taken it over
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # Errors of any write that come from a disk, a quota or a permission.

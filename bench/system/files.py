@@ -8,12 +8,16 @@ import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from bench.system.errors import Damaged, Unwritable
+
+# As `atomic_write` names them: the file's name and eight random characters.
+TEMPORARY_NAME = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}(\.\w+)?")
+ORPHANED_AFTER_SECONDS = 600.0  # far longer than a small file is being written
 
 LEAST_FREE_BYTES = 64 << 10  # with less free space a file system counts as full
 
@@ -63,6 +67,22 @@ def _temporary(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_orphans(folder: Path, by_others: Collection[str] = ()) -> None:
+    """Remove the temporary files that killed processes have left in `folder`.
+
+    Args:
+        by_others: files that another process may be writing now. Their temporary files are removed
+            some minutes later.
+    """
+    for path in folder.iterdir():
+        if (match := TEMPORARY_NAME.fullmatch(path.name)) is None:
+            continue
+        with suppress(OSError):
+            age = time_there(folder) - path.stat().st_mtime
+            if match["name"] not in by_others or age > ORPHANED_AFTER_SECONDS:
+                path.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

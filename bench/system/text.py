@@ -7,6 +7,15 @@ from typing import Any
 SELECTION_LABELS = {"test": "selected by TEST", "train": "selected by train"}
 
 
+def one_line(value: object) -> str:
+    """A value as text that a terminal shows as it is, on one line: no control characters, which
+    could come from the name of a file."""
+    text = " ".join(str(value).split())
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def count(number: int, noun: str) -> str:
     """`1 run`, `3 runs`, `2 classes`."""
     ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"

@@ -30,6 +30,8 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cpu_cores": cpu_cores(),
         "memory_bytes": total_memory(),
+        # What torch's own loops use; the last digits of a sum depend on it.
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "device": str(device),
         "platform": platform.platform(),
     }

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from bench.config.evaluation_optimizer import as_inner
+from bench.config.objectives import UNROLLED
 from bench.config.run_config import Environment, RunConfig
 from bench.config.values import Range, convert, shown
 from bench.data import TargetSet, load_target_set
@@ -17,6 +18,7 @@ from bench.metagrad import SGD, Adam, InnerOptimizer, compile_error, storage_typ
 from bench.networks import build_network
 from bench.system.errors import UserError
 from bench.system.machine import cpu_cores, free_memory, keep_freed_memory
+from methods import Method, make_method
 
 COMPILING_BYTES = 1 << 30  # what is compiled for one network and batch takes some 100 MB
 
@@ -152,6 +154,16 @@ def make_inner_optimizer(config: RunConfig) -> InnerOptimizer:
         eps_form=config.inner_eps_form,
         weight_decay=config.inner_weight_decay,
         **decay,
+    )
+
+
+def method_of(config: RunConfig) -> Method:
+    """The method of a run in its initial state; for another objective one that always places the
+    same window, which is not used."""
+    if config.objective != UNROLLED:
+        return make_method("bptt", 1, 1)
+    return make_method(
+        config.method, config.unroll_length, config.window_size, config.method_options
     )
 
 

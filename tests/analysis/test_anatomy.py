@@ -188,6 +188,7 @@ def test_without_a_variance_there_is_no_such_panel(root: Path, tmp_path: Path) -
     assert "Normalized variance" not in anatomy_caption(anatomy)
 
 
+@pytest.mark.slow
 def test_the_report_has_a_section_only_where_there_are_anatomies(
     root: Path, tmp_path: Path
 ) -> None:

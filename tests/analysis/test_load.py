@@ -13,6 +13,7 @@ from analysis.labels import distinct_labels
 from bench.config.grid import expand, load_grid, single_run
 from bench.runs.records import Recorder
 from bench.runs.rerun import remove_previous, start_rerun
+from bench.runs.run_folder import RunFolder
 from bench.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -131,31 +132,65 @@ def test_not_finite_numbers_survive(results: "Maker", reads: int) -> None:
     assert column.drop([3, 5, 6]).eq(1.0).all()
 
 
-def test_records_are_collected_once_and_anew_when_they_change(results: "Maker") -> None:
+def test_records_are_collected_once_and_anew_when_they_change(
+    results: "Maker", monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = results.run(results.configs("window_ablation")[0])
-    lines, parquet = folder.path / "metrics.jsonl", folder.path / "metrics.parquet"
     first = load.collected(folder, "metrics")
-    pd.testing.assert_frame_equal(load.collected(folder, "metrics"), first)
-    content = lines.read_bytes()
-    lines.write_bytes(b"not read\n")
-    os.utime(lines, ns=(0, 0))
-    pd.testing.assert_frame_equal(load.collected(folder, "metrics"), first)
-    lines.write_bytes(content.splitlines(keepends=True)[0])
-    os.utime(lines, ns=(0, parquet.stat().st_mtime_ns + 1))
+    with monkeypatch.context() as blocked:
+        blocked.setattr(RunFolder, "records", lambda *_: pytest.fail("the cache was not read"))
+        pd.testing.assert_frame_equal(load.collected(folder, "metrics"), first)
+    lines = folder.path / "metrics.jsonl"
+    lines.write_bytes(lines.read_bytes().splitlines(keepends=True)[0])
+    os.utime(lines, ns=(0, 0))  # a clock that was set: times say nothing
     assert len(load.collected(folder, "metrics")) == 1
 
 
-def test_a_damaged_parquet_file_is_replaced(results: "Maker") -> None:
+def test_the_records_of_a_run_that_ends_while_they_are_read_are_not_kept(
+    results: "Maker", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = results.run(results.configs("window_ablation")[0])
+    result = folder.path / "result.json"
+    content = result.read_text()
+    result.unlink()
+    read = RunFolder.records
+
+    def records(self: RunFolder, name: str) -> list[dict[str, Any]]:
+        some = read(self, name)[:-1]
+        result.write_text(content)
+        return some
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "records", records)
+        assert len(load.collected(folder, "metrics")) == 39
+    assert len(load.collected(folder, "metrics")) == 40
+
+
+def test_a_damaged_cache_is_replaced(results: "Maker") -> None:
     folder = results.run(results.configs("window_ablation")[0])
     first = load.collected(folder, "metrics")
-    (folder.path / "metrics.parquet").write_bytes(b"PAR1 cut short")
-    pd.testing.assert_frame_equal(load.collected(folder, "metrics"), first)
-    assert len(pd.read_parquet(folder.path / "metrics.parquet")) == 40
+    cache = folder.path / "metrics.cache"
+    whole = cache.read_bytes()
+    flipped = [
+        whole[:k] + bytes([whole[k] ^ 1]) + whole[k + 1 :] for k in range(0, len(whole), 101)
+    ]
+    for damaged in (b"", b"PAR1 cut short", whole[:-1], whole[8:], *flipped):
+        cache.write_bytes(damaged)
+        pd.testing.assert_frame_equal(load.collected(folder, "metrics"), first)
+        assert cache.read_bytes() == whole
+
+
+def test_a_cache_without_its_records_is_not_used(results: "Maker") -> None:
+    folder = results.run(results.configs("window_ablation")[0])
+    load.collected(folder, "metrics")
+    (folder.path / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match=r"metrics\.jsonl is missing"):
+        load.collected(folder, "metrics")
 
 
 def test_a_folder_that_cannot_be_written_is_read_from_its_json_lines(results: "Maker") -> None:
     folder = results.run(results.configs("window_ablation")[0])
-    (folder.path / "metrics.parquet").mkdir()  # holds for root too, whom no mode bits stop
+    (folder.path / "metrics.cache").mkdir()  # holds for root too, whom no mode bits stop
     assert len(load.collected(folder, "metrics")) == 40
 
 

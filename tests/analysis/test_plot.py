@@ -300,7 +300,7 @@ def test_what_is_not_finished_is_drawn_on_request_and_named(results: "Maker") ->
     note = f"Not finished, and shown as far as they have come: {label} seed 0 (40 of 300"
     assert note in caption_of(results)
     assert "unknown" not in caption_of(results)
-    assert not list(run.path.glob("*.parquet"))  # it will record more
+    assert not list(run.path.glob("*.cache"))  # it will record more
 
 
 def test_a_figure_of_other_settings_takes_no_ones_place(results: "Maker") -> None:
@@ -336,7 +336,7 @@ def refusal(*arguments: str) -> str:
 
 def test_an_unknown_figure_is_refused_with_those_there_are() -> None:
     ours = "first_steps_norms, first_steps, first_steps_seconds"
-    adaptive = "adaptive_windows, adaptive_windows_seconds"
+    adaptive = "adaptive_windows, adaptive_windows_seconds, efficiency"
     known = f"1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, {ours}, {adaptive}, anatomy, and all"
     assert refusal("figure=12", "scale=quick") == f"figure=12 is not a figure; there are {known}"
 
@@ -347,6 +347,8 @@ def test_impossible_arguments_are_refused(tmp_path: Path) -> None:
     assert refusal("figure=5", "seeds=-1", root) == "seeds=-1 must lie in [0, 10000]"
     assert "the methods of this grid are" in refusal("figure=5", "scale=quick", "only=bptt", root)
     assert "did you mean figure" in refusal("figur=5")
+    without = refusal("figure=1", "scale=quick", "objective=dm", root)
+    assert without == "figure=1 shows windows, and objective=dm has none"
 
 
 def test_without_results_the_command_that_makes_them_is_named(tmp_path: Path) -> None:

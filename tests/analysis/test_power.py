@@ -127,6 +127,7 @@ def test_a_number_that_the_paper_does_not_have_is_refused() -> None:
             paper_number(place)
 
 
+@pytest.mark.slow
 def test_the_table_has_every_claim_with_its_seeds(tmp_path: Path, capsys) -> None:
     assert main(["table=power", "scale=quick", f"output={tmp_path}"]) == 0
     table = pd.read_csv(tmp_path / "table_power_paper.csv").set_index("id")

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import shutil
 import socket
 from dataclasses import asdict, replace
@@ -21,6 +22,7 @@ from analysis.figures.finished import results_of
 from analysis.figures.specs import FIGURES, CurveFigure
 from analysis.load import StoredRun, stored_runs
 from analysis.published import opened, with_published
+from analysis.records import collected
 from analysis.table import rendered
 from analysis.verdicts.judge import load_claims, outcomes
 from analysis.verdicts.texts import record
@@ -225,6 +227,19 @@ def test_publishing_again_adds_replaces_and_keeps(results: "Maker") -> None:
     assert again["evaluation"]["test_accuracy_mean"] == 0.9
     publish(results, "drop_others=true")
     assert len(records(folder)) == 3
+
+
+def test_a_record_that_was_replaced_is_read_anew(results: "Maker") -> None:
+    finish(results.run(results.configs("window_ablation")[0]))
+    (run,) = records(publish(results))
+    first = collected(run.folder, "metrics")
+    collected(run.folder, "metrics").insert(0, "of_a_reader", 1)
+    pd.testing.assert_frame_equal(collected(run.folder, "metrics"), first)
+    path = run.folder.path / "metrics.parquet"
+    time = path.stat().st_mtime_ns
+    first.iloc[:1].to_parquet(path, index=False)
+    os.utime(path, ns=(time, time))  # a clock that was set: times say nothing
+    assert len(collected(run.folder, "metrics")) == 1 < len(first)
 
 
 def test_more_than_may_be_published_is_refused_with_what_to_leave_out(

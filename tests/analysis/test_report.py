@@ -18,6 +18,8 @@ from analysis.table import ALL, COURSE
 from analysis.verdicts.inference import decide
 from analysis.verdicts.judge import Claim, load_claims
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
 
@@ -211,7 +213,6 @@ def claimed(**given: Any) -> Claim:
     return Claim("one", "A claim", "nowhere", "grid", "final_accuracy", sides, **given)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("frame_width", [PHONE, 900])
 def test_in_a_browser_nothing_overflows_nothing_fails_and_every_chart_is_drawn(
     of_two_grids: str, tmp_path: Path, frame_width: int

@@ -109,7 +109,7 @@ def test_what_the_paper_states_is_labeled_so(
 def test_what_neither_paper_nor_code_states_is_labeled_ours() -> None:
     ours = {*MAIN_OURS, "accuracy_networks", "accuracy_steps", "accuracy_every"}
     labels = {(one.setting, one.rule.label) for one in everything(rules()) if one.rule}
-    assert {label for setting, label in labels if setting in ours} - {"unused"} == {"ours"}
+    assert {label for setting, label in labels if setting in ours} - {"unused", "rival"} == {"ours"}
     assert {label for setting, label in labels if setting == "augment_inner"} == {"code"}
 
 
@@ -123,12 +123,12 @@ def test_the_table_shows_each_rule_with_effect_once() -> None:
     table = settings_table()
     tidy = table.tidy
     assert len(tidy) == sum(map(len, rules().values()))
-    assert set(tidy["source"]) == {"stated", "code", "ours", "unused"}
+    assert set(tidy["source"]) == {"stated", "code", "rival", "ours", "unused"}
     (shown,) = [frame for frame, _ in table.frames]
     assert len(shown) == (tidy["source"] != "unused").sum()
     experiments = tidy.groupby("setting")["experiments"].sum()
     total = sum(len(_configs(grid)) for grid in grid_names())
-    assert set(experiments[~experiments.index.str.startswith("method_options")]) == {total}
+    assert set(experiments[~experiments.index.str.contains("_options.", regex=False)]) == {total}
     row = tidy[(tidy["setting"] == "outer_steps") & (tidy["value"] == "60000")].iloc[0]
     assert (row["source"], row["grids"], row["experiments"]) == ("ours", "standard_benchmarks", 8)
 

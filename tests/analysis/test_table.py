@@ -342,7 +342,6 @@ def test_tables_of_runs_without_records_are_refused_in_one_line(results: "Maker"
     with pytest.raises(UserError, match="no run of grid methods_comparison has measured one"):
         made(results, "accuracies", "scale=quick")
     (run.path / "metrics.jsonl").write_text("")
-    (run.path / "metrics.parquet").unlink(missing_ok=True)
     with pytest.raises(UserError, match="has recorded an outer step"):
         made(results, "norms", "scale=quick")
 
@@ -372,12 +371,13 @@ def test_quoted_numbers_are_the_papers_and_marked_as_quoted(
     assert ("Method (quoted)" in capsys.readouterr().out) == bool(expected)
 
 
+@pytest.mark.slow
 def test_every_table_is_written_as_markdown_latex_and_csv(results: "Maker", capsys) -> None:
     fill(results, "inner_optimizer", "quick")
     assert main(["scale=quick", f"results_root={results.root}"]) == 0
     names = {path.name for path in (results.root / "tables").iterdir()}
     stems = ["table1", "table2", "table_parameterization", "table_inner_optimizer"]
-    stems += ["table_efficiency", "table_scores"]
+    stems += ["table_efficiency", "table_rivals", "table_scores"]
     written = [f"{stem}_quick" for stem in stems] + ["table_settings_paper", "table_power_paper"]
     assert names == {f"{stem}.{end}" for stem in written for end in ("md", "tex", "csv")}
     text = (results.root / "tables" / "table_inner_optimizer_quick.tex").read_text()

@@ -1,6 +1,9 @@
 """What several tests of `bench` start from."""
 
-from collections.abc import Callable
+import errno
+import os
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +48,16 @@ def read(cache_root: Path, tmp_path: Path, tiny: list[str]) -> Read:
         return subject.images, subject.labels
 
     return images_and_labels
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A file system without locks."""
+
+    def unknown(*_: Any) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", unknown)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # filelock's, that there are none
+        yield

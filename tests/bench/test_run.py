@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 from PIL import Image
 
+from bench.runs.run_folder import RunFolder
 from tests.waiting import wait_until
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -30,21 +31,6 @@ def recorded(folder: Path) -> int:
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def outcome(run: Path) -> dict[str, Any]:
-    """Everything a run computed, without times."""
-    metrics = [{**line, "seconds": 0} for line in lines(run / "metrics.jsonl")]
-    return {
-        "metrics": metrics,
-        "measurements": lines(run / "measurements.jsonl"),
-        "evaluation": json.loads((run / "result.json").read_text())["evaluation"],
-        "distilled": {
-            name: tensor.tolist()
-            for name, tensor in safetensors.torch.load_file(run / "distilled.safetensors").items()
-        },
-        "picture": (run / "distilled.png").read_bytes(),
-    }
 
 
 def test_a_run_leaves_everything_it_should(
@@ -96,60 +82,6 @@ def test_a_run_leaves_everything_it_should(
     again = command("bench.run", "seed=3", *tiny)
     assert again.returncode == 0
     assert lines(run / "metrics.jsonl") == metrics  # not run a second time
-
-
-# Kills itself some outer steps after it went on, at a moment drawn with the seed KILLED_BY. A
-# thread does it, so that it can happen anywhere.
-MORTAL = """
-import os, random, signal, threading, time
-from methods import METHODS
-
-class Mortal(METHODS["backward_window"]):
-    begun = {}
-
-    def next_window(self, step, rng):
-        known = step in self.begun
-        self.begun.setdefault(step, time.monotonic())
-        if "KILLED_BY" in os.environ and len(self.begun) == 3 and not known:
-            first, second, third = self.begun.values()
-            steps = random.Random(int(os.environ["KILLED_BY"])).uniform(0, 3)
-            kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
-            threading.Timer(steps * min(second - first, third - second), kill).start()
-        return super().next_window(step, rng)
-"""
-
-
-@pytest.mark.parametrize("rule", ["outer_loss", "evaluation_loss"])
-def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
-    command: Command,
-    start: Start,
-    environment: dict[str, str],
-    tiny: list[str],
-    tmp_path: Path,
-    rule: str,
-) -> None:
-    (tmp_path / "own.py").write_text(MORTAL)
-    method = ["method=own:Mortal", "method_options.patience=3", f"method_options.rule={rule}"]
-    settings = [*method, *tiny, "threads=1", "outer_steps=50", "unroll_length=8"]
-    undisturbed = command("bench.run", *settings, "results_root=undisturbed")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    kills = 0
-    for seed in range(5):
-        mortal = {**environment, "KILLED_BY": str(seed)}
-        process = start("bench.run", *settings, "checkpoint_seconds=0", env=mortal)
-        told = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), told
-        kills += process.returncode != 0
-    assert kills >= 2  # a thread may come late
-    last = command("bench.run", *settings)
-    assert last.returncode == 0, last.stderr
-    (expected,) = (tmp_path / "undisturbed" / "runs").iterdir()
-    found = only_run(tmp_path)
-    assert outcome(found) == outcome(expected)
-    assert len({line["window_start"] for line in lines(expected / "metrics.jsonl")}) > 1
-    starts = json.loads((found / "manifest.json").read_text())["starts"]
-    assert len(starts) >= kills
-    assert any(start["step"] > 0 for start in starts)
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
@@ -253,9 +185,9 @@ def test_other_data_under_a_begun_run_are_refused(
     command("bench.run", *tiny)
     run = only_run(tmp_path)
     os.remove(run / "result.json")
-    manifest = json.loads((run / "manifest.json").read_text())
+    manifest = RunFolder(run).read("manifest") or {}
     manifest["data"]["fingerprint"] = "of other data"
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    RunFolder(run).write("manifest", manifest)
     refused(command("bench.run", *tiny), "started with other data")
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -40,6 +39,7 @@ def test_a_sweep_names_the_command_that_shows_what_it_made(
     assert told == command
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_its_grid_and_does_nothing_twice(
     command: Command, tiny: list[str], tmp_path: Path, outcomes: Outcomes
 ) -> None:
@@ -78,6 +78,7 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
     assert "1 run: 1 done" in of_grid.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_half_way_finishes_when_started_again(
     command: Command, start: Start, gate: Gate, tiny: list[str], tmp_path: Path, outcomes: Outcomes
 ) -> None:
@@ -133,6 +134,7 @@ class Works(Raises):
 """
 
 
+@pytest.mark.slow
 def test_a_failing_run_is_named_with_its_cause_and_stops_no_other(
     command: Command, tiny: list[str], tmp_path: Path
 ) -> None:
@@ -154,6 +156,7 @@ def test_a_failing_run_is_named_with_its_cause_and_stops_no_other(
     assert "2 done, 1 failed" in mended.stdout
 
 
+@pytest.mark.slow
 def test_runs_made_anew_show_their_old_results_until_they_have_new_ones(
     command: Command, tiny: list[str], tmp_path: Path, outcomes: Outcomes
 ) -> None:
@@ -185,46 +188,6 @@ def test_the_plan_runs_nothing(command: Command, tiny: list[str], tmp_path: Path
     assert "8 runs: 8 waiting" in done.stdout
     assert ESTIMATE.search(done.stdout), done.stdout
     assert not (tmp_path / "results").exists()
-
-
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_stops_its_runs_at_a_checkpoint(
-    command: Command, start: Start, tiny: list[str], tmp_path: Path, signal_number: int
-) -> None:
-    sweep = start("bench.sweep", "grid=window_ablation", *tiny, "outer_steps=100000")
-    runs = tmp_path / "results" / "runs"
-    wait_until(
-        lambda: sum(path.stat().st_size > 0 for path in runs.glob("*/metrics.jsonl")) >= 2,
-        "two runs at work",
-        sweep,
-    )
-    sweep.send_signal(signal_number)
-    out, err = sweep.communicate()
-    assert sweep.returncode == 130
-    assert "the same command resumes the runs" in out
-    assert err == ""
-    states = [json.loads(path.read_text())["state"] for path in runs.glob("*/progress.json")]
-    assert states == ["stopped"] * len(states)
-    assert len(list(runs.glob("*/checkpoint.pt"))) == len(states) >= 2
-    assert "stopped" in command("bench.status").stdout
-
-
-def test_two_sweeps_at_once_make_every_run_once(
-    command: Command, start: Start, tiny: list[str], tmp_path: Path
-) -> None:
-    grid = ["grid=window_ablation", "seeds=1", "only=forward_window,backward_window"]
-    arguments = ["bench.sweep", *grid, "workers=1", *tiny]
-    beside = start(*arguments, stderr=subprocess.STDOUT)
-    done = command(*arguments)
-    out, _ = beside.communicate()
-    assert (done.returncode, beside.returncode) == (0, 0), done.stderr + out
-    runs = list((tmp_path / "results" / "runs").iterdir())
-    assert len(runs) == 2
-    for run in runs:
-        lines = (run / "metrics.jsonl").read_text().splitlines()
-        steps = [json.loads(line)["step"] for line in lines]
-        assert steps == list(range(6))
-        assert len(json.loads((run / "manifest.json").read_text())["starts"]) == 1
 
 
 def test_on_a_terminal_the_progress_is_a_live_table(
@@ -262,6 +225,7 @@ def test_on_a_terminal_the_progress_is_a_live_table(
     assert b"2 runs: 2 done" in shown
 
 
+@pytest.mark.slow
 def test_the_runs_can_be_made_in_this_process(command: Command, tiny: list[str]) -> None:
     grid = ["grid=window_ablation", "seeds=1", "only=forward_window,backward_window"]
     done = command("bench.sweep", *grid, "launcher=inline", *tiny)

@@ -77,8 +77,8 @@ def progress_of(
 ) -> Progress:
     """The status of a run, if the scheduler answers with these jobs."""
     note = Note.read(run.read("job") or {})
-    damages = Submission.of(run, note).damages()
-    observed = Observation(run.small_files(), time_there(run.path), damages, node_state)
+    submission = Submission.of(run, note)
+    observed = Observation(run.small_files(), time_there(run.path), submission, node_state)
     return submitted_status(run, note, jobs, silent, observed)
 
 

@@ -203,6 +203,8 @@ def test_a_method_gets_what_the_profile_says_of_it_and_all_else_as_the_others() 
     profile = Profile(partition="gpu", cpus=4, methods={"bptt": {"time_min": 600, "mem_gb": 80}})
     assert for_method(profile, "bptt") == replace(profile, time_min=600, mem_gb=80.0, methods={})
     assert for_method(profile, "t_bptt") == replace(profile, methods={})
+    rivals = load_profile("", {"methods": {"dm": {"mem_gb": 80}}})  # objectives count as methods
+    assert for_method(rivals, "dm").mem_gb == 80
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from bench.runs import heartbeat
+from bench.runs.records import load_checkpoint
 from bench.runs.run_folder import RunFolder
 from slurm import job_status
 from tests.slurm.lab import Lab
@@ -83,17 +84,27 @@ def results(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_job_that_meets_a_full_disk_fails_for_that_reason_and_goes_on_later(
-    lab: Lab, lab_grid: Callable[..., LabGrid], results: Path
+    lab: Lab,
+    lab_grid: Callable[..., LabGrid],
+    results: Path,
+    tmp_path: Path,
+    outcomes: Callable[[Path], dict[str, Any]],
 ) -> None:
     grid = lab_grid("Slow")
     assert grid.sweep().returncode == 0
     (run,) = grid.runs
     grid.wait(run, "running", step=3)
+    wait_until(lambda: (run.path / "checkpoint.pt").exists(), "a checkpoint")
+    job = grid.job(run)
     ballast = results / "ballast"
     fill(ballast)
     failed = grid.wait(run, "failed")
     assert failed.kind == "disk full", failed
     wait_until(lambda: not grid.job(run), "the job to end")
+    assert lab.squeue("-h", "-t", "all", "-j", job, "-o", "%T").strip() == "FAILED"  # not status 0
+    checkpoint = load_checkpoint(run.path)
+    assert checkpoint is not None
+    assert 0 < checkpoint["distillation"]["step"] <= len(run.records("metrics"))
     fill(ballast)  # with what the run has given back
     assert "no space is left" in grid.command("bench.status").stderr
     refused = grid.sweep()
@@ -105,6 +116,7 @@ def test_a_job_that_meets_a_full_disk_fails_for_that_reason_and_goes_on_later(
     again = grid.sweep()
     assert ": 1 run, " in again.stdout, again.stdout + again.stderr
     grid.wait(run, "done")
+    assert outcomes(results) == outcomes(grid.undisturbed())
 
 
 def fill(path: Path) -> None:

@@ -89,6 +89,11 @@ def test_an_old_name_is_refused_with_the_new_one(old: str, message: str) -> None
         ({"window_size": 300}, "window_size=300 is longer than unroll_length=250"),
         ({"window_size": 0}, "window_size=0 must be at least 1"),
         ({"method": "rat_btt"}, "unknown method 'rat_btt'"),
+        ({"method": "dm"}, "method=dm is an objective: give objective=dm"),
+        (
+            {"dataset": "digits", "objective": "rfad", "objective_options": {"depth": 4}},
+            "depth=4: images of 8x8 cannot be halved so often",
+        ),
         ({"method": "no.such.module:Method"}, "cannot be imported"),
         ({"method_options": {"patience": 3}}, "unknown key 'method_options.patience'"),
         ({"method": "forward_window", "method_options": {"patiense": 3}}, "patience?"),

@@ -28,7 +28,7 @@ from bench.config.command_line import parse
 from bench.config.grid import single_run
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet, augment
-from bench.distillation import outer_adam
+from bench.distillation import outer_optimizers
 from bench.distillation.outer_loop import Distillation
 from bench.metagrad import SGD, Adam, InnerOptimizer, MetaGradient, Problem, make_engine
 from bench.networks import ARCHITECTURES, alexnet, build_network, initial_parameters, resnet, vgg
@@ -195,7 +195,7 @@ def test_with_alpha_times_the_rate_adam_takes_the_same_trajectory_and_with_the_s
     scaled = replace(config, outer_lr=alpha * config.outer_lr)
     # With one eps of the outer Adam for both, small gradients are moved by less where α > 1.
     assert TOLERANCE < relative(trajectory(scaled, digits, alpha), expected) < 0.05 * moved
-    monkeypatch.setattr(outer_adam, "EPS", outer_adam.EPS / alpha)
+    monkeypatch.setattr(outer_optimizers, "EPS", outer_optimizers.EPS / alpha)
     assert relative(trajectory(scaled, digits, alpha), expected) < TOLERANCE
     # The negative controls: the same rate, and the norm's own eps.
     assert relative(trajectory(config, digits, alpha), expected) > 0.1 * moved

@@ -16,8 +16,8 @@ from bench.config.grid import single_run
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.distillation.divergence import MAX_RESTORATIONS, MAX_STEPS_NOT_FINITE, Diverged
-from bench.distillation.outer_adam import whole_norm
 from bench.distillation.outer_loop import Distillation
+from bench.distillation.outer_optimizers import whole_norm
 from bench.distillation.replicas import replica_config
 from bench.evaluation.fresh_networks import evaluate
 from bench.metagrad import MetaGradient, make_derivatives
@@ -149,7 +149,7 @@ def test_under_unit_norm_the_gradient_that_is_applied_has_norm_one(
         assert applied.norm().item() == pytest.approx(1, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["pixels", "boosted", "linear"])
+@pytest.mark.parametrize("kind", ["pixels", "boosted", "linear", "idc", "haba"])
 @pytest.mark.parametrize("clipped", ["images", "all"])
 def test_clipping_scales_the_gradient_of_the_images_and_that_of_labels_only_if_asked(
     config: RunConfig, digits: TargetSet, clipped: str, kind: str
@@ -158,6 +158,8 @@ def test_clipping_scales_the_gradient_of_the_images_and_that_of_labels_only_if_a
         "pixels": {},
         "boosted": {"boost_block": 1, "boost_beta": 0.5},
         "linear": {"parameterization": "linear", "basis_downsample": 1, "decoded_ipc": 2},
+        "idc": {"parameterization": "idc"},
+        "haba": {"parameterization": "haba"},
     }
     config = replace(config, ipc=2, clipping="unit_norm", learn_labels=True, clipped=clipped)
     distillation = Distillation(replace(config, **kinds[kind]), digits)

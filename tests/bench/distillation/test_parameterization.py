@@ -299,8 +299,10 @@ class Member(SingleProcess):
     [
         {"parameterization": "linear", "learn_labels": True},
         {"parameterization": "pixels", "boost_block": 1, "boost_beta": 0.5},
+        {"parameterization": "idc", "learn_labels": True},
+        {"parameterization": "haba"},
     ],
-    ids=["linear", "boosted"],
+    ids=["linear", "boosted", "idc", "haba"],
 )
 def test_every_process_of_a_group_holds_the_bits_of_one_process(
     config: RunConfig, digits: TargetSet, kind: dict[str, object]

@@ -120,6 +120,7 @@ PROBING = ["method=at_bptt_plus", "method_options.kl=0.2", "unroll_length=9", "o
 
 
 @pytest.mark.parametrize("method", [[], SHIFTING, PROBING], ids=["random", "shifting", "probing"])
+@pytest.mark.slow
 def test_torchrun_gives_the_bits_of_one_process(
     command: Command,
     environment: dict[str, str],
@@ -145,6 +146,7 @@ def test_torchrun_gives_the_bits_of_one_process(
     assert begun["processes"] == 2 * [{"host": socket.gethostname(), "device": "cpu"}]
 
 
+@pytest.mark.slow
 def test_a_process_group_stopped_through_any_process_goes_on_with_any_number_of_them(
     command: Command,
     start: Start,
@@ -190,6 +192,7 @@ def test_a_process_group_stopped_through_any_process_goes_on_with_any_number_of_
     ]
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_or_is_killed_ends_the_run_with_a_message(
     start_group: Callable[..., list[subprocess.Popen[str]]],
     gate: Gate,

@@ -2,10 +2,7 @@
 
 import json
 import os
-import socket
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +11,13 @@ import pytest
 
 from bench.config.grid import single_run
 from bench.runs import heartbeat
-from bench.runs.heartbeat import Heartbeat, await_silence, progress_of
-from bench.runs.run_folder import RunFolder, RunIsTaken, Store
+from bench.runs.heartbeat import Heartbeat, progress_of
+from bench.runs.run_folder import RunFolder, Store
 from tests.waiting import wait_until
 
 RESULT = {
     "evaluation": {"test_accuracy_mean": 0.5, "selection": "validation", "n": 2},
     "data": {"source": "made up", "fingerprint": "0"},
-}
-
-
-BEAT = {
-    "state": "running",
-    "host": "elsewhere",
-    "pid": 1,
-    "process_started": 1.0,
-    "job": "",
-    "step": 5,
-    "outer_steps": 100,
-    "activity": "distilling",
-    "seconds_per_step": 0.5,
-    "time": 1.0,
 }
 
 
@@ -91,7 +74,7 @@ def test_a_process_that_is_gone_leaves_a_lost_run(folder: RunFolder) -> None:
     beat_of(folder)
     assert progress_of(folder).state == "lost"
     # The same process id, but another process: it started at another time.
-    beat_of(folder, pid=os.getpid(), process_started=1.0)
+    beat_of(folder, pid=os.getpid(), process_started=1.0, started_after_boot=1.0)
     assert progress_of(folder).state == "lost"
 
 
@@ -128,98 +111,3 @@ def test_a_failed_run_says_why(folder: RunFolder) -> None:
     folder.write("error", {"kind": "diverged", "message": "not finite"})
     progress = progress_of(folder)
     assert (progress.state, progress.cause) == ("failed", "diverged: not finite")
-
-
-def test_the_process_of_a_run_notices_a_takeover_which_waits_for_it(
-    folder: RunFolder,
-) -> None:
-    entered = threading.Event()
-
-    def take_over() -> None:
-        with folder.lock("newer"):
-            entered.set()
-
-    successor = threading.Thread(target=take_over)
-    with folder.lock(), Heartbeat(folder, 10) as heartbeat:
-        assert not heartbeat.superseded
-        successor.start()
-        wait_until(lambda: heartbeat.superseded, "the takeover to be noticed")
-        assert not entered.is_set()
-    successor.join()
-    assert entered.is_set()
-
-
-def test_a_takeover_gives_way_to_a_later_one(folder: RunFolder) -> None:
-    refused: list[str] = []
-
-    def take_over() -> None:
-        try:
-            with folder.lock("older"):
-                pass
-        except RunIsTaken as error:
-            refused.append(str(error))
-
-    with folder.lock():
-        successor = threading.Thread(target=take_over)
-        successor.start()
-        wait_until(lambda: folder.taken_over_by() == "older", "the takeover")
-        folder.write("takeover", {"by": "newer"})
-        successor.join()
-    assert len(refused) == 1
-
-
-@pytest.mark.parametrize(
-    ("beat", "waits"),
-    [
-        ({"state": "running", "host": "elsewhere"}, True),
-        ({"state": "stopped", "host": "elsewhere"}, False),
-        ({"state": "running", "host": socket.gethostname()}, False),
-        (None, False),
-    ],
-)
-def test_a_machine_that_locks_do_not_reach_has_to_fall_silent_first(
-    folder: RunFolder,
-    monkeypatch: pytest.MonkeyPatch,
-    beat: dict[str, Any] | None,
-    waits: bool,
-) -> None:
-    clock = Clock()
-    monkeypatch.setattr(heartbeat, "time", clock)
-    if beat is not None:
-        folder.write("progress", {**BEAT, **beat})
-    await_silence(folder)
-    assert clock.now == (heartbeat.SILENCE_SECONDS if waits else 0)
-
-
-@pytest.mark.parametrize("last_word", [None, "stopped"])
-def test_a_heart_that_beats_elsewhere_is_waited_for(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, last_word: str | None
-) -> None:
-    beats = 30
-
-    def beat(now: float) -> None:
-        if now <= beats:
-            folder.write("progress", {**BEAT, "time": now})
-        elif last_word:
-            folder.write("progress", {**BEAT, "state": last_word, "time": now})
-
-    clock = Clock(beat)
-    monkeypatch.setattr(heartbeat, "time", clock)
-    beat(0)
-    await_silence(folder)
-    assert clock.now == beats + (1 if last_word else heartbeat.SILENCE_SECONDS)
-
-
-class Clock:
-    """Time that passes only in `sleep`, and what happens meanwhile."""
-
-    def __init__(self, happens: Callable[[float], None] = lambda now: None) -> None:
-        self.now = 0.0
-        self.happens = happens
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.happens(self.now)

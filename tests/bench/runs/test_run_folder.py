@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.config.resolve import resolve
-from bench.runs.run_folder import RunFolder, RunIsTaken, Store
+from bench.runs.run_folder import RunFolder, Store
+from bench.runs.run_lock import RunIsTaken, is_being_run, lock
 from bench.system.errors import UserError
 from bench.system.files import atomic_write, make_folder, read_json, write_json
 from tests.waiting import wait_until
@@ -51,7 +52,7 @@ def test_a_configuration_of_another_schema_is_refused(folder: RunFolder) -> None
 
 
 def hold(path: Path, held: object, release: object) -> None:
-    with RunFolder(path).lock():
+    with lock(RunFolder(path)):
         held.set()  # type: ignore[attr-defined]
         release.wait()  # type: ignore[attr-defined]
 
@@ -63,13 +64,13 @@ def test_a_run_is_made_by_one_process_and_freed_by_its_death(folder: RunFolder) 
     process.start()
     wait_until(lambda: held.is_set() or not process.is_alive(), "the lock")
     assert held.is_set()
-    assert folder.is_taken()
-    with pytest.raises(RunIsTaken), folder.lock():
+    assert is_being_run(folder)
+    with pytest.raises(RunIsTaken), lock(folder):
         pass
     process.kill()
     process.join()
-    assert not folder.is_taken()
-    with folder.lock():
+    assert not is_being_run(folder)
+    with lock(folder):
         pass
 
 

@@ -21,6 +21,7 @@ from tests.waiting import has_ended, wait_until
 TINY = ["width=4", "images=10", "window=3", "target_batch=10", "repeats=2", "threads=1"]
 
 
+@pytest.mark.slow
 def test_all_engines_are_measured_and_written(command: Callable[..., Any], tmp_path: Path) -> None:
     done = command("bench.speed", "quick=true", "growth=false", *TINY)
     assert done.returncode == 0, done.stderr
@@ -48,6 +49,7 @@ def test_all_engines_are_measured_and_written(command: Callable[..., Any], tmp_p
     ]
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_keeps_what_it_measured(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:

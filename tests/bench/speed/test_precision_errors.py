@@ -24,6 +24,7 @@ from methods import Window
 SMALL = Work(width=4, images=4, window=2, target_batch=4)
 
 
+@pytest.mark.slow
 def test_the_errors_of_the_precisions_grow_from_one_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -164,6 +164,15 @@ def test_what_takes_too_long_is_measured_with_fewer_images_and_scaled_to_their_n
     assert steps == pytest.approx([0.1 * 256 + 300 * (0.4 * 20 + 0.1 * 30)] * 3)
 
 
+@pytest.fixture
+def spawns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests whose measurements must succeed: another test may have started autograd's threads
+    in this process, as compiled steps do, and then no fork of it can compute a gradient."""
+    monkeypatch.setattr(estimating, "START_METHOD", "spawn")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("spawns")
 def test_runs_that_differ_in_their_windows_alone_are_measured_once(
     tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,7 +181,8 @@ def test_runs_that_differ_in_their_windows_alone_are_measured_once(
         for own in ({"method": "bptt"}, {"method": "t_bptt"}, {"seed": 3}, {"width": 5})
     ]
     said: list[str] = []
-    monkeypatch.setattr(estimating, "LAST_SECONDS", 1e5)  # however slow the machine
+    for name in ("SECONDS", "LAST_SECONDS"):  # however slow the machine
+        monkeypatch.setattr(estimating, name, 1e5)
     estimator = Estimator(configs, Environment(threads=1), said.append)
     found = [estimator.estimate(config) for config in configs]
     assert all(isinstance(each, Estimate) for each in found)
@@ -187,6 +197,7 @@ def test_memory_is_counted_without_the_biases_that_are_left_out(tiny: list[str])
     assert with_biases.operations == without.operations
 
 
+@pytest.mark.usefixtures("spawns")
 def test_what_has_no_turn_is_predicted_from_what_was_measured(
     tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +274,7 @@ def test_variances_are_counted_as_often_as_a_run_measures_them() -> None:
     assert seconds(variance_until=500) == pytest.approx(60 + 3 * 100)
 
 
+@pytest.mark.slow
 def test_the_estimate_of_a_real_run_is_near_its_cost(tmp_path: Path) -> None:
     # Processor time of this thread: the machine may be busy with other things.
     settings = {"method": "rat_bptt", "outer_steps": 12, "unroll_length": 20, "target_batch": 64}
@@ -320,6 +332,7 @@ def test_free_memory_is_some_of_this_machine() -> None:
     assert 0 < free_memory() <= total_memory()
 
 
+@pytest.mark.slow
 def test_the_command_answers_a_line_an_experiment(
     tiny: list[str], environment: dict[str, str]
 ) -> None:
@@ -339,6 +352,7 @@ def test_the_command_answers_a_line_an_experiment(
     assert all(each.seconds > 0 for each in found)
 
 
+@pytest.mark.slow
 def test_an_estimate_does_not_import_the_compiler(
     tiny: list[str], environment: dict[str, str]
 ) -> None:

@@ -161,6 +161,7 @@ def test_a_sweep_that_needs_more_than_any_machine_has_is_refused(
     assert not list(tmp_path.rglob("config.json"))
 
 
+@pytest.mark.slow
 def test_without_data_a_dry_run_shows_its_plan_and_says_what_the_runs_will_need(
     command: Callable[..., Any], tiny: list[str], tmp_path: Path
 ) -> None:

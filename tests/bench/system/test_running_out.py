@@ -14,7 +14,7 @@ import torch
 from bench.config.grid import single_run
 from bench.config.run_config import Environment
 from bench.runs.failure import describe_error
-from bench.runs.heartbeat import log_path
+from bench.runs.log_file import log_path
 from bench.runs.run_folder import Store
 from bench.sweeps import local_launcher
 from bench.sweeps.child_process import record_death
