@@ -97,9 +97,9 @@ def test_a_run_of_many_steps_holds_no_more_at_its_end(
     def growth(key: str) -> int:
         return min(one[key] for one in last) - min(one[key] for one in second)
 
+    # The fewest of each quarter: a heartbeat may hold a file open at the moment of a sample.
     for key in ("threads", "files"):
         assert growth(key) <= 0
-        assert max(one[key] for one in last) <= max(one[key] for one in samples[:50])
     assert growth("objects") < 100  # an object kept in each step would be one for each step
     # The allocator keeps some pages; a tensor of each step would be kilobytes for each.
     assert growth("bytes") < (4 << 20) + 200 * steps
