@@ -6,6 +6,7 @@ pixels that differ by 1 in 255; then the fingerprints differ too.
 
 import hashlib
 import io
+import os
 import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -145,8 +146,9 @@ class TinyImageNet:
         sorted_val, flat_val = self._val(images)
         tables = [name for name in self.tables if name in names or flat_val or not sorted_val]
         texts = dict(self.files.read(tables))
-        listed = texts.get(self.tables[0], " ".join(train.values()).encode())
-        classes = sorted(set(listed.decode(errors="replace").split()))
+        of_folders = " ".join(train.values())
+        listed = os.fsdecode(texts[self.tables[0]]) if self.tables[0] in texts else of_folders
+        classes = sorted(set(listed.split()))
         test = dict(sorted_val.values())
         annotations = self.tables[1]
         if annotations in texts:
@@ -205,7 +207,7 @@ def columns(files: Files, name: str, text: bytes) -> dict[str, str]:
         UserError: names a line that has no second column or repeats another.
     """
     table: dict[str, str] = {}
-    for number, line in enumerate(text.decode(errors="replace").splitlines(), start=1):
+    for number, line in enumerate(os.fsdecode(text).splitlines(), start=1):
         parts = line.split()
         if len(parts) < 2 or parts[0] in table:
             raise UserError(f"{files.path}: {name}, line {number} is damaged: {line[:40]!r}")

@@ -5,6 +5,7 @@ Other readers are in `official.py` and `class_folders.py`.
 
 import hashlib
 import importlib.util
+import os
 import warnings
 import zipfile
 import zlib
@@ -126,6 +127,6 @@ def hash_files(paths: Sequence[Path], root: Path | None = None) -> str:
     for path in paths:
         name = path.relative_to(root).as_posix() if root else path.name
         content = path.read_bytes()
-        digest.update(f"{name}\0{len(content)}\n".encode())
+        digest.update(os.fsencode(f"{name}\0{len(content)}\n"))  # names need not be UTF-8
         digest.update(content)
     return digest.hexdigest()

@@ -20,6 +20,7 @@ from bench.data.order import balanced_order, fingerprint
 from bench.data.readers import BundledDigits, Reader, torchvision_dataset
 from bench.system.choices import SHAPES
 from bench.system.errors import UserError
+from bench.system.text import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -226,7 +227,10 @@ def _decode(reader: Reader) -> Stored:
     }
     return Stored(
         {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()},
-        {"classes": classes, "fingerprint": fingerprint(**arrays, classes=classes)},
+        {
+            "classes": tuple(map(one_line, classes)),
+            "fingerprint": fingerprint(**arrays, classes=classes),
+        },
     )
 
 

@@ -14,10 +14,11 @@ from bench.config.run_config import RunConfig
 from methods import METHODS
 from tests.conftest import TINY
 from tests.reliability.conftest import Try
+from tests.small_objectives import completed
 
 # What takes a run from seconds to hours, at any value but small ones, or needs other data.
 LARGEST = {"depth": 3, "image_size": 16, "replicas": 2, "ipc": 3}
-FIXED = ("scale", "dataset", "method_options")
+FIXED = ("scale", "dataset", "method_options", "objective_options")
 
 
 def small_values(item: Field[Any]) -> SearchStrategy[str]:
@@ -55,7 +56,8 @@ def test_a_run_of_any_valid_settings_ends_with_a_result_or_one_line(
     @attempt.settings(some=8, all_of_them=400)
     @given(small_settings())
     def every_case(chosen: list[str]) -> None:
-        outcome = attempt.run("bench.run", *TINY, *chosen, computes=True, allowed=(0, 1, 2))
+        typed = completed([*TINY, *chosen])
+        outcome = attempt.run("bench.run", *typed, computes=True, allowed=(0, 1, 2))
         ended[outcome.status] += 1
 
     every_case()

@@ -52,6 +52,23 @@ def test_every_bird_is_read_once_with_its_class_and_split_resized_as_torchvision
     )
 
 
+@pytest.mark.parametrize("tables", [True, False])
+def test_a_class_folder_whose_name_is_not_utf8_is_its_class(tmp_path: Path, tables: bool) -> None:
+    folder = write_folder(tmp_path, tiny_imagenet(), TINY)
+    odd = WNIDS[0].encode() + b"\xff"
+    (folder / "train" / WNIDS[0]).rename(folder / "train" / os.fsdecode(odd))
+    for name in ("wnids.txt", "val/val_annotations.txt"):
+        content = (folder / name).read_bytes().replace(WNIDS[0].encode(), odd)
+        (folder / name).write_bytes(content)
+    if not tables:
+        shutil.rmtree(folder / "val")
+        shutil.copytree(folder / "train", folder / "val")
+        (folder / "wnids.txt").unlink()
+    raw = load_raw("tiny_imagenet", tmp_path, tmp_path / "cache")
+    assert raw.classes == tuple(sorted([f"{WNIDS[0]}\\udcff", *WNIDS[1:]]))
+    assert set(raw.test_labels.tolist()) == set(range(len(WNIDS)))
+
+
 @pytest.mark.parametrize("pack", [write_folder, write_tgz, write_zip])
 def test_every_image_of_tiny_imagenet_is_read_once_and_val_is_the_test_set(
     tmp_path: Path, pack: Write

@@ -152,6 +152,15 @@ def test_files_that_are_no_images_of_the_set_are_passed_over(tmp_path: Path) -> 
     assert plain.fingerprint == more.fingerprint
 
 
+def test_names_that_are_not_utf8_are_used_and_shown_escaped(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, pictures())
+    for split in ("train", "test"):
+        (folder / split / "crab").rename(folder / split / os.fsdecode(b"crab\xff"))
+    raw = load_raw("cifar10", tmp_path, tmp_path / "cache")
+    assert raw.classes == ("apple", "bear", "crab\\udcff")
+    assert np.bincount(raw.train_labels).tolist() == [5, 5, 5]
+
+
 def test_grey_files_have_one_channel_and_palette_files_three(tmp_path: Path) -> None:
     def members(mode: str) -> dict[str, bytes]:
         def converted(image: NDArray[np.uint8]) -> bytes:

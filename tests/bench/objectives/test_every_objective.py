@@ -20,28 +20,7 @@ from bench.distillation.outer_loop import Distillation
 from bench.objectives import IMPLEMENTATIONS, make_objective
 from bench.system.errors import UserError
 from bench.training.setup import make_network
-
-TRAJECTORIES = {
-    **{"experts": 2, "expert_epochs": 2, "expert_batch": 500, "expert_lr": 0.1},
-    **{"start_epochs": 2, "matched_epochs": 1, "student_steps": 3, "student_batch": 7},
-    "lr_lr": 1e-3,
-}
-# Options that make an outer step short.
-SMALL: dict[str, dict[str, Any]] = {
-    "dm": {"real_ipc": 7},
-    "dc": {"real_ipc": 7, "outer_steps_per_network": 3, "network_steps": 2},
-    "dsa": {"real_ipc": 7, "outer_steps_per_network": 3, "network_steps": 2},
-    "frepo": {"networks": 2, "online_steps": 2},
-    "kip": {"depth": 2},
-    "rfad": {"networks": 2, "width": 4, "depth": 2},
-    "rcig": {
-        **{"networks": 2, "online_steps": 3, "most_updates": 2},
-        # What makes it exact: all is solved, which takes fewer steps with a larger ridge.
-        **{"ridge": 1.0, "inner_steps": 12, "inverse_steps": 12, "limit_implicit": False},
-    },
-    "mtt": TRAJECTORIES,
-    "ftd": TRAJECTORIES,
-}
+from tests.small_objectives import SMALL
 
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
