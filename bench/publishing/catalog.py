@@ -24,7 +24,7 @@ SUMS = "SHA256SUMS"
 STAGED = ".new"
 FOLDERS = ("runs", "anatomy", "evaluations")
 REPORT = "report.html"
-LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
+LINE = re.compile(r"([0-9a-f]{64})  (\S[^\x00-\x1f]*)")
 
 Sums = dict[str, str]  # SHA-256 by path in the folder, with forward slashes
 
@@ -59,11 +59,12 @@ def read_sums(root: Path) -> Sums:
     """
     path = root / SUMS
     try:
-        lines = path.read_text().splitlines() if path.is_file() else []
+        text = path.read_text() if path.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise Damaged(f"{path} cannot be read ({error})") from error
+    *lines, rest = text.split("\n")
     found = [LINE.fullmatch(line) for line in lines]
-    if not all(found):
+    if rest or not all(found):
         raise Damaged(
             f"{path} is damaged (a line is no checksum); restore it, for example from git"
         )

@@ -134,10 +134,18 @@ def without_checksum(
         Damaged: they do not have their checksum; the message ends with `remedy`.
     """
     values = {key: value for key, value in content.items() if key != CHECKSUM}
+    hint = f"; {remedy}" if remedy else ""
     if CHECKSUM in content and content[CHECKSUM] != checksum_of(values):
-        hint = f"; {remedy}" if remedy else ""
         raise Damaged(f"{path} is damaged (its checksum is another){hint}")
+    if CHECKSUM not in content and _has_misnamed_checksum(values):
+        raise Damaged(f"{path} is damaged (its checksum has another name){hint}")
     return values
+
+
+def _has_misnamed_checksum(values: Mapping[str, Any]) -> bool:
+    """Whether the last value is the checksum of the others: its name was damaged."""
+    *others, last = values or [""]
+    return bool(others) and values[last] == checksum_of({key: values[key] for key in others})
 
 
 def checksum_of(content: Mapping[str, Any]) -> int:

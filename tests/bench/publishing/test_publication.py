@@ -174,8 +174,11 @@ def test_checksums_are_those_of_sha256sum(tmp_path: Path) -> None:
     assert read_sums(tmp_path) == {"report.html": digest(b"abc")}
 
 
-def test_checksums_that_are_damaged_are_refused(tmp_path: Path) -> None:
-    (tmp_path / SUMS).write_text("no checksum\n")
+@pytest.mark.parametrize(
+    "text", ["no checksum\n", f"{'0' * 64}  a\v{'0' * 64}  b\n", f"{'0' * 64}  a"]
+)
+def test_checksums_that_are_damaged_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / SUMS).write_text(text)
     with pytest.raises(Damaged, match="SHA256SUMS is damaged"):
         check(tmp_path)
     with pytest.raises(Damaged), publication(tmp_path):

@@ -124,6 +124,9 @@ def test_flipped_bits_of_a_finished_run_are_found(
         run.read("result")
     told = command("bench.status").stdout
     assert "its checksum is another" in told
+    (folder / "result.json").write_text(result.replace('"checksum":', '"chmcksum":'))
+    with pytest.raises(Damaged, match=r"result\.json is damaged \(its checksum has another name\)"):
+        run.read("result")
     (folder / "result.json").unlink()  # as it says; the checkpoint has all that is needed
     assert command("bench.run", *tiny, "seed=5").returncode == 0
     again = json.loads((folder / "result.json").read_text())
