@@ -11,7 +11,7 @@ import os
 import sys
 import zipfile
 import zlib
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -46,11 +46,13 @@ class Recorder:
                     f"{path} is shorter than its checkpoint states; give force=true to start over"
                 )
         self._files: dict[str, BinaryIO] = {}
-        for name in JSON_LINES:
-            with writing(folder / name):
-                self._files[name] = open(folder / name, "ab")  # noqa: SIM115
-                self._files[name].truncate(sizes.get(name, 0))
-        self._sums: Sums = {name: checksum(folder / name) for name in JSON_LINES}
+        with ExitStack() as opened:
+            for name in JSON_LINES:
+                with writing(folder / name):
+                    self._files[name] = opened.enter_context(open(folder / name, "ab"))
+                    self._files[name].truncate(sizes.get(name, 0))
+            self._sums: Sums = {name: checksum(folder / name) for name in JSON_LINES}
+            opened.pop_all()
 
     def append(self, name: str, record: dict[str, Any]) -> None:
         """Add a line to `name`.jsonl; other processes can read it at once."""

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -57,3 +58,10 @@ def test_records_are_cut_back_to_what_the_checkpoint_states(tmp_path: Path) -> N
 def test_records_shorter_than_the_checkpoint_says_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="shorter"), Recorder(tmp_path, {"metrics.jsonl": 10}):
         pass
+
+
+def test_a_file_that_cannot_be_opened_leaves_no_other_one_open(tmp_path: Path) -> None:
+    (tmp_path / "measurements.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"measurements\.jsonl"):
+        Recorder(tmp_path, {})
+    assert not [one for one in psutil.Process().open_files() if one.path.startswith(str(tmp_path))]
