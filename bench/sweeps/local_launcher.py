@@ -183,14 +183,15 @@ class LocalPool(LocalLauncher):
         self.running.append(Worker(folder, process, slot, kills_before))
 
     def stop(self) -> str:
-        print(
-            "waiting for the runs to write their checkpoints; Ctrl-C ends them at once", flush=True
-        )
-        for worker in self.running:
-            worker.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + SECONDS_TO_STOP
         how = "stopped"
-        try:
+        try:  # from the first word on: whoever reads it may press the keys again at once
+            print(
+                "waiting for the runs to write their checkpoints; Ctrl-C ends them at once",
+                flush=True,
+            )
+            for worker in self.running:
+                worker.process.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + SECONDS_TO_STOP
             for worker in self.running:
                 with suppress(subprocess.TimeoutExpired):
                     worker.process.wait(max(0.0, deadline - time.monotonic()))
