@@ -111,7 +111,7 @@ def make_method(
         made = method(unroll_length=unroll_length, window_size=window_size, **(options or {}))
     except ValueError:
         raise
-    except Exception as error:  # in a user's constructor
+    except (Exception, SystemExit) as error:  # in a user's constructor
         raise ValueError(f"method {name!r}: {type(error).__name__}: {error}") from error
     if missing := missing_observer(made):
         raise ValueError(f"method {name!r} {missing}")

@@ -3,6 +3,7 @@ from its constructor."""
 
 import importlib
 import inspect
+import json
 from typing import Any
 
 from methods.look import Look
@@ -50,7 +51,8 @@ def constructor_options(name: str, method: type) -> dict[str, inspect.Parameter]
     """The parameters of a method's constructor beyond the two that all share.
 
     Raises:
-        ValueError: it does not take (unroll_length, window_size), or an option has no default.
+        ValueError: it does not take (unroll_length, window_size), or an option has no default, or
+            one that JSON cannot write: runs are named by their options.
     """
     try:
         parameters = dict(inspect.signature(method, eval_str=True).parameters)
@@ -62,6 +64,14 @@ def constructor_options(name: str, method: type) -> dict[str, inspect.Parameter]
     required = [key for key, value in parameters.items() if value.default is value.empty]
     if required:
         raise ValueError(f"method {name!r}: its option {required[0]} needs a default value")
+    for key, parameter in parameters.items():
+        try:
+            json.dumps(parameter.default)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                f"method {name!r}: the default of its option {key} cannot be written as JSON:"
+                f" {error}"
+            ) from error
     return parameters
 
 

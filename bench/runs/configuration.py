@@ -9,6 +9,7 @@ from bench.config.run_config import SCHEMA_VERSION, RunConfig
 from bench.system.errors import Damaged, UserError
 
 Content = dict[str, Any]
+SCALE_NAMES = next(item for item in fields(RunConfig) if item.name == "scale").metadata["choices"]
 
 
 def as_written(config: RunConfig) -> Content:
@@ -45,6 +46,11 @@ def read_config(content: Content, name: str, where: str, remedy: str) -> RunConf
             " update this checkout, or give another results_root"
         )
     known = {**values_before(), **only(settings, RunConfig)}
+    scale = known.get("scale")  # no part of the name
+    if scale not in SCALE_NAMES:
+        raise Damaged(
+            f"{where} was changed: scale={scale} is not one of {', '.join(SCALE_NAMES)}; {remedy}"
+        )
     if written_name({"schema": schema, **known}) == name and not _missing(known):
         return RunConfig(**known)
     unknown = sorted(settings.keys() - {"schema", *known})

@@ -37,6 +37,11 @@ class NeedsOption(FirstSteps):
         super().__init__(unroll_length, window_size)
 
 
+class SetOption(FirstSteps):
+    def __init__(self, unroll_length, window_size, steps={1, 2}):
+        super().__init__(unroll_length, window_size)
+
+
 class NoWindowSize(FirstSteps):
     def __init__(self, unroll_length):
         pass
@@ -53,6 +58,11 @@ class NoInterface:
 class Raises(FirstSteps):
     def __init__(self, unroll_length, window_size, shift=1):
         {}["wrong"]
+
+
+class Leaves(FirstSteps):
+    def __init__(self, unroll_length, window_size, shift=1):
+        raise SystemExit(5)
 
 
 class Watches(FirstSteps):
@@ -128,9 +138,14 @@ def test_what_is_not_a_method_is_rejected_whatever_it_is(name: str, message: str
             function(name)
 
 
-def test_a_constructor_that_fails_is_reported_with_the_method_s_name() -> None:
-    with pytest.raises(ValueError, match=r"'user_code\.windows:Raises': KeyError: 'wrong'"):
-        make_method("user_code.windows:Raises", 10, 4)
+@pytest.mark.parametrize(
+    ("name", "message"), [("Raises", "KeyError: 'wrong'"), ("Leaves", "SystemExit: 5")]
+)
+def test_a_constructor_that_fails_is_reported_with_the_method_s_name(
+    name: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"'user_code\.windows:{name}': {message}"):
+        make_method(f"user_code.windows:{name}", 10, 4)
 
 
 def test_the_types_of_options_are_those_of_the_constructor_or_of_its_defaults() -> None:
@@ -200,7 +215,11 @@ def test_a_method_that_does_not_exist_is_rejected_in_the_users_words(
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("NeedsOption", "strength needs a default"), ("NoWindowSize", "must take window_size")],
+    [
+        ("NeedsOption", "strength needs a default"),
+        ("NoWindowSize", "must take window_size"),
+        ("SetOption", "default of its option steps cannot be written as JSON"),
+    ],
 )
 def test_a_users_method_with_an_unfit_constructor_is_rejected(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

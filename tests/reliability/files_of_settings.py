@@ -104,7 +104,7 @@ def yaml_files(draw: Any, kind: str) -> bytes:
 # --- methods
 
 HEAD = "from methods import StatelessMethod, Window\nimport random\n"
-BASES = ["StatelessMethod", "object", "dict", "Window", "Exception", "type"]
+BASES = [*(["StatelessMethod"] * 5), "object", "dict", "Window", "Exception", "type"]
 SHARED = "unroll_length, window_size"
 CONSTRUCTORS = [
     "",
@@ -146,6 +146,7 @@ KINDS = [
     "int | None",
     "1 / 0",
 ]
+NEXT_WINDOW = "def next_window(self, step, rng): return Window(0, 1)"
 PARTS = [
     *(
         "label = 3",
@@ -164,7 +165,7 @@ PARTS = [
         "def",
     ),
     *(
-        "def next_window(self, step, rng): return Window(0, 1)",
+        NEXT_WINDOW,
         "print('imported')",
         "x = '\\x1b[31m'",
     ),
@@ -178,7 +179,8 @@ def method_files(draw: Any) -> str:
     constructor = constructor.replace("VALUE", draw(st.sampled_from(DEFAULTS))).replace(
         "KIND", draw(st.sampled_from(KINDS))
     )
-    parts = [constructor, *draw(st.lists(st.sampled_from(PARTS), max_size=3)), "pass"]
+    most = draw(st.sampled_from([NEXT_WINDOW, NEXT_WINDOW, ""]))
+    parts = [constructor, most, *draw(st.lists(st.sampled_from(PARTS), max_size=3)), "pass"]
     body = "\n".join(f"    {part}" for part in parts if part)
     name = draw(st.sampled_from(["Mine", "Mine", "Mine", "Other"]))
     lines = [

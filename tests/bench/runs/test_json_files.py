@@ -239,7 +239,7 @@ def test_results_slurm_may_be_gone_while_runs_are_not_finished(
     assert "submission.json is missing" in said
 
 
-@pytest.mark.parametrize("change", ["edited", "a key deleted"])
+@pytest.mark.parametrize("change", ["edited", "a key deleted", "another scale"])
 def test_a_changed_configuration_is_refused_everywhere_and_restored_by_the_command_that_is_named(
     runs: list[RunFolder], tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str
 ) -> None:
@@ -251,6 +251,8 @@ def test_a_changed_configuration_is_refused_everywhere_and_restored_by_the_comma
     changed = {**whole, "outer_steps": 20}
     if change == "a key deleted":
         changed = {key: value for key, value in whole.items() if key != "outer_steps"}
+    if change == "another scale":  # which is no part of the name
+        changed = {**whole, "scale": "puick"}
     path.write_text(json.dumps(changed))
     environment = f"results_root={tmp_path}"
 
