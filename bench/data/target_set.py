@@ -100,7 +100,7 @@ def load_target_set(
     raw = load_raw(name, data_root, cache_root)
     size = image_size if image_size and raw.train_pixels.shape[1:3] != (image_size,) * 2 else 0
     source = f"{raw.source} (resized to {size}x{size})" if size else raw.source
-    kind = f"zca{float(zca_lambda)!r}" if zca else "normalized"
+    kind = f"zca{float(zca_lambda)!r}" if zca else "standardized"
     resized = f"-{size}x{size}" if size else ""
     file_name = f"{name}-{raw.fingerprint}{resized}-{kind}-v{_CACHE_VERSION}.safetensors"
     stored = load_or_build(

@@ -1,5 +1,6 @@
 """Regularized ZCA whitening of images, and its inverse, which draws them."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -18,7 +19,9 @@ class Whitening:
     """Per-image normalization, followed by regularized ZCA if there are `eigenvectors`.
 
     Each image x with D = C*H*W values in [0, 1] becomes (x - mean(x)) / ||x - mean(x)||, train and
-    test images alike. With C = XᵀX/n over the n normalized training images (not centered) and
+    test images alike. Without ZCA it is then multiplied by √D, so that its values have standard
+    deviation 1, the scale that learning rates of pixels and color augmentations in the literature
+    are for. With C = XᵀX/n over the n normalized training images (not centered) and
     C = V diag(E) Vᵀ, an image is then multiplied by
 
         W = V diag(gains) Vᵀ,    gains = (E + λ mean(E))^(-1/2).
@@ -82,7 +85,7 @@ class Whitening:
         Returns:
             float32 `[n, C, H, W]`. An image without contrast becomes zeros.
         """
-        matrix = None
+        matrix, scale = None, math.sqrt(math.prod(self.image_shape))
         if self.eigenvectors is not None and self.gains is not None:
             eigenvectors = self.eigenvectors.to(pixels.device, torch.float64)
             scaled = eigenvectors * self.gains.to(eigenvectors)
@@ -90,7 +93,7 @@ class Whitening:
         out = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device)
         flat = out.view(len(pixels), -1)  # [n, D]
         for rows, images, _, _ in _normalized_chunks(pixels):
-            flat[rows] = images.float() if matrix is None else images.float() @ matrix
+            flat[rows] = images.float() * scale if matrix is None else images.float() @ matrix
         return out
 
     def to_pixels(self, images: Tensor) -> Tensor:
@@ -101,7 +104,7 @@ class Whitening:
 
         Returns:
             `[n, C, H, W]` of the same type, clipped to [0, 1]. Inverting the whitening of a real
-            image gives mean 0 and norm 1. Distilled images are scaled to norm 1 too; then all get
+            image gives mean 0. All are scaled to norm 1, distilled images too, and then get
             the average brightness and contrast of the training images.
         """
         flat = images.flatten(1)  # [n, D]

@@ -138,7 +138,8 @@ def doubt_whitened(images: Tensor, target_set: TargetSet) -> str | None:
         means = images.flatten(1).mean(dim=1)
         if means.square().mean().sqrt() > 0.3 * spread:
             return f"their means are not 0, as those of the images of {name} as {ours} here are"
-    elif (share := _smooth_part(images, target_set)) > _SMOOTH:
+        return f"pixels normalized by channel look like the images of {name} as {ours} here"
+    if (share := _smooth_part(images, target_set)) > _SMOOTH:
         return (
             f"{100 * share:.0f} % of their energy is where pixels have half of theirs, and for the"
             f" images of {name} as {ours} here {100 * _smooth_part(whitened, target_set):.0f} %"

@@ -37,11 +37,13 @@ class GradientMatching(PlainObjective):
     def __init__(self, options: DC, setting: Setting) -> None:
         self.options, self.setting = options, setting
         self.theta: Parameters = {}
+        self.number = -1  # of the network, counted over the run
 
     def gradient(self, seed: int, step: int, images: Tensor, labels: Tensor) -> MetaGradient:
         setting, options = self.setting, self.options
-        if step % options.outer_steps_per_network == 0:
-            self.theta = setting.fresh_network(seed, step // options.outer_steps_per_network)
+        # A run that goes back (`not_finite=restore`) goes on with the networks of the coming steps.
+        if (number := step // options.outer_steps_per_network) != self.number:
+            self.theta, self.number = setting.fresh_network(seed, number), number
         moving = images.detach().requires_grad_()
         real = setting.real_images(seed, step, options.real_ipc)
         losses = []
@@ -82,10 +84,10 @@ class GradientMatching(PlainObjective):
             }
 
     def state(self) -> dict[str, Any]:
-        return {"theta": dict(self.theta)}
+        return {"theta": dict(self.theta), "number": self.number}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.theta = dict(state["theta"])
+        self.theta, self.number = dict(state["theta"]), state["number"]
 
 
 def distance(targets: list[Tensor], gradients: list[Tensor]) -> Tensor:

@@ -130,7 +130,7 @@ REFUSED = [
     case(
         "normalized.npz",
         lambda p, x, y: np.savez(p, x=(x - 0.3) / 0.37, y=y),
-        r"their spread is .* mean=\[...\] std=\[...\] .* space=preprocessed",
+        r"normalized by channel look like .* mean=\[...\] std=\[...\] .* space=preprocessed",
         "zca=false",
     ),
     case(

@@ -17,6 +17,7 @@ from bench.config.resolve import resolve
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.distillation.outer_loop import Distillation
+from bench.metagrad import MetaGradient
 from bench.objectives import IMPLEMENTATIONS, make_objective
 from bench.system.errors import UserError
 from bench.training.setup import make_network
@@ -104,6 +105,27 @@ def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(
         second.load_state(copy.deepcopy(first.state()))
         assert recorded(second, 7 - stop) == records[stop:]
         assert torch.equal(second.images, whole.images)
+
+
+@every_objective
+def test_a_run_goes_back_after_a_step_that_is_not_finite_and_goes_on(
+    tiny: list[str], digits: TargetSet, cache_root: Path, name: str
+) -> None:
+    run = Distillation(
+        configuration(tiny, name, not_finite="restore"), digits, cache_root=cache_root
+    )
+    objective, begun = run.objective, run.images.clone()
+    assert objective is not None
+    gradient = objective.gradient
+
+    def broken(seed: int, step: int, *of_set: Tensor) -> MetaGradient:
+        found = gradient(seed, step, *of_set)
+        return replace(found, images=found.images * torch.nan) if step == 1 else found
+
+    objective.gradient = broken
+    assert [run.outer_step().updated for _ in range(2)] == [True, False]
+    assert torch.equal(run.images, begun)
+    assert [run.outer_step().updated for _ in range(5)] == [True] * 5
 
 
 @every_objective
