@@ -118,7 +118,7 @@ class FRePO(Options):
     )
     network_lr: float = setting(0.0003, "learning rate of this training, by Adam", above=0)
     mirror: bool = setting(
-        True, "mirrored distilled images take part in the regression; not for digits"
+        True, "mirrored distilled images take part in the regression; digits should not be mirrored"
     )
 
 
@@ -185,7 +185,7 @@ class RCIG(Options):
     )
     temperature_lr: float = setting(0.03, "learning rate of the temperature, by Adam", above=0)
     mirror: bool = setting(
-        True, "mirrored distilled images take part in all training; not for digits"
+        True, "mirrored distilled images take part in all training; digits should not be mirrored"
     )
 
 
@@ -248,7 +248,7 @@ class FTD(MTT):
         0.01, "radius within which the experts' training looks for a higher loss", minimum=0
     )
     expert_alpha: float = setting(
-        0.3, "how much of their gradient across that of the higher loss is taken off", minimum=0
+        0.4, "how much of their gradient across that of the higher loss is taken off", minimum=0
     )
 
 

@@ -1,12 +1,10 @@
 """The six maps of differentiable Siamese augmentation (DSA): Zhao and Bilen, "Dataset condensation
 with differentiable Siamese augmentation", ICML 2021, section 3 and its published code, whose
-strategy for images that are no digits is color, crop, cutout, flip, scale, rotate.
+strategy for images that are no digits is color, crop, cutout, flip, scale, rotate. For digits it
+leaves out the flip; here digits are flipped, too.
 
 Flips and rotations are those of `augment.py`. Each map here takes images [B, C, H, W] and numbers
 in [0, 1), float64 on the same device, a row for each image. All are affine in the images.
-
-In distillation that code draws every number of a map from one seed, so that its shifts down and
-right, its two factors of scale and its changes of color are equal; here they are independent.
 """
 
 import torch

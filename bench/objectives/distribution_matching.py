@@ -16,8 +16,9 @@ class DistributionMatching(StatelessObjective):
     ψ is a fresh, untrained network in each outer step, without its last linear layer, and A_ω the
     Siamese augmentation, with one draw for all images of a class.
 
-    In their published code: 256 real images per class, SGD on the pixels with a rate of 1 times
-    images per class and momentum 0.5, 20,000 outer steps, real images to start from.
+    In their published code: 256 real images per class, SGD on the pixels with a rate of 1 (of 10
+    from 100 distilled images per class on) and momentum 0.5, 20,000 outer steps, real images to
+    start from.
     """
 
     def __init__(self, options: DM, setting: Setting) -> None:

@@ -39,11 +39,11 @@ class FeatureRegression(PlainObjective):
     after `online_steps` such steps a fresh network takes its place.
 
     In their published code: 10 networks, 100 steps, target batches of 1,024 images, mirrored copies
-    of the distilled images beside them (not for digits), learned labels, real images to start from,
-    500,000 outer steps by LAMB at 0.0003 with a cosine decay; its version in torch has Adam at
-    0.001. Its ConvNet has no norms and doubles its width with each block. Here it is that of the
-    run. A step of a network's training takes all distilled images, as there up to 1,000. Labels
-    here are at least 0, so y at least -1/C, of which there is no bound there.
+    of the distilled images beside them (not for MNIST and Fashion-MNIST), learned labels, real
+    images to start from, 500,000 outer steps by LAMB at 0.0003 with a cosine decay; its version in
+    torch has Adam at 0.001. Its ConvNet has no norms and doubles its width with each block. Here it
+    is that of the run. A step of a network's training takes all distilled images, as there up to
+    1,000. Labels here are at least 0, so y at least -1/C, of which there is no bound there.
     """
 
     def __init__(self, options: FRePO, setting: Setting) -> None:

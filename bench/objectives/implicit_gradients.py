@@ -45,13 +45,14 @@ class ImplicitGradients(PlainObjective):
 
     In their published code: 30 networks, 100 steps by Adam at 0.00005, up to 15 at once; a λ of
     0.0005 for each distilled image; target batches of 1,024 images; mirrored copies of the
-    distilled images beside them (not for digits); learned labels; real images to start from;
-    AdaBelief at 0.003, and at 0.03 for τ, where Adam is taken here; what is evaluated there is the
-    average of the iterates, decaying by 0.99. δ and H⁻¹ ∂L/∂δ are found there in 20 steps of Adam
-    each, at rates that are searched for at the start and followed up. Both are the minima of
-    quadratic functions, and here 20 steps of conjugate gradients, which need no rate, lead there.
-    There the network has no norms, doubles its width with each block, and has softplus for ReLU;
-    here it is that of the run.
+    distilled images beside them (not for MNIST and Fashion-MNIST); learned labels; real images to
+    start from; AdaBelief at 0.003, and at 0.03 for τ, where Adam is taken here; what is evaluated
+    there is the average of the iterates, decaying by 0.99. δ and H⁻¹ ∂L/∂δ are found there in 20
+    steps of Adam each, at rates that are searched for at the start; the first is followed up. There
+    the implicit part also runs through the weights of the last layer, which are solved for; here,
+    as in the paper's text, it does not. Both are the minima of quadratic functions, and here 20
+    steps of conjugate gradients, which need no rate, lead there. There the network has no norms,
+    doubles its width with each block, and has softplus for ReLU; here it is that of the run.
     """
 
     def __init__(self, options: RCIG, setting: Setting) -> None:

@@ -19,6 +19,7 @@ from bench.objectives.objective import Setting
 from bench.training.randomness import python_random, torch_generator
 
 LR_MOMENTUM = 0.5  # of the SGD that learns the student's learning rate
+LEAST_LR = 1e-6  # of the student
 
 
 class TrajectoryMatching:
@@ -36,16 +37,20 @@ class TrajectoryMatching:
     SGD with another outer loss, of which the exact engine keeps parameters and gradients alone.
 
     In their published code, for CIFAR-10 with ten images per class, which it whitens: SGD on the
-    pixels with a rate of 1e5 and momentum 0.5, 5,000 outer steps, noise to start from. With one
-    image per class a rate of 100 and student_steps=50 start_epochs=2 lr_lr=1e-7. Rates of pixels
-    depend on their scale: images here have norm 1 before whitening. An augmented batch has one map
-    with numbers of each image's own, for experts and students, which do not see the same images.
+    pixels with a rate of 1e5 and momentum 0.5, 5,000 outer steps, real images to start from. With
+    one image per class a rate of 100 and student_steps=50 start_epochs=2 lr_lr=1e-7. An augmented
+    batch has one map with numbers of each image's own, for experts and students, which do not see
+    the same images.
 
     FTD has the same objective; its experts are trained by GSAM, for which the loss around a point
     counts. In its published code the pixels have a rate of 100 for CIFAR-10 at ten images per
     class, and a moving average of the distilled set (decay 0.9995) is evaluated beside the set,
-    which is left out here. ρ = 0.01 is that of its README; α = 0.3 that of published code built on
-    it (PAD, for CIFAR-10), where the perturbation is scaled by the squared parameters.
+    which is left out here. ρ = 0.01 is that of its README. Copies of its code have α = 0.4; PAD,
+    which is built on it, has 0.3 for CIFAR-10. The perturbation is scaled by the squared
+    parameters.
+
+    The student's rate is kept at 1e-6 or more: below 0 the student would climb, and MTT's code ends
+    with an error.
     """
 
     def __init__(self, options: MTT, setting: Setting) -> None:
@@ -75,7 +80,7 @@ class TrajectoryMatching:
 
     def after(self, step: int, images: Tensor, labels: Tensor) -> None:
         self.velocity = LR_MOMENTUM * self.velocity + self.lr_gradient.item()
-        self.student_lr -= self.options.lr_lr * self.velocity
+        self.student_lr = max(self.student_lr - self.options.lr_lr * self.velocity, LEAST_LR)
 
     def prepare(self, report: Callable[[str], object]) -> None:
         self.experts.prepare(report)

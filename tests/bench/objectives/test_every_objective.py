@@ -118,8 +118,8 @@ def test_a_run_goes_back_after_a_step_that_is_not_finite_and_goes_on(
     assert objective is not None
     gradient = objective.gradient
 
-    def broken(seed: int, step: int, *of_set: Tensor) -> MetaGradient:
-        found = gradient(seed, step, *of_set)
+    def broken(seed: int, step: int, images: Tensor, labels: Tensor) -> MetaGradient:
+        found = gradient(seed, step, images, labels)
         return replace(found, images=found.images * torch.nan) if step == 1 else found
 
     objective.gradient = broken

@@ -19,6 +19,7 @@ from bench.metagrad import SGD, MeanLoss, Problem, make_derivatives
 from bench.metagrad.flat import FlatNetwork
 from bench.networks import ConvNet, initial_parameters
 from bench.objectives.trajectory_matching import (
+    LEAST_LR,
     StudentBatches,
     TrajectoryMatching,
     matching_gradient,
@@ -106,19 +107,30 @@ def test_batches_of_a_student_use_every_image_once_before_one_comes_again() -> N
 def test_the_learning_rate_is_learned_by_sgd_with_momentum(
     digits: TargetSet, cache_root: Path
 ) -> None:
-    config = configuration({**OPTIONS, "student_lr": 0.2, "lr_lr": 1e-3})
+    config = configuration({**OPTIONS, "student_lr": 0.2, "lr_lr": 1e-4})
     run = Distillation(config, digits, cache_root=cache_root)
     objective = run.objective
     assert isinstance(objective, TrajectoryMatching)
     assert objective.student_lr == 0.2
     lr = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.SGD([lr], lr=1e-3, momentum=0.5)
+    optimizer = torch.optim.SGD([lr], lr=1e-4, momentum=0.5)
     for _ in range(4):
         run.outer_step()
         lr.grad = objective.lr_gradient.double()
         optimizer.step()
         assert objective.student_lr == pytest.approx(lr.item(), rel=1e-6)
     assert objective.student_lr != pytest.approx(0.2, rel=1e-4)
+
+
+def test_the_learning_rate_stays_above_zero(digits: TargetSet, cache_root: Path) -> None:
+    config = configuration({**OPTIONS, "student_lr": 0.2, "lr_lr": 0.1})
+    run = Distillation(config, digits, cache_root=cache_root)
+    rates = []
+    for _ in range(6):
+        run.outer_step()
+        assert isinstance(run.objective, TrajectoryMatching)
+        rates.append(run.objective.student_lr)
+    assert min(rates) == LEAST_LR
 
 
 def test_the_matched_epochs_are_epochs_of_the_experts() -> None:
