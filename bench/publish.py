@@ -53,7 +53,8 @@ class PublishOptions:
     )
     report: bool = setting(
         False,
-        f"publish the report on the published records of this scale too, as {REPORT}; without it"
+        f"publish the report on the published records of this scale, as {REPORT}, also where no run"
+        " is new; without it"
         " the page about the former records is removed",
     )
     unfinished: bool = setting(
@@ -84,7 +85,8 @@ def main(argv: list[str]) -> int:
     if not options.unfinished:
         runs.others.update(progress.state for _, progress in runs.unfinished)
         runs.unfinished.clear()
-    if not runs.finished and not runs.failed and not runs.unfinished:
+    only_report = options.report and not options.drop_others and bool(read_sums(root))
+    if not (runs.finished or runs.failed or runs.unfinished or only_report):
         raise UserError(
             f"no finished run of {', '.join(grids)} at scale={scale} with these settings in"
             f" {results_root}"

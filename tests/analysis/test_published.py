@@ -28,7 +28,7 @@ from analysis.verdicts.judge import load_claims, outcomes
 from analysis.verdicts.texts import record
 from bench.config.run_config import RunConfig
 from bench.publish import main
-from bench.publishing.catalog import Problems, check
+from bench.publishing.catalog import Problems, check, read_sums
 from bench.publishing.reading import Published, PublishedRun
 from bench.publishing.records import progress_record
 from bench.runs.run_folder import RunFolder, Store
@@ -353,3 +353,16 @@ def test_nothing_to_publish_is_said(results: "Maker") -> None:
     results.run(replace(results.configs("window_ablation", 1)[0]), finished=False)
     with pytest.raises(UserError, match="no finished run of window_ablation at scale=quick"):
         publish(results, "grid=window_ablation")
+
+
+def test_the_report_is_published_where_no_run_is_new(results: "Maker", tmp_path: Path) -> None:
+    for config in results.configs("window_ablation", 1):
+        finish(results.run(config))
+    folder = publish(results)
+    before = read_sums(folder)
+    empty = [f"published={folder}", f"results_root={tmp_path / 'empty'}", "scale=quick"]
+    assert main([*empty, "report=true"]) == 0
+    assert {**before, "report.html": read_sums(folder)["report.html"]} == read_sums(folder)
+    assert main([f"published={folder}", "verify=true"]) == 0
+    with pytest.raises(UserError, match="no finished run"):
+        main([*empty, "report=true", "drop_others=true"])
