@@ -99,8 +99,8 @@ def test_what_cannot_go_on_by_itself_is_named_and_sent_again_when_asked(
 ) -> None:
     methods = ("Slow", "Raises", "Huge", "Low")
     grid, more = lab_grid(*methods), lab_grid(*methods, seeds=4)
-    assert more.sweep("only=own:Slow", "mem_gb=1").returncode == 0
-    assert grid.sweep("only=own:Raises,own:Huge", "mem_gb=1").returncode == 0
+    assert more.sweep("only=own:Slow", "mem_gb=2").returncode == 0
+    assert grid.sweep("only=own:Raises,own:Huge", "mem_gb=1.5").returncode == 0
     # In a job of so few minutes every signal counts as a time limit.
     assert grid.sweep("only=own:Low", "time_min=5", "max_requeues=0").returncode == 0
     killed, all_killed, cancelled, well = (grid.run("Slow", seed) for seed in range(4))

@@ -190,7 +190,7 @@ def test_replicas_are_shared_by_the_tasks_of_a_job_on_two_nodes(
     lab: Lab, command: Command, tiny: list[str], tmp_path: Path, outcomes: Outcomes
 ) -> None:
     grid = ["grid=window_ablation", "only=forward_window", "seeds=1", "replicas=4", *tiny]
-    profile = [PROFILE, "nodes=2", "tasks_per_node=2", "mem_gb=1"]
+    profile = [PROFILE, "nodes=2", "tasks_per_node=2", "mem_gb=1.5"]
     sent = command("bench.sweep", *grid, *profile, "wait=true")
     assert sent.returncode == 0, sent.stderr + sent.stdout
     (manifest,) = (tmp_path / "results/runs").glob("*/manifest.json")
