@@ -22,7 +22,7 @@ from bench.metagrad import MetaGradient
 
 
 class Blocks:
-    """A distilled set in blocks, each with its own state in the outer optimiser.
+    """A distilled set in blocks, each with its own state in the outer optimizer.
 
     Args:
         images: the whole initial set [classes*ipc, C, H, W], class by class. The first

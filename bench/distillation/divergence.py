@@ -1,6 +1,6 @@
 """What a run does about outer steps whose loss or meta-gradient is not finite.
 
-Such a step never updates the distilled set, the outer optimiser, the clipping average or the
+Such a step never updates the distilled set, the outer optimizer, the clipping average or the
 method. `not_finite` says what follows:
 
     skip      the run goes on with the next step; after more than 50 of them in a row it has

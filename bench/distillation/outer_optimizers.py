@@ -1,4 +1,4 @@
-"""The outer optimisers, on the learned parts of the distilled set: Adam, and SGD with momentum."""
+"""The outer optimizers, on the learned parts of the distilled set: Adam, and SGD with momentum."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Moments:
 
 
 class OuterOptimizer:
-    """What the outer optimisers share: the moments of each parameter.
+    """What the outer optimizers share: the moments of each parameter.
 
     Args:
         groups: the parameters, in groups that have a rate each.
@@ -128,7 +128,7 @@ class OuterSGD(OuterOptimizer):
 
 
 def make_outer_optimizer(config: RunConfig, groups: Sequence[Sequence[Tensor]]) -> OuterOptimizer:
-    """The outer optimiser of a configuration."""
+    """The outer optimizer of a configuration."""
     if config.outer_optimizer == "sgd":
         return OuterSGD(groups, config.outer_lr, config.outer_momentum)
     return OuterAdam(groups, config.outer_lr)

@@ -4,7 +4,7 @@ To use the engine from Python (README.md has two examples that run):
 
     make_engine, ExactEngine       engines; both kinds implement `Engine`
     Problem, MetaGradient          the bilevel problem of one outer step, and the answer
-    Adam, SGD, InnerOptimizer      inner optimisers; subclass the last for your own
+    Adam, SGD, InnerOptimizer      inner optimizers; subclass the last for your own
     OUTER_LOSSES, Loss             outer losses by name; the class for your own
     autograd_derivatives           for inputs that are no images [batch, C, H, W]
     SampleVariance                 of `Engine.sample_gradients` (paper, C.4)

@@ -1,7 +1,7 @@
 """The steps of a trajectory as compiled functions (`torch.compile`).
 
 Four functions of tensors are compiled: the gradient, the product of second derivatives (which
-recomputes the activations), an optimiser step and its adjoint. On a GPU the first two are replayed
+recomputes the activations), an optimizer step and its adjoint. On a GPU the first two are replayed
 as CUDA graphs: a step is a handful of launches instead of hundreds, its elementwise passes are
 fused, and the host runs ahead of the device. On a CPU it gains little (README.md).
 
@@ -138,7 +138,7 @@ class CompiledLinearization:
 
 
 class CompiledOptimizer(InnerOptimizer):
-    """An inner optimiser whose step and adjoint are one compiled elementwise function each."""
+    """An inner optimizer whose step and adjoint are one compiled elementwise function each."""
 
     def __init__(self, optimizer: InnerOptimizer) -> None:
         self.optimizer = optimizer

@@ -1,8 +1,8 @@
 """The exact engine: one adjoint step for each inner step, without an unrolled graph.
 
 The forward pass is plain training. It stores (θ_t, s_t, g_t) for each step of the window:
-parameters, optimiser state and inner gradient. The backward pass walks the window in reverse. At
-each step the optimiser's part of the adjoint is closed-form and elementwise (`optimizers.py`); it
+parameters, optimizer state and inner gradient. The backward pass walks the window in reverse. At
+each step the optimizer's part of the adjoint is closed-form and elementwise (`optimizers.py`); it
 yields the cotangent w of g_t. The network's part is the product of second derivatives with that
 vector, (∂²ℓ/∂θ²)·w and (∂²ℓ/∂U∂θ)ᵀ·w (`derivatives.py`). The product needs the activations of that
 step. The forward pass stores those of the last steps, as many as the memory budget allows; the
@@ -132,8 +132,8 @@ class ExactEngine:
             return Training(torch.stack(norms), loss.logits(theta, images))
 
     def _ready(self, problem: Problem) -> tuple[MeanLoss, Problem]:
-        """The inner loss, and the problem, with its optimiser compiled if `compiled`. Both are
-        cached for the next problem with the same network and optimiser."""
+        """The inner loss, and the problem, with its optimizer compiled if `compiled`. Both are
+        cached for the next problem with the same network and optimizer."""
         if self._network is not problem.network:
             self._network = problem.network
             self._loss = MeanLoss(self.derivatives(problem.network), self.images_at_once)

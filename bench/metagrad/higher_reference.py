@@ -103,7 +103,7 @@ class HigherEngine:
         ) as (unrolled, optimizer):
             for t in range(window.stop):
                 # The warm-up runs with tracking off; switching it on at the window's start makes
-                # θ_start and the optimiser's state there constants.
+                # θ_start and the optimizer's state there constants.
                 in_window = t >= window.start
                 optimizer._track_higher_grads = in_window
                 batch_images, batch_labels = problem.inner_batch(t, images, labels)
@@ -134,7 +134,7 @@ def release(network: torch.nn.Module) -> None:
 
 
 def detach_state(optimizer: Any) -> None:
-    """Cut the graph that `higher` records of its optimiser's state even with tracking off, where
+    """Cut the graph that `higher` records of its optimizer's state even with tracking off, where
     weight decay brings the parameters into it."""
     for group in optimizer.state:
         for state in group.values():
@@ -144,7 +144,7 @@ def detach_state(optimizer: Any) -> None:
 
 
 def torch_optimizer(optimizer: InnerOptimizer, network: torch.nn.Module) -> torch.optim.Optimizer:
-    """The torch optimiser that `higher` makes differentiable."""
+    """The torch optimizer that `higher` makes differentiable."""
     if isinstance(optimizer, SGD):
         return torch.optim.SGD(
             network.parameters(),

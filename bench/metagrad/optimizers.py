@@ -1,7 +1,7 @@
-"""The inner optimisers: one step, and the adjoint of one step in closed form.
+"""The inner optimizers: one step, and the adjoint of one step in closed form.
 
 Parameters are one flat vector θ [P]. A step maps θ, the gradient g of the inner loss at θ and the
-optimiser's state s to θ', s'. Its adjoint maps cotangents of (θ', s') to cotangents of (θ, g, s);
+optimizer's state s to θ', s'. Its adjoint maps cotangents of (θ', s') to cotangents of (θ, g, s);
 the engine differentiates g itself (the second derivatives of the loss). Cotangents may have leading
 batch dimensions: [..., P].
 """
@@ -21,7 +21,7 @@ Coefficients = tuple[float | Tensor, ...]
 
 
 class InnerOptimizer(ABC):
-    """The interface of inner optimisers: implement the four abstract methods for your own.
+    """The interface of inner optimizers: implement the four abstract methods for your own.
 
     The coefficients are the few numbers that change from step to step. `update` and
     `update_adjoint` are functions of tensors and the coefficients, so that they are compiled once

@@ -1,7 +1,7 @@
 """The precision of meta-gradients.
 
 float32, the default, and float64 apply to every operation. The two reduced precisions round the
-inputs of convolutions and linear layers only; sums and everything else (norms, the optimiser, the
+inputs of convolutions and linear layers only; sums and everything else (norms, the optimizer, the
 distilled set) stay in float32:
 
     tf32   10 bits of mantissa, the range of float32: what tensor cores do with float32

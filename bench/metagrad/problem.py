@@ -86,7 +86,7 @@ class Problem:
         network: the architecture; its own parameters are not used. It must treat the images of a
             batch independently (no batch norm).
         parameters: θ_0 by name.
-        optimizer: the inner optimiser, its state zero at θ_0. Steps before the window may differ
+        optimizer: the inner optimizer, its state zero at θ_0. Steps before the window may differ
             from steps inside it.
         images: distilled images [classes*ipc, C, H, W]. Inputs of another shape [classes*ipc, ...]
             need `ExactEngine(derivatives=autograd_derivatives)` or the engine "higher".
@@ -152,7 +152,7 @@ class Engine(Protocol):
     ) -> MetaGradient:
         """The exact gradient of the mean outer loss over the target batch.
 
-        Gradients do not flow into the optimiser state or the parameters at the window's start: the
+        Gradients do not flow into the optimizer state or the parameters at the window's start: the
         warm-up is a constant.
 
         Args:

@@ -11,7 +11,7 @@ IMAGE_SHAPE, CLASSES = (3, 32, 32), 10
 
 @dataclass(frozen=True)
 class Work:
-    """One outer step of a ConvNet on 32x32 images, inner optimiser Adam, random data."""
+    """One outer step of a ConvNet on 32x32 images, inner optimizer Adam, random data."""
 
     width: int = setting(64, "channels of each block", minimum=1)
     depth: int = setting(3, "blocks", minimum=1, maximum=16)

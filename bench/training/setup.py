@@ -1,4 +1,4 @@
-"""What a run needs before it can start: its device, target set, network and inner optimiser."""
+"""What a run needs before it can start: its device, target set, network and inner optimizer."""
 
 import os
 import shutil
@@ -141,7 +141,7 @@ def make_network(config: RunConfig, target_set: TargetSet) -> nn.Module:
 
 
 def make_inner_optimizer(config: RunConfig) -> InnerOptimizer:
-    """The inner optimiser of a configuration."""
+    """The inner optimizer of a configuration."""
     decay = {
         "decay_steps": tuple(config.inner_decay_steps),
         "decay_factor": config.inner_decay_factor,
@@ -168,5 +168,5 @@ def method_of(config: RunConfig) -> Method:
 
 
 def make_evaluation_optimizer(config: RunConfig) -> InnerOptimizer:
-    """The optimiser that trains fresh networks in every evaluation (`evaluation_optimizer`)."""
+    """The optimizer that trains fresh networks in every evaluation (`evaluation_optimizer`)."""
     return make_inner_optimizer(as_inner(config))

@@ -1,5 +1,5 @@
 """What the paper's published code computes: a warm-up by `torch.optim.Adam` (eps after the bias
-correction), and a window by `higher` (eps before it), which takes over the optimiser's state.
+correction), and a window by `higher` (eps before it), which takes over the optimizer's state.
 
 These two, one after the other, and nothing of the project's engines.
 """
@@ -18,7 +18,7 @@ from bench.metagrad.problem import StepRange
 def published_meta_gradient(
     problem: Problem, window: StepRange, target: tuple[Tensor, Tensor]
 ) -> MetaGradient:
-    """The meta-gradient of the cross-entropy; the optimiser's `eps_form` is not looked at."""
+    """The meta-gradient of the cross-entropy; the optimizer's `eps_form` is not looked at."""
     adam = problem.optimizer
     assert isinstance(adam, Adam)
     network = copy.deepcopy(problem.network).to(problem.images)

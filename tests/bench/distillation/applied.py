@@ -18,7 +18,7 @@ def coming_problem(distillation: Distillation, replica: int = 0) -> Problem:
 
 
 def step_and_applied(distillation: Distillation) -> tuple[OuterStep, Tensor]:
-    """One outer step, and the gradients that its optimiser was given, as one vector."""
+    """One outer step, and the gradients that its optimizer was given, as one vector."""
     optimizer = distillation.outer_optimizer
     with patch.object(optimizer, "step", wraps=optimizer.step) as step:
         record = distillation.outer_step()

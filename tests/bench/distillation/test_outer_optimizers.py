@@ -1,4 +1,4 @@
-"""The outer optimisers."""
+"""The outer optimizers."""
 
 import subprocess
 import sys

@@ -158,7 +158,7 @@ def test_normalized_and_preprocessed_images_come_to_where_the_pixels_do(
     output = capsys.readouterr().out  # noise has another spread than images
     assert "note" not in output
     assert "unlikely to be whitened as those of digits" in output
-    # Said to be pixels, they are: clipped ones of an optimiser may lie below 0.
+    # Said to be pixels, they are: clipped ones of an optimizer may lie below 0.
     other = tensors(subject("whitened.pt", "space=pixels"))[0]
     assert not torch.equal(other, expected)
 

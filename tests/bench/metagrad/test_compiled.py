@@ -58,7 +58,7 @@ def test_a_compiled_engine_gives_the_gradients_of_an_eager_one(
         SGD(0.1, momentum=0.9, **DECAY),
     ],
 )
-def test_one_compilation_serves_all_steps_of_an_optimiser(optimizer: InnerOptimizer) -> None:
+def test_one_compilation_serves_all_steps_of_an_optimizer(optimizer: InnerOptimizer) -> None:
     torch._dynamo.reset()
     counters.clear()
     compiled = CompiledOptimizer(optimizer)

@@ -1,7 +1,7 @@
-"""Both engines against central differences of the outer loss, with torch's own optimisers.
+"""Both engines against central differences of the outer loss, with torch's own optimizers.
 
 The reference is a plain training loop. It runs the warm-up once on the given distilled set and
-repeats only the window on perturbed ones: parameters and optimiser state at the window's start are
+repeats only the window on perturbed ones: parameters and optimizer state at the window's start are
 constants.
 """
 

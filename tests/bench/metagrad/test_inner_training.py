@@ -1,4 +1,4 @@
-"""Forward training: each inner optimiser equals its torch namesake step by step in float64."""
+"""Forward training: each inner optimizer equals its torch namesake step by step in float64."""
 
 import copy
 import math
