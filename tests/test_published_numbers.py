@@ -44,14 +44,11 @@ def test_a_table_is_what_the_command_above_it_prints(
     assert rows(table) == rows(capsys.readouterr().out)
 
 
-@pytest.mark.slow
-def test_verdicts_are_those_of_the_command_above_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def verdicts(scale: str, folder: Path) -> dict[str, list[str]]:
+    """By claim: what is claimed, the effect, the number of seeds and the verdict."""
     published = REPOSITORY / "results" / "published"
-    assert claims(["scale=quick", f"published={published}", "results_root=none"]) == 0
-    (path,) = tmp_path.glob("none/claims/*.md")
+    assert claims([f"scale={scale}", f"published={published}", "results_root=none"]) == 0
+    (path,) = folder.glob("none/claims/*.md")
     found: dict[str, list[str]] = {}
     heading: list[str] = []
     for line in map(cells, rows(path.read_text())):
@@ -62,6 +59,28 @@ def test_verdicts_are_those_of_the_command_above_them(
             found[row["Claim"]] = [
                 row[name] for name in ("Claimed", "Effect [95 %]", "n (seeds)", "Verdict")
             ]
+    return found
+
+
+@pytest.mark.slow
+def test_verdicts_at_cpu_are_those_of_the_command_above_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = verdicts("cpu", tmp_path)
+    _, _, table = RESULTS.partition("| verdict at `cpu` |\n")
+    shown = [cells(row) for row in rows(table.partition("\n\n")[0])]
+    assert len(shown) >= 9
+    for claim, *numbers in shown:
+        assert found[claim][1:] == numbers
+
+
+@pytest.mark.slow
+def test_verdicts_are_those_of_the_command_above_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = verdicts("quick", tmp_path)
     start = RESULTS.index("### Ten digits")
     section = RESULTS[start : RESULTS.index("### Not known yet")]
     shown = [cells(row) for row in rows(section)]
