@@ -54,8 +54,7 @@ class PublishOptions:
     report: bool = setting(
         False,
         f"publish the report on the published records of this scale, as {REPORT}, also where no run"
-        " is new; without it"
-        " the page about the former records is removed",
+        " is new; without it the page about the former records is removed",
     )
     unfinished: bool = setting(
         False,

@@ -2,7 +2,6 @@
 (`haba`)."""
 
 import copy
-import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,6 +29,7 @@ from bench.runs.run_folder import Store
 from bench.system.errors import UserError
 from bench.training.batches import images_of_each_class
 from bench.training.randomness import torch_generator
+from tests.bench.distillation.steps import resumed_halfway
 
 KINDS = ("idc", "haba")
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -207,18 +207,8 @@ def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(
         options = {"outer_steps_per_network": 3, "network_steps": 1, "real_ipc": 5}
         settings = {**settings, "objective_options": options}
     config = make(kind, **settings)
-    whole, first, second = (Distillation(config, digits) for _ in range(3))
-    for _ in range(6):
-        whole.outer_step()
-    for _ in range(3):
-        first.outer_step()
-    file = io.BytesIO()
-    torch.save(first.state(), file)
-    file.seek(0)
-    second.load_state(torch.load(file, weights_only=True))
-    for _ in range(3):
-        second.outer_step()
-    states = [copy.deepcopy(run.parameters.state()) for run in (whole, second, first)]
+    whole, resumed, stopped = resumed_halfway(config, digits)
+    states = [copy.deepcopy(run.parameters.state()) for run in (whole, resumed, stopped)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     moved = [name for name in states[0] if not torch.equal(states[0][name], states[2][name])]
     assert moved == [name for name in states[0] if name != "labels" or config.learn_labels]

@@ -30,6 +30,7 @@ from bench.system.choices import SHAPES
 from bench.system.errors import UserError
 from bench.training.setup import load_data
 from tests.bench.distillation.applied import step_and_applied
+from tests.bench.distillation.steps import resumed_halfway
 
 # Data sets and IPCs of the paper's Table 1.
 TABLE_1 = [
@@ -259,18 +260,8 @@ def test_a_linear_set_goes_on_from_a_checkpoint_bit_for_bit(
     config: RunConfig, digits: TargetSet, learn_labels: bool
 ) -> None:
     config = replace(config, learn_labels=learn_labels)
-    whole, first, second = (Distillation(config, digits) for _ in range(3))
-    for _ in range(6):
-        whole.outer_step()
-    for _ in range(3):
-        first.outer_step()
-    file = io.BytesIO()
-    torch.save(first.state(), file)
-    file.seek(0)
-    second.load_state(torch.load(file, weights_only=True))
-    for _ in range(3):
-        second.outer_step()
-    assert bits(second) == bits(whole) != bits(first)
+    whole, resumed, stopped = resumed_halfway(config, digits)
+    assert bits(resumed) == bits(whole) != bits(stopped)
 
 
 class Incomplete(Exception):

@@ -3,30 +3,20 @@
 import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from bench.config.grid import single_run
 from bench.runs import heartbeat
 from bench.runs.heartbeat import Heartbeat, progress_of
-from bench.runs.run_folder import RunFolder, Store
+from bench.runs.run_folder import RunFolder
 from tests.waiting import wait_until
 
 RESULT = {
     "evaluation": {"test_accuracy_mean": 0.5, "selection": "validation", "n": 2},
     "data": {"source": "made up", "fingerprint": "0"},
 }
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> RunFolder:
-    config = single_run("quick", {"outer_steps": 100})
-    run = Store(tmp_path).run(config)
-    run.create(config)
-    return run
 
 
 def beat_of(folder: RunFolder, *, seconds_ago: float = 0, **changed: Any) -> None:

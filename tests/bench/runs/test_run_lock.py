@@ -5,16 +5,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from bench.config.grid import single_run
 from bench.runs import heartbeat, run_lock
 from bench.runs.heartbeat import LOST_AFTER_SECONDS, SILENCE_SECONDS, Heartbeat
-from bench.runs.run_folder import RunFolder, Store
+from bench.runs.run_folder import RunFolder
 from bench.runs.run_lock import RunIsTaken, await_silence, is_being_run, lock
 from tests.waiting import wait_until
 
@@ -30,14 +28,6 @@ BEAT = {
     "seconds_per_step": 0.5,
     "time": 1.0,
 }
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> RunFolder:
-    config = single_run("quick", {"outer_steps": 100})
-    run = Store(tmp_path).run(config)
-    run.create(config)
-    return run
 
 
 def test_the_process_of_a_run_notices_a_takeover_which_waits_for_it(
