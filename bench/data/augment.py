@@ -70,7 +70,8 @@ def draw(kind: str, batch_size: int, generator: torch.Generator) -> Augmentation
         kind: one of `AUGMENTATIONS`: "flip" mirrors each image with probability 1/2, "rotate" turns
             each by an angle uniform in ±15°, "flip_or_rotate" does one of the two to the whole
             batch; "dsa" does one of `siamese.STRATEGY` with the same numbers to the whole batch, to
-            distill with, "dsa_each" with numbers of its own to each image, to evaluate with.
+            distill with, "dsa_each" with numbers of its own to each image, to evaluate with;
+            "dsa_no_flip" and "dsa_each_no_flip" are these for digits, which must not be mirrored.
         batch_size: B.
         generator: on the CPU; from one state, every kind and type of image gets the same numbers.
 
@@ -84,8 +85,10 @@ def draw(kind: str, batch_size: int, generator: torch.Generator) -> Augmentation
         kind = "flip" if coin < 0.5 else "rotate"
     if kind == "none":
         return AugmentationDraw()
-    if kind in ("dsa", "dsa_each"):
-        return _draw_siamese(batch_size, 1 if kind == "dsa" else batch_size, generator)
+    if kind.startswith("dsa"):
+        strategy = siamese.STRATEGY_OF_DIGITS if kind.endswith("no_flip") else siamese.STRATEGY
+        rows = batch_size if kind.startswith("dsa_each") else 1
+        return _draw_siamese(strategy, batch_size, rows, generator)
     # An explicit type, so that the numbers do not depend on torch's default.
     unit = torch.rand(batch_size, generator=generator, dtype=torch.float64)
     if kind == "flip":
@@ -93,10 +96,17 @@ def draw(kind: str, batch_size: int, generator: torch.Generator) -> Augmentation
     return AugmentationDraw(angles=(2 * unit - 1) * MAX_ANGLE)
 
 
-def _draw_siamese(batch_size: int, rows: int, generator: torch.Generator) -> AugmentationDraw:
+def of_each_image(kind: str) -> str:
+    """The kind of augmentation that does to each image of a batch what `kind` may do to all."""
+    return {"dsa": "dsa_each", "dsa_no_flip": "dsa_each_no_flip"}.get(kind, kind)
+
+
+def _draw_siamese(
+    strategy: tuple[str, ...], batch_size: int, rows: int, generator: torch.Generator
+) -> AugmentationDraw:
     """One of the maps; `rows` of numbers, one for all images or one for each."""
     coin = torch.rand((), generator=generator, dtype=torch.float64).item()
-    name = siamese.STRATEGY[int(coin * len(siamese.STRATEGY))]
+    name = strategy[int(coin * len(strategy))]
     unit = torch.rand(rows, siamese.NUMBERS, generator=generator, dtype=torch.float64)
     unit = unit.expand(batch_size, -1).contiguous()
     if name == "flip":

@@ -1,7 +1,6 @@
 """The six maps of differentiable Siamese augmentation (DSA): Zhao and Bilen, "Dataset condensation
 with differentiable Siamese augmentation", ICML 2021, section 3 and its published code, whose
-strategy for images that are no digits is color, crop, cutout, flip, scale, rotate. For digits it
-leaves out the flip; here digits are flipped, too.
+strategy is color, crop, cutout, flip, scale, rotate, and for digits the same without the flip.
 
 Flips and rotations are those of `augment.py`. Each map here takes images [B, C, H, W] and numbers
 in [0, 1), float64 on the same device, a row for each image. All are affine in the images.
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 STRATEGY = ("color", "crop", "cutout", "flip", "scale", "rotate")
+STRATEGY_OF_DIGITS = tuple(name for name in STRATEGY if name != "flip")
 NUMBERS = 3  # the most that a map needs for an image
 
 BRIGHTNESS = 1.0  # width of the interval around 0 that is added

@@ -70,7 +70,7 @@ class GradientMatching(PlainObjective):
         options = self.options
         if (step + 1) % options.outer_steps_per_network == 0:
             return  # a fresh network comes next
-        kind = "dsa_each" if options.augmentation == "dsa" else options.augmentation
+        kind = augment.of_each_image(options.augmentation)
         for t in range(options.network_steps):
             generator = torch_generator(self.setting.config.seed, "network/augment", step, t)
             draw = augment.draw(kind, len(images), generator).to(images.device)

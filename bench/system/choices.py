@@ -22,7 +22,16 @@ SHAPES = {
     "cub200": ImageShape(200, 3, 32),
     "tiny_imagenet": ImageShape(200, 3, 64),
 }
-AUGMENTATIONS = ("none", "flip", "rotate", "flip_or_rotate", "dsa", "dsa_each")
+AUGMENTATIONS = (
+    "none",
+    "flip",
+    "rotate",
+    "flip_or_rotate",
+    "dsa",
+    "dsa_each",
+    "dsa_no_flip",
+    "dsa_each_no_flip",
+)
 
 # Networks with a width and a depth; the others have one size each, and need images of at least
 # this height and width.

@@ -105,6 +105,14 @@ def test_a_batch_gets_one_of_six_maps_each_as_often() -> None:
     assert all(abs(count - 500) < 4 * (3000 * 5 / 36) ** 0.5 for count in counts.values())
 
 
+@pytest.mark.parametrize("kind", ["dsa_no_flip", "dsa_each_no_flip"])
+def test_digits_are_never_mirrored_and_get_the_other_maps_each_as_often(kind: str) -> None:
+    source = generator()
+    counts = Counter(chosen(augment.draw(kind, 2, source)) for _ in range(3000))
+    assert set(counts) == set(NAMES) - {"flip"}
+    assert all(abs(count - 600) < 4 * (3000 * 4 / 25) ** 0.5 for count in counts.values())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_shares_its_numbers_unless_each_image_has_its_own(name: str) -> None:
     shared, each = (getattr(draw_of(name, kind, 64), name) for kind in ("dsa", "dsa_each"))
