@@ -51,10 +51,11 @@ class RenderedTable:
 
     def latex(self) -> str:
         """Each frame as a LaTeX table (packages booktabs and graphicx)."""
-        labels = [f"tab:{self.name}", f"tab:{self.name}-quoted", f"tab:{self.name}-more"]
         return "\n".join(
-            _latex_table(frame, text or self.caption, label)
-            for (frame, text), label in zip(self.frames, labels, strict=False)
+            _latex_table(
+                frame, text or self.caption, f"tab:{self.name}" + (f"-{n}" if n > 1 else "")
+            )
+            for n, (frame, text) in enumerate(self.frames, 1)
         )
 
     def write(self, stem: Path) -> list[Path]:

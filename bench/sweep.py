@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import run as one_run
 from bench.config.command_line import command, keys_of, only, parse, typed, words
-from bench.config.grid import Grid, choose_scale, grid_names, load_grid, requested
+from bench.config.grid import Grid, choose_scale, grid_names, grid_overview, load_grid, requested
 from bench.config.run_config import Environment, RunConfig
 from bench.runs.log_file import log_path
 from bench.runs.run_folder import Store
@@ -33,7 +33,8 @@ from slurm.scheduler import Scheduler
 from slurm.submit import settled
 
 USAGE = f"""
-python -m bench.sweep grid=NAME [key=value ...]     run a grid: {", ".join(grid_names())}
+python -m bench.sweep grid=NAME [key=value ...]     run a grid, one of these or a .yaml file:
+{grid_overview()}
   run settings can be given too; they apply to all runs of the grid
 """
 

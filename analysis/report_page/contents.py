@@ -25,7 +25,7 @@ from analysis.report_page.parts import (
 from analysis.report_page.scorecard import Line, counts, lines
 from analysis.tables.beside_paper import beside_paper
 from analysis.tables.cells import TABLES
-from analysis.tables.rivals import rival_table
+from analysis.tables.rivals import RIVALS, rival_table
 from analysis.tables.scores import score_table
 from analysis.tables.settings import settings_table
 from analysis.verdicts.judge import load_claims, outcomes
@@ -72,7 +72,8 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
     findings = [one for one in verdicts if one.claim.kind == "finding"]
     of_paper = [one for one in verdicts if one.claim.kind != "finding"]
     tables = [beside_paper(spec, request, stored, root) for spec in TABLES.values()]
-    tables += [rival_table(request, stored, root), score_table(request, stored, root)]
+    tables += [rival_table(name, request, stored, root) for name in RIVALS]
+    tables.append(score_table(request, stored, root))
     tables += [power_table(request.seeds), settings_table()]
     commands = [line for one in (*verdicts, *tables) for line in one.commands]
     commands += [request.sweep(results.grid) for results in grids if results.missing]

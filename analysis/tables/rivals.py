@@ -21,26 +21,30 @@ from bench.config.run_config import RunConfig
 from bench.system.text import count, mean_std
 from methods import method_label
 
-GRID = "rivals"
-TITLE = "The paper's rivals and RaT-BPTT at equal storage, with one evaluation"
+# The grids, and the title of the table of each.
+_TITLE = "The paper's rivals and RaT-BPTT at equal storage, with one evaluation"
+RIVALS = {"rivals": _TITLE, "rivals_ipc10": f"{_TITLE}: ten images per class"}
 # The rows of Table 1 and of Figure 4's table that are quoted for what an entry runs, by its name.
 # BPTT in Table 1 is LinBa without its bases; ours starts its windows at inner step 1.
 OF_PIXELS, OF_BASES = "table1", "parameterization"
 QUOTED_BASES = {"linear": "LinBa", "idc": "IDC", "haba": "HaBa"}
 
 
-def rival_table(request: Request, stored: Sequence[StoredRun], root: Path) -> RenderedTable:
-    """The table of the grid `rivals`.
+def rival_table(
+    name: str, request: Request, stored: Sequence[StoredRun], root: Path
+) -> RenderedTable:
+    """The table of one of the grids `RIVALS`.
 
     Raises:
         UserError: an unknown setting.
     """
-    grid = grid_runs(GRID, request, stored, root)
+    title = RIVALS[name]
+    grid = grid_runs(name, request, stored, root)
     incomplete = sum(bool(grid.missing(entry)) for entry in grid.entries)
     runs = [run for entry in grid.entries for run in grid.runs(entry).values()]
     machines = dict.fromkeys(machine_name(last_start(run)) for run in runs)
     reading = [
-        f"{TITLE}.",
+        f"{title}.",
         "Accuracy: mean ± standard deviation over n seeds, in percent; a seed's value is the mean"
         " over fresh networks. Sets whose labels are learned store more numbers.",
         "Seconds: of all outer steps, without measurements, mean over seeds. Memory: the largest"
@@ -50,28 +54,28 @@ def rival_table(request: Request, stored: Sequence[StoredRun], root: Path) -> Re
         " images per class, with its own protocol (Table 1; Figure 4).",
     ]
     return RenderedTable(
-        name=GRID,
-        title=TITLE,
-        caption=caption(reading, request, runs, grid=GRID),
+        name=name,
+        title=title,
+        caption=caption(reading, request, runs, grid=name),
         frames=[(as_shown([_shown(row(grid, entry)) for entry in grid.entries]), "")],
         tidy=pd.DataFrame([row(grid, entry) for entry in grid.entries]),
         missing=f"{incomplete} of {count(len(grid.entries), 'row')} lack runs (column Missing)"
         if incomplete
         else "",
-        commands=[request.sweep(GRID)] if incomplete else [],
+        commands=[request.sweep(name)] if incomplete else [],
     )
 
 
 def rival_frames(
     request: Request, stored: Sequence[StoredRun], root: Path
 ) -> list[tuple[pd.DataFrame, str]]:
-    """The same beside Table 1; nothing before there are runs.
+    """The same beside Table 1; of each grid nothing before there are runs.
 
     Raises:
         UserError: an unknown setting.
     """
-    table = rival_table(request, stored, root)
-    return [(table.frames[0][0], table.caption)] if table.tidy["n_seeds"].any() else []
+    tables = [rival_table(name, request, stored, root) for name in RIVALS]
+    return [(one.frames[0][0], one.caption) for one in tables if one.tidy["n_seeds"].any()]
 
 
 def row(grid: GridRuns, entry: Entry) -> dict[str, Any]:

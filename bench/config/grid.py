@@ -62,6 +62,19 @@ def grid_names() -> list[str]:
     return yaml_names(GRIDS)
 
 
+def grid_overview() -> str:
+    """A line for each grid in `bench/grids`: its name and what it is about."""
+    names = grid_names()
+    width = max(map(len, names))
+    return "\n".join(f"  {name:<{width}}  {_about(name)}" for name in names)
+
+
+def _about(name: str) -> str:
+    """As `load_grid(name).about`, without the time that parsing the whole file takes."""
+    with (GRIDS / f"{name}.yaml").open(encoding="utf-8") as file:
+        return next((line[7:].strip() for line in file if line.startswith("about: ")), "")
+
+
 def load_grid(name: str) -> Grid:
     """Read a grid by its name, or by the path of a .yaml file.
 

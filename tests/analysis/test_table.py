@@ -377,7 +377,7 @@ def test_every_table_is_written_as_markdown_latex_and_csv(results: "Maker", caps
     assert main(["scale=quick", f"results_root={results.root}"]) == 0
     names = {path.name for path in (results.root / "tables").iterdir()}
     stems = ["table1", "table2", "table_parameterization", "table_inner_optimizer"]
-    stems += ["table_efficiency", "table_rivals", "table_scores"]
+    stems += ["table_efficiency", "table_rivals", "table_rivals_ipc10", "table_scores"]
     written = [f"{stem}_quick" for stem in stems] + ["table_settings_paper", "table_power_paper"]
     assert names == {f"{stem}.{end}" for stem in written for end in ("md", "tex", "csv")}
     text = (results.root / "tables" / "table_inner_optimizer_quick.tex").read_text()

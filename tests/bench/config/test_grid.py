@@ -5,11 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from bench.config.grid import choose_scale, expand, grid_names, load_grid, merge, single_run
+from bench.config.grid import (
+    choose_scale,
+    expand,
+    grid_names,
+    grid_overview,
+    load_grid,
+    merge,
+    single_run,
+)
 from bench.config.identity import identity, images_per_class
 from bench.system.errors import UserError
 
 SCALES = ("quick", "cpu", "paper")
+
+
+def test_the_overview_has_a_line_for_each_grid_with_what_it_is_about() -> None:
+    lines = [line.split(maxsplit=1) for line in grid_overview().splitlines()]
+    assert lines == [[name, load_grid(name).about] for name in grid_names()]
+    assert all(about for _, about in lines)
 
 
 @pytest.mark.parametrize("name", grid_names())
