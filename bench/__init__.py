@@ -1,1 +1,1 @@
-"""How one run is made and how a grid of runs is run. See the README for the map of the rooms."""
+"""How one run is made and how a grid of runs is run. CONTRIBUTING.md has a map of the folders."""

@@ -32,8 +32,8 @@ class Command:
 def commands() -> list[Command]:
     """Everything that can be typed as `python -m NAME key=value`."""
     listed = []
-    rooms = ("bench", "analysis", "slurm", "methods", "tests/slurm/lab")
-    for path in sorted(path for room in rooms for path in REPOSITORY.glob(f"{room}/**/*.py")):
+    folders = ("bench", "analysis", "slurm", "methods", "tests/slurm/lab")
+    for path in sorted(path for folder in folders for path in REPOSITORY.glob(f"{folder}/**/*.py")):
         parts = path.relative_to(REPOSITORY).with_suffix("").parts
         if schemas := COMMAND.search(path.read_text()):
             module = importlib.import_module(".".join(parts))

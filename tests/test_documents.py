@@ -10,10 +10,10 @@ from bench.config.command_line import RENAMED, parse
 from tests.conftest import REPOSITORY
 from tests.every_setting import commands
 
-ROOMS = ("methods", "bench", "slurm", "analysis", "results")
+FOLDERS = ("methods", "bench", "slurm", "analysis", "results")
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", *(f"{room}/**/*.md" for room in ROOMS))
+    for pattern in ("*.md", *(f"{folder}/**/*.md" for folder in FOLDERS))
     for path in REPOSITORY.glob(pattern)
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
@@ -79,8 +79,8 @@ def test_the_readme_quotes_what_make_types() -> None:
 
 
 def test_the_readers_walk_is_short_and_numbered() -> None:
-    walk = (REPOSITORY / "CONTRIBUTING.md").read_text().partition("## A reader's walk")[2]
-    stops = re.findall(r"^(\d+)\. (?:\*\*)?`([\w/.]+)`", walk, re.MULTILINE)
+    order = (REPOSITORY / "CONTRIBUTING.md").read_text().partition("## Reading order")[2]
+    stops = re.findall(r"^(\d+)\. (?:\*\*)?`([\w/.]+)`", order, re.MULTILINE)
     assert [int(number) for number, _ in stops] == list(range(1, len(stops) + 1))
     assert 20 <= len({path for _, path in stops}) == len(stops) <= 40
 

@@ -9,7 +9,7 @@ To use the engine from Python (README.md has two examples that run):
     autograd_derivatives           for inputs that are no images [batch, C, H, W]
     SampleVariance                 of `Engine.sample_gradients` (paper, C.4)
 
-The other names are for the rooms of this project.
+The other names are for the other packages of this project.
 """
 
 from bench.metagrad.choice import autograd_derivatives, make_derivatives

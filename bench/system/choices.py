@@ -1,6 +1,6 @@
-"""The names that settings can have, and the shapes behind them, for all rooms.
+"""The names that settings can have, and the shapes behind them, for all packages.
 
-A room that implements a name imports torch or lies above a room that needs it; this file does
+A package that implements a name imports torch or lies above one that needs it; this file does
 neither. So each name is written down once.
 """
 

@@ -53,8 +53,8 @@ def import_all() -> None:
     import slurm
 
     load((*LIBRARIES, *LIBRARIES_OF_ANALYSIS, "pandas", "torchvision.datasets", "sklearn.datasets"))
-    for room in (bench, analysis, slurm, methods):
-        for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+    for package in (bench, analysis, slurm, methods):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             with suppress(ModuleNotFoundError):  # of a library that not everybody installs
                 if not module.name.endswith("__main__"):
                     importlib.import_module(module.name)

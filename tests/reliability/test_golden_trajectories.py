@@ -116,11 +116,11 @@ def exact_draws() -> Iterator[None]:
     """Within the block all numbers are drawn as float64."""
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
-    rooms = ("bench.training.problem", "bench.evaluation.fresh_networks")
+    packages = ("bench.training.problem", "bench.evaluation.fresh_networks")
     try:
         with (
-            patch(f"{rooms[0]}.initial_parameters", exact_parameters),
-            patch(f"{rooms[1]}.initial_parameters", exact_parameters),
+            patch(f"{packages[0]}.initial_parameters", exact_parameters),
+            patch(f"{packages[1]}.initial_parameters", exact_parameters),
         ):
             yield
     finally:

@@ -67,8 +67,8 @@ UNSAFE = (*UNSAFE, "exec", "yaml.unsafe_load", "yaml.full_load", "np.loadtxt", "
 
 def test_every_call_that_reads_a_file_is_one_that_runs_no_code() -> None:
     seen = set()
-    for room in ("bench", "slurm", "analysis", "methods"):
-        for path in (REPOSITORY / room).rglob("*.py"):
+    for package in ("bench", "slurm", "analysis", "methods"):
+        for path in (REPOSITORY / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if not isinstance(node, ast.Call):
                     continue

@@ -20,7 +20,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 OLD = Path(__file__).with_name("old_results")
 SCHEMA_2 = ["schema_2_first", "schema_2_before_checksums"]
-ROOMS = ("bench", "methods", "analysis")
+PACKAGES = ("bench", "methods", "analysis")
 # In front of the last setting of `RunConfig`, as someone would add it.
 PLACE = "    full_train_batch_size: int = setting("
 ADDED = '    added_noise: float = setting(0.5, "a setting of a later version", minimum=0{before})\n'
@@ -102,9 +102,9 @@ def test_runs_of_earlier_versions_of_this_schema_are_read_and_finished(
 
 def later_version(folder: Path, *, before: str = "") -> Path:
     """A copy of the program with one more setting of a run."""
-    for room in ROOMS:
+    for package in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / room, folder / room, ignore=ignored)
+        shutil.copytree(REPOSITORY / package, folder / package, ignore=ignored)
     path = folder / "bench" / "config" / "run_config.py"
     source = path.read_text()
     assert source.count(PLACE) == 1

@@ -1,4 +1,4 @@
-"""A real SLURM for the tests of this room, its logs where a test fails, and a grid to run on it."""
+"""A real SLURM for these tests, its logs where a test fails, and a grid to run on it."""
 
 import os
 import subprocess
