@@ -28,7 +28,8 @@ from bench.system.text import count
 USAGE = """
 python -m bench.publish [grid=NAME] [key=value ...]   adds finished runs to the published records
 python -m bench.publish verify=true                   compares the records with their checksums
-  give the same settings as to the sweep; every finished seed is published, and every failed run
+  give the same settings of runs as to the sweep; every finished seed is published, and every
+  failed run
 """
 
 
