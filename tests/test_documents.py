@@ -78,7 +78,7 @@ def test_the_readme_quotes_what_make_types() -> None:
         assert line.replace("$(BIN)", ".venv/bin").replace("$(WORKERS)", "3") in readme
 
 
-def test_the_readers_walk_is_short_and_numbered() -> None:
+def test_the_reading_order_is_short_and_numbered() -> None:
     order = (REPOSITORY / "CONTRIBUTING.md").read_text().partition("## Reading order")[2]
     stops = re.findall(r"^(\d+)\. (?:\*\*)?`([\w/.]+)`", order, re.MULTILINE)
     assert [int(number) for number, _ in stops] == list(range(1, len(stops) + 1))

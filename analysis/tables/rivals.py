@@ -23,7 +23,7 @@ from methods import method_label
 
 # The grids, and the title of the table of each.
 _TITLE = "The paper's rivals and RaT-BPTT at equal storage, with one evaluation"
-RIVALS = {"rivals": _TITLE, "rivals_ipc10": f"{_TITLE}: ten images per class"}
+RIVALS = {"rivals": _TITLE, "rivals_ipc10": f"{_TITLE}: ten images per class (digits: two)"}
 # The rows of Table 1 and of Figure 4's table that are quoted for what an entry runs, by its name.
 # BPTT in Table 1 is LinBa without its bases; ours starts its windows at inner step 1.
 OF_PIXELS, OF_BASES = "table1", "parameterization"

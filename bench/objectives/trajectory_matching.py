@@ -37,10 +37,10 @@ class TrajectoryMatching:
     SGD with another outer loss, of which the exact engine keeps parameters and gradients alone.
 
     In their published code, for CIFAR-10 with ten images per class, which it whitens: SGD on the
-    pixels with a rate of 1e5 and momentum 0.5, 5,000 outer steps, real images to start from. With
-    one image per class a rate of 100 and student_steps=50 start_epochs=2 lr_lr=1e-7. An augmented
-    batch has one map with numbers of each image's own, for experts and students, which do not see
-    the same images.
+    pixels with a rate of 1e5 (a misprint, says its first author) and momentum 0.5, 5,000 outer
+    steps, real images to start from. With one image per class a rate of 100 and student_steps=50
+    start_epochs=2 lr_lr=1e-7. An augmented batch has one map with numbers of each image's own, for
+    experts and students, which do not see the same images.
 
     FTD has the same objective; its experts are trained by GSAM, for which the loss around a point
     counts. In its published code the pixels have a rate of 100 for CIFAR-10 at ten images per

@@ -12,6 +12,8 @@ import pytest
 
 from bench.system import machine
 
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
 # Takes and gives back some maps and counts the pages that had to be had anew: where the C library
 # gives every map back to the system at once, and then as runs have it.
 FAULTS = """
@@ -20,7 +22,7 @@ from bench.system.machine import M_MMAP_THRESHOLD, keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    maps = [torch.ones(1 << 21) for _ in range(4)]
+    maps = [torch.ones(NUMBERS) for _ in range((1 << 25) // NUMBERS + 1)]
     del maps
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
@@ -36,14 +38,33 @@ print(json.dumps([statistics.median(given_back), statistics.median(retained)]))
 """
 
 
+def printed(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
-def test_freed_memory_is_kept_for_the_next_maps() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
-    )
-    given_back, retained = json.loads(done.stdout)
+@pytest.mark.parametrize("numbers", [1 << 21, 1 << 24])  # below and above what glibc keeps at most
+def test_freed_memory_is_kept_for_the_next_maps(numbers: int) -> None:
+    given_back, retained = json.loads(printed(FAULTS.replace("NUMBERS", str(numbers))))
     assert given_back > (32 << 20) / os.sysconf("SC_PAGE_SIZE") / 2
     assert retained < given_back / 10
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.is_file() or "[never]" in HUGE_PAGES.read_text(), reason="no huge pages here"
+)
+def test_large_blocks_are_taken_in_huge_pages() -> None:
+    code = """
+import torch
+from bench.system.machine import keep_freed_memory
+keep_freed_memory()
+maps = torch.ones(1 << 24)
+flags = [line for line in open("/proc/self/smaps") if line.startswith("VmFlags:")]
+print(sum("hg" in line.split() for line in flags))
+"""
+    assert int(printed(code)) >= 1
 
 
 @pytest.mark.parametrize("named", [True, False])
