@@ -104,7 +104,7 @@ def rendered(
     from analysis.verdicts.power_table import power_table
 
     match name:
-        case "rivals" | "rivals_ipc10":
+        case _ if name in RIVALS:
             return rival_table(name, request, stored, root)
         case "scores":
             return score_table(request, stored, root)

@@ -38,13 +38,12 @@ def rival_table(
     Raises:
         UserError: an unknown setting.
     """
-    title = RIVALS[name]
     grid = grid_runs(name, request, stored, root)
     incomplete = sum(bool(grid.missing(entry)) for entry in grid.entries)
     runs = [run for entry in grid.entries for run in grid.runs(entry).values()]
     machines = dict.fromkeys(machine_name(last_start(run)) for run in runs)
     reading = [
-        f"{title}.",
+        f"{RIVALS[name]}.",
         "Accuracy: mean ± standard deviation over n seeds, in percent; a seed's value is the mean"
         " over fresh networks. Sets whose labels are learned store more numbers.",
         "Seconds: of all outer steps, without measurements, mean over seeds. Memory: the largest"
@@ -55,7 +54,7 @@ def rival_table(
     ]
     return RenderedTable(
         name=name,
-        title=title,
+        title=RIVALS[name],
         caption=caption(reading, request, runs, grid=name),
         frames=[(as_shown([_shown(row(grid, entry)) for entry in grid.entries]), "")],
         tidy=pd.DataFrame([row(grid, entry) for entry in grid.entries]),
