@@ -81,8 +81,7 @@ def curves(spec: CurveFigure, results: Results) -> Curves:
         Panel(panel.title, {k: text for k, text in panel.texts.items() if k in present})
         for panel in _panels(spec, results.experiments)
     ]
-    if spec.facets:  # one without curves would be an empty frame
-        panels = [panel for panel in panels if panel.texts]
+    panels = [panel for panel in panels if panel.texts]  # one without runs would be an empty frame
     paper = _beside(spec, results, values) if spec.each_seed and spec.number else {}
     shifts = _shifts(spec, results)
     return Curves(values, _over_seeds(spec, values), values[~usable], shifts, panels, paper)

@@ -1,9 +1,10 @@
 """That figures can be read: in grey, by colour-blind readers, and with nothing cut or covered; and
 that the curves in them are the numbers behind them."""
 
+import shutil
 from itertools import combinations
 from typing import TYPE_CHECKING
-from unittest.mock import patch
+from unittest.mock import ANY, patch
 
 import matplotlib as mpl
 import numpy as np
@@ -259,6 +260,22 @@ def test_figure_6_draws_the_records_of_each_unroll_length_and_of_each_window_siz
         assert left[f"unroll length {unroll}"] == pytest.approx(mean(unroll, 10))
     for window in (10, 15, 25):
         assert right[f"window size {window}"] == pytest.approx(mean(50, window))
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_a_figure_is_drawn_from_the_runs_of_any_one_experiment(
+    results: "Maker", name: int | str
+) -> None:
+    spec = CURVES[name]
+    for alone in found_for(spec).experiments:
+        run = results.run(alone.config)
+        found = found_for(spec, stored_runs(results.root))
+        numbers = curves(spec, found)
+        drawn = figure_of(spec, numbers, found)
+        assert len(drawn.axes) == len(numbers.panels) >= 1
+        assert all(panel.texts == {alone.identity: ANY} for panel in numbers.panels)
+        assert all(axes.get_lines() for axes in drawn.axes)
+        shutil.rmtree(run.path)
 
 
 def test_figure_8_names_stabilized_bptt_as_the_paper_does_and_states_the_settings(
