@@ -42,7 +42,7 @@ def norm_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
     Raises:
         UserError: no run is finished, or an unknown setting or grid.
     """
-    results = _results(request, stored)
+    results = grid_results(request, stored)
     metrics = results.metrics()
     if metrics.empty:
         raise UserError(f"table norms: no run of grid {results.grid} has recorded an outer step")
@@ -102,7 +102,7 @@ def accuracy_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTab
     Raises:
         UserError: no run is finished, or an unknown setting or grid.
     """
-    results = _results(request, stored)
+    results = grid_results(request, stored)
     measured = results.measurements()
     measured = measured[measured["kind"] == "accuracy"]
     if measured.empty:
@@ -148,8 +148,12 @@ def accuracy_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTab
     )
 
 
-def _results(request: Request, stored: Sequence[StoredRun]) -> Results:
-    """The runs of a grid, named as in the figures of that grid."""
+def grid_results(request: Request, stored: Sequence[StoredRun]) -> Results:
+    """The runs of a grid, named as in the figures of that grid.
+
+    Raises:
+        UserError: an unknown setting or grid.
+    """
     from bench.config.grid import load_grid
 
     curves = [spec for spec in FIGURES.values() if isinstance(spec, CurveFigure)]

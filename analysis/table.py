@@ -22,7 +22,7 @@ RIVALS = ("rivals", "rivals_ipc10")  # not in the paper, as scores
 SCORES = "scores"
 SETTINGS = "settings"
 POWER = "power"
-COURSE = ("norms", "accuracies")
+COURSE = ("norms", "accuracies", "final")  # of any grid
 ALL = (*NAMES, *RIVALS, SCORES, *COURSE, SETTINGS, POWER)
 KNOWN = ", ".join(ALL)
 USAGE = f"""
@@ -31,6 +31,7 @@ python -m analysis.table table=NAME [key=value ...]     our numbers beside the p
     rivals_ipc10: the same at ten images per class
   scores: distilled sets beside random real images and the full training set; not in the paper
   norms, accuracies: of every seed during distillation; grid=NAME, by default methods_comparison
+  final: the final accuracy of every experiment of a grid over its seeds, with time and memory
   settings: every setting of scale=paper with its source; needs no runs, as power
   power: how probably the seeds of scale=paper decide each claim, at the paper's own effects
   give the same settings as to the sweep; every finished seed counts
@@ -48,7 +49,7 @@ class TableOptions:
     )
     grid: str = setting(
         "",
-        "settings, norms, accuracies: name or path of the grid to show; settings: by default all",
+        "settings, norms, accuracies, final: name or path of the grid; settings: by default all",
     )
     unfinished: bool = setting(
         False, "norms, accuracies: show also runs that are not finished, as far as they have come"
@@ -63,7 +64,7 @@ def main(argv: list[str]) -> int:
     if options.table != "all" and options.table not in ALL:
         raise UserError(f"table={options.table} is not a table; there are {KNOWN}, and all")
     if options.grid and options.table not in (SETTINGS, *COURSE):
-        raise UserError(f"grid={options.grid} is for table={SETTINGS}, {' and '.join(COURSE)} only")
+        raise UserError(f"grid={options.grid} is for table={SETTINGS}, {', '.join(COURSE)} only")
 
     from analysis.published import opened  # imports pandas: only once the command is checked
 
@@ -98,6 +99,7 @@ def rendered(
     from analysis.course import accuracy_table, norm_table
     from analysis.tables.beside_paper import beside_paper
     from analysis.tables.cells import TABLES
+    from analysis.tables.final import final_table
     from analysis.tables.rivals import rival_frames, rival_table
     from analysis.tables.scores import score_table
     from analysis.tables.settings import settings_table
@@ -112,6 +114,8 @@ def rendered(
             return norm_table(request, stored)
         case "accuracies":
             return accuracy_table(request, stored)
+        case "final":
+            return final_table(request, stored)
         case "settings":
             return settings_table(request.grid)
         case "power":

@@ -230,6 +230,13 @@ def median_seconds(run: FinishedRun) -> float:
     return float(collected(run.folder, "metrics")["seconds"].median())
 
 
+def peak_gib(run: FinishedRun) -> float | None:
+    """The run's peak memory: of the GPU's tensors, or of the process where there is none."""
+    peaks = run.result.get("peak_memory_bytes") or {}
+    peak = peaks.get("device") or peaks.get("process")
+    return peak / 2**30 if peak else None
+
+
 def _average(row: Row, cells: Sequence[Cell]) -> Cell:
     """The mean over all columns, for each seed that all of them have."""
     average = Cell(row.method, ("average",), row.numbers[("average",)], "all of the above")

@@ -15,7 +15,7 @@ from analysis.paper import paper_table
 from analysis.provenance import last_start, machine_name
 from analysis.records import collected
 from analysis.rendered_table import MISSING, RenderedTable, as_shown
-from analysis.tables.cells import networks_text, run_on
+from analysis.tables.cells import networks_text, peak_gib, run_on
 from bench.config.objectives import objective_label
 from bench.config.run_config import RunConfig
 from bench.system.text import count, mean_std
@@ -83,7 +83,7 @@ def row(grid: GridRuns, entry: Entry) -> dict[str, Any]:
     runs = grid.runs(entry)
     evaluations = [run.result["evaluation"] for run in runs.values()]
     accuracies = [100 * evaluation["test_accuracy_mean"] for evaluation in evaluations]
-    peaks = [peak for run in runs.values() if (peak := _peak_gib(run))]
+    peaks = [peak for run in runs.values() if (peak := peak_gib(run))]
     storage = {run.result.get("storage_floats") for run in runs.values()}
     quoted = _quoted(entry.paper)
     return {
@@ -138,12 +138,6 @@ def _name(config: RunConfig) -> str:
 
 def _seconds(run: FinishedRun) -> float:
     return float(collected(run.folder, "metrics")["seconds"].sum())
-
-
-def _peak_gib(run: FinishedRun) -> float | None:
-    peaks = run.result.get("peak_memory_bytes") or {}
-    peak = peaks.get("device") or peaks.get("process")
-    return peak / 2**30 if peak else None
 
 
 def _quoted(paper: RunConfig) -> str:

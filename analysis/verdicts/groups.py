@@ -97,6 +97,12 @@ KINDS = {  # one, several
 
 
 def counts_by_kind(outcomes: Sequence[Outcome]) -> str:
-    """How many claims there are of each kind, as a sentence."""
-    kinds = Counter("number" if one.claim.group else one.claim.kind for one in outcomes)
-    return f"{', '.join(f'{n} {KINDS[kind][n > 1]}' for kind, n in kinds.items())}."
+    """How many claims there are of each kind, and with each verdict, as a sentence."""
+    kinds: dict[str, list[Outcome]] = {}
+    for one in outcomes:
+        kinds.setdefault("number" if one.claim.group else one.claim.kind, []).append(one)
+    texts = []
+    for kind, of_kind in kinds.items():
+        verdicts = ", ".join(counts_text(of_kind).values())
+        texts.append(f"{len(of_kind)} {KINDS[kind][len(of_kind) > 1]} ({verdicts})")
+    return f"{', '.join(texts)}."

@@ -120,7 +120,9 @@ def test_an_unknown_condition_is_refused(tmp_path: Path) -> None:
         load_claims(tmp_path / "claims.yaml")
 
 
-def test_the_same_claim_fails_and_is_undecided_where_the_records_say_so(results: "Maker") -> None:
+def test_the_same_claim_fails_and_is_undecided_where_the_records_say_so(
+    results: "Maker", capsys
+) -> None:
     high, low = [70.0, 71.0, 72.0], [60.0, 61.5, 62.2]
     fill(
         results, "methods_comparison", {"rat_bptt": low, "bptt": high, "t_bptt": [69.0, 73.0, 71.0]}
@@ -130,6 +132,7 @@ def test_the_same_claim_fails_and_is_undecided_where_the_records_say_so(results:
     undecided = found["bptt_ends_above_t_bptt"]
     assert undecided["verdict"] == "undecided"
     assert undecided["seeds_needed"] > 3
+    assert "2 claims of the paper (1 does not hold, 1 undecided)." in capsys.readouterr().out
 
 
 def test_one_seed_is_never_a_verdict(results: "Maker") -> None:
@@ -168,6 +171,8 @@ def test_without_runs_every_claim_is_not_run_and_names_the_command(
         assert "not started" in claim["missing"][0]
     printed = capsys.readouterr().out
     assert "say nothing about the paper's CIFAR-10" in " ".join(printed.split())
+    of_paper = sum(claim.kind == "paper" and not claim.group for claim in CLAIMS.values())
+    assert f"{of_paper} claims of the paper ({of_paper} not run), " in printed
     assert printed.count("python -m bench.sweep grid=") == len(sweeps)
 
 

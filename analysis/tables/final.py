@@ -1,0 +1,89 @@
+"""The final accuracy of every experiment of a grid over its seeds, with time and memory."""
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+import pandas as pd
+
+from analysis.arguments import Request
+from analysis.captions import caption
+from analysis.course import grid_results
+from analysis.load import Experiment, Results, StoredRun
+from analysis.provenance import last_start, machine_name
+from analysis.rendered_table import MISSING, RenderedTable, as_shown
+from analysis.tables.cells import median_seconds, networks_text, peak_gib
+from bench.system.errors import UserError
+from bench.system.text import count, mean_std
+
+
+def final_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
+    """A row for each experiment of a grid.
+
+    Raises:
+        UserError: no run is finished, or an unknown setting or grid.
+    """
+    results = grid_results(request, stored)
+    if not any(run.result for run in results.runs):
+        raise UserError(f"table final: no run of grid {results.grid} is finished")
+    rows = [row(results, experiment) for experiment in results.experiments]
+    machines = dict.fromkeys(machine_name(last_start(run)) for run in results.runs)
+    total = len(results.runs) + len(results.missing)
+    reading = [
+        "Test accuracy (%) of the final set: mean ± standard deviation over n seeds, each with its"
+        " own distilled set; a seed's value is the mean over fresh networks.",
+        "Seconds: of an outer step, median of a run, mean over seeds. Memory: the largest peak of a"
+        " seed, of the GPU's tensors or of the process where there is none.",
+        f"Measured on {' and '.join(machines)}.",
+    ]
+    return RenderedTable(
+        name="final",
+        title=f"Final accuracies of grid {results.grid}",
+        caption=caption(reading, request, results.runs, grid=results.grid),
+        frames=[(as_shown([_shown(one) for one in rows]), "")],
+        tidy=pd.DataFrame(rows),
+        missing=f"{len(results.missing)} of {count(total, 'run')} of grid {results.grid} are not"
+        " finished"
+        if results.missing
+        else "",
+        commands=[request.sweep(results.grid)] if results.missing else [],
+    )
+
+
+def row(results: Results, experiment: Experiment) -> dict[str, Any]:
+    """The numbers of one experiment."""
+    runs = [run for run in results.runs_of(experiment) if run.result]
+    evaluations = [run.result["evaluation"] for run in runs]
+    accuracies = [100 * evaluation["test_accuracy_mean"] for evaluation in evaluations]
+    peaks = [peak for run in runs if (peak := peak_gib(run))]
+    return {
+        "method": experiment.label,
+        "mean": fmean(accuracies) if runs else None,
+        "std_over_seeds": stdev(accuracies) if len(runs) > 1 else None,
+        "n_seeds": len(runs),
+        "each_seed": ", ".join(
+            f"{run.config.seed}: {value:.1f}" for run, value in zip(runs, accuracies, strict=True)
+        ),
+        "networks_a_seed": networks_text(evaluations),
+        "outer_steps": experiment.config.outer_steps,
+        "seconds": fmean(map(median_seconds, runs)) if runs else None,
+        "memory_gib": max(peaks) if peaks else None,
+        "missing": len(results.missing_of(experiment)),
+    }
+
+
+def _shown(numbers: dict[str, Any]) -> dict[str, str]:
+    mean, seconds, memory = (numbers[key] for key in ("mean", "seconds", "memory_gib"))
+    return {
+        "Method": numbers["method"],
+        "Test accuracy": MISSING
+        if mean is None
+        else mean_std(mean, numbers["std_over_seeds"], ".1f"),
+        "n (seeds)": str(numbers["n_seeds"]),
+        "Each seed": numbers["each_seed"],
+        "networks a seed": numbers["networks_a_seed"],
+        "Outer steps": f"{numbers['outer_steps']:,}",
+        "Seconds": "" if seconds is None else f"{seconds:.3g}",
+        "GiB": "" if memory is None else f"{memory:.2f}",
+        "Missing": str(numbers["missing"] or ""),
+    }
