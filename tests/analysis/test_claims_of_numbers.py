@@ -10,7 +10,7 @@ from analysis.verdicts.table_cells import cell_claims, margin_of
 from bench.config.grid import expand, load_grid
 from bench.config.run_config import RunConfig
 from bench.system.errors import UserError
-from tests.analysis.judging import judged
+from tests.analysis.judging import evaluation, judged, with_result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,12 +98,10 @@ def test_numbers_of_the_paper_are_compared_in_its_own_setting_only(
 
 def test_the_paper_s_own_numbers_are_judged_as_its_table_1_says(results: "Maker") -> None:
     # Table 1 contradicts some of the text; the verdicts say where.
-    from tests.analysis.test_table import add, evaluation
-
     wide = TABLE_1["RaT-BPTT, transfer to wide"]
     for config in fill(results, "standard_benchmarks", "paper", of_table_1):
         mean = (wide[config.dataset, config.ipc].mean or 0.0) + NOISE[config.seed]
-        add(results, config, transfers={"wide_convnet": evaluation(mean / 100)})
+        with_result(results, config, transfers={"wide_convnet": evaluation(mean / 100)})
     ids = (
         *("state_of_the_art_at_ipc_10_and_50", "state_of_the_art_on_the_wide_network"),
         *("parity_with_rcig", "parity_with_rcig_on_the_wide_network"),

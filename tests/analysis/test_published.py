@@ -33,6 +33,7 @@ from bench.publishing.reading import Published, PublishedRun
 from bench.publishing.records import progress_record
 from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import UserError
+from tests.analysis.judging import transfer
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
@@ -336,8 +337,6 @@ def test_a_damaged_record_is_found_and_its_run_not_shown(
 
 
 def test_evaluations_on_other_networks_are_published_with_their_runs(results: "Maker") -> None:
-    from tests.analysis.test_table import transfer
-
     config = results.configs("architectures", 1)[0]
     finish(results.run(config))
     transfer(results, config, 0.4, arch="vgg11", width=0, depth=0)

@@ -1,10 +1,8 @@
 """The command `python -m analysis.table`: our numbers beside the paper's, and what is missing."""
 
-import json
 import statistics
 import subprocess
 import sys
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from bench.config.run_config import RunConfig
 from bench.evaluation.dd_ranking import FULL, HARD, OWN, RANDOM, RANDOM_HARD, combined
 from bench.runs.run_folder import Store
 from bench.system.errors import UserError
+from tests.analysis.judging import evaluation, made, transfer, with_result
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
@@ -36,40 +35,6 @@ def fill(results: "Maker", grid: str, scale: str, **overrides: Any) -> list[RunC
     for config in configs:
         results.run(config, final=final(config))
     return configs
-
-
-def made(results: "Maker", name: str, *arguments: str) -> pd.DataFrame:
-    """The CSV of a table."""
-    output = results.root / f"out{len(list(results.root.glob('out*')))}"
-    words = [f"table={name}", f"output={output}", f"results_root={results.root}"]
-    assert main([*words, *arguments]) == 0
-    (path,) = output.glob("*.csv")
-    return pd.read_csv(path)
-
-
-def transfer(results: "Maker", config: RunConfig, accuracy: float, **changed: Any) -> None:
-    """What `bench.evaluate distilled=RUN arch=...` leaves behind."""
-    folder = results.root / "evaluations"
-    folder.mkdir(exist_ok=True)
-    own = Store(results.root).run(config).path
-    changed |= {"transfer_to": [], "scores": False}  # an evaluation does neither
-    record = {
-        "distilled": str(own if config.seed else own / "distilled.safetensors"),
-        "config": asdict(replace(config, **changed)),
-        "evaluation": evaluation(accuracy),
-    }
-    path = folder / f"{own.name}-{len(list(folder.iterdir()))}.json"
-    path.write_text(json.dumps(record))
-
-
-def evaluation(accuracy: float) -> dict[str, Any]:
-    return {"selection": "validation", "n": 10, "test_accuracy_mean": accuracy}
-
-
-def add(results: "Maker", config: RunConfig, **content: Any) -> None:
-    """Put more into the result of a run."""
-    folder = Store(results.root).run(config)
-    folder.write("result", {**(folder.read("result") or {}), **content})
 
 
 def one(table: pd.DataFrame, **where: str) -> pd.Series:
@@ -192,7 +157,7 @@ def test_what_a_run_found_of_other_networks_itself_makes_the_transfer_rows(
 ) -> None:
     for config in fill(results, "architectures", "paper"):
         if config.arch == "convnet":
-            add(results, config, transfers={"vgg11": evaluation(0.4 + 0.1 * config.seed)})
+            with_result(results, config, transfers={"vgg11": evaluation(0.4 + 0.1 * config.seed)})
     table = made(results, "2", "scale=paper", "seeds=3")
     found = one(table, method="Transfer", column="vgg11")
     assert found["ours_mean"] == pytest.approx(50.0)
@@ -210,7 +175,7 @@ def test_table_2_s_alexnet_has_average_pools_and_the_one_with_max_pools_has_no_n
         results.run(config, final=networks.get(config.arch, 0.4))
         if config.arch == "convnet":
             tested = {"alexnet_avgpool": evaluation(0.3), "alexnet": evaluation(0.2)}
-            add(results, config, transfers=tested)
+            with_result(results, config, transfers=tested)
     table = made(results, "2", "scale=paper")
     for method, ours, paper in (("Direct training", 60, 63.7), ("Transfer", 30, 60.1)):
         average = one(table, method=method, column="alexnet")
@@ -246,7 +211,7 @@ def test_the_storage_of_a_parameterised_set_stands_beside_its_budget(
     results: "Maker", capsys
 ) -> None:
     for config in fill(results, "parameterization", "paper"):
-        add(results, config, storage_floats=30_000 + config.ipc, budget_floats=30_720)
+        with_result(results, config, storage_floats=30_000 + config.ipc, budget_floats=30_720)
     table = made(results, "parameterization", "scale=paper")
     row = one(table, method="Linear + RaT-BPTT", column="cifar10/10")
     assert (row["storage_floats"], row["budget_floats"]) == (30_010, 30_720)
@@ -266,7 +231,7 @@ def scored(results: "Maker", config: RunConfig, own: float) -> None:
         "improvement_over_random": {"mean": own - 0.3},
         "dd_ranking_score": {"score": combined(0.5, own - 0.3)},
     }
-    add(results, config, scores=figures)
+    with_result(results, config, scores=figures)
 
 
 def test_the_scores_are_means_over_seeds_of_what_the_runs_recorded(
@@ -306,83 +271,6 @@ def test_hours_are_those_of_the_outer_steps_and_never_compared(results: "Maker",
     assert "RTX8000" in printed
     assert "s / outer step" in printed
     assert "| 0.1 " in printed
-
-
-def test_norms_and_accuracies_of_every_seed_are_those_of_the_records(
-    results: "Maker", capsys
-) -> None:
-    first, second, *_ = results.configs("methods_comparison", 1)
-    results.run(first)
-    results.run(second, finished=False)
-    table = made(results, "norms", "scale=quick")
-    assert len(table) == 1
-    norms = [results.norm(first, step) for step in range(40)]
-    assert table["10-50"].item() == pytest.approx(statistics.median(norms[10:]))
-    assert table["largest"].item() == pytest.approx(max(norms))
-    assert table["steps"].item() == 40
-    table = made(results, "norms", "scale=quick", "unfinished=true")
-    assert table["0-10"].tolist() == pytest.approx(
-        [statistics.median(results.norm(c, step) for step in range(10)) for c in (first, second)]
-    )
-    assert "seed 0 (40 of 300 outer steps)" in capsys.readouterr().out
-    table = made(results, "accuracies", "scale=quick", "grid=methods_comparison", "seeds=1")
-    assert table["mean"].tolist() == pytest.approx(
-        [100 * results.accuracy(first, step) for step in (10, 20, 30, 40)]
-    )
-    printed = capsys.readouterr().out
-    assert "50.0 (n = 10)" in printed
-    assert "3 of 4 runs of grid methods_comparison are not finished" in printed
-    assert "paper:" not in printed
-
-
-def test_final_accuracies_of_each_experiment_are_those_of_its_seeds(
-    results: "Maker", capsys
-) -> None:
-    finals = {"bptt": (0.2, 0.3, 0.7), "t_bptt": (0.5,)}
-    for config in results.configs("methods_comparison", 3):
-        if config.seed < len(of_method := finals.get(config.method, ())):
-            results.run(config, final=of_method[config.seed], seconds=0.2 + 0.1 * config.seed)
-            add(results, config, peak_memory_bytes={"process": (1 + config.seed) * 2**30})
-    table = made(results, "final", "scale=quick", "grid=methods_comparison", "seeds=3")
-    assert table["method"].tolist() == ["BPTT", "T-BPTT", "R-BPTT", "RaT-BPTT"]
-    assert table["n_seeds"].tolist() == [3, 1, 0, 0]
-    assert table["missing"].tolist() == [0, 2, 3, 3]
-    assert table["mean"].tolist()[:2] == pytest.approx([40, 50])
-    assert table["std_over_seeds"].tolist()[0] == pytest.approx(statistics.stdev((20, 30, 70)))
-    assert table["std_over_seeds"].isna().tolist() == [False, True, True, True]
-    assert table["seconds"].tolist()[:2] == pytest.approx([0.3, 0.2])
-    assert table["memory_gib"].tolist()[:2] == pytest.approx([3, 1])
-    printed = capsys.readouterr().out
-    assert "| 40.0 ± 26.5 " in printed
-    assert "| 0: 20.0, 1: 30.0, 2: 70.0 " in printed
-    assert "8 of 12 runs of grid methods_comparison are not finished" in printed
-
-
-def test_tables_of_runs_without_records_are_refused_in_one_line(results: "Maker") -> None:
-    first, *_ = results.configs("methods_comparison", 1)
-    run = results.run(first)
-    (run.path / "measurements.jsonl").write_text("")
-    with pytest.raises(UserError, match="no run of grid methods_comparison has measured one"):
-        made(results, "accuracies", "scale=quick")
-    (run.path / "metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match="has recorded an outer step"):
-        made(results, "norms", "scale=quick")
-
-
-def test_final_accuracies_of_unfinished_runs_are_refused_in_one_line(results: "Maker") -> None:
-    results.run(results.configs("methods_comparison", 1)[0], finished=False)
-    with pytest.raises(UserError, match="no finished run of grid methods_comparison"):
-        made(results, "final", "scale=quick")
-    with pytest.raises(UserError, match="no run of grid methods_comparison is finished"):
-        made(results, "final", "scale=quick", "unfinished=true")
-
-
-def test_the_papers_norms_stand_beneath_those_at_its_scale(results: "Maker") -> None:
-    for config in expand(load_grid("methods_comparison"), "paper", {}, seeds=1):
-        results.run(config)
-    table = made(results, "norms", "scale=paper").set_index("method")
-    assert table.loc["paper: bptt", "10-50"] == 0.53
-    assert table.loc["paper: bptt", "fluctuation"] == 0.41
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,90 @@
+"""Tables of any grid: norms, accuracies and final accuracies are those of the records."""
+
+import statistics
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.config.grid import expand, load_grid
+from bench.system.errors import UserError
+from tests.analysis.judging import made, with_result
+
+if TYPE_CHECKING:
+    from tests.analysis.conftest import Maker
+
+
+def test_norms_and_accuracies_of_every_seed_are_those_of_the_records(
+    results: "Maker", capsys
+) -> None:
+    first, second, *_ = results.configs("methods_comparison", 1)
+    results.run(first)
+    results.run(second, finished=False)
+    table = made(results, "norms", "scale=quick")
+    assert len(table) == 1
+    norms = [results.norm(first, step) for step in range(40)]
+    assert table["10-50"].item() == pytest.approx(statistics.median(norms[10:]))
+    assert table["largest"].item() == pytest.approx(max(norms))
+    assert table["steps"].item() == 40
+    table = made(results, "norms", "scale=quick", "unfinished=true")
+    assert table["0-10"].tolist() == pytest.approx(
+        [statistics.median(results.norm(c, step) for step in range(10)) for c in (first, second)]
+    )
+    assert "seed 0 (40 of 300 outer steps)" in capsys.readouterr().out
+    table = made(results, "accuracies", "scale=quick", "grid=methods_comparison", "seeds=1")
+    assert table["mean"].tolist() == pytest.approx(
+        [100 * results.accuracy(first, step) for step in (10, 20, 30, 40)]
+    )
+    printed = capsys.readouterr().out
+    assert "50.0 (n = 10)" in printed
+    assert "3 of 4 runs of grid methods_comparison are not finished" in printed
+    assert "paper:" not in printed
+
+
+def test_final_accuracies_of_each_experiment_are_those_of_its_seeds(
+    results: "Maker", capsys
+) -> None:
+    finals = {"bptt": (0.2, 0.3, 0.7), "t_bptt": (0.5,)}
+    for config in results.configs("methods_comparison", 3):
+        if config.seed < len(of_method := finals.get(config.method, ())):
+            results.run(config, final=of_method[config.seed], seconds=0.2 + 0.1 * config.seed)
+            with_result(results, config, peak_memory_bytes={"process": (1 + config.seed) * 2**30})
+    table = made(results, "final", "scale=quick", "grid=methods_comparison", "seeds=3")
+    assert table["method"].tolist() == ["BPTT", "T-BPTT", "R-BPTT", "RaT-BPTT"]
+    assert table["n_seeds"].tolist() == [3, 1, 0, 0]
+    assert table["missing"].tolist() == [0, 2, 3, 3]
+    assert table["mean"].tolist()[:2] == pytest.approx([40, 50])
+    assert table["std_over_seeds"].tolist()[0] == pytest.approx(statistics.stdev((20, 30, 70)))
+    assert table["std_over_seeds"].isna().tolist() == [False, True, True, True]
+    assert table["seconds"].tolist()[:2] == pytest.approx([0.3, 0.2])
+    assert table["memory_gib"].tolist()[:2] == pytest.approx([3, 1])
+    printed = capsys.readouterr().out
+    assert "| 40.0 ± 26.5 " in printed
+    assert "| 0: 20.0, 1: 30.0, 2: 70.0 " in printed
+    assert "8 of 12 runs of grid methods_comparison are not finished" in printed
+
+
+def test_tables_of_runs_without_records_are_refused_in_one_line(results: "Maker") -> None:
+    first, *_ = results.configs("methods_comparison", 1)
+    run = results.run(first)
+    (run.path / "measurements.jsonl").write_text("")
+    with pytest.raises(UserError, match="no run of grid methods_comparison has measured one"):
+        made(results, "accuracies", "scale=quick")
+    (run.path / "metrics.jsonl").write_text("")
+    with pytest.raises(UserError, match="has recorded an outer step"):
+        made(results, "norms", "scale=quick")
+
+
+def test_final_accuracies_of_unfinished_runs_are_refused_in_one_line(results: "Maker") -> None:
+    results.run(results.configs("methods_comparison", 1)[0], finished=False)
+    with pytest.raises(UserError, match="no finished run of grid methods_comparison"):
+        made(results, "final", "scale=quick")
+    with pytest.raises(UserError, match="no run of grid methods_comparison is finished"):
+        made(results, "final", "scale=quick", "unfinished=true")
+
+
+def test_the_papers_norms_stand_beneath_those_at_its_scale(results: "Maker") -> None:
+    for config in expand(load_grid("methods_comparison"), "paper", {}, seeds=1):
+        results.run(config)
+    table = made(results, "norms", "scale=paper").set_index("method")
+    assert table.loc["paper: bptt", "10-50"] == 0.53
+    assert table.loc["paper: bptt", "fluctuation"] == 0.41
