@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 
 RESULTS = (REPOSITORY / "results" / "README.md").read_text()
 TABLE = re.compile(
-    r"```sh\n(?:python -m analysis\.table )(table=(?:norms|accuracies|rivals|rivals_ipc10) .*)\n```"
+    r"```sh\n(?:python -m analysis\.table )(table=(?:norms|accuracies|final|rivals|rivals_ipc10) .*)\n```"
     r"\n\n((?:\|.*\n)+)"
 )
 SHOWN = TABLE.findall(RESULTS)

@@ -1,5 +1,6 @@
 """The final accuracy of every experiment of a grid over its seeds, with time and memory."""
 
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
@@ -55,6 +56,7 @@ def row(results: Results, experiment: Experiment) -> dict[str, Any]:
     runs = [run for run in results.runs_of(experiment) if run.result]
     evaluations = [run.result["evaluation"] for run in runs]
     accuracies = [100 * evaluation["test_accuracy_mean"] for evaluation in evaluations]
+    states = Counter(run.state for run in results.missing_of(experiment))
     peaks = [peak for run in runs if (peak := peak_gib(run))]
     return {
         "method": experiment.label,
@@ -68,7 +70,7 @@ def row(results: Results, experiment: Experiment) -> dict[str, Any]:
         "outer_steps": experiment.config.outer_steps,
         "seconds": fmean(map(median_seconds, runs)) if runs else None,
         "memory_gib": max(peaks) if peaks else None,
-        "missing": len(results.missing_of(experiment)),
+        "missing": ", ".join(f"{number} {state}" for state, number in states.items()),
     }
 
 
@@ -85,5 +87,5 @@ def _shown(numbers: dict[str, Any]) -> dict[str, str]:
         "Outer steps": f"{numbers['outer_steps']:,}",
         "Seconds": "" if seconds is None else f"{seconds:.3g}",
         "GiB": "" if memory is None else f"{memory:.2f}",
-        "Missing": str(numbers["missing"] or ""),
+        "Missing": numbers["missing"],
     }
