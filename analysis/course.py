@@ -149,7 +149,8 @@ def accuracy_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTab
 
 
 def grid_results(request: Request, stored: Sequence[StoredRun]) -> Results:
-    """The runs of a grid, named as in the figures of that grid.
+    """The runs of a grid, named as in the figures of that grid; those of `rivals_ipc10` as in
+    the figures of `rivals`.
 
     Raises:
         UserError: an unknown setting or grid.
@@ -158,7 +159,8 @@ def grid_results(request: Request, stored: Sequence[StoredRun]) -> Results:
 
     curves = [spec for spec in FIGURES.values() if isinstance(spec, CurveFigure)]
     grid = load_grid(request.grid).name if request.grid else FIGURES[FIGURE].grid
-    spec = next((one for one in curves if one.grid == grid), curves[0])
+    alike = [one for one in curves if grid == one.grid or grid.startswith(f"{one.grid}_")]
+    spec = min(alike, key=lambda one: grid != one.grid, default=curves[0])
     return results_of(spec, replace(request, grid=request.grid or grid), stored)
 
 

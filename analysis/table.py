@@ -22,7 +22,7 @@ RIVALS = ("rivals", "rivals_ipc10")  # not in the paper, as scores
 SCORES = "scores"
 SETTINGS = "settings"
 POWER = "power"
-COURSE = ("norms", "accuracies", "final")  # of any grid
+COURSE = ("norms", "accuracies", "summary")  # of any grid
 ALL = (*NAMES, *RIVALS, SCORES, *COURSE, SETTINGS, POWER)
 KNOWN = ", ".join(ALL)
 USAGE = f"""
@@ -31,7 +31,7 @@ python -m analysis.table table=NAME [key=value ...]     our numbers beside the p
     rivals_ipc10: the same at ten images per class
   scores: distilled sets beside random real images and the full training set; not in the paper
   norms, accuracies: of every seed during distillation; grid=NAME, by default methods_comparison
-  final: the final accuracy of every experiment of a grid over its seeds, with time and memory
+  summary: every experiment of a grid over its seeds: final accuracy, norms, time and memory
   settings: every setting of scale=paper with its source; needs no runs, as power
   power: how probably the seeds of scale=paper decide each claim, at the paper's own effects
   give the same settings as to the sweep; every finished seed counts
@@ -49,7 +49,7 @@ class TableOptions:
     )
     grid: str = setting(
         "",
-        "settings, norms, accuracies, final: name or path of the grid; settings: by default all",
+        "settings, norms, accuracies, summary: name or path of the grid; settings: by default all",
     )
     unfinished: bool = setting(
         False, "norms, accuracies: show also runs that are not finished, as far as they have come"
@@ -99,10 +99,10 @@ def rendered(
     from analysis.course import accuracy_table, norm_table
     from analysis.tables.beside_paper import beside_paper
     from analysis.tables.cells import TABLES
-    from analysis.tables.final import final_table
     from analysis.tables.rivals import rival_frames, rival_table
     from analysis.tables.scores import score_table
     from analysis.tables.settings import settings_table
+    from analysis.tables.summary import summary_table
     from analysis.verdicts.power_table import power_table
 
     match name:
@@ -114,8 +114,8 @@ def rendered(
             return norm_table(request, stored)
         case "accuracies":
             return accuracy_table(request, stored)
-        case "final":
-            return final_table(request, stored)
+        case "summary":
+            return summary_table(request, stored)
         case "settings":
             return settings_table(request.grid)
         case "power":

@@ -14,8 +14,8 @@ from tests.conftest import REPOSITORY
 
 RESULTS = (REPOSITORY / "results" / "README.md").read_text()
 TABLE = re.compile(
-    r"```sh\n(?:python -m analysis\.table )(table=(?:norms|accuracies|final|rivals|rivals_ipc10) .*)\n```"
-    r"\n\n((?:\|.*\n)+)"
+    r"```sh\n(?:python -m analysis\.table )"
+    r"(table=(?:norms|accuracies|summary|rivals|rivals_ipc10) .*)\n```\n\n((?:\|.*\n)+)"
 )
 SHOWN = TABLE.findall(RESULTS)
 

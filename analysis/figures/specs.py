@@ -166,9 +166,10 @@ OF_ADAPTIVE_WINDOWS: dict[str, Any] = {
 # What follows from the objective, or is one of its options.
 RIVALS_UNLABELED = (
     *("outer_optimizer", "outer_lr", "init", "clipped", "ipc", "accuracy_every"),
-    *("basis_downsample", "decoded_ipc", "haba_bases", "haba_hallucinators", "inner_ipc"),
-    *("method_options.first", "window_size", "unroll_length", "target_batch", "augment_target"),
-    *("clipping", "init_norm", "outer_momentum", "outer_steps", "variance_samples", "outer_loss"),
+    *("basis_downsample", "decoded_ipc", "haba_bases", "haba_hallucinators", "haba_single_channel"),
+    *("inner_ipc", "method_options.first", "window_size", "unroll_length", "target_batch"),
+    *("augment_target", "clipping", "init_norm", "outer_momentum", "outer_steps"),
+    *("variance_samples", "outer_loss"),
 )
 FIGURES: dict[int | str, FigureSpec] = {
     spec.key: spec

@@ -1,11 +1,11 @@
-"""Tables of any grid: norms, accuracies and final accuracies are those of the records."""
+"""Tables of any grid: norms, accuracies and summaries are those of the records."""
 
 import statistics
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.config.grid import expand, load_grid
+from bench.config.grid import expand, grid_names, load_grid
 from bench.system.errors import UserError
 from tests.analysis.judging import made, with_result
 
@@ -40,18 +40,17 @@ def test_norms_and_accuracies_of_every_seed_are_those_of_the_records(
     assert "paper:" not in printed
 
 
-def test_final_accuracies_of_each_experiment_are_those_of_its_seeds(
-    results: "Maker", capsys
-) -> None:
+def test_the_summary_of_each_experiment_is_that_of_its_seeds(results: "Maker", capsys) -> None:
     finals = {"bptt": (0.2, 0.3, 0.7), "t_bptt": (0.5,)}
-    for config in results.configs("methods_comparison", 3):
+    configs = results.configs("methods_comparison", 3)
+    for config in configs:
         if config.seed < len(of_method := finals.get(config.method, ())):
             results.run(config, final=of_method[config.seed], seconds=0.2 + 0.1 * config.seed)
             with_result(results, config, peak_memory_bytes={"process": (1 + config.seed) * 2**30})
         elif (config.method, config.seed) == ("t_bptt", 1):
             failed = results.run(config, finished=False)
             failed.write("error", {"kind": "diverged", "message": "50 in a row", "traceback": ""})
-    table = made(results, "final", "scale=quick", "grid=methods_comparison", "seeds=3")
+    table = made(results, "summary", "scale=quick", "grid=methods_comparison", "seeds=3")
     assert table["method"].tolist() == ["BPTT", "T-BPTT", "R-BPTT", "RaT-BPTT"]
     assert table["n_seeds"].tolist() == [3, 1, 0, 0]
     lacking = ["", "1 failed (diverged), 1 not started", "3 not started", "3 not started"]
@@ -61,6 +60,12 @@ def test_final_accuracies_of_each_experiment_are_those_of_its_seeds(
     assert table["std_over_seeds"].isna().tolist() == [False, True, True, True]
     assert table["seconds"].tolist()[:2] == pytest.approx([0.3, 0.2])
     assert table["memory_gib"].tolist()[:2] == pytest.approx([3, 1])
+    norms = [results.norm(c, step) for c in configs if c.method == "bptt" for step in range(40)]
+    assert table["largest_norm"].tolist()[0] == pytest.approx(max(norms))
+    of_seeds = made(results, "norms", "scale=quick", "grid=methods_comparison")
+    of_bptt = of_seeds.loc[of_seeds["method"] == "BPTT", "fluctuation"]
+    assert table["fluctuation"].tolist()[0] == pytest.approx(statistics.geometric_mean(of_bptt))
+    assert table["fluctuation"].isna().tolist() == [False, False, True, True]
     printed = capsys.readouterr().out
     assert "| 40.0 ± 26.5 " in printed
     assert "| 0: 20.0, 1: 30.0, 2: 70.0 " in printed
@@ -78,12 +83,12 @@ def test_tables_of_runs_without_records_are_refused_in_one_line(results: "Maker"
         made(results, "norms", "scale=quick")
 
 
-def test_final_accuracies_of_unfinished_runs_are_refused_in_one_line(results: "Maker") -> None:
+def test_a_summary_of_unfinished_runs_is_refused_in_one_line(results: "Maker") -> None:
     results.run(results.configs("methods_comparison", 1)[0], finished=False)
     with pytest.raises(UserError, match="no finished run of grid methods_comparison"):
-        made(results, "final", "scale=quick")
+        made(results, "summary", "scale=quick")
     with pytest.raises(UserError, match="no run of grid methods_comparison is finished"):
-        made(results, "final", "scale=quick", "unfinished=true")
+        made(results, "summary", "scale=quick", "unfinished=true")
 
 
 def test_the_papers_norms_stand_beneath_those_at_its_scale(results: "Maker") -> None:
@@ -92,3 +97,14 @@ def test_the_papers_norms_stand_beneath_those_at_its_scale(results: "Maker") -> 
     table = made(results, "norms", "scale=paper").set_index("method")
     assert table.loc["paper: bptt", "10-50"] == 0.53
     assert table.loc["paper: bptt", "fluctuation"] == 0.41
+
+
+@pytest.mark.parametrize("grid", grid_names())
+def test_each_experiment_of_a_grid_has_a_name_of_its_own_that_fits_a_table(
+    grid: str, results: "Maker"
+) -> None:
+    first = results.configs(grid, 1)[0]
+    results.run(first)
+    names = made(results, "summary", "scale=quick", f"grid={grid}", "seeds=1")["method"]
+    assert names.is_unique
+    assert max(map(len, names)) <= 150

@@ -143,7 +143,7 @@ def test_one_grid_and_a_grid_of_ones_own(tmp_path: Path, capsys) -> None:
     table = pd.read_csv(tmp_path / "tables" / "table_settings_paper_own.csv").set_index("setting")
     assert table.loc["inner_lr", "source"] == "none"
     assert table.loc["outer_lr", "source"] == "stated"
-    with pytest.raises(UserError, match="is for table=settings, norms, accuracies, final only"):
+    with pytest.raises(UserError, match="is for table=settings, norms, accuracies, summary only"):
         main(["table=1", "scale=quick", "grid=window_ablation"])
 
 

@@ -1,24 +1,27 @@
-"""The final accuracy of every experiment of a grid over its seeds, with time and memory."""
+"""Every experiment of a grid over its seeds: final accuracy, meta-gradient norm, time, memory."""
 
 from collections import Counter
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import fmean, geometric_mean, stdev
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.arguments import Request
 from analysis.captions import caption
 from analysis.course import grid_results
-from analysis.load import Experiment, Results, StoredRun
+from analysis.load import Experiment, FinishedRun, Results, StoredRun
 from analysis.provenance import last_start, machine_name
+from analysis.records import collected
 from analysis.rendered_table import MISSING, RenderedTable, as_shown
 from analysis.tables.cells import median_seconds, networks_text, peak_gib
+from analysis.verdicts.quantities import norm_fluctuation
 from bench.system.errors import UserError
 from bench.system.text import count, mean_std
 
 
-def final_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
+def summary_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
     """A row for each experiment of a grid.
 
     Raises:
@@ -26,20 +29,22 @@ def final_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
     """
     results = grid_results(request, stored)
     if not any(run.result for run in results.runs):
-        raise UserError(f"table final: no run of grid {results.grid} is finished")
+        raise UserError(f"table summary: no run of grid {results.grid} is finished")
     rows = [row(results, experiment) for experiment in results.experiments]
     machines = dict.fromkeys(machine_name(last_start(run)) for run in results.runs)
     total = len(results.runs) + len(results.missing)
     reading = [
         "Test accuracy (%) of the final set: mean ± standard deviation over n seeds, each with its"
         " own distilled set; a seed's value is the mean over fresh networks.",
+        "Fluctuation of the norm of the meta-gradient: standard deviation of its logarithm around a"
+        " rolling median of 25 outer steps, geometric mean over seeds; largest norm of any seed.",
         "Seconds: of an outer step, median of a run, mean over seeds. Memory: the largest peak of a"
         " seed, of the GPU's tensors or of the process where there is none.",
         f"Measured on {' and '.join(machines)}.",
     ]
     return RenderedTable(
-        name="final",
-        title=f"Final accuracies of grid {results.grid}",
+        name="summary",
+        title=f"Summary of grid {results.grid}",
         caption=caption(reading, request, results.runs, grid=results.grid),
         frames=[(as_shown([_shown(one) for one in rows]), "")],
         tidy=pd.DataFrame(rows),
@@ -56,8 +61,10 @@ def row(results: Results, experiment: Experiment) -> dict[str, Any]:
     runs = [run for run in results.runs_of(experiment) if run.result]
     evaluations = [run.result["evaluation"] for run in runs]
     accuracies = [100 * evaluation["test_accuracy_mean"] for evaluation in evaluations]
-    states = Counter(run.state for run in results.missing_of(experiment))
+    fluctuations = [np.exp(values[0]) for run in runs if (values := norm_fluctuation(run, {}))]
+    largest = [value for run in runs if (value := _largest_norm(run)) is not None]
     peaks = [peak for run in runs if (peak := peak_gib(run))]
+    states = Counter(run.state for run in results.missing_of(experiment))
     return {
         "method": experiment.label,
         "mean": fmean(accuracies) if runs else None,
@@ -67,6 +74,8 @@ def row(results: Results, experiment: Experiment) -> dict[str, Any]:
             f"{run.config.seed}: {value:.1f}" for run, value in zip(runs, accuracies, strict=True)
         ),
         "networks_a_seed": networks_text(evaluations),
+        "fluctuation": geometric_mean(fluctuations) if fluctuations else None,
+        "largest_norm": max(largest) if largest else None,
         "outer_steps": experiment.config.outer_steps,
         "seconds": fmean(map(median_seconds, runs)) if runs else None,
         "memory_gib": max(peaks) if peaks else None,
@@ -74,8 +83,16 @@ def row(results: Results, experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def _largest_norm(run: FinishedRun) -> float | None:
+    """Of all outer steps; objectives without a meta-gradient record none."""
+    metrics = collected(run.folder, "metrics")
+    if "image_gradient_norm" not in metrics or metrics["image_gradient_norm"].isna().all():
+        return None
+    return float(metrics["image_gradient_norm"].max())
+
+
 def _shown(numbers: dict[str, Any]) -> dict[str, str]:
-    mean, seconds, memory = (numbers[key] for key in ("mean", "seconds", "memory_gib"))
+    mean, memory = numbers["mean"], numbers["memory_gib"]
     return {
         "Method": numbers["method"],
         "Test accuracy": MISSING
@@ -84,8 +101,14 @@ def _shown(numbers: dict[str, Any]) -> dict[str, str]:
         "n (seeds)": str(numbers["n_seeds"]),
         "Each seed": numbers["each_seed"],
         "networks a seed": numbers["networks_a_seed"],
+        "Fluctuation": _three_digits(numbers["fluctuation"]),
+        "Largest norm": _three_digits(numbers["largest_norm"]),
         "Outer steps": f"{numbers['outer_steps']:,}",
-        "Seconds": "" if seconds is None else f"{seconds:.3g}",
+        "Seconds": _three_digits(numbers["seconds"]),
         "GiB": "" if memory is None else f"{memory:.2f}",
         "Missing": numbers["missing"],
     }
+
+
+def _three_digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
