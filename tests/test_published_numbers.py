@@ -63,6 +63,20 @@ def verdicts(scale: str, folder: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scale", ["cpu", "quick"])
+def test_the_readme_counts_the_verdicts(
+    scale: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    verdicts(scale, tmp_path)
+    (path,) = tmp_path.glob("none/claims/*.md")
+    kinds = ("claims of the paper", "findings of ours")
+    counts = [re.search(rf"(\d+) {kind} \((.*?)\)", path.read_text()) for kind in kinds]
+    texts = " | ".join(f"{found[1]}: {found[2]}" for found in counts if found)
+    assert f"| `scale={scale}` | {texts} |" in (REPOSITORY / "README.md").read_text()
+
+
+@pytest.mark.slow
 def test_verdicts_at_cpu_are_those_of_the_command_above_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
