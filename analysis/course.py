@@ -34,6 +34,7 @@ PAPER_SETTING: dict[str, Any] = {  # of that figure
     "inner_optimizer": "adam",
 }
 MOST_STEPS = 10  # columns of accuracies
+NAMED_AS = {"rivals_ipc10": "rivals"}  # a grid without a figure, and the one whose names it takes
 
 
 def norm_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
@@ -42,7 +43,7 @@ def norm_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
     Raises:
         UserError: no run is finished, or an unknown setting or grid.
     """
-    results = grid_results(request, stored)
+    results = grid_results("norms", request, stored)
     metrics = results.metrics()
     if metrics.empty:
         raise UserError(f"table norms: no run of grid {results.grid} has recorded an outer step")
@@ -78,7 +79,7 @@ def norm_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
             }
             tidy.append({"method": f"paper: {method}", "seed": "", **numbers})
             shown.append({"Method": f"paper: {method}", "Seed": "", **_norm_texts(numbers)})
-    return _table(
+    return grid_table(
         "norms",
         "The norm of the meta-gradient",
         [
@@ -102,7 +103,7 @@ def accuracy_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTab
     Raises:
         UserError: no run is finished, or an unknown setting or grid.
     """
-    results = grid_results(request, stored)
+    results = grid_results("accuracies", request, stored)
     measured = results.measurements()
     measured = measured[measured["kind"] == "accuracy"]
     if measured.empty:
@@ -139,7 +140,7 @@ def accuracy_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTab
         f" networks after {after} training steps; each row is a seed.",
         f"Final set: selected by {selections}, n as stated.",
     ]
-    return _table(
+    return grid_table(
         "accuracies",
         "Accuracy during distillation",
         reading,
@@ -148,20 +149,18 @@ def accuracy_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTab
     )
 
 
-def grid_results(request: Request, stored: Sequence[StoredRun]) -> Results:
-    """The runs of a grid, named as in the figures of that grid; those of `rivals_ipc10` as in
-    the figures of `rivals`.
+def grid_results(table: str, request: Request, stored: Sequence[StoredRun]) -> Results:
+    """The runs of a grid for this table, named as in the figures of that grid.
 
     Raises:
-        UserError: an unknown setting or grid.
+        UserError: no run is finished, or an unknown setting or grid.
     """
     from bench.config.grid import load_grid
 
     curves = [spec for spec in FIGURES.values() if isinstance(spec, CurveFigure)]
     grid = load_grid(request.grid).name if request.grid else FIGURES[FIGURE].grid
-    alike = [one for one in curves if grid == one.grid or grid.startswith(f"{one.grid}_")]
-    spec = min(alike, key=lambda one: grid != one.grid, default=curves[0])
-    return results_of(spec, replace(request, grid=request.grid or grid), stored)
+    spec = next((one for one in curves if one.grid == NAMED_AS.get(grid, grid)), curves[0])
+    return results_of(spec, replace(request, grid=request.grid or grid), stored, f"table {table}")
 
 
 def _of_run(table: pd.DataFrame, run: FinishedRun) -> pd.DataFrame:
@@ -178,13 +177,19 @@ def _norm_texts(numbers: dict[str, Any]) -> dict[str, str]:
     return {names.get(key, key.replace("-", "–")): text for key, text in texts.items()}
 
 
-def _table(
+def grid_table(
     name: str,
     title: str,
     reading: list[str],
     rows: tuple[list[dict[str, str]], list[dict[str, Any]]],
     made_of: tuple[Request, Results],
 ) -> RenderedTable:
+    """A table of the runs of a grid.
+
+    Args:
+        reading: how to read it, in sentences.
+        rows: as shown, and as numbers.
+    """
     request, results = made_of
     shown, tidy = rows
     finished = sum(bool(run.result) for run in results.runs)

@@ -22,8 +22,8 @@ RIVALS = ("rivals", "rivals_ipc10")  # not in the paper, as scores
 SCORES = "scores"
 SETTINGS = "settings"
 POWER = "power"
-COURSE = ("norms", "accuracies", "summary")  # of any grid
-ALL = (*NAMES, *RIVALS, SCORES, *COURSE, SETTINGS, POWER)
+OF_ANY_GRID = ("norms", "accuracies", "summary")
+ALL = (*NAMES, *RIVALS, SCORES, *OF_ANY_GRID, SETTINGS, POWER)
 KNOWN = ", ".join(ALL)
 USAGE = f"""
 python -m analysis.table table=NAME [key=value ...]     our numbers beside the paper's: {KNOWN}
@@ -63,8 +63,10 @@ def main(argv: list[str]) -> int:
     options = typed(TableOptions, only(given, TableOptions))
     if options.table != "all" and options.table not in ALL:
         raise UserError(f"table={options.table} is not a table; there are {KNOWN}, and all")
-    if options.grid and options.table not in (SETTINGS, *COURSE):
-        raise UserError(f"grid={options.grid} is for table={SETTINGS}, {', '.join(COURSE)} only")
+    if options.grid and options.table not in (SETTINGS, *OF_ANY_GRID):
+        raise UserError(
+            f"grid={options.grid} is for table={SETTINGS}, {', '.join(OF_ANY_GRID)} only"
+        )
 
     from analysis.published import opened  # imports pandas: only once the command is checked
 
@@ -76,7 +78,7 @@ def main(argv: list[str]) -> int:
         try:
             table = rendered(name, request, runs.stored, root)
         except UserError as error:
-            if options.table != "all" or name not in COURSE:
+            if options.table != "all" or name not in OF_ANY_GRID:
                 raise
             print(f"note: {error}", file=sys.stderr)  # the other tables are of what there is
             continue

@@ -10,8 +10,13 @@ from bench.config.grid import SCALES, Grid, load_grid
 from bench.system.errors import UserError
 
 
-def results_of(spec: FigureSpec, request: Request, stored: Sequence[StoredRun]) -> Results:
-    """The runs that a figure shows.
+def results_of(
+    spec: FigureSpec, request: Request, stored: Sequence[StoredRun], shown_in: str = ""
+) -> Results:
+    """The runs that a figure shows, or a table that names experiments as this figure does.
+
+    Args:
+        shown_in: what errors name instead of the figure.
 
     Raises:
         UserError: none of them is finished.
@@ -19,7 +24,8 @@ def results_of(spec: FigureSpec, request: Request, stored: Sequence[StoredRun]) 
     grid = load_grid(request.grid or spec.grid)
     results = _load(spec, request, stored, grid, request.scale)
     if not results.runs:
-        raise UserError(_nothing(spec, request, stored, grid, results))
+        nothing = _nothing(spec, request, stored, grid, results)
+        raise UserError(f"{shown_in or f'figure {spec.key}'}: {nothing}")
     return results
 
 
@@ -64,7 +70,7 @@ def _nothing(
     results: Results,
 ) -> str:
     """Why there is nothing to draw, and what to do about it."""
-    lines = [f"figure {spec.key}: no finished run of grid {grid.name} at scale={results.scale}"]
+    lines = [f"no finished run of grid {grid.name} at scale={results.scale}"]
     started = [
         f"{run.experiment.label} seed {run.seed}: {run.state}"
         for run in results.missing

@@ -2,23 +2,21 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from statistics import fmean, geometric_mean, stdev
+from dataclasses import replace
+from statistics import fmean, geometric_mean, median, stdev
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from analysis.arguments import Request
-from analysis.captions import caption
-from analysis.course import grid_results
+from analysis.course import grid_results, grid_table
 from analysis.load import Experiment, FinishedRun, Results, StoredRun
 from analysis.provenance import last_start, machine_name
 from analysis.records import collected
-from analysis.rendered_table import MISSING, RenderedTable, as_shown
+from analysis.rendered_table import MISSING, RenderedTable
 from analysis.tables.cells import median_seconds, networks_text, peak_gib
-from analysis.verdicts.quantities import norm_fluctuation
-from bench.system.errors import UserError
-from bench.system.text import count, mean_std
+from analysis.verdicts.quantities import FIRST_STEPS, norm_fluctuation
+from bench.system.text import mean_std
 
 
 def summary_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
@@ -27,38 +25,31 @@ def summary_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTabl
     Raises:
         UserError: no run is finished, or an unknown setting or grid.
     """
-    results = grid_results(request, stored)
-    if not any(run.result for run in results.runs):
-        raise UserError(f"table summary: no run of grid {results.grid} is finished")
+    results = grid_results("summary", replace(request, unfinished=False), stored)
     rows = [row(results, experiment) for experiment in results.experiments]
     machines = dict.fromkeys(machine_name(last_start(run)) for run in results.runs)
-    total = len(results.runs) + len(results.missing)
     reading = [
         "Test accuracy (%) of the final set: mean ± standard deviation over n seeds, each with its"
         " own distilled set; a seed's value is the mean over fresh networks.",
         "Fluctuation of the norm of the meta-gradient: standard deviation of its logarithm around a"
-        " rolling median of 25 outer steps, geometric mean over seeds; largest norm of any seed.",
-        "Seconds: of an outer step, median of a run, mean over seeds. Memory: the largest peak of a"
-        " seed, of the GPU's tensors or of the process where there is none.",
+        " rolling median of 25 outer steps, geometric mean over seeds; largest norm of any seed;"
+        f" both over the first {FIRST_STEPS} outer steps.",
+        "Seconds: of an outer step, median of a run, median over seeds. Memory: the largest peak of"
+        " a seed, of the GPU's tensors or of the process where there is none.",
         f"Measured on {' and '.join(machines)}.",
     ]
-    return RenderedTable(
-        name="summary",
-        title=f"Summary of grid {results.grid}",
-        caption=caption(reading, request, results.runs, grid=results.grid),
-        frames=[(as_shown([_shown(one) for one in rows]), "")],
-        tidy=pd.DataFrame(rows),
-        missing=f"{len(results.missing)} of {count(total, 'run')} of grid {results.grid} are not"
-        " finished"
-        if results.missing
-        else "",
-        commands=[request.sweep(results.grid)] if results.missing else [],
+    return grid_table(
+        "summary",
+        f"Summary of grid {results.grid}",
+        reading,
+        ([_shown(one) for one in rows], rows),
+        (request, results),
     )
 
 
 def row(results: Results, experiment: Experiment) -> dict[str, Any]:
     """The numbers of one experiment."""
-    runs = [run for run in results.runs_of(experiment) if run.result]
+    runs = results.runs_of(experiment)
     evaluations = [run.result["evaluation"] for run in runs]
     accuracies = [100 * evaluation["test_accuracy_mean"] for evaluation in evaluations]
     fluctuations = [np.exp(values[0]) for run in runs if (values := norm_fluctuation(run, {}))]
@@ -77,18 +68,19 @@ def row(results: Results, experiment: Experiment) -> dict[str, Any]:
         "fluctuation": geometric_mean(fluctuations) if fluctuations else None,
         "largest_norm": max(largest) if largest else None,
         "outer_steps": experiment.config.outer_steps,
-        "seconds": fmean(map(median_seconds, runs)) if runs else None,
+        "seconds": median(map(median_seconds, runs)) if runs else None,
         "memory_gib": max(peaks) if peaks else None,
         "missing": ", ".join(f"{number} {state}" for state, number in states.items()),
     }
 
 
 def _largest_norm(run: FinishedRun) -> float | None:
-    """Of all outer steps; objectives without a meta-gradient record none."""
+    """Objectives without a meta-gradient record none."""
     metrics = collected(run.folder, "metrics")
-    if "image_gradient_norm" not in metrics or metrics["image_gradient_norm"].isna().all():
+    if "image_gradient_norm" not in metrics:
         return None
-    return float(metrics["image_gradient_norm"].max())
+    norms = metrics.loc[metrics["step"] < FIRST_STEPS, "image_gradient_norm"].dropna()
+    return None if norms.empty else float(norms.max())
 
 
 def _shown(numbers: dict[str, Any]) -> dict[str, str]:

@@ -85,10 +85,10 @@ def test_tables_of_runs_without_records_are_refused_in_one_line(results: "Maker"
 
 def test_a_summary_of_unfinished_runs_is_refused_in_one_line(results: "Maker") -> None:
     results.run(results.configs("methods_comparison", 1)[0], finished=False)
-    with pytest.raises(UserError, match="no finished run of grid methods_comparison"):
-        made(results, "summary", "scale=quick")
-    with pytest.raises(UserError, match="no run of grid methods_comparison is finished"):
-        made(results, "summary", "scale=quick", "unfinished=true")
+    message = "table summary: no finished run of grid methods_comparison"
+    for arguments in ([], ["unfinished=true"]):
+        with pytest.raises(UserError, match=message):
+            made(results, "summary", "scale=quick", *arguments)
 
 
 def test_the_papers_norms_stand_beneath_those_at_its_scale(results: "Maker") -> None:
