@@ -99,12 +99,12 @@ def rendered(
         UserError: an unknown setting or grid.
     """
     from analysis.course import accuracy_table, norm_table
+    from analysis.summary import summary_table
     from analysis.tables.beside_paper import beside_paper
     from analysis.tables.cells import TABLES
     from analysis.tables.rivals import rival_frames, rival_table
     from analysis.tables.scores import score_table
     from analysis.tables.settings import settings_table
-    from analysis.tables.summary import summary_table
     from analysis.verdicts.power_table import power_table
 
     match name:
