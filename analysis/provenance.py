@@ -70,6 +70,11 @@ def machine_name(start: dict[str, Any]) -> str:
     return hardware.get("gpu") or hardware.get("cpu") or "unknown machine"
 
 
+def machine_names(runs: Sequence[FinishedRun]) -> str:
+    """The machines that made runs, each once, in words; empty without runs."""
+    return " and ".join(dict.fromkeys(machine_name(last_start(run)) for run in runs))
+
+
 def _memory_text(runs: Sequence[FinishedRun]) -> str:
     peaks = [run.result.get("peak_memory_bytes") or {} for run in runs]
     kinds = dict.fromkeys(kind for peak in peaks for kind in peak)

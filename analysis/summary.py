@@ -11,7 +11,7 @@ import numpy as np
 from analysis.arguments import Request
 from analysis.course import grid_results, grid_table
 from analysis.load import Experiment, FinishedRun, Results, StoredRun
-from analysis.provenance import last_start, machine_name
+from analysis.provenance import machine_names
 from analysis.records import collected
 from analysis.rendered_table import MISSING, RenderedTable
 from analysis.tables.cells import median_seconds, networks_text, peak_gib
@@ -27,7 +27,6 @@ def summary_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTabl
     """
     results = grid_results("summary", replace(request, unfinished=False), stored)
     rows = [row(results, experiment) for experiment in results.experiments]
-    machines = dict.fromkeys(machine_name(last_start(run)) for run in results.runs)
     reading = [
         "Test accuracy (%) of the final set: mean ± standard deviation over n seeds, each with its"
         " own distilled set; a seed's value is the mean over fresh networks.",
@@ -36,7 +35,7 @@ def summary_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTabl
         f" both over the first {FIRST_STEPS} outer steps.",
         "Seconds: of an outer step, median of a run, median over seeds. Memory: the largest peak of"
         " a seed, of the GPU's tensors or of the process where there is none.",
-        f"Measured on {' and '.join(machines)}.",
+        f"Measured on {machine_names(results.runs)}.",
     ]
     return grid_table(
         "summary",

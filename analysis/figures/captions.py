@@ -10,7 +10,7 @@ from analysis.figures.specs import CurveFigure, FigureSpec
 from analysis.labels import unlabeled_settings
 from analysis.load import FORMER_VARIANCE, Results
 from analysis.paper import paper_figure
-from analysis.provenance import last_start, machine_name
+from analysis.provenance import machine_names
 from analysis.records import collected
 from bench.config.run_config import RunConfig
 
@@ -116,10 +116,9 @@ def former_variance_text(spec: CurveFigure, results: Results) -> str:
 def _seconds(spec: CurveFigure, results: Results) -> str:
     if spec.x != "seconds":
         return ""
-    machines = dict.fromkeys(machine_name(last_start(run)) for run in results.runs)
     return (
         "Seconds: of all outer steps before a measurement, without measurements, mean over seeds"
-        f" (on {' and '.join(machines)}; runs beside each other slow each other)."
+        f" (on {machine_names(results.runs)}; runs beside each other slow each other)."
     )
 
 

@@ -12,7 +12,7 @@ from analysis.captions import caption
 from analysis.grid_entries import Entry, GridRuns, grid_runs
 from analysis.load import FinishedRun, StoredRun
 from analysis.paper import paper_table
-from analysis.provenance import last_start, machine_name
+from analysis.provenance import machine_names
 from analysis.records import collected
 from analysis.rendered_table import MISSING, RenderedTable, as_shown
 from analysis.tables.cells import networks_text, peak_gib, run_on
@@ -41,14 +41,13 @@ def rival_table(
     grid = grid_runs(name, request, stored, root)
     incomplete = sum(bool(grid.missing(entry)) for entry in grid.entries)
     runs = [run for entry in grid.entries for run in grid.runs(entry).values()]
-    machines = dict.fromkeys(machine_name(last_start(run)) for run in runs)
     reading = [
         f"{RIVALS[name]}.",
         "Accuracy: mean ± standard deviation over n seeds, in percent; a seed's value is the mean"
         " over fresh networks. Sets whose labels are learned store more numbers.",
         "Seconds: of all outer steps, without measurements, mean over seeds. Memory: the largest"
         " peak of a seed, of the GPU's tensors or of the process where there is none.",
-        f"Measured on {' and '.join(machines)}." if machines else "",
+        f"Measured on {machine_names(runs)}." if runs else "",
         "Quoted: what the paper gives for the published system on CIFAR-10 at the same number of"
         " images per class, with its own protocol (Table 1; Figure 4).",
     ]

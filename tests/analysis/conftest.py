@@ -1,7 +1,9 @@
 """Synthetic results: run folders with the records of runs that were never trained."""
 
+import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,10 @@ def write_run(
     return folder
 
 
+def evaluation_of(accuracy: float) -> dict[str, Any]:
+    return {"selection": "validation", "n": 10, "test_accuracy_mean": accuracy}
+
+
 def configs_of(grid: str, seeds: int = 2, **overrides: Any) -> list[RunConfig]:
     return expand(load_grid(grid), "quick", overrides, seeds)
 
@@ -121,6 +127,26 @@ class Maker:
     def run(self, config: RunConfig, **how: Any) -> RunFolder:
         return write_run(self.root, config, **how)
 
+    def add(self, config: RunConfig, **content: Any) -> None:
+        """Put more into the result of a run."""
+        folder = Store(self.root).run(config)
+        folder.write("result", {**(folder.read("result") or {}), **content})
+
+    def transfer(self, config: RunConfig, accuracy: float, **changed: Any) -> None:
+        """What `bench.evaluate distilled=RUN arch=...` leaves behind."""
+        folder = self.root / "evaluations"
+        folder.mkdir(exist_ok=True)
+        own = Store(self.root).run(config).path
+        changed |= {"transfer_to": [], "scores": False}  # an evaluation does neither
+        record = {
+            "distilled": str(own if config.seed else own / "distilled.safetensors"),
+            "config": asdict(replace(config, **changed)),
+            "evaluation": self.evaluation(accuracy),
+        }
+        path = folder / f"{own.name}-{len(list(folder.iterdir()))}.json"
+        path.write_text(json.dumps(record))
+
+    evaluation = staticmethod(evaluation_of)
     configs = staticmethod(configs_of)
     accuracy = staticmethod(accuracy_of)
     norm = staticmethod(norm_of)

@@ -10,7 +10,7 @@ from analysis.verdicts.table_cells import cell_claims, margin_of
 from bench.config.grid import expand, load_grid
 from bench.config.run_config import RunConfig
 from bench.system.errors import UserError
-from tests.analysis.judging import evaluation, judged, with_result
+from tests.analysis.judging import judged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +101,7 @@ def test_the_paper_s_own_numbers_are_judged_as_its_table_1_says(results: "Maker"
     wide = TABLE_1["RaT-BPTT, transfer to wide"]
     for config in fill(results, "standard_benchmarks", "paper", of_table_1):
         mean = (wide[config.dataset, config.ipc].mean or 0.0) + NOISE[config.seed]
-        with_result(results, config, transfers={"wide_convnet": evaluation(mean / 100)})
+        results.add(config, transfers={"wide_convnet": results.evaluation(mean / 100)})
     ids = (
         *("state_of_the_art_at_ipc_10_and_50", "state_of_the_art_on_the_wide_network"),
         *("parity_with_rcig", "parity_with_rcig_on_the_wide_network"),

@@ -7,7 +7,7 @@ import pytest
 
 from bench.config.grid import expand, grid_names, load_grid
 from bench.system.errors import UserError
-from tests.analysis.judging import made, with_result
+from tests.analysis.judging import made
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
@@ -46,7 +46,7 @@ def test_the_summary_of_each_experiment_is_that_of_its_seeds(results: "Maker", c
     for config in configs:
         if config.seed < len(of_method := finals.get(config.method, ())):
             results.run(config, final=of_method[config.seed], seconds=0.2 + 0.1 * config.seed)
-            with_result(results, config, peak_memory_bytes={"process": (1 + config.seed) * 2**30})
+            results.add(config, peak_memory_bytes={"process": (1 + config.seed) * 2**30})
         elif (config.method, config.seed) == ("t_bptt", 1):
             failed = results.run(config, finished=False)
             failed.write("error", {"kind": "diverged", "message": "50 in a row", "traceback": ""})

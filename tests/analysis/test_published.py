@@ -33,7 +33,6 @@ from bench.publishing.reading import Published, PublishedRun
 from bench.publishing.records import progress_record
 from bench.runs.run_folder import RunFolder, Store
 from bench.system.errors import UserError
-from tests.analysis.judging import transfer
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
@@ -339,7 +338,7 @@ def test_a_damaged_record_is_found_and_its_run_not_shown(
 def test_evaluations_on_other_networks_are_published_with_their_runs(results: "Maker") -> None:
     config = results.configs("architectures", 1)[0]
     finish(results.run(config))
-    transfer(results, config, 0.4, arch="vgg11", width=0, depth=0)
+    results.transfer(config, 0.4, arch="vgg11", width=0, depth=0)
     folder = publish(results)
     (run,) = records(folder)
     result = run.folder.read("result") or {}

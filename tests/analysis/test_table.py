@@ -17,7 +17,7 @@ from bench.config.run_config import RunConfig
 from bench.evaluation.dd_ranking import FULL, HARD, OWN, RANDOM, RANDOM_HARD, combined
 from bench.runs.run_folder import Store
 from bench.system.errors import UserError
-from tests.analysis.judging import evaluation, made, transfer, with_result
+from tests.analysis.judging import made
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
@@ -121,9 +121,9 @@ def test_what_is_missing_is_shown_with_the_command_that_makes_it(results: "Maker
 def test_sets_tested_on_other_networks_make_the_transfer_rows(results: "Maker", capsys) -> None:
     configs = [c for c in fill(results, "architectures", "paper") if c.arch == "convnet"]
     for config in configs[:2]:
-        transfer(results, config, 0.4 + 0.1 * config.seed, arch="vgg11", width=0, depth=0)
-    transfer(results, configs[2], 0.9, arch="vgg11", width=0, depth=0, inner_lr=0.1)
-    transfer(results, configs[0], 0.9, arch="alexnet_avgpool", width=0, depth=0, seed=7)
+        results.transfer(config, 0.4 + 0.1 * config.seed, arch="vgg11", width=0, depth=0)
+    results.transfer(configs[2], 0.9, arch="vgg11", width=0, depth=0, inner_lr=0.1)
+    results.transfer(configs[0], 0.9, arch="alexnet_avgpool", width=0, depth=0, seed=7)
     table = made(results, "2", "scale=paper", "seeds=3")
     found = one(table, method="Transfer", column="vgg11")
     assert found["ours_mean"] == pytest.approx(45.0)
@@ -143,9 +143,9 @@ def test_a_network_without_biases_is_the_transfer_of_a_run_whose_other_networks_
         c for c in fill(results, "architectures", "paper", conv_bias=False) if c.arch == "convnet"
     ]
     one_size = {"width": 0, "depth": 0}
-    transfer(results, configs[0], 0.4, arch="resnet18", **one_size, conv_bias=True)
-    transfer(results, configs[0], 0.9, arch="vgg11", **one_size, conv_bias=True)  # of another kind
-    transfer(results, configs[1], 0.5, arch="vgg11", **one_size)
+    results.transfer(configs[0], 0.4, arch="resnet18", **one_size, conv_bias=True)
+    results.transfer(configs[0], 0.9, arch="vgg11", **one_size, conv_bias=True)  # of another kind
+    results.transfer(configs[1], 0.5, arch="vgg11", **one_size)
     table = made(results, "2", "scale=paper", "conv_bias=false", "seeds=2")
     assert one(table, method="Transfer", column="resnet18")["ours_mean"] == pytest.approx(40.0)
     vgg = one(table, method="Transfer", column="vgg11")
@@ -157,7 +157,7 @@ def test_what_a_run_found_of_other_networks_itself_makes_the_transfer_rows(
 ) -> None:
     for config in fill(results, "architectures", "paper"):
         if config.arch == "convnet":
-            with_result(results, config, transfers={"vgg11": evaluation(0.4 + 0.1 * config.seed)})
+            results.add(config, transfers={"vgg11": results.evaluation(0.4 + 0.1 * config.seed)})
     table = made(results, "2", "scale=paper", "seeds=3")
     found = one(table, method="Transfer", column="vgg11")
     assert found["ours_mean"] == pytest.approx(50.0)
@@ -174,8 +174,11 @@ def test_table_2_s_alexnet_has_average_pools_and_the_one_with_max_pools_has_no_n
     for config in expand(load_grid("architectures"), "paper", {}):
         results.run(config, final=networks.get(config.arch, 0.4))
         if config.arch == "convnet":
-            tested = {"alexnet_avgpool": evaluation(0.3), "alexnet": evaluation(0.2)}
-            with_result(results, config, transfers=tested)
+            tested = {
+                "alexnet_avgpool": results.evaluation(0.3),
+                "alexnet": results.evaluation(0.2),
+            }
+            results.add(config, transfers=tested)
     table = made(results, "2", "scale=paper")
     for method, ours, paper in (("Direct training", 60, 63.7), ("Transfer", 30, 60.1)):
         average = one(table, method=method, column="alexnet")
@@ -211,7 +214,7 @@ def test_the_storage_of_a_parameterised_set_stands_beside_its_budget(
     results: "Maker", capsys
 ) -> None:
     for config in fill(results, "parameterization", "paper"):
-        with_result(results, config, storage_floats=30_000 + config.ipc, budget_floats=30_720)
+        results.add(config, storage_floats=30_000 + config.ipc, budget_floats=30_720)
     table = made(results, "parameterization", "scale=paper")
     row = one(table, method="Linear + RaT-BPTT", column="cifar10/10")
     assert (row["storage_floats"], row["budget_floats"]) == (30_010, 30_720)
@@ -226,12 +229,12 @@ def scored(results: "Maker", config: RunConfig, own: float) -> None:
     names = [FULL, OWN, HARD, RANDOM, RANDOM_HARD]
     accuracies = zip(names, (0.9, own, 0.4, 0.3, 0.2), strict=True)
     figures = {
-        "evaluations": {name: evaluation(value) for name, value in accuracies},
+        "evaluations": {name: results.evaluation(value) for name, value in accuracies},
         "hard_label_recovery": {"mean": 0.5},
         "improvement_over_random": {"mean": own - 0.3},
         "dd_ranking_score": {"score": combined(0.5, own - 0.3)},
     }
-    with_result(results, config, scores=figures)
+    results.add(config, scores=figures)
 
 
 def test_the_scores_are_means_over_seeds_of_what_the_runs_recorded(
