@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.arguments import Request
 from analysis.captions import caption
-from analysis.figures.captions import unfinished_text
+from analysis.figures.captions import settings_text, unfinished_text
 from analysis.figures.finished import results_of
 from analysis.figures.specs import FIGURES, CurveFigure
 from analysis.load import FinishedRun, Results, StoredRun
@@ -34,7 +34,8 @@ PAPER_SETTING: dict[str, Any] = {  # of that figure
     "inner_optimizer": "adam",
 }
 MOST_STEPS = 10  # columns of accuracies
-NAMED_AS = {"rivals_ipc10": "rivals"}  # a grid without a figure, and the one whose names it takes
+# A grid without a figure of its own, and the grid whose names it takes.
+NAMED_AS = {"rivals_ipc10": "rivals", "inner_optimizer": "first_steps"}
 
 
 def norm_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
@@ -157,10 +158,15 @@ def grid_results(table: str, request: Request, stored: Sequence[StoredRun]) -> R
     """
     from bench.config.grid import load_grid
 
-    curves = [spec for spec in FIGURES.values() if isinstance(spec, CurveFigure)]
     grid = load_grid(request.grid).name if request.grid else FIGURES[FIGURE].grid
-    spec = next((one for one in curves if one.grid == NAMED_AS.get(grid, grid)), curves[0])
-    return results_of(spec, replace(request, grid=request.grid or grid), stored, f"table {table}")
+    request = replace(request, grid=request.grid or grid)
+    return results_of(_naming(grid), request, stored, f"table {table}")
+
+
+def _naming(grid: str) -> CurveFigure:
+    """The figure whose names the experiments of a grid have in these tables."""
+    curves = [spec for spec in FIGURES.values() if isinstance(spec, CurveFigure)]
+    return next((one for one in curves if one.grid == NAMED_AS.get(grid, grid)), curves[0])
 
 
 def _of_run(table: pd.DataFrame, run: FinishedRun) -> pd.DataFrame:
@@ -198,7 +204,10 @@ def grid_table(
         name=name,
         title=title,
         caption=caption(
-            [*reading, unfinished_text(results)], request, results.runs, grid=results.grid
+            [*reading, unfinished_text(results), settings_text(_naming(results.grid), results)],
+            request,
+            results.runs,
+            grid=results.grid,
         ),
         frames=[(as_shown(shown), "")],
         tidy=pd.DataFrame(tidy),

@@ -85,9 +85,9 @@ def unlabeled_settings(
 
 
 def _with_labels(key: str, values: Sequence[tuple[str, Any]]) -> str:
-    labels: dict[Any, list[str]] = {}
+    labels: dict[str, list[str]] = {}
     for label, value in values:
-        labels.setdefault(value, []).append(label)
+        labels.setdefault(str(value), []).append(label)
     usual = max(labels, key=lambda value: len(labels[value]))
     name = key.removeprefix("method_options.")
     if len(labels) == 1:

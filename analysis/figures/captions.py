@@ -24,7 +24,7 @@ def curve_caption(spec: CurveFigure, results: Results, curves: Curves, request: 
         _paper(spec, curves),
         _networks(spec, results),
         _seconds(spec, results),
-        _settings(spec, results),
+        settings_text(spec, results),
         _in_no_panel(results, curves),
         former_variance_text(spec, results),
         _left_out(spec, curves),
@@ -122,7 +122,8 @@ def _seconds(spec: CurveFigure, results: Results) -> str:
     )
 
 
-def _settings(spec: CurveFigure, results: Results) -> str:
+def settings_text(spec: CurveFigure, results: Results) -> str:
+    """The settings in which experiments differ that their names do not state."""
     with_runs = [one for one in results.experiments if results.runs_of(one)]
     experiments = [(one.label, one.config) for one in with_runs]
     keys = spec.unlabeled

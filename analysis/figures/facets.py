@@ -99,6 +99,7 @@ FIRST_STEPS = Facets(
     named=("inner_optimizer", "inner_eps", "inner_eps_form"),
     stated=(
         *("inner_lr", "inner_momentum", "inner_weight_decay"),
+        *("inner_decay_steps", "inner_decay_factor"),
         *("evaluation_optimizer", "evaluation_lr"),
     ),
 )

@@ -108,7 +108,7 @@ class Decision:
 
     @property
     def worst(self) -> Comparison:
-        """The comparison that supports the claim least: the first, as they are sorted."""
+        """The one that is shown: the first, as they are sorted."""
         return self.comparisons[0]
 
 
@@ -127,7 +127,7 @@ def decide(effects: "NDArray", names: Sequence[str], region: Region) -> Decision
             return Decision("holds", n, rows)
         if any(comparison.fails for comparison in rows):
             return Decision("does not hold", n, rows)
-    return Decision("undecided", n, rows, _needed(rows, region))
+    return Decision("undecided", n, rows, _needed(rows, region, n))
 
 
 def decide_over_steps(
@@ -161,7 +161,7 @@ def decide_over_steps(
             return Decision("does not hold", n, shown, steps=count)
         if all(row.holds for row in rows):
             return Decision("holds", n, shown, steps=count)
-    return Decision("undecided", n, shown, _needed(rows, region), count)
+    return Decision("undecided", n, shown, _needed(rows, region, n), count)
 
 
 def _compared(
@@ -226,18 +226,24 @@ def intervals(effects: "NDArray", *levels: float) -> "list[tuple[NDArray, NDArra
 
 
 def _worst_first(comparisons: list[Comparison], region: Region) -> list[Comparison]:
-    return sorted(comparisons, key=lambda one: region.inner_distance(one.effect))
+    """Those that do not hold, those without a verdict, those that hold; each by their mean. So the
+    first is one that the verdict on the claim rests on."""
+    return sorted(
+        comparisons,
+        key=lambda one: (not one.fails, one.holds, region.inner_distance(one.effect)),
+    )
 
 
-def _needed(comparisons: Sequence[Comparison], region: Region) -> int:
-    """Seeds that would decide: for all comparisons or, if some effect lies outside the region, for
-    the clearest of those; 0 if there is no spread to tell it from."""
+def _needed(comparisons: Sequence[Comparison], region: Region, n: int) -> int:
+    """Seeds that would decide, more than the `n` that did not: for all comparisons or, if some
+    effect lies outside the region, for the clearest of those; 0 if there is no spread to tell it
+    from."""
     if any(math.isnan(c.spread) for c in comparisons):
         return 0
     outside = [c for c in comparisons if region.inner_distance(c.effect) < 0]
     judged = outside or comparisons
     counts = [seeds_needed(abs(region.inner_distance(c.effect)), c.spread) for c in judged]
-    return min(counts) if outside else max(counts)
+    return max(n + 1, min(counts) if outside else max(counts))
 
 
 def seeds_needed(distance: float, spread: float) -> int:

@@ -25,11 +25,12 @@ does and no step lies significantly outside; it does not hold if the mean or a s
 outside, at 97.5 % over all means and at 97.5 % over all steps. Its literal reading needs every
 step. Undecided: neither, or fewer than 3 seeds; the number of seeds given would decide with a
 probability of 80 % if the observed effects and spreads were the true ones. If a claim has several
-comparisons, the one that supports it least is shown. A claim on the edge of its region gets a wrong
-verdict of either kind in 1 of 40 cases. There is no correction for the number of claims. Numbers of
-the paper are taken as they stand, without an error of their own. Some claims require that something
-happened in the runs, such as a shift of every moving window: seeds in which it did not happen do
-not count. Not tested: there are runs, and no seed counts.
+comparisons, one that the verdict rests on is shown: of those that lie wholly outside, else of those
+without a verdict, else of all, the one with the least favorable mean. A claim on the edge of its
+region gets a wrong verdict of either kind in 1 of 40 cases. There is no correction for the number
+of claims. Numbers of the paper are taken as they stand, without an error of their own. Some claims
+require that something happened in the runs, such as a shift of every moving window: seeds in which
+it did not happen do not count. Not tested: there are runs, and no seed counts.
 """
 FINDINGS_TITLE = "Findings of ours, which are not in the paper"
 NUMBERS_TITLE = "Numbers of the paper's tables"
@@ -61,7 +62,7 @@ def claims_caption(outcomes: Sequence[Outcome], request: Request) -> str:
 
 
 def effect_text(outcome: Outcome) -> str:
-    """The effect that supports the claim least, with its interval."""
+    """The effect of the comparison that is shown, with its interval."""
     if not outcome.decision.comparisons:
         return ""
     return effect_text_of(outcome.claim, outcome.decision.worst)
@@ -198,7 +199,7 @@ def _shown(row: Outcome | Group) -> dict[str, str]:
 
 
 def _tidy(outcome: Outcome) -> dict[str, Any]:
-    """One row of the CSV, with the comparison that supports the claim least."""
+    """One row of the CSV, with the comparison that is shown."""
     whole = record(outcome)
     worst = (whole["comparisons"] or [{}])[0]
     keys = (

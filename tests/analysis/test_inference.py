@@ -112,6 +112,25 @@ def test_the_comparison_that_speaks_least_for_the_claim_comes_first() -> None:
     assert [comparison.holds for comparison in found.comparisons] == [False, True, True]
 
 
+def test_the_comparison_that_comes_first_has_the_verdict_of_the_claim() -> None:
+    clear, unclear = [0.5, 0.51, 0.52], [9.0, -1.0, 2.0]  # of means 0.51 and 3.3
+    found = decide(np.array([clear, unclear]), ["clear", "unclear"], ABOVE_ZERO)
+    assert found.verdict == "undecided"
+    assert found.worst.name == "unclear"
+    against, lower = [-0.5, -0.51, -0.52], [-9.0, 1.0, -2.0]
+    found = decide(np.array([lower, against]), ["lower", "against"], ABOVE_ZERO)
+    assert found.verdict == "does not hold"
+    assert found.worst.name == "against"
+
+
+def test_an_undecided_claim_needs_more_seeds_than_it_has() -> None:
+    # One comparison like this would need three seeds; with forty its interval is wider.
+    outside = np.array([[-1.0, -1.05, -0.9]] * 40)
+    found = decide(outside, ["outside"] * 40, ABOVE_ZERO)
+    assert found.verdict == "undecided"
+    assert found.seeds_needed == 4
+
+
 def test_seeds_needed_decide_with_the_stated_probability() -> None:
     needed = seeds_needed(1.0, 1.0)
     assert 8 <= needed <= 12  # tables of the t test: about 10
