@@ -1,5 +1,7 @@
 """From the contents of a report to the HTML of its page."""
 
+import base64
+import gzip
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,4 +21,6 @@ def html(report: Report) -> str:
     )
     style = resources.files("analysis.report_page").joinpath("templates/report.css").read_text()
     template = pages.get_template("report.html.j2")
-    return template.render(report=report, style=style, plotly=get_plotlyjs())
+    # 1.9 MB instead of 4.8. Without a time: the same results make the same bytes.
+    plotly = base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+    return template.render(report=report, style=style, plotly=plotly)
