@@ -174,9 +174,13 @@ def _shifts_by_seed(shifts: dict[int, list[int]]) -> str:
 
 
 def _by_label(values: Iterable[tuple[str, Any]]) -> str:
-    """One value if all labels have the same, otherwise each value with its label."""
-    values = list(values)
-    distinct = list(dict.fromkeys(value for _, value in values))
-    if len(distinct) == 1:
-        return str(distinct[0])
-    return ", ".join(f"{value} ({label})" for label, value in values)
+    """One value if all labels have the same; otherwise that of most, and the labels with others."""
+    labels: dict[Any, list[str]] = {}
+    for label, value in values:
+        labels.setdefault(value, []).append(label)
+    usual = max(labels, key=lambda value: len(labels[value]))
+    others = {value: few for value, few in labels.items() if value != usual}
+    if len(labels[usual]) == 1 and others:  # two, of which neither is usual
+        return ", ".join(f"{value} ({few[0]})" for value, few in labels.items())
+    texts = ", ".join(f"{value} ({', '.join(few)})" for value, few in others.items())
+    return f"{usual}, but {texts}" if others else str(usual)

@@ -283,6 +283,15 @@ def test_what_is_finished_is_drawn_and_what_is_missing_is_named(results: "Maker"
     assert "python -m bench.sweep grid=window_ablation scale=quick seeds=2 results_root=" in note
 
 
+def test_the_caption_names_the_curves_that_have_more_seeds_than_most(results: "Maker") -> None:
+    configs = results.configs("window_ablation", seeds=2)
+    for config in configs:
+        if config.seed == 0 or config.method == "backward_window":
+            results.run(config)
+    plotted(results, "figure=5", "seeds=2")
+    assert "over seeds (n = 1, but 2 (Backward moving)); band:" in caption_of(results)
+
+
 def test_what_is_not_finished_is_drawn_on_request_and_named(results: "Maker") -> None:
     first, second, *_ = results.configs("window_ablation", seeds=1)
     results.run(first)
