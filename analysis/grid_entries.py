@@ -5,7 +5,7 @@ the paper's scale say at every scale which cell it belongs to.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from bench.config.identity import experiment_identity, values_before
 from bench.config.objectives import UNROLLED
 from bench.config.resolve import on_network
 from bench.config.run_config import RunConfig
+from bench.publishing.reading import EVALUATIONS
 from bench.runs.json_files import without_checksum
 from bench.system.errors import Damaged, UserError
 from methods import options_before
@@ -150,17 +151,10 @@ def transfers_of(
         configs: of the runs, by the names of their folders.
     """
     evaluations = {}
-    for path in sorted(root.glob("evaluations/*.json")):
-        try:
-            record = without_checksum(json.loads(path.read_text()), path, "delete it")
-            distilled = Path(record["distilled"])
-            config = RunConfig(**{**values_before(), **record["config"]})
-            evaluation = record["evaluation"]
-        except Damaged as error:
-            print_damages([str(error)])
-            continue
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            continue  # no record, or of another version
+    for record, config in evaluation_records(sorted(root.glob(f"{EVALUATIONS}/*.json"))):
+        if "evaluation" not in record:
+            continue  # scores
+        distilled = Path(record["distilled"])
         name = distilled.parent.name if distilled.suffix == ".safetensors" else distilled.name
         run_config = configs.get(name)
         if (
@@ -170,5 +164,21 @@ def transfers_of(
             and set(differences(config, on_network(run_config, config.arch)))
             <= {"width", "depth", *AT_THE_END}
         ):
-            evaluations[name, config.arch] = evaluation
+            evaluations[name, config.arch] = record["evaluation"]
     return evaluations
+
+
+def evaluation_records(paths: Iterable[Path]) -> Iterator[tuple[dict[str, Any], RunConfig]]:
+    """What `bench.evaluate` and `bench.scores` recorded in these files, with its configuration.
+    Files that hold something else, or are of another version, are skipped, damaged ones with a
+    note."""
+    for path in paths:
+        try:
+            record = without_checksum(json.loads(path.read_text()), path, "delete it")
+            config = RunConfig(**{**values_before(), **record["config"]})
+            if {"distilled", "what", "data"} <= record.keys():
+                yield record, config
+        except Damaged as error:
+            print_damages([str(error)])
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            continue

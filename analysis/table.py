@@ -23,7 +23,9 @@ SCORES = "scores"
 SETTINGS = "settings"
 POWER = "power"
 OF_ANY_GRID = ("norms", "accuracies", "summary")
-ALL = (*NAMES, *RIVALS, SCORES, *OF_ANY_GRID, SETTINGS, POWER)
+EVALUATIONS = "evaluations"
+ALL = (*NAMES, *RIVALS, SCORES, *OF_ANY_GRID, EVALUATIONS, SETTINGS, POWER)
+OF_WHAT_THERE_IS = (*OF_ANY_GRID, EVALUATIONS)  # refused where there is nothing
 KNOWN = ", ".join(ALL)
 USAGE = f"""
 python -m analysis.table table=NAME [key=value ...]     our numbers beside the paper's: {KNOWN}
@@ -32,6 +34,7 @@ python -m analysis.table table=NAME [key=value ...]     our numbers beside the p
   scores: distilled sets beside random real images and the full training set; not in the paper
   norms, accuracies: of every seed during distillation; grid=NAME, by default methods_comparison
   summary: every experiment of a grid over its seeds: final accuracy, norms, time and memory
+  evaluations: what bench.evaluate and bench.scores recorded of single distilled sets
   settings: every setting of scale=paper with its source; needs no runs, as power
   power: how probably the seeds of scale=paper decide each claim, at the paper's own effects
   give the same settings as to the sweep; every finished seed counts
@@ -78,7 +81,7 @@ def main(argv: list[str]) -> int:
         try:
             table = rendered(name, request, runs.stored, root)
         except UserError as error:
-            if options.table != "all" or name not in OF_ANY_GRID:
+            if options.table != "all" or name not in OF_WHAT_THERE_IS:
                 raise
             print(f"note: {error}", file=sys.stderr)  # the other tables are of what there is
             continue
@@ -102,6 +105,7 @@ def rendered(
     from analysis.summary import summary_table
     from analysis.tables.beside_paper import beside_paper
     from analysis.tables.cells import TABLES
+    from analysis.tables.evaluations import evaluation_table
     from analysis.tables.rivals import rival_frames, rival_table
     from analysis.tables.scores import score_table
     from analysis.tables.settings import settings_table
@@ -118,6 +122,8 @@ def rendered(
             return accuracy_table(request, stored)
         case "summary":
             return summary_table(request, stored)
+        case "evaluations":
+            return evaluation_table(request, root)
         case "settings":
             return settings_table(request.grid)
         case "power":

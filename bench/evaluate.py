@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     from bench.evaluation.fresh_networks import evaluate, evaluate_real_images
 
     config, target_set = subject.config, subject.target_set
-    print(f"training: {training_text(subject)}", flush=True)
+    print(f"training: {training_text(config, subject.protocol)}", flush=True)
     if subject.images is None or subject.labels is None:
         evaluation = evaluate_real_images(config, target_set, **protocol(config))
     else:

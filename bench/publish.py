@@ -86,7 +86,8 @@ def main(argv: list[str]) -> int:
         runs.others.update(progress.state for _, progress in runs.unfinished)
         runs.unfinished.clear()
     only_report = options.report and not options.drop_others and bool(read_sums(root))
-    if not (runs.finished or runs.failed or runs.unfinished or only_report):
+    only_others = options.grid == "all" and bool(evaluation_records(results_root, scale))
+    if not (runs.finished or runs.failed or runs.unfinished or only_report or only_others):
         raise UserError(
             f"no finished run of {', '.join(grids)} at scale={scale} with these settings in"
             f" {results_root}"
@@ -149,7 +150,7 @@ def stage_others(
     Raises:
         UserError: one is damaged, or holds what must not be published.
     """
-    from analysis.figures.anatomy import has_settings
+    from analysis.labels import has_settings
 
     for folder in finished_anatomies(results_root):
         config = folder.config()

@@ -64,8 +64,8 @@ def protocol_text(subject: Subject) -> str:
     most = max(config.full_train_steps or config.evaluation_steps)
     held_out = len(subject.target_set.validation)
     return (
-        f"training: {training_text(subject)}; distilled and random images for up to"
-        f" {max(config.evaluation_steps)} steps; the full training set ({images} images,"
+        f"training: {training_text(config, subject.protocol)}; distilled and random images for up"
+        f" to {max(config.evaluation_steps)} steps; the full training set ({images} images,"
         f" {held_out} more held out) for up to {most} steps of {size}"
         f" = {most * size / images:.1f} epochs (full_train_batch_size=... full_train_steps=[...])"
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.arguments import Request
-from analysis.labels import flat_settings
+from analysis.labels import has_settings
 from bench.anatomies.folder import FOLDER, AnatomyFolder, finished_anatomies
 from bench.config.run_config import RunConfig
 from bench.publishing.reading import PublishedAnatomy
@@ -127,15 +127,6 @@ def others_text(number: int, request: Request) -> str:
     words = ["python", "-m", "analysis.plot", f"figure={NAME}", f"scale={request.scale}"]
     words += [*request.settings(), *request.written("results_root")]
     return f"{count(number, 'more figure')} of other seeds: {shlex.join(words)}"
-
-
-def has_settings(config: RunConfig, overrides: dict[str, Any]) -> bool:
-    """Whether a configuration has the settings that a request names."""
-    own = {**flat_settings(config), "seed": config.seed}
-    wanted = {key: value for key, value in overrides.items() if key != "method_options"}
-    options = overrides.get("method_options") or {}
-    wanted |= {f"method_options.{key}": value for key, value in options.items()}
-    return all(own.get(key) == value for key, value in wanted.items())
 
 
 def nothing_text(root: Path, request: Request) -> str:

@@ -4,6 +4,7 @@ Imports matplotlib and plotly, so it is imported only once there is a page to ma
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from analysis.report_page.parts import (
 from analysis.report_page.scorecard import Line, counts, lines
 from analysis.tables.beside_paper import beside_paper
 from analysis.tables.cells import TABLES
+from analysis.tables.evaluations import evaluation_table
 from analysis.tables.rivals import RIVALS, rival_table
 from analysis.tables.scores import score_table
 from analysis.tables.settings import settings_table
@@ -33,6 +35,7 @@ from analysis.verdicts.power_table import power_table
 from analysis.verdicts.table_cells import cell_claims
 from analysis.verdicts.texts import RULES, claims_caption
 from bench.config.grid import grid_names, load_grid
+from bench.system.errors import UserError
 
 SHOWN_GRIDS = ("methods_comparison", "parameterization", "standard_benchmarks")
 
@@ -74,6 +77,8 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
     tables = [beside_paper(spec, request, stored, root) for spec in TABLES.values()]
     tables += [rival_table(name, request, stored, root) for name in RIVALS]
     tables.append(score_table(request, stored, root))
+    with suppress(UserError):  # there are none
+        tables.append(evaluation_table(request, root))
     tables += [power_table(request.seeds), settings_table()]
     commands = [line for one in (*verdicts, *tables) for line in one.commands]
     commands += [request.sweep(results.grid) for results in grids if results.missing]

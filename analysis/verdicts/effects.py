@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.verdicts.inference import Decision, Region, decide, decide_over_steps
 from analysis.verdicts.quantities import Quantity, Values
-from analysis.verdicts.sides import Pair, name_of
+from analysis.verdicts.sides import Pair, name_of, names_of
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def pair_effects(
             off, seed by seed.
         values: measured values by text of the side, seed and step.
     """
-    for first, than in pairs:
-        terms, name = [(1.0, first), (-1.0, than)], name_of(first, than)
+    for (first, than), name in zip(pairs, names_of(pairs), strict=True):
+        terms = [(1.0, first), (-1.0, than)]
         if less:
             fraction = less["fraction"]
             terms += [(-fraction, less["first"]), (fraction, less["than"])]

@@ -63,6 +63,20 @@ def name_of(first: Side, than: Side) -> str:
     return f"{side_text(first, than)} / {side_text(than, first)}"
 
 
+def names_of(pairs: Sequence[Pair]) -> list[str]:
+    """The names of comparisons; those of one name have the settings that their sides share, too."""
+    names = [name_of(*pair) for pair in pairs]
+    return [
+        name if names.count(name) == 1 else f"{name} ({_shared_text(*pair)})"
+        for name, pair in zip(names, pairs, strict=True)
+    ]
+
+
+def _shared_text(first: Side, than: Side) -> str:
+    shared = {key: value for key, value in first.items() if than.get(key) == value}
+    return " ".join(_setting_text(key, value) for key, value in shared.items())
+
+
 def _columns(columns: str | Sequence[Sequence[str | int]]) -> list[Column]:
     """Columns (data set, IPC): those given, or all that a table of the paper has."""
     if not isinstance(columns, str):

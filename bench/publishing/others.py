@@ -6,11 +6,11 @@ from typing import Any
 
 from bench.anatomies.folder import FOLDER, AnatomyFolder
 from bench.publishing.publication import Files
+from bench.publishing.reading import EVALUATIONS
 from bench.publishing.records import Record, json_bytes, manifest_record, parquet
 from bench.runs.json_files import without_checksum
 from bench.system.errors import Damaged
 
-EVALUATIONS = "evaluations"
 # Of records.jsonl: what is drawn of single networks. result.json has everything over all networks.
 OF_A_WINDOW = (
     *("network", "start", "stop", "cotangent", "outer_gradient_norm"),

@@ -11,6 +11,7 @@ from bench.publishing.catalog import Sums, in_units, intact_units, read_sums
 from bench.runs.run_folder import RunFolder
 
 RUNS = "runs"
+EVALUATIONS = "evaluations"
 UNKNOWN = "an unknown date"
 
 
@@ -78,6 +79,10 @@ class Published:
         for one in anatomies:
             one.date = ((one.read("result") or {}).get("finished") or "")[:10] or UNKNOWN
         return anatomies
+
+    def evaluations(self) -> list[Path]:
+        """The intact records of evaluations, by name."""
+        return [place for _, place in self._of(EVALUATIONS)]
 
     def _of(self, folder: str) -> list[tuple[str, Path]]:
         units = [(unit.split("/"), place) for unit, place in self.intact.items()]

@@ -21,6 +21,7 @@ from bench.runs.run_folder import RunFolder
 from bench.system.errors import UserError
 from bench.system.files import exists, make_folder, write_json
 from bench.system.machine import cpu_cores
+from bench.system.text import count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,7 +131,7 @@ def set_up(given: dict[str, Any], folder: str = "evaluations", evaluates: bool =
         flush=True,
     )
     if distilled is None:
-        what, notes = f"{config.ipc} random real images per class", ()
+        what, notes = f"{count(config.ipc, 'random real image')} per class", ()
         parts = None, None, None, what, notes
         return Subject(options, config, target_set, out, *parts, protocol.text(overrides))
     stated_ipc = images_per_class(config) if "ipc" in overrides or distilled.is_ours else 0
@@ -187,10 +188,10 @@ def configuration(
     return config
 
 
-def training_text(subject: Subject) -> str:
+def training_text(config: RunConfig, protocol: str = "") -> str:
     """How fresh networks are trained: the optimizer, the augmentation, and whose protocol it is."""
-    own = f"{optimizer_text(subject.config)}, augmentation {subject.config.augment_evaluation}"
-    return f"{own} ({subject.protocol})" if subject.protocol else own
+    own = f"{optimizer_text(config)}, augmentation {config.augment_evaluation}"
+    return f"{own} ({protocol})" if protocol else own
 
 
 def network_text(config: RunConfig) -> str:

@@ -103,7 +103,7 @@ def write_run(
 
 
 def evaluation_of(accuracy: float) -> dict[str, Any]:
-    return {"selection": "validation", "n": 10, "test_accuracy_mean": accuracy}
+    return {"selection": "validation", "steps": 60, "n": 10, "test_accuracy_mean": accuracy}
 
 
 def configs_of(grid: str, seeds: int = 2, **overrides: Any) -> list[RunConfig]:
@@ -135,11 +135,13 @@ class Maker:
     def transfer(self, config: RunConfig, accuracy: float, **changed: Any) -> None:
         """What `bench.evaluate distilled=RUN arch=...` leaves behind."""
         folder = self.root / "evaluations"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         own = Store(self.root).run(config).path
         changed |= {"transfer_to": [], "scores": False}  # an evaluation does neither
         record = {
             "distilled": str(own if config.seed else own / "distilled.safetensors"),
+            "what": "10 distilled images (pixels)",
+            "data": {"source": "made up", "fingerprint": "0123456789abcdef"},
             "config": asdict(replace(config, **changed)),
             "evaluation": self.evaluation(accuracy),
         }

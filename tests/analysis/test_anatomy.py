@@ -115,7 +115,7 @@ def test_the_caption_states_n_the_set_and_the_settings(root: Path) -> None:
         "0.33: pure noise",
         "over 4 single target images",
         "(n = 2)",
-        "1 random real images per class, distilled=real_images; scale=quick, arch=convnet, width=4",
+        "1 random real image per class, distilled=real_images; scale=quick, arch=convnet, width=4",
         "unroll_length=6, inner_optimizer=adam, inner_lr=0.01, inner_eps=1e-08",
         "precision=float32",
         "fingerprint",

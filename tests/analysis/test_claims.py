@@ -16,6 +16,7 @@ from analysis.claims import main
 from analysis.grid_entries import Entry, GridRuns
 from analysis.load import Experiment, FinishedRun, Results
 from analysis.verdicts.judge import NOT_COMPARABLE, Claim, load_claims, outcome_of
+from analysis.verdicts.sides import names_of
 from analysis.verdicts.table_cells import cell_claims
 from bench.config.grid import expand, load_grid
 from bench.config.run_config import RunConfig
@@ -46,6 +47,17 @@ def fill(
                 final=own[config.seed] / 100,
                 start=lambda step, shift=shift: 10 * (step >= shift),
             )
+
+
+def test_the_comparisons_of_a_claim_have_names_of_their_own() -> None:
+    names = {claim.id: names_of(claim.pairs) for claim in CLAIMS.values()}
+    assert [key for key, own in names.items() if len(set(own)) < len(own)] == []
+
+
+def test_comparisons_of_one_name_say_where_they_are_made() -> None:
+    names = names_of(CLAIMS["linear_bases_gain"].pairs)
+    same = "parameterization=linear / parameterization=pixels"
+    assert names == [f"{same} (ipc=1)", f"{same} (ipc=10)"]
 
 
 def test_known_effects_get_their_verdicts(results: "Maker") -> None:

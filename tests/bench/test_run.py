@@ -268,7 +268,7 @@ def test_a_distilled_set_is_evaluated_in_every_form(
     pixels = command("bench.evaluate", "distilled=pixels.npz", *tiny)
     assert "(pixels)" in pixels.stdout
     real = command("bench.evaluate", "distilled=real_images", *tiny)
-    assert "1 random real images per class" in real.stdout
+    assert "1 random real image per class" in real.stdout
     refused(command("bench.evaluate", "distilled=pixels.npz", *tiny, "ipc=x"), "ipc=x")
     (tmp_path / "broken.npz").write_bytes(b"PK nothing")
     refused(command("bench.evaluate", "distilled=broken.npz", *tiny), "broken.npz", "damaged")

@@ -1,0 +1,68 @@
+"""The table of what `bench.evaluate` and `bench.scores` recorded."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.publish import main as publish
+from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
+from bench.system.errors import UserError
+from tests.analysis.judging import made
+
+if TYPE_CHECKING:
+    from tests.analysis.conftest import Maker
+
+
+def test_each_record_of_the_scale_with_the_given_settings_is_a_row(
+    results: "Maker", capsys
+) -> None:
+    config = results.configs("window_ablation", 1)[0]
+    results.transfer(config, 0.4, arch="vgg11", width=0, depth=0)
+    results.transfer(config, 0.5, evaluation_optimizer="sgd", evaluation_lr=0.01)
+    results.transfer(config, 0.6, scale="paper")
+    table = made(results, "evaluations", "scale=quick")
+    assert table["mean"].tolist() == pytest.approx([40, 50])
+    assert table["n_networks"].tolist() == [10, 10]
+    assert table["Network"].tolist() == ["vgg11", "convnet (width 32, depth 2)"]
+    assert table["Training"].tolist()[1] == "sgd, lr 0.01, augmentation none"
+    assert "data: made up, fingerprint 0123456789abcdef." in capsys.readouterr().out
+    assert made(results, "evaluations", "scale=quick", "arch=vgg11")["mean"].item() == 40
+    with pytest.raises(UserError, match="nothing is recorded at scale=cpu; make a record with"):
+        made(results, "evaluations", "scale=cpu")
+
+
+def test_scores_have_a_table_of_their_own(results: "Maker", capsys) -> None:
+    config = results.configs("window_ablation", 1)[0]
+    results.transfer(config, 0.4)
+    (path,) = results.root.glob("evaluations/*.json")
+    accuracies = zip((FULL, OWN, HARD, RANDOM, RANDOM_HARD), range(5), strict=True)
+    record = json.loads(path.read_text()) | {
+        "evaluations": {name: results.evaluation(value / 10) for name, value in accuracies},
+        "hard_label_recovery": {"mean": 0.25, "n": 7},
+        "improvement_over_random": {"mean": 0.125},
+        "dd_ranking_score": {"score": 0.75},
+    }
+    del record["evaluation"]
+    (path.parent / "scores.json").write_text(json.dumps(record))
+    table = made(results, "evaluations", "scale=quick")
+    assert "Beside as many random real images" in capsys.readouterr().out
+    row = table[table["hlr"].notna()].iloc[0]
+    assert (row["hlr"], row["ior"], row["score"]) == pytest.approx((25, 12.5, 0.75))
+    assert (row["full"], row["random_hard"], row["n_networks"]) == pytest.approx((0, 40, 7))
+
+
+def test_records_are_published_without_any_run_and_read_from_there(
+    results: "Maker", tmp_path: Path
+) -> None:
+    results.transfer(results.configs("window_ablation", 1)[0], 0.4)
+    folder = tmp_path / "published"
+    own = f"results_root={results.root}"
+    assert publish(["scale=quick", own, f"published={folder}"]) == 0
+    for path in results.root.glob("evaluations/*.json"):
+        path.unlink()
+    table = made(results, "evaluations", "scale=quick", f"published={folder}")
+    assert table["mean"].item() == pytest.approx(40)
+    with pytest.raises(UserError, match="no finished run"):
+        publish(["scale=quick", own, f"published={folder}"])
