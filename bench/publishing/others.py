@@ -63,14 +63,16 @@ def evaluation_files(name: str, record: Record) -> Files:
     Raises:
         UserError: a text in it holds a path.
     """
-    read_as = dict(record.get("read_as") or {})
+    read_as, notes = dict(record.get("read_as") or {}), record.get("notes") or []
     for key in ("distilled", "labels"):
-        if read_as.get(key):
-            read_as[key] = name_of(read_as[key])
+        if typed := read_as.get(key):
+            read_as[key] = name_of(typed)
+            notes = [note.replace(typed, read_as[key]) for note in notes]
     published: dict[str, Any] = {
         **record,
         "distilled": name_of(record.get("distilled") or ""),
         "read_as": read_as,
+        "notes": notes,
     }
     return {f"{EVALUATIONS}/{name}": json_bytes(name, published)}
 

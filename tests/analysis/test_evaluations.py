@@ -66,3 +66,17 @@ def test_records_are_published_without_any_run_and_read_from_there(
     assert table["mean"].item() == pytest.approx(40)
     with pytest.raises(UserError, match="no finished run"):
         publish(["scale=quick", own, f"published={folder}"])
+
+
+def test_a_published_record_names_its_set_without_a_path(results: "Maker", tmp_path: Path) -> None:
+    results.transfer(results.configs("window_ablation", 1)[0], 0.4)
+    (path,) = results.root.glob("evaluations/*.json")
+    typed = "/data/sets/mine.h5"
+    stated = {"read_as": {"distilled": typed, "labels": ""}, "notes": [f"{typed} holds no labels"]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"distilled": typed} | stated))
+    folder = tmp_path / "published"
+    assert publish(["scale=quick", f"results_root={results.root}", f"published={folder}"]) == 0
+    (copy,) = folder.glob("evaluations/*.json")
+    record = json.loads(copy.read_text())
+    assert record["distilled"] == record["read_as"]["distilled"] == "mine.h5"
+    assert record["notes"] == ["mine.h5 holds no labels"]
