@@ -195,11 +195,11 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
     }
     common = sorted(set.intersection(*(set(by_seed) for by_seed in values.values())))
     outcome.seeds, outcome.conditions = fulfilling(claim.requires, outcome.runs, common)
-    if common and not outcome.seeds:
-        outcome.decision = Decision("not tested", 0, [])
     _check_values(outcome, values)
     if QUANTITIES[claim.quantity].of_machine:
         _check_machines(outcome)
+    if common and not outcome.seeds:
+        outcome.decision = Decision("not tested", 0, [])
     scale = math.log if claim.factor else float
     for key, side in sides.items():
         if "number" in side:
@@ -218,8 +218,9 @@ def _check_values(outcome: Outcome, values: dict[str, dict[int, Values]]) -> Non
     for seed in list(outcome.seeds):
         if not all(by_seed[seed] for by_seed in values.values()):
             outcome.seeds.remove(seed)
-            about = QUANTITIES[outcome.claim.quantity].about
-            _add(outcome.missing, f"seed {seed} recorded no {about}")
+            if outcome.claim.requires:  # or it has been noted, by side
+                about = QUANTITIES[outcome.claim.quantity].about
+                _add(outcome.missing, f"seed {seed} recorded no {about}")
 
 
 def _check_machines(outcome: Outcome) -> None:
@@ -251,6 +252,8 @@ def _values(side: Side, grid: GridRuns, request: Request, outcome: Outcome) -> d
             outcome.runs.append(run)
         else:
             unrecorded[seed] = run
+            if not quantity.command:  # nothing that can still be done makes one
+                values[seed] = {}
     if untested:
         outcome.missing.append(f"{label} {seeds_text([*untested])} not tested on {network}")
         _add(outcome.commands, request.evaluate([*untested.values()], network))

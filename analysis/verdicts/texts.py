@@ -30,7 +30,9 @@ without a verdict, else of all, the one with the least favorable mean. A claim o
 region gets a wrong verdict of either kind in 1 of 40 cases. There is no correction for the number
 of claims. Numbers of the paper are taken as they stand, without an error of their own. Some claims
 require that something happened in the runs, such as a shift of every moving window: seeds in which
-it did not happen do not count. Not tested: there are runs, and no seed counts.
+it did not happen do not count, nor do seeds that have no such number, or whose runs were made on
+different machines where a claim is about time or memory. Not tested: there are runs, and no seed
+counts.
 """
 FINDINGS_TITLE = "Findings of ours, which are not in the paper"
 NUMBERS_TITLE = "Numbers of the paper's tables"

@@ -60,12 +60,12 @@ def test_times_of_two_machines_are_not_compared(results: "Maker", capsys) -> Non
 def test_times_of_an_unknown_machine_are_not_compared(results: "Maker") -> None:
     fill(results, "time_and_memory", lambda config: took(config) | {"machine": ""})
     claim = judged(results, THREE)[THREE]
-    assert (claim["verdict"], claim["n"]) == ("not run", 0)
+    assert (claim["verdict"], claim["n"]) == ("not tested", 0)
     assert claim["missing"] == [f"seed {k} the machine was not recorded" for k in range(3)]
 
 
 @pytest.mark.parametrize(
-    ("machine", "verdict"), [("Quadro RTX 8000", "holds"), ("H100", "not run")]
+    ("machine", "verdict"), [("Quadro RTX 8000", "holds"), ("H100", "not tested")]
 )
 def test_the_hours_of_the_paper_are_those_of_its_machine(
     results: "Maker", machine: str, verdict: str
@@ -76,7 +76,7 @@ def test_the_hours_of_the_paper_are_those_of_its_machine(
     name = "cost_ranks_third_of_six"
     claim = judged(results, name, scale="paper")[name]
     assert claim["verdict"] == verdict
-    if verdict == "not run":
+    if verdict == "not tested":
         assert "not made on the paper's machine, RTX 8000, but on H100" in claim["missing"][0]
     else:
         names = {one["name"] for one in claim["comparisons"]}
@@ -108,7 +108,7 @@ def test_memory_in_proportion_to_the_window_is_told_from_memory_that_is_not(
 def test_the_memory_of_a_process_says_nothing_of_a_gpu_s(results: "Maker") -> None:
     remember(results, lambda config: {"process": 10**9 * (2 if config.method == "bptt" else 1)})
     found = judged(results, IN_PROPORTION, "truncation_saves_memory")
-    assert found[IN_PROPORTION]["verdict"] == "not run"
+    assert found[IN_PROPORTION]["verdict"] == "not tested"
     assert "recorded no peak memory of a GPU" in found[IN_PROPORTION]["missing"][0]
     assert found["truncation_saves_memory"]["verdict"] == "holds"
 
