@@ -56,7 +56,8 @@ def rows_under(verdict: str) -> list[list[str]]:
 def verdicts(scale: str, folder: Path) -> dict[str, list[str]]:
     """By claim: what is claimed, the effect, the number of seeds and the verdict."""
     published = REPOSITORY / "results" / "published"
-    assert claims([f"scale={scale}", f"published={published}", "results_root=none"]) == 0
+    root = f"results_root={folder / 'none'}"
+    assert claims([f"scale={scale}", f"published={published}", root]) == 0
     (path,) = folder.glob("none/claims/*.md")
     found: dict[str, list[str]] = {}
     heading: list[str] = []
@@ -113,6 +114,27 @@ def test_verdicts_are_those_of_the_command_above_them(
         (numbers,) = [found[full] for full in found if full.partition(":")[0] == claim]
         assert numbers[1] == effect
         assert numbers[3].partition(",")[0] == verdict
+
+
+@pytest.mark.slow
+def test_an_interval_in_a_sentence_is_that_of_a_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = set()
+    for scale in ("cpu", "quick"):
+        verdicts(scale, tmp_path / scale)
+        records = json.loads((tmp_path / scale / f"none/claims/claims_{scale}.json").read_text())
+        for one in (each for claim in records["claims"] for each in claim["comparisons"]):
+            low, high = one["low"] or 0, one["high"] or 0
+            for ends in ((low, high), (-high, -low)):  # "A is above B" and "B is below A"
+                interval = "[{:+.1f}, {:+.1f}]".format(*ends)
+                known |= {("", interval), (f"{abs(one['effect']):.1f}", interval)}
+    text = RESULTS + (REPOSITORY / "README.md").read_text()
+    sentences = " ".join(line.strip() for line in text.splitlines() if not line.startswith("|"))
+    said = re.findall(r"(?:(\d+\.\d) points )?(\[[+-]\d+\.\d, [+-]\d+\.\d\])", sentences)
+    assert len(said) >= 10
+    assert [one for one in said if one not in known] == []
 
 
 def test_the_two_machines_are_those_of_the_records() -> None:
