@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY
 RESULTS = (REPOSITORY / "results" / "README.md").read_text()
 TABLE = re.compile(
     r"```sh\n(?:python -m analysis\.table )"
-    r"(table=(?:norms|accuracies|summary|rivals|rivals_ipc10) .*)\n```\n\n((?:\|.*\n)+)"
+    r"(table=(?:norms|accuracies|summary|rivals|rivals_ipc10|evaluations) .*)\n```\n\n((?:\|.*\n)+)"
 )
 SHOWN = TABLE.findall(RESULTS)
 
