@@ -65,9 +65,10 @@ class RenderedTable:
 
 
 def as_shown(rows: Sequence[dict[str, str]]) -> pd.DataFrame:
-    """Rows of text as a frame; the columns Missing and Condition are dropped where all is empty."""
+    """Rows of text as a frame; columns that few rows need are dropped where all is empty."""
     frame = pd.DataFrame(rows)
-    empty = [name for name in ("Missing", "Condition") if name in frame and not frame[name].any()]
+    few = ("Missing", "Condition", "Settings")
+    empty = [name for name in few if name in frame and not frame[name].any()]
     return frame.drop(columns=empty)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from bench.anatomies.folder import finished_anatomies
 from bench.config.command_line import command, only, parse, setting, typed, words
 from bench.config.grid import choose_scale, grid_names
-from bench.config.identity import experiment_identity
+from bench.config.identity import experiment_identity, values_before
 from bench.config.run_config import Environment, RunConfig
 from bench.publishing.catalog import REPORT, check, in_units, read_sums, unit_of
 from bench.publishing.others import anatomy_files, evaluation_files, evaluation_records
@@ -29,7 +29,7 @@ USAGE = """
 python -m bench.publish [grid=NAME] [key=value ...]   adds finished runs to the published records
 python -m bench.publish verify=true                   compares the records with their checksums
   give the same settings of runs as to the sweep; every finished seed is published, and every
-  failed run
+  failed run; without grid= also anatomies, and what bench.evaluate and bench.scores recorded
 """
 
 
@@ -86,7 +86,11 @@ def main(argv: list[str]) -> int:
         runs.others.update(progress.state for _, progress in runs.unfinished)
         runs.unfinished.clear()
     only_report = options.report and not options.drop_others and bool(read_sums(root))
-    only_others = options.grid == "all" and bool(evaluation_records(results_root, scale))
+    only_others = (
+        options.grid == "all"
+        and not options.drop_others
+        and bool(others(results_root, scale, overrides))
+    )
     if not (runs.finished or runs.failed or runs.unfinished or only_report or only_others):
         raise UserError(
             f"no finished run of {', '.join(grids)} at scale={scale} with these settings in"
@@ -145,19 +149,34 @@ def stage_runs(
 def stage_others(
     records: Publication, results_root: Path, scale: str, overrides: dict[str, Any]
 ) -> None:
-    """Stage the anatomies of a scale with these settings, and the evaluations of a scale.
+    """Stage the anatomies and evaluations of a scale with these settings.
+
+    Raises:
+        UserError: one is damaged, or holds what must not be published.
+    """
+    for files in others(results_root, scale, overrides):
+        records.stage(files)
+
+
+def others(results_root: Path, scale: str, overrides: dict[str, Any]) -> list[Files]:
+    """The anatomies and evaluations of a scale with these settings, as they are published.
 
     Raises:
         UserError: one is damaged, or holds what must not be published.
     """
     from analysis.labels import has_settings
 
-    for folder in finished_anatomies(results_root):
-        config = folder.config()
-        if config.scale == scale and has_settings(config, overrides):
-            records.stage(anatomy_files(folder))
-    for name, record in evaluation_records(results_root, scale).items():
-        records.stage(evaluation_files(name, record))
+    anatomies = [
+        anatomy_files(folder)
+        for folder in finished_anatomies(results_root)
+        if (config := folder.config()).scale == scale and has_settings(config, overrides)
+    ]
+    evaluations = evaluation_records(results_root, scale)
+    return anatomies + [
+        evaluation_files(name, record)
+        for name, record in evaluations.items()
+        if has_settings(RunConfig(**{**values_before(), **record["config"]}), overrides)
+    ]
 
 
 def files_of(run: RunFolder, transfers: dict[str, Any], precision: str) -> Files:

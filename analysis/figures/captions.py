@@ -1,5 +1,6 @@
 """Captions of curves."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -174,13 +175,13 @@ def _shifts_by_seed(shifts: dict[int, list[int]]) -> str:
 
 
 def _by_label(values: Iterable[tuple[str, Any]]) -> str:
-    """One value if all labels have the same; otherwise that of most, and the labels with others."""
-    labels: dict[Any, list[str]] = {}
-    for label, value in values:
-        labels.setdefault(value, []).append(label)
-    usual = max(labels, key=lambda value: len(labels[value]))
-    others = {value: few for value, few in labels.items() if value != usual}
-    if len(labels[usual]) == 1 and others:  # two, of which neither is usual
-        return ", ".join(f"{value} ({few[0]})" for value, few in labels.items())
-    texts = ", ".join(f"{value} ({', '.join(few)})" for value, few in others.items())
-    return f"{usual}, but {texts}" if others else str(usual)
+    """One value if all labels have the same; if most have, that one and the labels with others;
+    otherwise each value with its label."""
+    values = list(values)
+    ((usual, number),) = Counter(value for _, value in values).most_common(1)
+    others = [f"{label}: {value}" for label, value in values if value != usual]
+    if not others:
+        return str(usual)
+    if 2 * number <= len(values):
+        return ", ".join(f"{value} ({label})" for label, value in values)
+    return f"{usual} ({', '.join(others)})"

@@ -203,7 +203,7 @@ def _cell(
         cell.evaluations.append(evaluation)
         cell.runs.append(run)
     if untested:
-        cell.missing.append(f"{seeds_text([*untested])} not tested on {network}")
+        cell.missing.append(f"{seeds_text([*untested])} not evaluated on {network}")
         cell.commands.append(request.evaluate([*untested.values()], network))
     elif network and cell.missing and network not in config.transfer_to:
         cell.commands.append(f"# then repeat this command to see how to test the sets on {network}")

@@ -1,6 +1,7 @@
 """What `bench.evaluate` and `bench.scores` recorded of distilled sets, a row for each record."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 
 from analysis.arguments import Request
 from analysis.grid_entries import evaluation_records
-from analysis.labels import has_settings
+from analysis.labels import flat_settings, has_settings
 from analysis.rendered_table import RenderedTable, as_shown
 from analysis.tables.scores import MEASURES
 from bench.config.run_config import RunConfig
@@ -18,10 +19,15 @@ from bench.runs.subject import network_text, training_text
 from bench.system.errors import UserError
 from bench.system.text import mean_std, percent
 
-SCORED = "Beside as many random real images and the full training set"
+ACCURACIES = "Accuracies"
+SCORED = (
+    "Beside as many random real images and the full training set, at the number of steps that the"
+    " record's own selection chose (HLR, IOR and score: as in table=scores)"
+)
 
 
 Record = tuple[dict[str, Any], RunConfig]
+Row = tuple[dict[str, str], dict[str, Any]]  # as shown, and as numbers
 
 
 def evaluation_table(request: Request, root: Path) -> RenderedTable:
@@ -31,37 +37,52 @@ def evaluation_table(request: Request, root: Path) -> RenderedTable:
         UserError: there is none with these settings.
     """
     records = _records(request, root)
-    if not records:
+    plain = list(_rows(records, "evaluation", _plain))
+    scored = list(_rows(records, "hard_label_recovery", _scored))
+    if not plain + scored:
         settings = " ".join([f"scale={request.scale}", *request.settings()])
         raise UserError(
             f"table evaluations: nothing is recorded at {settings}; make a record with:"
             f" python -m bench.evaluate distilled=PATH {settings}"
         )
-    plain = [_plain(*one) for one in records if "evaluation" in one[0]]
-    scored = [_scored(*one) for one in records if "hard_label_recovery" in one[0]]
-    frames = [(plain, ""), (scored, SCORED)]
+    frames = [(plain, ACCURACIES if scored else ""), (scored, SCORED)]
     return RenderedTable(
         name="evaluations",
         title="Evaluations of distilled sets",
         caption=_caption(records, request),
-        frames=[
-            (as_shown([shown for shown, _ in rows]), text if plain else "")
-            for rows, text in frames
-            if rows
-        ],
+        frames=[(as_shown([shown for shown, _ in rows]), text) for rows, text in frames if rows],
         tidy=pd.DataFrame([tidy for _, tidy in plain + scored]),
     )
 
 
 def _records(request: Request, root: Path) -> list[Record]:
     """The records with the request's scale and settings, by name of the file."""
-    published = request.published.evaluations()
-    paths = {path.name: path for path in [*published, *root.glob(f"{EVALUATIONS}/*.json")]}
+    own = sorted(root.glob(f"{EVALUATIONS}/*.json"))
+    by_name = {
+        path.name: record
+        for path in [*request.published.evaluations(), *own]
+        for record in evaluation_records([path])
+    }
     return [
         (record, config)
-        for record, config in evaluation_records(paths[name] for name in sorted(paths))
+        for _, (record, config) in sorted(by_name.items())
         if config.scale == request.scale and has_settings(config, request.overrides)
     ]
+
+
+def _rows(records: Sequence[Record], key: str, row: Callable[..., Row]) -> Iterator[Row]:
+    """The rows of the records with this key. Those of one set, network and training state the
+    settings in which they differ."""
+    own = [one for one in records if key in one[0]]
+    abouts = [_about(*one) for one in own]
+    settings = [{**flat_settings(config), "seed": config.seed} for _, config in own]
+    for one, about, of_one in zip(own, abouts, settings, strict=True):
+        alike = [other for other, a in zip(settings, abouts, strict=True) if a == about]
+        differing = [k for k in of_one if any(other.get(k) != of_one[k] for other in alike)]
+        text = ", ".join(f"{k}={of_one[k]}" for k in differing)
+        with suppress(KeyError, TypeError):  # a record of another version
+            shown, tidy = row(*one)
+            yield about | shown | {"Settings": text}, about | tidy | {"Settings": text}
 
 
 def _about(record: dict[str, Any], config: RunConfig) -> dict[str, str]:
@@ -75,32 +96,34 @@ def _about(record: dict[str, Any], config: RunConfig) -> dict[str, str]:
     }
 
 
-def _plain(record: dict[str, Any], config: RunConfig) -> tuple[dict[str, str], dict[str, Any]]:
+def _plain(record: dict[str, Any], config: RunConfig) -> Row:
     """The row of an accuracy as shown, and as numbers."""
-    about, evaluation = _about(record, config), record["evaluation"]
+    evaluation = record["evaluation"]
     mean, std = evaluation["test_accuracy_mean"], evaluation.get("test_accuracy_std")
     n = evaluation["n"]
     selected = {"Steps": f"{evaluation['steps']:,}", "Selected by": evaluation["selection"]}
     numbers = {"mean": 100 * mean, "std": None if std is None else 100 * std, "n_networks": n}
     shown = {"Test accuracy": percent(mean, std), "n (networks)": str(n), **selected}
-    return about | shown, about | numbers | selected
+    return shown, numbers | selected
 
 
-def _scored(record: dict[str, Any], config: RunConfig) -> tuple[dict[str, str], dict[str, Any]]:
+def _scored(record: dict[str, Any], config: RunConfig) -> Row:
     """The same of scores."""
-    about, n = _about(record, config), record["hard_label_recovery"]["n"]
+    n = record["hard_label_recovery"]["n"]
     values = {measure: measure.value(record) for measure in MEASURES}
     shown = {measure.name: mean_std(v, None, measure.form) for measure, v in values.items()}
     numbers = {measure.key: value for measure, value in values.items()}
-    return about | shown | {"n (networks)": str(n)}, about | numbers | {"n_networks": n}
+    return {**shown, "n (networks)": str(n)}, {**numbers, "n_networks": n}
 
 
 def _caption(records: Sequence[Record], request: Request) -> str:
     data = [record["data"] for record, _ in records]
     copies = dict.fromkeys(f"{one['source']}, fingerprint {one['fingerprint']}" for one in data)
+    published = request.published.runs() if request.published.evaluations() else []
+    source = f" Published records are of {published[0].date}." if published else ""
     return (
         "Test accuracy (%) of n fresh networks trained on a set: mean ± standard deviation over"
-        " networks, at the number of steps that the stated split selects. Each row is one set.\n"
+        " networks, at the number of steps that the stated split selects. Each row is one record.\n"
         f"{', '.join([f'scale={request.scale}', *request.settings()])}; data:"
-        f" {' and '.join(copies)}."
+        f" {' and '.join(copies)}.{source}"
     )

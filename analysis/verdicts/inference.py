@@ -127,7 +127,7 @@ def decide(effects: "NDArray", names: Sequence[str], region: Region) -> Decision
             return Decision("holds", n, rows)
         if any(comparison.fails for comparison in rows):
             return Decision("does not hold", n, rows)
-    return Decision("undecided", n, rows, _needed(rows, region, n))
+    return Decision("undecided", n, rows, _needed(rows, region, n, 1 - LEVEL))
 
 
 def decide_over_steps(
@@ -161,7 +161,7 @@ def decide_over_steps(
             return Decision("does not hold", n, shown, steps=count)
         if all(row.holds for row in rows):
             return Decision("holds", n, shown, steps=count)
-    return Decision("undecided", n, shown, _needed(rows, region, n), count)
+    return Decision("undecided", n, shown, _needed(rows, region, n, error), count)
 
 
 def _compared(
@@ -234,33 +234,34 @@ def _worst_first(comparisons: list[Comparison], region: Region) -> list[Comparis
     )
 
 
-def _needed(comparisons: Sequence[Comparison], region: Region, n: int) -> int:
+def _needed(comparisons: Sequence[Comparison], region: Region, n: int, error: float) -> int:
     """Seeds that would decide, more than the `n` that did not: for all comparisons or, if some
-    effect lies outside the region, for the clearest of those; 0 if there is no spread to tell it
-    from."""
+    effect lies outside the region, for the clearest of those, at `error` over all; 0 if there is no
+    spread to tell it from."""
     if any(math.isnan(c.spread) for c in comparisons):
         return 0
     outside = [c for c in comparisons if region.inner_distance(c.effect) < 0]
     judged = outside or comparisons
-    counts = [seeds_needed(abs(region.inner_distance(c.effect)), c.spread) for c in judged]
+    level = 1 - error / len(comparisons) if outside else LEVEL
+    counts = [seeds_needed(abs(region.inner_distance(c.effect)), c.spread, level) for c in judged]
     return max(n + 1, min(counts) if outside else max(counts))
 
 
-def seeds_needed(distance: float, spread: float) -> int:
-    """The fewest seeds, at least `MIN_SEEDS`, at which a t test at `LEVEL` separates an effect at
-    this distance from its bound with a probability of `POWER`; at most `MAX_NEEDED` + 1."""
-    for n, quantiles in _quantiles().items():
+def seeds_needed(distance: float, spread: float, level: float = LEVEL) -> int:
+    """The fewest seeds, at least `MIN_SEEDS`, at which a t test at this level separates an effect
+    at this distance from its bound with a probability of `POWER`; at most `MAX_NEEDED` + 1."""
+    for n, quantiles in _quantiles(level).items():
         if distance > 0 and distance >= quantiles * spread / math.sqrt(n):
             return n
     return MAX_NEEDED + 1
 
 
 @cache
-def _quantiles() -> dict[int, float]:
-    """Sum of the quantiles of t at `LEVEL` and at `POWER`, by number of seeds."""
+def _quantiles(level: float) -> dict[int, float]:
+    """Sum of the quantiles of t at this level and at `POWER`, by number of seeds."""
     import numpy as np
     from scipy import stats
 
     seeds = np.arange(MIN_SEEDS, MAX_NEEDED + 1)
-    both = stats.t.ppf((1 + LEVEL) / 2, seeds - 1) + stats.t.ppf(POWER, seeds - 1)
+    both = stats.t.ppf((1 + level) / 2, seeds - 1) + stats.t.ppf(POWER, seeds - 1)
     return dict(zip(seeds.tolist(), both.tolist(), strict=True))

@@ -209,6 +209,7 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
         quantity = QUANTITIES[claim.quantity]
         outcome.decision = decision(effects, quantity, claim.region(), claim.on_the_whole)
     elif outcome.seeds:
+        outcome.decision = Decision("not tested", 0, [])
         outcome.missing.append("no step that all runs measured")
     return outcome
 
@@ -252,10 +253,10 @@ def _values(side: Side, grid: GridRuns, request: Request, outcome: Outcome) -> d
             outcome.runs.append(run)
         else:
             unrecorded[seed] = run
-            if not quantity.command:  # nothing that can still be done makes one
+            if not quantity.command:  # no command adds one to a finished run
                 values[seed] = {}
     if untested:
-        outcome.missing.append(f"{label} {seeds_text([*untested])} not tested on {network}")
+        outcome.missing.append(f"{label} {seeds_text([*untested])} not evaluated on {network}")
         _add(outcome.commands, request.evaluate([*untested.values()], network))
     if unrecorded:
         outcome.missing.append(f"{label} {seeds_text([*unrecorded])} recorded no {quantity.about}")

@@ -67,7 +67,7 @@ def evaluation_files(name: str, record: Record) -> Files:
     for key in ("distilled", "labels"):
         if typed := read_as.get(key):
             read_as[key] = name_of(typed)
-            notes = [note.replace(typed, read_as[key]) for note in notes]
+            notes = [note.replace(typed, read_as[key]) if "/" in typed else note for note in notes]
     published: dict[str, Any] = {
         **record,
         "distilled": name_of(record.get("distilled") or ""),
@@ -79,5 +79,5 @@ def evaluation_files(name: str, record: Record) -> Files:
 
 def name_of(distilled: str) -> str:
     """The name of a distilled set's run, or of its file, of the path that was typed."""
-    path = Path(distilled)
+    path = Path(distilled).resolve()
     return path.parent.name if path.name == "distilled.safetensors" else path.name

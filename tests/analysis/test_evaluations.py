@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.publish import main as publish
+from bench.publishing.catalog import read_sums
+from bench.runs.json_files import with_checksum
 from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
 from bench.system.errors import UserError
 from tests.analysis.judging import made
@@ -64,8 +66,33 @@ def test_records_are_published_without_any_run_and_read_from_there(
         path.unlink()
     table = made(results, "evaluations", "scale=quick", f"published={folder}")
     assert table["mean"].item() == pytest.approx(40)
-    with pytest.raises(UserError, match="no finished run"):
-        publish(["scale=quick", own, f"published={folder}"])
+    before = read_sums(folder)
+    for arguments in ("drop_others=true", "width=999", "grid=boosting"):
+        results.transfer(results.configs("window_ablation", 1)[0], 0.5)
+        with pytest.raises(UserError, match="no finished run"):
+            publish(["scale=quick", own, f"published={folder}", arguments])
+    assert read_sums(folder) == before
+
+
+def test_records_of_one_set_say_in_which_settings_they_differ(results: "Maker") -> None:
+    config = results.configs("window_ablation", 1)[0]
+    for steps in (30, 60):
+        results.transfer(config, 0.4, evaluation_steps=[steps])
+    table = made(results, "evaluations", "scale=quick")
+    assert table["Settings"].tolist() == ["evaluation_steps=[30]", "evaluation_steps=[60]"]
+
+
+def test_a_damaged_record_of_ones_own_leaves_the_published_one(
+    results: "Maker", tmp_path: Path, capsys
+) -> None:
+    results.transfer(results.configs("window_ablation", 1)[0], 0.4)
+    folder = tmp_path / "published"
+    assert publish(["scale=quick", f"results_root={results.root}", f"published={folder}"]) == 0
+    (path,) = results.root.glob("evaluations/*.json")
+    path.write_text(json.dumps(with_checksum(json.loads(path.read_text()))).replace("0.4", "0.9"))
+    table = made(results, "evaluations", "scale=quick", f"published={folder}")
+    assert table["mean"].item() == pytest.approx(40)
+    assert "Published records are of" not in capsys.readouterr().out  # no run is published
 
 
 def test_a_published_record_names_its_set_without_a_path(results: "Maker", tmp_path: Path) -> None:

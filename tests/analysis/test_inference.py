@@ -124,11 +124,14 @@ def test_the_comparison_that_comes_first_has_the_verdict_of_the_claim() -> None:
 
 
 def test_an_undecided_claim_needs_more_seeds_than_it_has() -> None:
-    # One comparison like this would need three seeds; with forty its interval is wider.
+    # One comparison like this would need three seeds; at the level of forty each needs four.
     outside = np.array([[-1.0, -1.05, -0.9]] * 40)
     found = decide(outside, ["outside"] * 40, ABOVE_ZERO)
     assert found.verdict == "undecided"
-    assert found.seeds_needed == 4
+    spread = outside[0].std(ddof=1)
+    needed = seeds_needed(abs(outside[0].mean()), spread, 1 - 0.05 / 40)
+    assert found.seeds_needed == max(4, needed)
+    assert seeds_needed(abs(outside[0].mean()), spread) == 3
 
 
 def test_seeds_needed_decide_with_the_stated_probability() -> None:
@@ -148,7 +151,7 @@ def test_an_undecided_claim_needs_the_seeds_of_what_is_hardest_to_show() -> None
     assert both.verdict == "undecided"
     assert both.seeds_needed == seeds_needed(0.5, 1.0)
     against = decide(np.array([hard, -hard - 0.3]), ["for", "against"], ABOVE_ZERO)
-    assert against.seeds_needed == seeds_needed(0.8, 1.0)
+    assert against.seeds_needed == seeds_needed(0.8, 1.0, 1 - 0.05 / 2)
 
 
 # --- on the mean of steps, and at no step significantly outside

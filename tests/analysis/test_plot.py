@@ -289,7 +289,7 @@ def test_the_caption_names_the_curves_that_have_more_seeds_than_most(results: "M
         if config.seed == 0 or config.method == "backward_window":
             results.run(config)
     plotted(results, "figure=5", "seeds=2")
-    assert "over seeds (n = 1, but 2 (Backward moving)); band:" in caption_of(results)
+    assert "over seeds (n = 1 (Backward moving: 2)); band:" in caption_of(results)
 
 
 def test_what_is_not_finished_is_drawn_on_request_and_named(results: "Maker") -> None:

@@ -127,7 +127,7 @@ def test_sets_tested_on_other_networks_make_the_transfer_rows(results: "Maker", 
     table = made(results, "2", "scale=paper", "seeds=3")
     found = one(table, method="Transfer", column="vgg11")
     assert found["ours_mean"] == pytest.approx(45.0)
-    assert (found["n_seeds"], found["note"]) == (2, "seed 2 not tested on vgg11")
+    assert (found["n_seeds"], found["note"]) == (2, "seed 2 not evaluated on vgg11")
     assert one(table, method="Transfer", column="alexnet")["n_seeds"] == 0
     direct = one(table, method="Direct training", column="vgg11")
     assert direct["n_seeds"] == 3
@@ -163,7 +163,7 @@ def test_what_a_run_found_of_other_networks_itself_makes_the_transfer_rows(
     assert found["ours_mean"] == pytest.approx(50.0)
     assert (found["n_seeds"], pd.isna(found["note"])) == (3, True)
     printed = capsys.readouterr().out
-    assert "not tested on vgg11" not in printed
+    assert "not evaluated on vgg11" not in printed
     assert printed.count("bench.evaluate") == 3  # both AlexNets and resnet18, which nobody tested
 
 
