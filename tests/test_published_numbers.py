@@ -165,7 +165,7 @@ def test_the_two_machines_are_those_of_the_records() -> None:
 def test_the_readme_has_the_numbers_of_these_tables() -> None:
     found = {}
     for arguments, table in SHOWN:
-        if "scale=paper" not in arguments:
+        if "scale=paper" not in arguments or "table=evaluations" in arguments:
             continue
         heading, *lines = map(cells, rows(table))
         for line in lines:
