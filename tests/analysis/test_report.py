@@ -65,6 +65,7 @@ def of_two_grids(tmp_path_factory: pytest.TempPathFactory) -> str:
     results = Maker(tmp_path_factory.mktemp("report"))
     results.grid("methods_comparison", seeds=3)
     results.grid("unroll_and_window", seeds=1)
+    results.transfer(results.configs("unroll_and_window", 1)[0], 0.4, arch="vgg11", width=0)
     return made(results)
 
 
