@@ -86,11 +86,9 @@ def main(argv: list[str]) -> int:
         runs.others.update(progress.state for _, progress in runs.unfinished)
         runs.unfinished.clear()
     only_report = options.report and not options.drop_others and bool(read_sums(root))
-    only_others = (
-        options.grid == "all"
-        and not options.drop_others
-        and bool(others(results_root, scale, overrides))
-    )
+    # No grid has these. Without a run they must not be all that drop_others leaves.
+    besides = others(results_root, scale, overrides) if options.grid == "all" else []
+    only_others = bool(besides) and not options.drop_others
     if not (runs.finished or runs.failed or runs.unfinished or only_report or only_others):
         raise UserError(
             f"no finished run of {', '.join(grids)} at scale={scale} with these settings in"
@@ -99,8 +97,8 @@ def main(argv: list[str]) -> int:
     with publication(root) as records:
         records.leave_out(REPORT)  # it is about the former records
         stage_runs(records, runs, options, results_root)
-        if options.grid == "all":  # no grid has what follows
-            stage_others(records, results_root, scale, overrides)
+        for files in besides:
+            records.stage(files)
         if options.report:
             print("drawing the report", flush=True)
             records.stage({REPORT: report_page(records, argv, overrides, scale)})
@@ -146,18 +144,6 @@ def stage_runs(
             records.stage(run_with_records(run.name, config, manifest, end, tables_of(run), {}))
 
 
-def stage_others(
-    records: Publication, results_root: Path, scale: str, overrides: dict[str, Any]
-) -> None:
-    """Stage the anatomies and evaluations of a scale with these settings.
-
-    Raises:
-        UserError: one is damaged, or holds what must not be published.
-    """
-    for files in others(results_root, scale, overrides):
-        records.stage(files)
-
-
 def others(results_root: Path, scale: str, overrides: dict[str, Any]) -> list[Files]:
     """The anatomies and evaluations of a scale with these settings, as they are published.
 
@@ -175,8 +161,13 @@ def others(results_root: Path, scale: str, overrides: dict[str, Any]) -> list[Fi
     return anatomies + [
         evaluation_files(name, record)
         for name, record in evaluations.items()
-        if has_settings(RunConfig(**{**values_before(), **record["config"]}), overrides)
+        if has_settings(configuration_of(record), overrides)
     ]
+
+
+def configuration_of(record: dict[str, Any]) -> RunConfig:
+    """The configuration in a record, which may be of a version with other settings."""
+    return RunConfig(**{**values_before(), **only(record["config"], RunConfig)})
 
 
 def files_of(run: RunFolder, transfers: dict[str, Any], precision: str) -> Files:

@@ -70,18 +70,20 @@ def _records(request: Request, root: Path) -> list[Record]:
     ]
 
 
-def _rows(records: Sequence[Record], key: str, row: Callable[..., Row]) -> Iterator[Row]:
+def _rows(
+    records: Sequence[Record], key: str, row: Callable[[dict[str, Any]], Row]
+) -> Iterator[Row]:
     """The rows of the records with this key. Those of one set, network and training state the
     settings in which they differ."""
     own = [one for one in records if key in one[0]]
     abouts = [_about(*one) for one in own]
     settings = [{**flat_settings(config), "seed": config.seed} for _, config in own]
-    for one, about, of_one in zip(own, abouts, settings, strict=True):
+    for (record, _), about, of_one in zip(own, abouts, settings, strict=True):
         alike = [other for other, a in zip(settings, abouts, strict=True) if a == about]
         differing = [k for k in of_one if any(other.get(k) != of_one[k] for other in alike)]
         text = ", ".join(f"{k}={of_one[k]}" for k in differing)
         with suppress(KeyError, TypeError):  # a record of another version
-            shown, tidy = row(*one)
+            shown, tidy = row(record)
             yield about | shown | {"Settings": text}, about | tidy | {"Settings": text}
 
 
@@ -96,7 +98,7 @@ def _about(record: dict[str, Any], config: RunConfig) -> dict[str, str]:
     }
 
 
-def _plain(record: dict[str, Any], config: RunConfig) -> Row:
+def _plain(record: dict[str, Any]) -> Row:
     """The row of an accuracy as shown, and as numbers."""
     evaluation = record["evaluation"]
     mean, std = evaluation["test_accuracy_mean"], evaluation.get("test_accuracy_std")
@@ -107,7 +109,7 @@ def _plain(record: dict[str, Any], config: RunConfig) -> Row:
     return shown, numbers | selected
 
 
-def _scored(record: dict[str, Any], config: RunConfig) -> Row:
+def _scored(record: dict[str, Any]) -> Row:
     """The same of scores."""
     n = record["hard_label_recovery"]["n"]
     values = {measure: measure.value(record) for measure in MEASURES}

@@ -79,5 +79,6 @@ def evaluation_files(name: str, record: Record) -> Files:
 
 def name_of(distilled: str) -> str:
     """The name of a distilled set's run, or of its file, of the path that was typed."""
-    path = Path(distilled).resolve()
-    return path.parent.name if path.name == "distilled.safetensors" else path.name
+    path = Path(distilled)
+    name = path.parent.name if path.name == "distilled.safetensors" else path.name
+    return name or distilled

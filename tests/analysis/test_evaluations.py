@@ -8,6 +8,7 @@ import pytest
 
 from bench.publish import main as publish
 from bench.publishing.catalog import read_sums
+from bench.publishing.others import name_of
 from bench.runs.json_files import with_checksum
 from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
 from bench.system.errors import UserError
@@ -107,3 +108,23 @@ def test_a_published_record_names_its_set_without_a_path(results: "Maker", tmp_p
     record = json.loads(copy.read_text())
     assert record["distilled"] == record["read_as"]["distilled"] == "mine.h5"
     assert record["notes"] == ["mine.h5 holds no labels"]
+
+
+def test_a_record_of_a_version_with_other_settings_is_published(
+    results: "Maker", tmp_path: Path
+) -> None:
+    results.transfer(results.configs("window_ablation", 1)[0], 0.4)
+    (path,) = results.root.glob("evaluations/*.json")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"config": record["config"] | {"former_setting": 1}}))
+    folder = tmp_path / "published"
+    assert publish(["scale=quick", f"results_root={results.root}", f"published={folder}"]) == 0
+    assert len(list(folder.glob("evaluations/*.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("", ""), (".", "."), ("sets/a.npz", "a.npz"), ("runs/b-0/distilled.safetensors", "b-0")],
+)
+def test_the_name_of_a_set_is_that_of_its_run_or_file(typed: str, name: str) -> None:
+    assert name_of(typed) == name
