@@ -24,7 +24,14 @@ outside, at 97.5 % each over all means and over all steps. What `holds` bounds i
 mean: that no step is seen outside does not prove that none is.
 
 If the true effect lies on the edge of the region, a claim with one comparison gets a wrong verdict
-of either kind in at most 2.5 % of repetitions. There is no correction for the number of claims.
+of either kind in at most 2.5 % of repetitions.
+
+No verdict is corrected for the number of claims, or for seeds that were added after a look at
+fewer. So each has a p value, the smallest error (1 - level) at which it would be the same: after
+two looks at 95 % a reader may ask for p < 0.025. `standing` counts the verdicts that are left by
+Holm's correction (Scandinavian Journal of Statistics 6, 1979), after which all of them are right
+with a probability of 95 %, and by that of Benjamini and Hochberg (Journal of the Royal Statistical
+Society B 57, 1995), after which 5 % of them are expected to be wrong.
 """
 
 import math
@@ -65,6 +72,8 @@ class Comparison:
         name: what is compared.
         effect: mean over seeds; `low` and `high` bound its 95 % interval (NaN below two seeds).
         spread: standard deviation over seeds (NaN below two).
+        p: two-sided p value of the effect's distance from the nearest edge of the region, on
+            whichever side of it; the larger of t test and bootstrap (NaN below two seeds).
     """
 
     name: str
@@ -72,6 +81,7 @@ class Comparison:
     low: float
     high: float
     spread: float
+    p: float
     holds: bool
     fails: bool
 
@@ -95,6 +105,8 @@ class Decision:
     """A verdict and its comparisons.
 
     Attributes:
+        p: the smallest error at which the verdict would be the same; None unless it holds or does
+            not.
         steps: only of a verdict on the mean of steps.
         seeds_needed: None unless undecided; above `MAX_NEEDED`: not feasible; 0: unknown, because
             one seed has no spread.
@@ -103,6 +115,7 @@ class Decision:
     verdict: Verdict
     n: int
     comparisons: list[Comparison]
+    p: float | None = None
     seeds_needed: int | None = None
     steps: StepCount | None = None
 
@@ -124,10 +137,11 @@ def decide(effects: "NDArray", names: Sequence[str], region: Region) -> Decision
     rows = _worst_first(_compared(effects, names, region, 1 - LEVEL), region)
     if n >= MIN_SEEDS:
         if all(comparison.holds for comparison in rows):
-            return Decision("holds", n, rows)
+            return Decision("holds", n, rows, max(row.p for row in rows))
         if any(comparison.fails for comparison in rows):
-            return Decision("does not hold", n, rows)
-    return Decision("undecided", n, rows, _needed(rows, region, n, 1 - LEVEL))
+            return Decision("does not hold", n, rows, _joint_p(rows, region))
+    needed = _needed(rows, region, n, 1 - LEVEL)
+    return Decision("undecided", n, rows, seeds_needed=needed)
 
 
 def decide_over_steps(
@@ -158,10 +172,12 @@ def decide_over_steps(
     n = means.shape[1]
     if n >= MIN_SEEDS:
         if against or any(row.fails for row in rows):
-            return Decision("does not hold", n, shown, steps=count)
+            p = min(1.0, 2 * min(_joint_p(rows, region), _joint_p(each, region)))
+            return Decision("does not hold", n, shown, p, steps=count)
         if all(row.holds for row in rows):
-            return Decision("holds", n, shown, steps=count)
-    return Decision("undecided", n, shown, _needed(rows, region, n, error), count)
+            return Decision("holds", n, shown, max(row.p for row in rows), steps=count)
+    needed = _needed(rows, region, n, error)
+    return Decision("undecided", n, shown, seeds_needed=needed, steps=count)
 
 
 def _compared(
@@ -169,15 +185,21 @@ def _compared(
 ) -> list[Comparison]:
     """The comparison of each row of effects [comparisons, seeds]; `fails` is wrong for any of them
     in at most `error` of repetitions."""
+    import numpy as np
+
     means = effects.mean(axis=1)
     if effects.shape[1] < 2:
         nan = math.nan
         return [
-            Comparison(name, float(mean), nan, nan, nan, False, False)
+            Comparison(name, float(mean), nan, nan, nan, nan, False, False)
             for name, mean in zip(names, means, strict=True)
         ]
     spreads = effects.std(axis=1, ddof=1)
-    (low, high), (joint_low, joint_high) = intervals(effects, LEVEL, 1 - error / len(effects))
+    resampled = resampled_means(effects)
+    levels = LEVEL, 1 - error / len(effects)
+    (low, high), (joint_low, joint_high) = intervals(effects, resampled, *levels)
+    edges = region.low, region.high
+    p = np.max([_p_values(effects, resampled, edge) for edge in edges], axis=0)
     # Below `MIN_SEEDS` nothing is decided.
     few = effects.shape[1] < MIN_SEEDS
     return [
@@ -187,6 +209,7 @@ def _compared(
             float(low[k]),
             float(high[k]),
             float(spreads[k]),
+            float(p[k]),
             holds=bool(low[k] > region.low and high[k] < region.high),
             fails=not few and bool(joint_high[k] < region.low or joint_low[k] > region.high),
         )
@@ -194,12 +217,32 @@ def _compared(
     ]
 
 
-def intervals(effects: "NDArray", *levels: float) -> "list[tuple[NDArray, NDArray]]":
+def resampled_means(effects: "NDArray") -> "NDArray":
+    """[comparisons, RESAMPLES] the means of bootstrap samples of the seeds; the same effects give
+    the same samples."""
+    import numpy as np
+    from scipy import stats
+
+    found = stats.bootstrap(
+        (effects,),
+        np.mean,
+        axis=1,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return found.bootstrap_distribution
+
+
+def intervals(
+    effects: "NDArray", resampled: "NDArray", *levels: float
+) -> "list[tuple[NDArray, NDArray]]":
     """(lower, upper) ends of the interval of each row's mean, for each level: the wider of the t
-    interval and the bootstrap interval.
+    interval and the percentile interval of the bootstrap.
 
     Args:
         effects: [comparisons, seeds], at least two seeds.
+        resampled: their `resampled_means`.
     """
     import numpy as np
     from scipy import stats
@@ -207,22 +250,50 @@ def intervals(effects: "NDArray", *levels: float) -> "list[tuple[NDArray, NDArra
     n = effects.shape[1]
     mean = effects.mean(axis=1)
     error = effects.std(axis=1, ddof=1) / math.sqrt(n)
-    pairs, resampled = [], None
+    pairs = []
     for level in levels:
-        resampled = stats.bootstrap(
-            (effects,),
-            np.mean,
-            axis=1,
-            confidence_level=level,
-            n_resamples=0 if resampled else RESAMPLES,  # the same resamples serve all levels
-            bootstrap_result=resampled,
-            method="percentile",
-            rng=np.random.default_rng(0),  # the same results give the same interval
-        )
         half = stats.t.ppf((1 + level) / 2, n - 1) * error
-        ends = resampled.confidence_interval
-        pairs.append((np.minimum(mean - half, ends.low), np.maximum(mean + half, ends.high)))
+        low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=1)
+        pairs.append((np.minimum(mean - half, low), np.maximum(mean + half, high)))
     return pairs
+
+
+def _p_values(effects: "NDArray", resampled: "NDArray", edge: float) -> "NDArray":
+    """For each row of effects [comparisons, seeds], twice the probability that a mean as far from
+    the edge is observed though the true one lies on it: the larger of t test and bootstrap."""
+    import numpy as np
+    from scipy import stats
+
+    n = effects.shape[1]
+    distance = effects.mean(axis=1) - edge
+    error = effects.std(axis=1, ddof=1) / math.sqrt(n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Without any spread a distance is certain, and no distance is none.
+        steps = np.where(distance == 0, 0.0, np.abs(distance) / error)
+    beyond = np.where(distance[:, None] > 0, resampled <= edge, resampled >= edge).mean(axis=1)
+    return np.minimum(1.0, 2 * np.maximum(stats.t.sf(steps, n - 1), beyond))
+
+
+def _joint_p(comparisons: Sequence[Comparison], region: Region) -> float:
+    """The error, over all comparisons (Bonferroni), at which the clearest of those outside the
+    region is still outside; 1 if none is."""
+    outside = [one.p for one in comparisons if region.inner_distance(one.effect) < 0]
+    return min([1.0, *(len(comparisons) * p for p in outside)])
+
+
+def standing(decisions: Sequence[Decision]) -> tuple[int, int]:
+    """How many of the verdicts that hold or do not are left at 5 % over all decisions with
+    `MIN_SEEDS`: by Holm's correction, and by Benjamini and Hochberg's."""
+    import numpy as np
+    from scipy import stats
+
+    judged = [1.0 if one.p is None else one.p for one in decisions if one.n >= MIN_SEEDS]
+    if not judged:
+        return 0, 0
+    p = np.sort(judged)
+    exceeded = p > (1 - LEVEL) / np.arange(len(p), 0, -1)
+    holm = int(np.argmax(exceeded)) if exceeded.any() else len(p)
+    return holm, int((stats.false_discovery_control(p) <= 1 - LEVEL).sum())
 
 
 def _worst_first(comparisons: list[Comparison], region: Region) -> list[Comparison]:

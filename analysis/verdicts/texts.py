@@ -11,7 +11,7 @@ from analysis.arguments import Request, sweeps_first
 from analysis.captions import caption
 from analysis.rendered_table import RenderedTable, as_shown
 from analysis.verdicts.groups import Group, counts_by_kind, counts_text, grouped
-from analysis.verdicts.inference import MAX_NEEDED, MIN_SEEDS, Comparison
+from analysis.verdicts.inference import MAX_NEEDED, MIN_SEEDS, Comparison, standing
 from analysis.verdicts.judge import NOT_COMPARABLE, OPPOSITE, Claim, Outcome
 from bench.system.text import count
 
@@ -27,12 +27,13 @@ step. Undecided: neither, or fewer than 3 seeds; the number of seeds given would
 probability of 80 % if the observed effects and spreads were the true ones. If a claim has several
 comparisons, one that the verdict rests on is shown: of those that lie wholly outside, else of those
 without a verdict, else of all, the one with the least favorable mean. A claim on the edge of its
-region gets a wrong verdict of either kind in 1 of 40 cases. There is no correction for the number
-of claims. Numbers of the paper are taken as they stand, without an error of their own. Some claims
-require that something happened in the runs, such as a shift of every moving window: seeds in which
-it did not happen do not count, nor do seeds that have no such number, or whose runs were made on
-different machines where a claim is about time or memory. Not tested: there are runs, and no seed
-counts.
+region gets a wrong verdict of either kind in 1 of 40 cases. p: the smallest error at which a
+verdict would be the same. Verdicts are not corrected for the number of claims, or for seeds that
+were added after a look at fewer. Numbers of the paper are taken as they stand, without an error of
+their own. Some claims require that something happened in the runs, such as a shift of every moving
+window: seeds in which it did not happen do not count, nor do seeds that have no such number, or
+whose runs were made on different machines where a claim is about time or memory. Not tested: there
+are runs, and no seed counts.
 """
 FINDINGS_TITLE = "Findings of ours, which are not in the paper"
 NUMBERS_TITLE = "Numbers of the paper's tables"
@@ -52,12 +53,29 @@ def claims_caption(outcomes: Sequence[Outcome], request: Request) -> str:
         reading.append(
             f"{count(quoting, 'claim')} {'is' if quoting == 1 else 'are'} {NOT_COMPARABLE}."
         )
+    reading += corrected_text(outcomes)
     if request.scale != "paper":
         reading += [
             SCALE_NOTES.get(request.scale, ""),
             "Claims name the paper's settings; the grids state the settings used here instead.",
         ]
     return caption(reading, request, [run for outcome in outcomes for run in outcome.runs])
+
+
+def corrected_text(outcomes: Sequence[Outcome]) -> list[str]:
+    """How many verdicts are left if they are corrected for the number of claims, if there are
+    several."""
+    decisions = [outcome.decision for outcome in outcomes]
+    judged = sum(one.n >= MIN_SEEDS for one in decisions)
+    decided = sum(one.p is not None for one in decisions)
+    if judged < 2 or not decided:
+        return []
+    holm, false_discovery = standing(decisions)
+    return [
+        f"Corrected for the {judged} claims with {MIN_SEEDS} seeds or more, {holm} of the"
+        f" {count(decided, 'verdict')} that hold or do not are left by Holm's correction (5 %),"
+        f" and {false_discovery} at a false discovery rate of 5 % (Benjamini and Hochberg)."
+    ]
 
 
 # --- one outcome in words
@@ -124,8 +142,11 @@ def worst_text(outcome: Outcome) -> str:
 
 
 def verdict_text(outcome: Outcome) -> str:
-    """The verdict and, if it is undecided, the number of seeds that it needs."""
+    """The verdict with its p value or, if it is undecided, the number of seeds that it needs."""
     decision = outcome.decision
+    if decision.p is not None:
+        p = "p < 0.001" if decision.p < 0.001 else f"p = {decision.p:.2g}"
+        return f"{decision.verdict}, {p}"
     if decision.verdict != "undecided":
         return decision.verdict
     needed = decision.seeds_needed or 0
@@ -214,6 +235,7 @@ def _tidy(outcome: Outcome) -> dict[str, Any]:
         "quantity",
         "direction",
         "verdict",
+        "p",
         "n",
     )
     return {
@@ -234,6 +256,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
     return {
         **asdict(outcome.claim),
         "verdict": decision.verdict,
+        "p": decision.p,
         "n": decision.n,
         "seeds": outcome.seeds,
         "seeds_needed": decision.seeds_needed,
@@ -250,4 +273,5 @@ def _plain(comparison: Comparison, factor: bool) -> dict[str, Any]:
     numbers = asdict(comparison)
     for key in ("effect", "low", "high", "spread"):
         numbers[key] = None if math.isnan(numbers[key]) else scale(numbers[key])
+    numbers["p"] = None if math.isnan(comparison.p) else comparison.p
     return numbers

@@ -14,7 +14,9 @@ from analysis.verdicts.inference import (
     decide,
     decide_over_steps,
     intervals,
+    resampled_means,
     seeds_needed,
+    standing,
 )
 
 ABOVE_ZERO = Region(0.0, math.inf)
@@ -87,12 +89,12 @@ def test_one_or_two_seeds_never_decide() -> None:
 
 def test_the_interval_is_the_wider_of_t_and_bootstrap() -> None:
     effects = np.array([[1.0, 2.0, 4.0, 9.0]])
-    [((low,), (high,))] = intervals(effects, 0.95)
+    [((low,), (high,))] = intervals(effects, resampled_means(effects), 0.95)
     t = stats.t.interval(0.95, 3, effects.mean(), stats.sem(effects[0]))
     assert (low, high) == pytest.approx(t)  # at 4 seeds
     rng = np.random.default_rng(0)
     skewed = rng.exponential(size=(1, 40)) ** 3
-    [((low,), (high,))] = intervals(skewed, 0.95)
+    [((low,), (high,))] = intervals(skewed, resampled_means(skewed), 0.95)
     t = stats.t.interval(0.95, 39, skewed.mean(), stats.sem(skewed[0]))
     assert low == pytest.approx(t[0])
     assert high > t[1] + 0.01  # the long tail
@@ -240,3 +242,77 @@ def test_steps_within_a_margin_are_alike_and_one_outside_it_makes_them_fail() ->
     assert over_steps([effects], ALIKE).verdict == "holds"
     effects[3] += 5
     assert over_steps([effects], ALIKE).verdict == "does not hold"
+
+
+# --- p values, and what is left after a correction
+
+
+def test_a_p_value_below_the_error_is_a_verdict() -> None:
+    rng = np.random.default_rng(9)
+    for seeds in (3, 5, 20):
+        for mean in np.linspace(-2, 2, 11):
+            for region in (ABOVE_ZERO, Region(-math.inf, 0.0), ALIKE):
+                found = decide((mean + rng.standard_normal(seeds))[None], ["a"], region)
+                assert (found.verdict != "undecided") == (found.worst.p < 0.05)
+                assert found.p == (None if found.verdict == "undecided" else found.worst.p)
+
+
+def test_the_p_value_is_that_of_the_paired_t_test() -> None:
+    effects = [0.4, 1.1, 0.8, 0.5]
+    found = one(effects)
+    assert found.p == pytest.approx(stats.ttest_1samp(effects, 0.0).pvalue)
+    # Alike: the two one-sided tests, of which the nearer edge decides; twice their p value.
+    nearer = stats.ttest_1samp(effects, 1.0, alternative="less").pvalue
+    assert one(effects, ALIKE).worst.p == pytest.approx(2 * nearer)
+
+
+def test_the_p_value_of_a_skewed_distribution_is_that_of_the_bootstrap() -> None:
+    skewed = np.random.default_rng(0).exponential(size=40) ** 3
+    edge = stats.t.interval(0.95, 39, skewed.mean(), stats.sem(skewed))[1] + 0.5
+    assert stats.ttest_1samp(skewed, edge).pvalue < 0.05
+    found = one(list(skewed), Region(edge, math.inf))  # but the tail is long
+    assert (found.verdict, found.p) == ("undecided", None)
+    assert found.worst.p > 0.05
+
+
+def test_the_p_value_of_several_comparisons_is_that_of_the_verdict() -> None:
+    weak, strong = [0.9, 1.1, 1.6], [1.0, 1.01, 1.02]
+    p_weak, p_strong = (stats.ttest_1samp(row, 0.0).pvalue for row in (weak, strong))
+    assert decide(np.array([weak, strong]), ["w", "s"], ABOVE_ZERO).p == pytest.approx(p_weak)
+    against = -np.array([weak, strong, [-1.0, -2.0, -9.0]])
+    assert decide(against, ["w", "s", "x"], ABOVE_ZERO).p == pytest.approx(3 * p_strong)
+    # On the mean of steps and against each: twice, at the number of all steps.
+    rng = np.random.default_rng(6)
+    steps = 2.0 + 0.1 * correlated(rng, 50, 5, 0.5)
+    mean = steps.mean(axis=0)
+    assert over_steps([steps]).p == pytest.approx(stats.ttest_1samp(mean, 0.0).pvalue)
+    steps[17] -= 4.0
+    step = stats.ttest_1samp(steps[17], 0.0).pvalue
+    assert over_steps([steps]).p == pytest.approx(2 * 50 * step)
+
+
+def test_equal_results_have_a_p_value() -> None:
+    assert one([0.0, 0.0, 0.0]).worst.p == 1.0
+    assert one([2.0, 2.0, 2.0]).p == 0.0
+    assert math.isnan(one([2.0]).worst.p)
+
+
+def verdict_with(p: float, n: int = 5) -> Decision:
+    return Decision("holds" if p < 0.05 else "undecided", n, [], p if p < 0.05 else None)
+
+
+def test_corrections_count_the_verdicts_that_are_left() -> None:
+    # Five claims. Holm: 0.01 at 5, then 0.0125, and 0.02 is above 0.05 / 3. Benjamini and
+    # Hochberg: 0.03 is at most 4 * 0.05 / 5.
+    found = [verdict_with(p) for p in (0.03, 0.001, 0.02, 0.9, 0.012)]
+    assert standing(found) == (2, 4)
+    assert standing([*found, verdict_with(0.9, n=2)]) == (2, 4)  # no verdict was possible
+    assert standing([verdict_with(0.001), verdict_with(0.002)]) == (2, 2)
+    assert standing([]) == (0, 0)
+
+
+def test_without_an_effect_a_correction_seldom_leaves_anything() -> None:
+    rng = np.random.default_rng(10)
+    left = [standing([verdict_with(p) for p in rng.random(20)]) for _ in range(REPETITIONS)]
+    assert 0 < sum(holm > 0 for holm, _ in left) < MOST * REPETITIONS
+    assert 0 < sum(found > 0 for _, found in left) < MOST * REPETITIONS
