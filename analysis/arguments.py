@@ -72,7 +72,7 @@ class Request:
         other settings do not overwrite each other."""
         parts = [what, self.scale]
         other = [load_grid(self.grid).name] if self.grid else []
-        other += [*self.settings(), *self.written("only")]
+        other += [*self.settings(), *self.written("only", "seed", "unfinished")]
         suffix = "_".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in other)
         if len(suffix) > 80:
             suffix = hashlib.sha256(" ".join(other).encode()).hexdigest()[:12]

@@ -22,12 +22,13 @@ from analysis.load import (
     print_damages,
 )
 from bench.config.grid import Grid, expand, load_grid
-from bench.config.identity import experiment_identity, values_before
+from bench.config.identity import experiment_identity, written_config
 from bench.config.objectives import UNROLLED
 from bench.config.resolve import on_network
 from bench.config.run_config import RunConfig
 from bench.publishing.reading import EVALUATIONS
 from bench.runs.json_files import without_checksum
+from bench.runs.run_folder import SET_FILE, name_of
 from bench.system.errors import Damaged, UserError
 from methods import options_before
 
@@ -121,8 +122,8 @@ def grid_runs(name: str, request: Request, stored: Sequence[StoredRun], root: Pa
         Entry(experiments[experiment_identity(config)], paper)
         for config, paper in zip(of_entries, _at_paper_scale(name), strict=True)
     ]
-    configs = {run.folder.name: run.config for run in results.runs}
-    return GridRuns(grid, entries, results, transfers_of(configs, root))
+    of_runs = {run.folder.name: (run.config, run.result) for run in results.runs}
+    return GridRuns(grid, entries, results, transfers_of(of_runs, root))
 
 
 def _one_per_entry(grid: Grid, scale: str, overrides: dict[str, Any]) -> list[RunConfig]:
@@ -142,27 +143,28 @@ def seeds_text(seeds: Sequence[int]) -> str:
 
 
 def transfers_of(
-    configs: Mapping[str, RunConfig], root: Path
+    runs: Mapping[str, tuple[RunConfig, Mapping[str, Any]]], root: Path
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Evaluations of runs that `bench.evaluate distilled=RUN arch=...` recorded, by name of the run
-    and network; a record in which any other setting differs is skipped.
+    and network; a record is skipped if any other setting, the data or the distilled set differs.
 
     Args:
-        configs: of the runs, by the names of their folders.
+        runs: configuration and result by the names of their folders.
     """
     evaluations = {}
     for record, config in evaluation_records(sorted(root.glob(f"{EVALUATIONS}/*.json"))):
-        if "evaluation" not in record:
-            continue  # scores
-        distilled = Path(record["distilled"])
-        name = distilled.parent.name if distilled.suffix == ".safetensors" else distilled.name
-        run_config = configs.get(name)
+        name = name_of(record["distilled"])
+        if "evaluation" not in record or name not in runs:  # scores, or another set
+            continue
+        run_config, result = runs[name]
+        own_set = (result.get("checksums") or {}).get(SET_FILE)  # a rerun may have replaced it
         if (
-            run_config is not None
-            and config.arch != run_config.arch
+            config.arch != run_config.arch
             and config.seed == run_config.seed
-            and set(differences(config, on_network(run_config, config.arch)))
-            <= {"width", "depth", *AT_THE_END}
+            and record["data"].get("fingerprint") == result.get("data", {}).get("fingerprint")
+            and own_set in (None, record.get("set_checksum", own_set))
+            and record["config"].keys() <= vars(config).keys()
+            and not set(differences(config, on_network(run_config, config.arch))) - {*AT_THE_END}
         ):
             evaluations[name, config.arch] = record["evaluation"]
     return evaluations
@@ -170,12 +172,11 @@ def transfers_of(
 
 def evaluation_records(paths: Iterable[Path]) -> Iterator[tuple[dict[str, Any], RunConfig]]:
     """What `bench.evaluate` and `bench.scores` recorded in these files, with its configuration.
-    Files that hold something else, or are of another version, are skipped, damaged ones with a
-    note."""
+    Files that hold something else are skipped, damaged ones with a note."""
     for path in paths:
         try:
             record = without_checksum(json.loads(path.read_text()), path, "delete it")
-            config = RunConfig(**{**values_before(), **record["config"]})
+            config = written_config(record["config"])
             if {"distilled", "what", "data"} <= record.keys():
                 yield record, config
         except Damaged as error:

@@ -71,15 +71,6 @@ def flat_settings(config: RunConfig) -> dict[str, Any]:
     return flat
 
 
-def has_settings(config: RunConfig, overrides: dict[str, Any]) -> bool:
-    """Whether a configuration has the settings that a request names."""
-    own = {**flat_settings(config), "seed": config.seed}
-    wanted = {key: value for key, value in overrides.items() if key != "method_options"}
-    options = overrides.get("method_options") or {}
-    wanted |= {f"method_options.{key}": value for key, value in options.items()}
-    return all(own.get(key) == value for key, value in wanted.items())
-
-
 def unlabeled_settings(
     experiments: Iterable[tuple[str, RunConfig]], unlabeled: Sequence[str]
 ) -> list[str]:

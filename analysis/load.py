@@ -65,6 +65,15 @@ class FinishedRun:
     manifest: dict[str, Any]
     result: dict[str, Any]
 
+    def step_seconds(self) -> pd.Series:
+        """Of each outer step, without measurements."""
+        return collected(self.folder, "metrics")["seconds"]
+
+    def peak_memory_bytes(self) -> int | None:
+        """The peak of the GPU's tensors, or of the process where there is no GPU."""
+        peaks = self.result.get("peak_memory_bytes") or {}
+        return peaks.get("device") or peaks.get("process") or None
+
 
 @dataclass(frozen=True)
 class MissingRun:

@@ -14,7 +14,7 @@ from analysis.load import Experiment, FinishedRun, Results, StoredRun
 from analysis.provenance import machine_names
 from analysis.records import collected
 from analysis.rendered_table import MISSING, RenderedTable
-from analysis.tables.cells import median_seconds, networks_text, peak_gib
+from analysis.tables.cells import networks_text
 from analysis.verdicts.quantities import FIRST_STEPS, norm_fluctuation
 from bench.system.text import mean_std
 
@@ -53,7 +53,7 @@ def row(results: Results, experiment: Experiment) -> dict[str, Any]:
     accuracies = [100 * evaluation["test_accuracy_mean"] for evaluation in evaluations]
     fluctuations = [np.exp(values[0]) for run in runs if (values := norm_fluctuation(run, {}))]
     largest = [value for run in runs if (value := _largest_norm(run)) is not None]
-    peaks = [peak for run in runs if (peak := peak_gib(run))]
+    peaks = [peak for run in runs if (peak := run.peak_memory_bytes())]
     states = Counter(run.state for run in results.missing_of(experiment))
     return {
         "method": experiment.label,
@@ -67,8 +67,8 @@ def row(results: Results, experiment: Experiment) -> dict[str, Any]:
         "fluctuation": geometric_mean(fluctuations) if fluctuations else None,
         "largest_norm": max(largest) if largest else None,
         "outer_steps": experiment.config.outer_steps,
-        "seconds": median(map(median_seconds, runs)) if runs else None,
-        "memory_gib": max(peaks) if peaks else None,
+        "seconds": median(run.step_seconds().median() for run in runs) if runs else None,
+        "memory_gib": max(peaks) / 2**30 if peaks else None,
         "missing": ", ".join(f"{number} {state}" for state, number in states.items()),
     }
 

@@ -7,7 +7,8 @@ from typing import Any
 from bench.anatomies.folder import finished_anatomies
 from bench.config.command_line import command, only, parse, setting, typed, words
 from bench.config.grid import choose_scale, grid_names
-from bench.config.identity import experiment_identity, values_before
+from bench.config.identity import experiment_identity, written_config
+from bench.config.resolve import has_settings
 from bench.config.run_config import Environment, RunConfig
 from bench.publishing.catalog import REPORT, check, in_units, read_sums, unit_of
 from bench.publishing.others import anatomy_files, evaluation_files, evaluation_records
@@ -21,7 +22,7 @@ from bench.publishing.records import (
 )
 from bench.publishing.selection import Selection, selected
 from bench.publishing.size import MOST_MIB, bytes_by_kind, refuse_too_much, size_text
-from bench.runs.run_folder import RunFolder
+from bench.runs.run_folder import SET_FILE, RunFolder
 from bench.system.errors import UserError
 from bench.system.text import count
 
@@ -124,8 +125,9 @@ def stage_runs(
             if unit.startswith("runs/"):
                 records.leave_out(unit)
         published = []
-    first = runs.first_seeds([run.config() for run in published if run.has_result()])
-    transfers = transfers_of({run.name: config for run, config in runs.finished}, results_root)
+    first = runs.first_seeds(published)
+    of_runs = {run.name: (config, run.read("result") or {}) for run, config in runs.finished}
+    transfers = transfers_of(of_runs, results_root)
     for run, config in runs.finished:
         is_first = first[experiment_identity(config)] == config.seed
         with_set = options.sets == "all" or (options.sets == "first" and is_first)
@@ -150,8 +152,6 @@ def others(results_root: Path, scale: str, overrides: dict[str, Any]) -> list[Fi
     Raises:
         UserError: one is damaged, or holds what must not be published.
     """
-    from analysis.labels import has_settings
-
     anatomies = [
         anatomy_files(folder)
         for folder in finished_anatomies(results_root)
@@ -161,13 +161,8 @@ def others(results_root: Path, scale: str, overrides: dict[str, Any]) -> list[Fi
     return anatomies + [
         evaluation_files(name, record)
         for name, record in evaluations.items()
-        if has_settings(configuration_of(record), overrides)
+        if has_settings(written_config(record["config"]), overrides)
     ]
-
-
-def configuration_of(record: dict[str, Any]) -> RunConfig:
-    """The configuration in a record, which may be of a version with other settings."""
-    return RunConfig(**{**values_before(), **only(record["config"], RunConfig)})
 
 
 def files_of(run: RunFolder, transfers: dict[str, Any], precision: str) -> Files:
@@ -180,20 +175,20 @@ def files_of(run: RunFolder, transfers: dict[str, Any], precision: str) -> Files
     from analysis.verdicts.diversity import mean_distance
 
     config, manifest, result = (run.read(name) or {} for name in ("config", "manifest", "result"))
-    if result.pop("checksums", None):  # of files that are not published as they are
-        run.compare("distilled.safetensors")
+    run.compare()
+    result.pop("checksums", None)  # of files that are not published as they are
     if transfers:
         result["transfers"] = {**transfers, **(result.get("transfers") or {})}
     if distance := mean_distance(run):
         result["image_distance"] = distance
     distilled = {
         name: (run.path / name).read_bytes()
-        for name in ("distilled.safetensors", "distilled.png")
+        for name in (SET_FILE, "distilled.png")
         if precision and (run.path / name).is_file()
     }
-    if "distilled.safetensors" in distilled:
-        content = distilled["distilled.safetensors"]
-        distilled["distilled.safetensors"] = distilled_set(content, precision)
+    if SET_FILE in distilled:
+        content = distilled[SET_FILE]
+        distilled[SET_FILE] = distilled_set(content, precision)
     end = {"result": result}
     return run_with_records(run.name, config, manifest, end, tables_of(run), distilled)
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.arguments import Request
-from analysis.labels import has_settings
 from bench.anatomies.folder import FOLDER, AnatomyFolder, finished_anatomies
+from bench.config.resolve import has_settings
 from bench.config.run_config import RunConfig
 from bench.publishing.reading import PublishedAnatomy
 from bench.system.errors import Damaged, UserError

@@ -13,7 +13,7 @@ from analysis.load import StoredRun
 from analysis.paper import PaperTable, content
 from analysis.provenance import last_start, machine_name
 from analysis.rendered_table import MISSING, RenderedTable, as_shown
-from analysis.tables.cells import Cell, Column, Table, TableSpec, median_seconds, table
+from analysis.tables.cells import Cell, Column, Table, TableSpec, table
 from bench.config.evaluation_optimizer import as_inner, optimizer_text
 from bench.system.text import count, mean_std
 
@@ -69,7 +69,7 @@ def _row(table: Table, cell: Cell) -> dict[str, str]:
     form = ".3g" if spec.hours else ".1f"
     row["Ours"] = MISSING if cell.mean is None else mean_std(cell.mean, cell.std, form)
     if spec.hours:
-        seconds = [median_seconds(run) for run in cell.runs]
+        seconds = [run.step_seconds().median() for run in cell.runs]
         row["s / outer step"] = f"{fmean(seconds):.3g}" if seconds else ""
     if spec.storage:
         row["Floats stored / budget"] = _storage_text(cell)

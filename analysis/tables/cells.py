@@ -10,7 +10,6 @@ from analysis.arguments import Request
 from analysis.grid_entries import GridRuns, grid_runs, seeds_text
 from analysis.load import FinishedRun, StoredRun
 from analysis.paper import Number, PaperTable, Row, paper_table
-from analysis.records import collected
 from bench.config.run_config import RunConfig
 from bench.system.text import count
 
@@ -199,7 +198,8 @@ def _cell(
         if evaluation is None:
             untested[seed] = run.folder.shown
             continue
-        cell.seeds[seed] = hours(run) if spec.hours else 100 * evaluation["test_accuracy_mean"]
+        accuracy = 100 * evaluation["test_accuracy_mean"]
+        cell.seeds[seed] = run.step_seconds().sum() / 3600 if spec.hours else accuracy
         cell.evaluations.append(evaluation)
         cell.runs.append(run)
     if untested:
@@ -218,23 +218,6 @@ def run_on(config: RunConfig, network: str = "") -> str:
 def networks_text(evaluations: Sequence[dict[str, Any]]) -> str:
     """The numbers of networks behind evaluations: one, unless runs are mixed."""
     return "/".join(map(str, sorted({evaluation["n"] for evaluation in evaluations})))
-
-
-def hours(run: FinishedRun) -> float:
-    """The time of a run's outer steps, without its measurements."""
-    return float(collected(run.folder, "metrics")["seconds"].sum()) / 3600
-
-
-def median_seconds(run: FinishedRun) -> float:
-    """Of an outer step: other processes on the machine disturb it less than the sum."""
-    return float(collected(run.folder, "metrics")["seconds"].median())
-
-
-def peak_gib(run: FinishedRun) -> float | None:
-    """The run's peak memory: of the GPU's tensors, or of the process where there is none."""
-    peaks = run.result.get("peak_memory_bytes") or {}
-    peak = peaks.get("device") or peaks.get("process")
-    return peak / 2**30 if peak else None
 
 
 def _average(row: Row, cells: Sequence[Cell]) -> Cell:

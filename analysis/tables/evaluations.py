@@ -9,12 +9,13 @@ import pandas as pd
 
 from analysis.arguments import Request
 from analysis.grid_entries import evaluation_records
-from analysis.labels import flat_settings, has_settings
+from analysis.labels import flat_settings
 from analysis.rendered_table import RenderedTable, as_shown
 from analysis.tables.scores import MEASURES
+from bench.config.resolve import has_settings
 from bench.config.run_config import RunConfig
-from bench.publishing.others import name_of
 from bench.publishing.reading import EVALUATIONS
+from bench.runs.run_folder import name_of
 from bench.runs.subject import network_text, training_text
 from bench.system.errors import UserError
 from bench.system.text import mean_std, percent

@@ -10,12 +10,11 @@ import pandas as pd
 from analysis.arguments import Request
 from analysis.captions import caption
 from analysis.grid_entries import Entry, GridRuns, grid_runs
-from analysis.load import FinishedRun, StoredRun
+from analysis.load import StoredRun
 from analysis.paper import paper_table
 from analysis.provenance import machine_names
-from analysis.records import collected
 from analysis.rendered_table import MISSING, RenderedTable, as_shown
-from analysis.tables.cells import networks_text, peak_gib, run_on
+from analysis.tables.cells import networks_text, run_on
 from bench.config.objectives import objective_label
 from bench.config.run_config import RunConfig
 from bench.system.text import count, mean_std
@@ -82,7 +81,7 @@ def row(grid: GridRuns, entry: Entry) -> dict[str, Any]:
     runs = grid.runs(entry)
     evaluations = [run.result["evaluation"] for run in runs.values()]
     accuracies = [100 * evaluation["test_accuracy_mean"] for evaluation in evaluations]
-    peaks = [peak for run in runs.values() if (peak := peak_gib(run))]
+    peaks = [peak for run in runs.values() if (peak := run.peak_memory_bytes())]
     storage = {run.result.get("storage_floats") for run in runs.values()}
     quoted = _quoted(entry.paper)
     return {
@@ -95,8 +94,8 @@ def row(grid: GridRuns, entry: Entry) -> dict[str, Any]:
         "networks_a_seed": networks_text(evaluations),
         "storage_floats": storage.pop() if len(storage) == 1 else None,
         "outer_steps": config.outer_steps,
-        "seconds": fmean(map(_seconds, runs.values())) if runs else None,
-        "memory_gib": max(peaks) if peaks else None,
+        "seconds": fmean(run.step_seconds().sum() for run in runs.values()) if runs else None,
+        "memory_gib": max(peaks) / 2**30 if peaks else None,
         "quoted": quoted,
         "missing": "; ".join(grid.missing(entry)),
     }
@@ -133,10 +132,6 @@ def _name(config: RunConfig) -> str:
         else f", parameterization={config.parameterization}"
     )
     return f"{name}{start}{kind}"
-
-
-def _seconds(run: FinishedRun) -> float:
-    return float(collected(run.folder, "metrics")["seconds"].sum())
 
 
 def _quoted(paper: RunConfig) -> str:

@@ -47,18 +47,17 @@ def machine_problem(runs: Sequence[FinishedRun], wanted: str = "") -> str:
 
 def seconds_per_step(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, float]:
     """The logarithm of the median: other processes on the machine disturb single steps."""
-    return {0: math.log(collected(run.folder, "metrics")["seconds"].median())}
+    return {0: math.log(run.step_seconds().median())}
 
 
 def hours(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, float]:
     """The logarithm of the hours of all outer steps."""
-    return {0: math.log(collected(run.folder, "metrics")["seconds"].sum() / 3600)}
+    return {0: math.log(run.step_seconds().sum() / 3600)}
 
 
 def peak_memory(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, float]:
     """The logarithm of the peak: of the GPU's tensors, or of the process where there is no GPU."""
-    peaks = run.result.get("peak_memory_bytes") or {}
-    peak = peaks.get("device") or peaks.get("process")
+    peak = run.peak_memory_bytes()
     return {0: math.log(peak)} if peak else {}
 
 

@@ -18,7 +18,7 @@ from analysis.load import FinishedRun
 from analysis.records import collected
 from analysis.verdicts.costs import machine_text
 from bench.anatomies.folder import finished_anatomies
-from bench.runs.run_folder import Store
+from bench.runs.run_folder import Store, name_of
 from bench.system.errors import UserError
 
 REPEATED = "repeated"  # in results_root: a results folder with the same runs, made elsewhere
@@ -47,8 +47,7 @@ def share_through_step_0(run: FinishedRun, evaluation: dict[str, Any]) -> dict[i
     for folder in finished_anatomies(root):
         try:
             settings, config = folder.read("settings") or {}, folder.config()
-            distilled = Path(settings.get("distilled", ""))
-            name = distilled.parent.name if distilled.suffix == ".safetensors" else distilled.name
+            name = name_of(settings.get("distilled", ""))
             of_run = name == run.folder.name and config.seed == run.config.seed
             if not of_run or set(differences(config, run.config)) - NOT_OF_A_TRAJECTORY:
                 continue

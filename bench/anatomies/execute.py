@@ -20,7 +20,7 @@ from bench.config.identity import identity
 from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.fresh_networks import random_real_images
 from bench.runs.records import CHECKPOINT_BEFORE, load_checkpoint, save_checkpoint
-from bench.runs.run_folder import now
+from bench.runs.run_folder import name_of, now
 from bench.runs.subject import Subject
 from bench.system import git, versions
 from bench.system.files import make_folder, write_text
@@ -188,8 +188,7 @@ def prepare(subject: Subject, options: AnatomyOptions, environment: Environment)
         "starts": options.starts,
         "variance_networks": options.variance_networks,
     }
-    path = Path(subject.options.distilled)
-    stem = path.parent.name if path.name == "distilled.safetensors" else path.stem
+    stem = Path(name_of(subject.options.distilled)).stem
     root = Path(environment.results_root) / FOLDER
     return Anatomy(
         *(subject, options, environment, config),

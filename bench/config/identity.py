@@ -39,6 +39,15 @@ def values_before(schema: type = RunConfig) -> Mapping[str, Any]:
     return MappingProxyType({k: value for k, value in values.items() if value is not MISSING})
 
 
+def written_config(settings: Mapping[str, Any]) -> RunConfig:
+    """The configuration of settings as they are written in a record, which may be of a version
+    without some of ours, or with others, which are left out."""
+    known = {item.name for item in fields(RunConfig)}
+    return RunConfig(
+        **{**values_before(), **{key: v for key, v in settings.items() if key in known}}
+    )
+
+
 def _identifying(settings: dict[str, Any], schema: type = RunConfig) -> dict[str, Any]:
     """The settings that are hashed. Left out are `scale`, which changes no computation, and each
     setting added since schema 2 that has its value of `values_before`: a new setting must not

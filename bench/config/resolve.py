@@ -122,6 +122,17 @@ def converted_options(config: RunConfig, defaults: dict[str, Any]) -> dict[str, 
     return options
 
 
+def has_settings(config: RunConfig, given: dict[str, Any]) -> bool:
+    """Whether a resolved configuration has these settings, as typed; the scale is not one."""
+    settings = {**vars(config), **given, "scale": config.scale}
+    for owner in ("method_options", "objective_options"):
+        settings[owner] = {**getattr(config, owner), **given.get(owner, {})}
+    try:
+        return resolve(settings) == config
+    except UserError:  # such as an option of another method
+        return False
+
+
 def on_network(config: RunConfig, arch: str) -> RunConfig:
     """The configuration that tests the distilled set of `config` on one of its `transfer_to`: the
     same as `bench.evaluate distilled=RUN arch=...` resolves to."""

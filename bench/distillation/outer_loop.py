@@ -192,6 +192,7 @@ class Distillation:
             self.objective.after(self.step, *self.parameters.at(self.step))
         if before := self.guard.after(self.step, finite, self.is_finite):
             self._load_updated(before)
+            self.observer.probe_seconds = 0.0  # those of the copy are in the step after it
         self.step += 1
         return OuterStep(
             self.step - 1,

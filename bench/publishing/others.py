@@ -9,6 +9,7 @@ from bench.publishing.publication import Files
 from bench.publishing.reading import EVALUATIONS
 from bench.publishing.records import Record, json_bytes, manifest_record, parquet
 from bench.runs.json_files import without_checksum
+from bench.runs.run_folder import name_of
 from bench.system.errors import Damaged
 
 # Of records.jsonl: what is drawn of single networks. result.json has everything over all networks.
@@ -75,10 +76,3 @@ def evaluation_files(name: str, record: Record) -> Files:
         "notes": notes,
     }
     return {f"{EVALUATIONS}/{name}": json_bytes(name, published)}
-
-
-def name_of(distilled: str) -> str:
-    """The name of a distilled set's run, or of its file, of the path that was typed."""
-    path = Path(distilled)
-    name = path.parent.name if path.name == "distilled.safetensors" else path.name
-    return name or distilled

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,15 @@ class Selection:
     others: Counter[str] = field(default_factory=Counter)
     grids: dict[str, list[str]] = field(default_factory=dict)
 
-    def first_seeds(self, published: Iterable[RunConfig]) -> dict[str, int]:
+    def first_seeds(self, published: Iterable[RunFolder]) -> dict[str, int]:
         """The lowest finished seed of each experiment, also among published runs."""
+        configs = [config for _, config in self.finished]
+        for run in published:
+            if run.has_result():
+                with suppress(UserError):  # of another version: no run of this one is like it
+                    configs.append(run.config())
         first: dict[str, int] = {}
-        for config in (*(config for _, config in self.finished), *published):
+        for config in configs:
             experiment = experiment_identity(config)
             first[experiment] = min(config.seed, first.get(experiment, config.seed))
         return first

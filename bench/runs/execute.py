@@ -16,7 +16,7 @@ from bench.distillation.outer_loop import Distillation, OuterStep
 from bench.distillation.process_group import SINGLE_PROCESS, ProcessGroup
 from bench.evaluation.dd_ranking import refuse_few_real_images
 from bench.runs.failure import describe_error
-from bench.runs.final_evaluation import FILE, SET_FILE, FinalEvaluation, FinalSet
+from bench.runs.final_evaluation import FILE, FinalEvaluation, FinalSet
 from bench.runs.heartbeat import Heartbeat, record_failure
 from bench.runs.lockstep import StopRequest, outer_steps, set_up
 from bench.runs.manifest import record_start, restore_manifest
@@ -29,7 +29,7 @@ from bench.runs.records import (
     save_checkpoint,
 )
 from bench.runs.rerun import remove_previous, start_rerun
-from bench.runs.run_folder import RunFolder, now
+from bench.runs.run_folder import SET_FILE, RunFolder, now
 from bench.runs.run_lock import RunIsTaken, await_silence, lock
 from bench.system import versions
 from bench.system.errors import UserError
@@ -123,6 +123,7 @@ class _Execution:
 
     Attributes:
         seconds: in outer steps and measurements, over all starts.
+        peak_memory: bytes, the most of all starts so far, by kind.
         record_sizes: bytes of the records at the checkpoint that the run resumes from.
     """
 
@@ -135,6 +136,7 @@ class _Execution:
     data: str
     stop: StopRequest = field(default_factory=StopRequest)
     seconds: float = 0.0
+    peak_memory: dict[str, int] = field(default_factory=dict)
     record_sizes: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> dict[str, Any]:
@@ -167,6 +169,7 @@ class _Execution:
                 distillation.load_state(checkpoint["distillation"])
                 self.record_sizes = checkpoint["record_sizes"]
                 self.seconds = checkpoint["seconds"]
+                self.peak_memory = checkpoint.get("peak_memory_bytes", {})
                 best = checkpoint["best"]
                 self.measurements.best = Best(**best) if best else None
             except (KeyError, TypeError, RuntimeError, ValueError) as error:
@@ -191,7 +194,14 @@ class _Execution:
     def _outer_loop(self, recorder: Recorder) -> None:
         started, first = time.perf_counter(), self.distillation.step
         saved_at, seconds_before = started, self.seconds
-        self._measure(recorder)
+
+        def measure() -> None:
+            try:
+                self._measure(recorder)
+            finally:
+                self.seconds = seconds_before + time.perf_counter() - started
+
+        measure()
         for record, stopping in outer_steps(self.distillation, self.group, self._must_stop):
             self._stop_if_displaced()
             recorder.append("metrics", asdict(record))
@@ -209,7 +219,7 @@ class _Execution:
                 saved_at = time.perf_counter()
             if stopping:
                 self._interrupt()
-            self._measure(recorder)
+            measure()
 
     def _measure(self, recorder: Recorder) -> None:
         extent = recorder.extent()
@@ -238,9 +248,16 @@ class _Execution:
                 "best": vars(best) if best else None,
                 **extent,
                 "seconds": self.seconds,
+                "peak_memory_bytes": self._peak_memory(),
                 "manifest": self.manifest,
             },
         )
+
+    def _peak_memory(self) -> dict[str, int]:
+        """The most of all starts: the last one may have done no more than evaluate."""
+        for kind, peak in versions.peak_memory_bytes(self.setup.device).items():
+            self.peak_memory[kind] = max(peak, self.peak_memory.get(kind, 0))
+        return self.peak_memory
 
     # --- the end
 
@@ -269,7 +286,7 @@ class _Execution:
             "data": self.manifest["data"],
             "seconds": self.seconds,
             **({"objective": of_objective} if of_objective else {}),
-            "peak_memory_bytes": versions.peak_memory_bytes(device),
+            "peak_memory_bytes": self._peak_memory(),
             "checksums": {
                 name: checksum(self.folder.path / name) for name in (*JSON_LINES, SET_FILE)
             },

@@ -24,13 +24,12 @@ from bench.evaluation.distilled_set import DistilledSet
 from bench.evaluation.evaluation import Evaluation
 from bench.evaluation.fresh_networks import evaluate
 from bench.runs.image_grid import save_picture
-from bench.runs.run_folder import RunFolder
+from bench.runs.run_folder import SET_FILE, RunFolder
 from bench.system import text
 from bench.system.choices import OWN, PICTURE_COLUMNS
 from bench.system.errors import Damaged
 from bench.training.batches import classes_by_place
 
-SET_FILE = "distilled.safetensors"
 FILE = "evaluations"  # .json in the run's folder, until its result is written
 
 

@@ -15,7 +15,7 @@ from bench.config.run_config import Environment, RunConfig
 from bench.config.values import shown
 from bench.runs.configuration import read_config
 from bench.runs.json_files import OF_A_RUN, REMEDIES, read_whole
-from bench.runs.run_folder import RunFolder, Store
+from bench.runs.run_folder import SET_FILE, RunFolder, Store
 from bench.system.errors import UserError
 from bench.system.files import exists
 from bench.system.text import accuracy_text, count
@@ -24,7 +24,7 @@ FOLDER = "repeats"
 TIMES = ("seconds", "probe_seconds")  # in the records; never the same twice
 NORMS = ("gradient_norm", "image_gradient_norm")
 
-MANIFEST, SET_FILE = "manifest.json", "distilled.safetensors"
+MANIFEST = "manifest.json"
 
 Record = dict[str, Any]
 

@@ -40,11 +40,16 @@ from bench.system.errors import Damaged, UserError
 from bench.system.files import checksum, new_folder, write_json
 
 PREVIOUS = "previous"
-CHECKED = (
-    "manifest",
-    "evaluations",
-    "result",
-)  # have a checksum; the name of the folder is config's
+SET_FILE = "distilled.safetensors"
+# Have a checksum; the name of the folder is config's.
+CHECKED = ("manifest", "evaluations", "result")
+
+
+def name_of(distilled: str) -> str:
+    """The name of a distilled set's run, or of its file, of the path that was typed."""
+    path = Path(distilled)
+    name = path.parent.name if path.name == SET_FILE else path.name
+    return name or distilled
 
 
 class RunFolder:

@@ -17,7 +17,7 @@ from bench.config.run_config import Environment, RunConfig
 from bench.config.values import shown
 from bench.evaluation.interpretation import REAL_IMAGES, WARNING, SubjectOptions, prepared
 from bench.runs.json_files import with_checksum
-from bench.runs.run_folder import RunFolder
+from bench.runs.run_folder import SET_FILE, RunFolder
 from bench.system.errors import UserError
 from bench.system.files import exists, make_folder, write_json
 from bench.system.machine import cpu_cores
@@ -61,7 +61,9 @@ class Subject:
             kind: part of the file's name, such as "-scores"; the rest follows from the settings.
         """
         from bench.system import git, versions
+        from bench.system.files import checksum
 
+        file = file_of(self.options.distilled)
         record = {
             "distilled": self.options.distilled,
             "what": self.what,
@@ -73,6 +75,7 @@ class Subject:
                 "fingerprint": self.target_set.fingerprint,
             },
             "config": asdict(self.config),
+            **({"set_checksum": checksum(file)} if file.is_file() else {}),
             **content,
             "versions": versions.versions(),
             **git.commit(),
@@ -151,23 +154,26 @@ def load(options: SubjectOptions) -> "DistilledSet":
         if named and not exists(Path(named)):
             raise UserError(f"{key}={shown(named)}: there is no such file or folder")
     path = Path(options.distilled)
-    run = RunFolder((path.parent if path.name == "distilled.safetensors" else path).resolve())
+    run = RunFolder((path.parent if path.name == SET_FILE else path).resolve())
     if re.fullmatch(r".+-[0-9a-f]{12}", run.name) and (run.path / "config.json").exists():
         run.config()  # raises if it was changed: then the set is not what the folder's name says
-    if path.name == "distilled.safetensors":
-        RunFolder(path.parent).compare(path.name)
-    path = RunFolder(path).with_result.path
-    if (path / "distilled.safetensors").exists():
-        RunFolder(path).compare("distilled.safetensors")
-        path = path / "distilled.safetensors"
+    file = file_of(options.distilled)
+    if file.name == SET_FILE:
+        RunFolder(file.parent).compare(SET_FILE)
     labels = Path(options.labels) if options.labels else None
     return load_distilled_set(
-        path,
+        file,
         index=options.index,
         labels=labels,
         images_key=options.images_key,
         labels_key=options.labels_key,
     )
+
+
+def file_of(distilled: str) -> Path:
+    """The file or folder that a distilled set is read from: of a run, the set in its folder."""
+    path = RunFolder(Path(distilled)).with_result.path
+    return path / SET_FILE if (path / SET_FILE).exists() else path
 
 
 def configuration(

@@ -143,6 +143,9 @@ def test_the_command_writes_picture_and_numbers(root: Path, tmp_path: Path, caps
 def test_only_anatomies_of_the_scale_and_the_settings_are_drawn(root: Path) -> None:
     assert len(anatomies_of(root, request(unroll_length=6, width=4))) == 1
     assert anatomies_of(root, request(unroll_length=7)) == []
+    assert len(anatomies_of(root, request(scale="quick"))) == 1  # as typed
+    assert len(anatomies_of(root, request(method_options={"first": "0"}))) == 1
+    assert anatomies_of(root, request(method_options={"first": "1"})) == []
     assert anatomies_of(root, request(scale="cpu")) == []
     words = ["figure=anatomy", "scale=quick", "width=8", f"results_root={root}"]
     with pytest.raises(UserError, match="no finished anatomy at scale=quick width=8 in "):

@@ -8,8 +8,8 @@ import pytest
 
 from bench.publish import main as publish
 from bench.publishing.catalog import read_sums
-from bench.publishing.others import name_of
 from bench.runs.json_files import with_checksum
+from bench.runs.run_folder import name_of
 from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
 from bench.system.errors import UserError
 from tests.analysis.judging import made
@@ -120,6 +120,9 @@ def test_a_record_of_a_version_with_other_settings_is_published(
     folder = tmp_path / "published"
     assert publish(["scale=quick", f"results_root={results.root}", f"published={folder}"]) == 0
     assert len(list(folder.glob("evaluations/*.json"))) == 1
+    path.unlink()
+    table = made(results, "evaluations", "scale=quick", f"published={folder}")
+    assert table["mean"].item() == pytest.approx(40)  # and shown
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """That verdicts are right as often as they say: on effects that are known."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -247,6 +248,10 @@ def test_steps_within_a_margin_are_alike_and_one_outside_it_makes_them_fail() ->
 # --- p values, and what is left after a correction
 
 
+def t_test(effects: Any, edge: float, alternative: str = "two-sided") -> float:
+    return float(tuple(stats.ttest_1samp(effects, edge, alternative=alternative))[1])
+
+
 def test_a_p_value_below_the_error_is_a_verdict() -> None:
     rng = np.random.default_rng(9)
     for seeds in (3, 5, 20):
@@ -260,16 +265,16 @@ def test_a_p_value_below_the_error_is_a_verdict() -> None:
 def test_the_p_value_is_that_of_the_paired_t_test() -> None:
     effects = [0.4, 1.1, 0.8, 0.5]
     found = one(effects)
-    assert found.p == pytest.approx(stats.ttest_1samp(effects, 0.0).pvalue)
+    assert found.p == pytest.approx(t_test(effects, 0.0))
     # Alike: the two one-sided tests, of which the nearer edge decides; twice their p value.
-    nearer = stats.ttest_1samp(effects, 1.0, alternative="less").pvalue
+    nearer = t_test(effects, 1.0, alternative="less")
     assert one(effects, ALIKE).worst.p == pytest.approx(2 * nearer)
 
 
 def test_the_p_value_of_a_skewed_distribution_is_that_of_the_bootstrap() -> None:
     skewed = np.random.default_rng(0).exponential(size=40) ** 3
     edge = stats.t.interval(0.95, 39, skewed.mean(), stats.sem(skewed))[1] + 0.5
-    assert stats.ttest_1samp(skewed, edge).pvalue < 0.05
+    assert t_test(skewed, edge) < 0.05
     found = one(list(skewed), Region(edge, math.inf))  # but the tail is long
     assert (found.verdict, found.p) == ("undecided", None)
     assert found.worst.p > 0.05
@@ -277,7 +282,7 @@ def test_the_p_value_of_a_skewed_distribution_is_that_of_the_bootstrap() -> None
 
 def test_the_p_value_of_several_comparisons_is_that_of_the_verdict() -> None:
     weak, strong = [0.9, 1.1, 1.6], [1.0, 1.01, 1.02]
-    p_weak, p_strong = (stats.ttest_1samp(row, 0.0).pvalue for row in (weak, strong))
+    p_weak, p_strong = (t_test(row, 0.0) for row in (weak, strong))
     assert decide(np.array([weak, strong]), ["w", "s"], ABOVE_ZERO).p == pytest.approx(p_weak)
     against = -np.array([weak, strong, [-1.0, -2.0, -9.0]])
     assert decide(against, ["w", "s", "x"], ABOVE_ZERO).p == pytest.approx(3 * p_strong)
@@ -285,9 +290,9 @@ def test_the_p_value_of_several_comparisons_is_that_of_the_verdict() -> None:
     rng = np.random.default_rng(6)
     steps = 2.0 + 0.1 * correlated(rng, 50, 5, 0.5)
     mean = steps.mean(axis=0)
-    assert over_steps([steps]).p == pytest.approx(stats.ttest_1samp(mean, 0.0).pvalue)
+    assert over_steps([steps]).p == pytest.approx(t_test(mean, 0.0))
     steps[17] -= 4.0
-    step = stats.ttest_1samp(steps[17], 0.0).pvalue
+    step = t_test(steps[17], 0.0)
     assert over_steps([steps]).p == pytest.approx(2 * 50 * step)
 
 

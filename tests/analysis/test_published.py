@@ -32,7 +32,8 @@ from bench.publishing.catalog import Problems, check, read_sums
 from bench.publishing.reading import Published, PublishedRun
 from bench.publishing.records import progress_record
 from bench.runs.run_folder import RunFolder, Store
-from bench.system.errors import UserError
+from bench.system.errors import Damaged, UserError
+from bench.system.files import checksum
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
@@ -345,6 +346,33 @@ def test_evaluations_on_other_networks_are_published_with_their_runs(results: "M
     assert result["transfers"]["vgg11"]["test_accuracy_mean"] == 0.4
     (path,) = folder.glob("evaluations/*.json")
     assert json.loads(path.read_text())["distilled"] == run.folder.name
+
+
+def test_damaged_records_of_a_run_are_not_published(results: "Maker") -> None:
+    run = results.run(results.configs("window_ablation", 1)[0])
+    finish(run)
+    sums = {name: checksum(run.path / name) for name in ("metrics.jsonl", "measurements.jsonl")}
+    run.write("result", {**(run.read("result") or {}), "checksums": sums})
+    folder = publish(results)
+    before = read_sums(folder)
+    for name in sums:
+        own = (run.path / name).read_text()
+        (run.path / name).write_text(own.replace("2", "3", 1))
+        with pytest.raises(Damaged, match=f"{name} was changed or damaged after the run"):
+            publish(results)
+        (run.path / name).write_text(own)
+    assert read_sums(folder) == before
+
+
+def test_a_published_run_of_another_version_does_not_prevent_publishing(results: "Maker") -> None:
+    first, second = results.configs("window_ablation", 2)[:2]
+    finish(results.run(first))
+    folder = publish(results)
+    (path,) = folder.glob("runs/*/config.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "setting_of_another_version": 1}))
+    finish(results.run(second))
+    publish(results)
+    assert len(list(folder.glob("runs/*/result.json"))) == 2
 
 
 def test_nothing_to_publish_is_said(results: "Maker") -> None:

@@ -1,8 +1,10 @@
 """The command `python -m analysis.table`: our numbers beside the paper's, and what is missing."""
 
+import json
 import statistics
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +136,30 @@ def test_sets_tested_on_other_networks_make_the_transfer_rows(results: "Maker", 
     printed = capsys.readouterr().out
     assert f"python -m bench.evaluate distilled={results.root}/runs/rat_bptt-" in printed
     assert 'python -m bench.evaluate "distilled=$run" arch=alexnet_avgpool' in printed
+
+
+def test_an_evaluation_of_another_set_size_or_data_is_no_transfer(results: "Maker") -> None:
+    (config, *_) = [c for c in fill(results, "architectures", "paper") if c.arch == "convnet"]
+    on_vgg = {"arch": "vgg11", "width": 0, "depth": 0}
+    results.add(config, checksums={"distilled.safetensors": 1})
+
+    def recorded(**changed: Any) -> float:
+        for path in results.root.glob("evaluations/*.json"):
+            path.unlink()
+        results.transfer(config, 0.4, **on_vgg)
+        (path,) = results.root.glob("evaluations/*.json")
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+        return one(made(results, "2", "scale=paper"), method="Transfer", column="vgg11")["n_seeds"]
+
+    path = Store(results.root).run(config).path
+    assert recorded() == recorded(set_checksum=1) == 1
+    assert recorded(set_checksum=2) == 0  # of the set before the run was made again
+    assert recorded(distilled=str(path / "rounded.safetensors")) == 0
+    assert recorded(data={"source": "made up", "fingerprint": "another"}) == 0
+    settings = asdict(replace(config, **on_vgg, transfer_to=[], scores=False))
+    assert recorded(config=settings) == 1
+    assert recorded(config={**settings, "width": 16}) == 0
+    assert recorded(config={**settings, "former_setting": 1}) == 0
 
 
 def test_a_network_without_biases_is_the_transfer_of_a_run_whose_other_networks_have_none(

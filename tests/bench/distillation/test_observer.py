@@ -4,6 +4,7 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from bench.config.grid import single_run
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.distillation.outer_loop import Distillation
+from bench.metagrad import MetaGradient
 from bench.training.batches import target_batch
 from methods import Probe, StepObservation
 from tests.bench.distillation.applied import coming_problem
@@ -138,6 +140,27 @@ def test_a_probe_before_a_measurement_is_not_made_again_and_counts(
         assert len(told(each, "probe")) == probes
         assert record.probe_seconds == before
         assert each.outer_step().probe_seconds != before
+
+
+def test_a_restored_step_does_not_count_the_seconds_of_the_copys_probe(
+    config: RunConfig, digits: TargetSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distillation = Distillation(replace(config, not_finite="restore"), digits)
+    monkeypatch.setattr(distillation.method, "every", 1000)
+    distillation.observe_probe()  # before the copy, as a measurement of the variance does
+    assert distillation.observer.probe_seconds > 0
+    distillation.outer_step()
+    real = distillation.engine.meta_gradient
+
+    def broken(*question: Any, **more: Any) -> MetaGradient:
+        answer = real(*question, **more)
+        return replace(answer, images=answer.images * math.nan)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(distillation.engine, "meta_gradient", broken)
+        assert not distillation.outer_step().updated
+    assert distillation.guard.restorations == 1
+    assert distillation.outer_step().probe_seconds == 0
 
 
 def test_a_gradient_of_zeros_has_no_agreement(config: RunConfig, digits: TargetSet) -> None:
