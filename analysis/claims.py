@@ -85,6 +85,8 @@ def chosen(claims: "Sequence[Claim]", ids: str) -> "list[Claim]":
         UserError: there is no such claim.
     """
     known = [claim.id for claim in claims]
+    if not words(ids):
+        raise UserError("claims= names no claim")
     if ids == "all":
         return list(claims)
     found: list[str] = []

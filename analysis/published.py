@@ -13,8 +13,10 @@ from analysis.load import StoredRun, print_damages, stored_of, stored_runs
 from bench.config.command_line import only, typed
 from bench.config.grid import choose_scale
 from bench.config.run_config import Environment, RunConfig
+from bench.config.values import shown
+from bench.publishing.catalog import SUMS
 from bench.publishing.reading import Published, PublishedRun
-from bench.system.errors import Damaged
+from bench.system.errors import Damaged, UserError
 from bench.system.text import count
 
 
@@ -42,10 +44,14 @@ def opened(
         scale, seeds, grid, methods: the options of the command, as `Request` has them.
 
     Raises:
-        UserError: there is no such scale, or a folder cannot be read.
+        UserError: there is no such scale, or `published=` names no folder of records.
     """
     root = Path(typed(Environment, only(given, Environment)).results_root)
     folder = typed(PublishedOptions, only(given, PublishedOptions)).published
+    if given.get("published") and not (Path(folder) / SUMS).is_file():
+        raise UserError(
+            f"published={shown(folder)} is no folder of published records: it has no {SUMS}"
+        )
     published = Published(Path(folder) if folder else None)
     stored = with_published(stored_runs(root), published)
     chosen, why = _scale_of(scale, stored, root)

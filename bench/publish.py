@@ -10,7 +10,7 @@ from bench.config.grid import choose_scale, grid_names
 from bench.config.identity import experiment_identity, written_config
 from bench.config.resolve import has_settings
 from bench.config.run_config import Environment, RunConfig
-from bench.publishing.catalog import REPORT, check, in_units, read_sums, unit_of
+from bench.publishing.catalog import REPORT, SUMS, check, in_units, read_sums, unit_of
 from bench.publishing.others import anatomy_files, evaluation_files, evaluation_records
 from bench.publishing.publication import Files, Publication, publication
 from bench.publishing.reading import Published
@@ -22,7 +22,7 @@ from bench.publishing.records import (
 )
 from bench.publishing.selection import Selection, selected
 from bench.publishing.size import MOST_MIB, bytes_by_kind, refuse_too_much, size_text
-from bench.runs.run_folder import SET_FILE, RunFolder
+from bench.runs.run_folder import PICTURE, SET_FILE, RunFolder
 from bench.system.errors import UserError
 from bench.system.text import count
 
@@ -82,6 +82,8 @@ def main(argv: list[str]) -> int:
     print(f"scale={scale} ({why})", flush=True)
     overrides = only(given, RunConfig)
     grids = grid_names() if options.grid == "all" else words(options.grid)
+    if not grids:
+        raise UserError("grid= names no grid")
     runs = selected(results_root, grids, scale, overrides, words(options.only))
     if not options.unfinished:
         runs.others.update(progress.state for _, progress in runs.unfinished)
@@ -183,7 +185,7 @@ def files_of(run: RunFolder, transfers: dict[str, Any], precision: str) -> Files
         result["image_distance"] = distance
     distilled = {
         name: (run.path / name).read_bytes()
-        for name in (SET_FILE, "distilled.png")
+        for name in (SET_FILE, PICTURE)
         if precision and (run.path / name).is_file()
     }
     if SET_FILE in distilled:
@@ -236,7 +238,13 @@ def print_summary(records: Publication, runs: Selection) -> None:
 
 
 def verify(root: Path) -> int:
-    """Compare every record with its checksum and print what is wrong; returns the exit status."""
+    """Compare every record with its checksum and print what is wrong; returns the exit status.
+
+    Raises:
+        UserError: there are no records.
+    """
+    if not (root / SUMS).is_file():
+        raise UserError(f"{root} is no folder of published records: it has no {SUMS}")
     problems = check(root)
     for what, paths in vars(problems).items():
         for path in paths:

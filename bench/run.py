@@ -12,10 +12,11 @@ from bench.config.command_line import command, keys_of, only, parse, setting, ty
 from bench.config.grid import choose_scale, single_run
 from bench.config.identity import identity
 from bench.config.run_config import Environment, RunConfig
+from bench.config.without_effect import refuse_without_effect
 from bench.distillation.process_group import ProcessGroup, ProcessGroupBroken
 from bench.distillation.rank import find_rank
 from bench.runs.repetition import FirstRun, report
-from bench.runs.run_folder import RunFolder, Store
+from bench.runs.run_folder import PICTURE, RunFolder, Store
 from bench.runs.run_lock import RunIsTaken, await_silence, lock
 from bench.system import garbage
 from bench.system.errors import INTERRUPTED, SUPERSEDED, UserError
@@ -59,6 +60,9 @@ def main(argv: list[str]) -> int:
     environment = typed(Environment, only(given, Environment))
     overrides = {key: value for key, value in only(given, RunConfig).items() if key != "scale"}
     first, lines = None, []
+    for key, value in (("folder", options.folder), ("from", options.from_)):
+        if key in given and not value:
+            raise UserError(f"{key}= names no run folder")
     if options.folder or options.from_:
         named = "folder" if options.folder else "from"
         if overrides or (options.folder and options.from_):
@@ -74,6 +78,7 @@ def main(argv: list[str]) -> int:
         scale, why = choose_scale(options.scale)
         lines = [f"scale={scale} ({why})"]
         config = single_run(scale, overrides)
+        refuse_without_effect([config], overrides)
         folder = Store(Path(environment.results_root)).run(config)
     rank = find_rank(os.environ, config.replicas)
     if options.dry_run:
@@ -143,7 +148,7 @@ def lead(
         print(f"{described['kind']}: {described['message']}", file=sys.stderr)
         return 1
     print(final_line(result))
-    print(f"distilled images: {folder.path / 'distilled.png'}")
+    print(f"distilled images: {folder.path / PICTURE}")
     return 0
 
 

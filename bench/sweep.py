@@ -12,6 +12,7 @@ from bench import run as one_run
 from bench.config.command_line import command, keys_of, only, parse, typed, words
 from bench.config.grid import Grid, choose_scale, grid_names, grid_overview, load_grid, requested
 from bench.config.run_config import Environment, RunConfig
+from bench.config.without_effect import refuse_without_effect
 from bench.runs.log_file import log_path
 from bench.runs.run_folder import Store
 from bench.runs.run_lock import RunIsTaken, is_being_run
@@ -56,6 +57,7 @@ def main(argv: list[str]) -> int:
     print(f"grid {grid.name}: {grid.about}\nscale={scale} ({reason})")
     overrides, methods = only(given, RunConfig), words(options.only)
     configs = requested(grid, scale, overrides, seeds=options.seeds, methods=methods)
+    refuse_without_effect(configs, overrides)
     store = Store(Path(environment.results_root))
     folders = [store.run(config) for config in configs]
     starts_runs = not (options.dry_run or options.cancel)

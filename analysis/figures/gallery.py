@@ -13,6 +13,8 @@ from analysis.captions import caption
 from analysis.figures.captions import headline
 from analysis.figures.specs import ImageFigure
 from analysis.load import FinishedRun, Results
+from bench.publishing.reading import PublishedRun
+from bench.runs.run_folder import PICTURE, SET_FILE
 from bench.system.choices import PICTURE_COLUMNS, PICTURE_GAP
 from bench.system.errors import UserError
 from bench.system.text import count, mean_std
@@ -45,20 +47,26 @@ class Gallery:
     labels: "NDArray[np.int64]"
 
 
-def gallery(spec: ImageFigure, results: Results, overrides: dict[str, Any]) -> Gallery:
-    """The images of the first finished run, or of the requested seed.
+def gallery(spec: ImageFigure, results: Results, request: Request) -> Gallery:
+    """The images of the first finished run that has a picture; of a requested seed, if any.
 
     Raises:
         UserError: there is no such run, or its files are missing or damaged.
     """
-    runs = results.runs
+    runs, overrides = results.runs, request.overrides
     if "seed" in overrides:
         runs = [run for run in runs if run.config.seed == int(overrides["seed"])]
     if not runs:
         raise UserError(
             f"figure {spec.number}: no finished run {spec.what} has seed={overrides['seed']}"
         )
-    return gallery_of(runs[0])
+    with_set = [run for run in runs if (run.folder.with_result.path / PICTURE).is_file()]
+    if not with_set and isinstance(runs[0].folder, PublishedRun):
+        raise UserError(
+            f"figure {spec.number}: the distilled sets of these runs are not published; make one:"
+            f" {request.sweep(results.grid)}"
+        )
+    return gallery_of([*with_set, *runs][0])
 
 
 def gallery_of(run: FinishedRun) -> Gallery:
@@ -106,7 +114,7 @@ def tiles(sheet: "NDArray[np.uint8]", count: int, columns: int) -> "NDArray[np.u
 
 
 def _sheet(run: FinishedRun) -> "NDArray[np.uint8]":
-    path = run.folder.with_result.path / "distilled.png"
+    path = run.folder.with_result.path / PICTURE
     try:
         with Image.open(path) as image:
             return np.asarray(image)
@@ -118,7 +126,7 @@ def _labels(run: FinishedRun) -> "tuple[NDArray[np.float32], list[str]]":
     """(labels [images, classes], names of the classes) of a run's distilled set."""
     from safetensors import SafetensorError, safe_open
 
-    path = run.folder.with_result.path / "distilled.safetensors"
+    path = run.folder.with_result.path / SET_FILE
     try:
         with safe_open(path, framework="np") as file:
             stated = json.loads((file.metadata() or {})["distilled_set"])

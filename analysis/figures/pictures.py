@@ -44,7 +44,7 @@ def picture_of(spec: FigureSpec, results: Results, request: Request) -> Picture:
         make = partial(draw_comparison, table, PARAMETERIZATION_LOOKS, request.has_paper_settings())
         return Picture(table, text, make)
     assert isinstance(spec, ImageFigure)
-    shown = gallery(spec, results, request.overrides)
+    shown = gallery(spec, results, request)
     text = gallery_caption(spec, results, shown, request)
     return Picture(gallery_table(shown), text, partial(draw_gallery, shown))
 

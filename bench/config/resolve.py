@@ -212,7 +212,7 @@ def check(config: RunConfig) -> None:
     if not config.evaluation_steps:
         raise UserError("evaluation_steps needs at least one number of steps")
     check_evaluation(config)
-    _check_transfers(config)
+    _check_networks(config)
     if config.selection == "validation" and config.validation_fraction == 0:
         raise UserError(
             "selection=validation needs validation_fraction > 0; the two published versions of the"
@@ -253,21 +253,28 @@ def _check_objective(config: RunConfig) -> None:
         )
 
 
-def _check_transfers(config: RunConfig) -> None:
-    """Whether the networks of `transfer_to` can be built; otherwise this shows hours later."""
-    side = config.image_size or SHAPES[config.dataset].side
+def _check_networks(config: RunConfig) -> None:
+    """Whether the networks can be built; otherwise this shows in the run, or hours later."""
+    _check_size("arch", config.arch, config)
     for arch in config.transfer_to:
         name = f"transfer_to={arch}"
         if arch == config.arch:
             raise UserError(f"{name} is the same as arch, on which the set is always tested")
         if config.transfer_to.count(arch) > 1:
             raise UserError(f"{name} is given more than once")
-        sized = arch in SIZED_ARCHITECTURES
-        if sized and config.arch not in SIZED_ARCHITECTURES:
+        if arch in SIZED_ARCHITECTURES and config.arch not in SIZED_ARCHITECTURES:
             raise UserError(f"{name} needs a width and a depth, and arch={config.arch} has none")
-        least = 2**config.depth if sized else SMALLEST_SIDES[arch]
-        if side < least:
-            raise UserError(
-                f"{name} needs images of at least {least}x{least}, and those of {config.dataset}"
-                f" have {side}x{side}; image_size={max(least, 32)} enlarges them"
-            )
+        _check_size("transfer_to", arch, config)
+
+
+def _check_size(key: str, arch: str, config: RunConfig) -> None:
+    """Raise UserError if images are too small for a network."""
+    side = config.image_size or SHAPES[config.dataset].side
+    sized = arch in SIZED_ARCHITECTURES
+    least = 2**config.depth if sized else SMALLEST_SIDES[arch]
+    if side < least:
+        deep = f" depth={config.depth}" if sized else ""
+        raise UserError(
+            f"{key}={arch}{deep} needs images of at least {least}x{least}, and those of"
+            f" {config.dataset} have {side}x{side}; image_size={max(least, 32)} enlarges them"
+        )

@@ -24,7 +24,7 @@ from bench.evaluation.distilled_set import DistilledSet
 from bench.evaluation.evaluation import Evaluation
 from bench.evaluation.fresh_networks import evaluate
 from bench.runs.image_grid import save_picture
-from bench.runs.run_folder import SET_FILE, RunFolder
+from bench.runs.run_folder import PICTURE, SET_FILE, RunFolder
 from bench.system import text
 from bench.system.choices import OWN, PICTURE_COLUMNS
 from bench.system.errors import Damaged
@@ -120,7 +120,7 @@ class FinalEvaluation:
         """One class a row, or `PICTURE_COLUMNS` images where there is one of each."""
         per_class = len(self.final.images) // len(self.target_set.classes)
         columns = per_class if per_class > 1 else PICTURE_COLUMNS
-        picture = self.folder.path / "distilled.png"
+        picture = self.folder.path / PICTURE
         save_picture(picture, self.final.images, self.target_set.whitening, columns)
 
     # --- evaluations

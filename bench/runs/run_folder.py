@@ -40,7 +40,7 @@ from bench.system.errors import Damaged, UserError
 from bench.system.files import checksum, new_folder, write_json
 
 PREVIOUS = "previous"
-SET_FILE = "distilled.safetensors"
+SET_FILE, PICTURE = "distilled.safetensors", "distilled.png"
 # Have a checksum; the name of the folder is config's.
 CHECKED = ("manifest", "evaluations", "result")
 

@@ -35,7 +35,11 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.ones(1, device=device).item()  # of "meta" there are only shapes
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={shown(name)}: {str(error).splitlines()[0]}") from error
+        there = ["cpu", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
+        why = f" ({str(error).splitlines()[0]})" if name.startswith("cuda") else ""
+        raise UserError(
+            f"device={shown(name)} cannot be used{why}; this machine has {', '.join(there)}"
+        ) from error
     return device
 
 

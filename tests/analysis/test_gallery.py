@@ -30,6 +30,7 @@ from analysis.load import Results, load_results, stored_runs
 from analysis.plot import main
 from bench.config.grid import expand, load_grid, single_run
 from bench.data.whitening import Whitening
+from bench.publish import main as publish
 from bench.runs import image_grid
 from bench.system.choices import PICTURE_COLUMNS
 from bench.system.errors import UserError
@@ -83,7 +84,7 @@ def test_tiles_are_the_distilled_images_class_by_class(
 ) -> None:
     found, folder = found_of(results, ipc=per_class)
     images = leave_images(folder, per_class, channels)
-    shown = gallery(spec(9), found, {})
+    shown = gallery(spec(9), found, QUICK)
     zoom = shown.tiles.shape[2] // SIDE
     assert zoom == image_grid.SMALLEST_SIDE // SIDE
     assert shown.tiles.shape[:2] == (10, per_class)
@@ -104,7 +105,7 @@ def test_a_picture_of_another_layout_is_refused() -> None:
 def test_what_is_drawn_is_each_class_in_its_row_and_each_block_apart(results: "Maker") -> None:
     found, folder = found_of(results, ipc=4)
     leave_images(folder, 4)
-    shown = replace(gallery(spec(9), found, {}), block=2)
+    shown = replace(gallery(spec(9), found, QUICK), block=2)
     sheet, rows, blocks = composed(shown.tiles, shown.block)
     side = shown.tiles.shape[2]
     middle = int(rows[7])
@@ -137,7 +138,7 @@ def test_a_figure_shows_the_runs_that_the_paper_shows_in_it() -> None:
 def test_the_caption_names_the_set_its_accuracy_and_what_was_chosen(results: "Maker") -> None:
     found, folder = found_of(results, ipc=2)
     leave_images(folder, 2)
-    text = gallery_caption(spec(9), found, gallery(spec(9), found, {}), QUICK)
+    text = gallery_caption(spec(9), found, gallery(spec(9), found, QUICK), QUICK)
     for part in (
         "seed 0 (1 finished)",
         "50.0 %",
@@ -149,20 +150,39 @@ def test_the_caption_names_the_set_its_accuracy_and_what_was_chosen(results: "Ma
     run = found.runs[0]
     prefixes = [{"ipc": k, "test_accuracy_mean": k / 10, "test_accuracy_std": 0.01} for k in (1, 2)]
     boosted = replace(run, result={**run.result, "prefixes": prefixes})
-    shown: Gallery = replace(gallery(spec(9), found, {}), run=boosted, block=1)
+    shown: Gallery = replace(gallery(spec(9), found, QUICK), run=boosted, block=1)
     assert "10.0 ± 1.0 % with 1 per class" in gallery_caption(spec(10), found, shown, QUICK)
 
 
 def test_a_seed_can_be_asked_for_and_damage_is_named(results: "Maker") -> None:
     found, folder = found_of(results, ipc=1)
     with pytest.raises(UserError, match=r"distilled\.safetensors cannot be read"):
-        gallery(spec(9), found, {})
+        gallery(spec(9), found, QUICK)
     leave_images(folder, 1)
     with pytest.raises(UserError, match="no finished run without boosting has seed=5"):
-        gallery(spec(9), found, {"seed": 5})
+        gallery(spec(9), found, replace(QUICK, overrides={"seed": 5}))
     (folder.path / "distilled.png").write_bytes(b"x")
     with pytest.raises(UserError, match=r"distilled\.png cannot be read"):
-        gallery(spec(9), found, {})
+        gallery(spec(9), found, QUICK)
+
+
+def test_sets_that_were_not_published_are_named_and_one_that_was_is_shown(
+    results: "Maker",
+) -> None:
+    records = results.root.parent / "published"
+    where = ["scale=quick", f"published={records}"]
+    own = f"results_root={results.root}"
+    grid = ["figure=9", "grid=window_ablation", *where, f"results_root={results.root}-none"]
+    for config in results.configs("window_ablation", 2):
+        if config.method == "rat_bptt":
+            run = results.run(config)
+            if config.seed == 1:
+                leave_images(run, config.ipc)
+    assert publish([*where, own, "grid=window_ablation", "sets=none"]) == 0
+    with pytest.raises(UserError, match="are not published; make one: python -m bench"):
+        main(grid)
+    assert publish([*where, own, "grid=window_ablation", "sets=all"]) == 0
+    assert main(grid) == 0  # seed 1, though 0 has none
 
 
 def test_a_grid_without_such_a_run_is_refused(results: "Maker") -> None:

@@ -375,6 +375,20 @@ def test_a_published_run_of_another_version_does_not_prevent_publishing(results:
     assert len(list(folder.glob("runs/*/result.json"))) == 2
 
 
+def test_a_folder_without_records_is_neither_verified_nor_read(
+    results: "Maker", tmp_path: Path
+) -> None:
+    for folder in (tmp_path, tmp_path / "misspelt"):
+        with pytest.raises(UserError, match="is no folder of published records: it has no SHA256"):
+            main([f"published={folder}", "verify=true"])
+        with pytest.raises(UserError, match="is no folder of published records: it has no SHA256"):
+            claims(["scale=quick", f"results_root={results.root}", f"published={folder}"])
+    assert claims(["scale=quick", f"results_root={results.root}", "published="]) == 0
+    for empty, name in ((main, "grid"), (claims, "claims")):
+        with pytest.raises(UserError, match=f"^{name}= names no"):
+            empty([f"{name}=", "scale=quick", f"results_root={results.root}"])
+
+
 def test_nothing_to_publish_is_said(results: "Maker") -> None:
     results.run(replace(results.configs("window_ablation", 1)[0]), finished=False)
     with pytest.raises(UserError, match="no finished run of window_ablation at scale=quick"):

@@ -1,0 +1,51 @@
+"""Settings that a run does not read, because another setting says so."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.config.parameterization import OF_ONE
+from bench.config.run_config import RunConfig
+from bench.config.values import shown
+from bench.system.errors import UserError
+
+
+def _is(key: str, value: Any) -> tuple[str, Callable[[RunConfig], bool]]:
+    return f"{key}={value}", lambda config: getattr(config, key) == value
+
+
+def _has(key: str, needed: str) -> tuple[str, Callable[[RunConfig], bool]]:
+    return needed, lambda config: bool(getattr(config, key))
+
+
+# By setting: what it needs, in words and as a condition.
+NEEDS: dict[str, tuple[str, Callable[[RunConfig], bool]]] = {
+    "inner_momentum": _is("inner_optimizer", "sgd"),
+    "outer_momentum": _is("outer_optimizer", "sgd"),
+    "clip_ratio": _is("clipping", "ema"),
+    "clip_decay": _is("clipping", "ema"),
+    "zca_lambda": _has("zca", "zca=true"),
+    "boost_beta": _has("boost_block", "boost_block of 1 or more"),
+    "variance_samples": _has("variance_every", "variance_every of 1 or more"),
+    "variance_until": _has("variance_every", "variance_every of 1 or more"),
+    "full_train_batch_size": _has("scores", "scores=true"),
+    "full_train_steps": _has("scores", "scores=true"),
+    **{key: _is("parameterization", name) for name, keys in OF_ONE.items() for key in keys},
+}
+
+
+def refuse_without_effect(configs: Sequence[RunConfig], given: dict[str, Any]) -> None:
+    """Reject a setting of the user that none of the runs reads, unless it has its default.
+
+    Args:
+        given: the converted settings of the command line.
+
+    Raises:
+        UserError: names the setting, and what it needs.
+    """
+    default = RunConfig()
+    for key, value in given.items():
+        if key not in NEEDS or value == getattr(default, key):
+            continue
+        needed, is_read = NEEDS[key]
+        if not any(map(is_read, configs)):
+            raise UserError(f"{key}={shown(value)} has no effect here; it needs {needed}")
