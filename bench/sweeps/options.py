@@ -43,7 +43,9 @@ class SweepOptions:
     cancel: bool = setting(False, "slurm: cancel the jobs of the grid, after asking")
     yes: bool = setting(False, "cancel without asking")
     check_memory: bool = setting(True, "reject runs that cannot fit into memory")
-    dry_run: bool = setting(False, "print the plan and the estimate, for which a few outer steps are measured, and stop")
+    dry_run: bool = setting(
+        False, "print the plan and the estimate, for which a few outer steps are measured, and stop"
+    )
     force: bool = setting(False, "start all runs from the beginning, finished ones too")
 
 
