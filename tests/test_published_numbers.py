@@ -84,10 +84,11 @@ def test_the_readme_counts_the_verdicts(
     counts = [re.search(rf"(\d+) {kind} \((.*?)\)", path.read_text()) for kind in kinds]
     texts = " | ".join(f"{found[1]}: {found[2]}" for found in counts if found)
     corrected = re.search(
-        r"(\d+) of the (\d+) verdicts .* Holm's correction \(5 %\), and (\d+)", path.read_text()
+        r"of the (\d+) verdicts .* Holm's correction leaves (\d+) .* Hochberg\) (\d+)",
+        path.read_text(),
     )
     assert corrected
-    holm, decided, false_discovery = corrected.groups()
+    decided, holm, false_discovery = corrected.groups()
     left = f"{holm} (Holm) or {false_discovery} (false discovery rate) of {decided}"
     assert f"| `scale={scale}` | {texts} | {left} |" in (REPOSITORY / "README.md").read_text()
 

@@ -28,7 +28,7 @@ of either kind in at most 2.5 % of repetitions.
 
 No verdict is corrected for the number of claims, or for seeds that were added after a look at
 fewer. So each has a p value, the smallest error (1 - level) at which it would be the same: after
-two looks at 95 % a reader may ask for p < 0.025. `standing` counts the verdicts that are left by
+two looks at 95 % a reader may ask for p < 0.025. `standing` says which verdicts are left by
 Holm's correction (Scandinavian Journal of Statistics 6, 1979), after which all of them are right
 with a probability of 95 %, and by that of Benjamini and Hochberg (Journal of the Royal Statistical
 Society B 57, 1995), after which 5 % of them are expected to be wrong.
@@ -281,19 +281,20 @@ def _joint_p(comparisons: Sequence[Comparison], region: Region) -> float:
     return min([1.0, *(len(comparisons) * p for p in outside)])
 
 
-def standing(decisions: Sequence[Decision]) -> tuple[int, int]:
-    """How many of the verdicts that hold or do not are left at 5 % over all decisions with
-    `MIN_SEEDS`: by Holm's correction, and by Benjamini and Hochberg's."""
+def standing(decisions: Sequence[Decision]) -> tuple[list[float], list[float]]:
+    """The p values of the verdicts that are left at 5 % over all decisions with `MIN_SEEDS`, the
+    smallest first: by Holm's correction, and by Benjamini and Hochberg's."""
     import numpy as np
     from scipy import stats
 
     judged = [1.0 if one.p is None else one.p for one in decisions if one.n >= MIN_SEEDS]
     if not judged:
-        return 0, 0
+        return [], []
     p = np.sort(judged)
     exceeded = p > (1 - LEVEL) / np.arange(len(p), 0, -1)
-    holm = int(np.argmax(exceeded)) if exceeded.any() else len(p)
-    return holm, int((stats.false_discovery_control(p) <= 1 - LEVEL).sum())
+    holm = np.argmax(exceeded) if exceeded.any() else len(p)
+    discovered = stats.false_discovery_control(p) <= 1 - LEVEL
+    return p[:holm].tolist(), p[discovered].tolist()
 
 
 def _worst_first(comparisons: list[Comparison], region: Region) -> list[Comparison]:

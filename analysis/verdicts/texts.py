@@ -70,12 +70,20 @@ def corrected_text(outcomes: Sequence[Outcome]) -> list[str]:
     decided = sum(one.p is not None for one in decisions)
     if judged < 2 or not decided:
         return []
-    holm, false_discovery = standing(decisions)
+    holm, discovered = (
+        f"{len(left)}{f' (p up to {p_text(left[-1])})' if left else ''}"
+        for left in standing(decisions)
+    )
     return [
-        f"Corrected for the {judged} claims with {MIN_SEEDS} seeds or more, {holm} of the"
-        f" {count(decided, 'verdict')} that hold or do not are left by Holm's correction (5 %),"
-        f" and {false_discovery} at a false discovery rate of 5 % (Benjamini and Hochberg)."
+        f"Corrected for the {judged} claims with {MIN_SEEDS} seeds or more, of the"
+        f" {count(decided, 'verdict')} that hold or do not Holm's correction leaves {holm}, and a"
+        f" false discovery rate of 5 % (Benjamini and Hochberg) {discovered}."
     ]
+
+
+def p_text(p: float) -> str:
+    """A p value with two digits."""
+    return f"{p:.2g}"
 
 
 # --- one outcome in words
@@ -145,7 +153,7 @@ def verdict_text(outcome: Outcome) -> str:
     """The verdict with its p value or, if it is undecided, the number of seeds that it needs."""
     decision = outcome.decision
     if decision.p is not None:
-        p = "p < 0.001" if decision.p < 0.001 else f"p = {decision.p:.2g}"
+        p = "p < 0.001" if decision.p < 0.001 else f"p = {p_text(decision.p)}"
         return f"{decision.verdict}, {p}"
     if decision.verdict != "undecided":
         return decision.verdict

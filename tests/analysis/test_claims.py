@@ -15,9 +15,11 @@ from analysis.arguments import Request
 from analysis.claims import main
 from analysis.grid_entries import Entry, GridRuns
 from analysis.load import Experiment, FinishedRun, Results
-from analysis.verdicts.judge import NOT_COMPARABLE, Claim, load_claims, outcome_of
+from analysis.verdicts.inference import Decision
+from analysis.verdicts.judge import NOT_COMPARABLE, Claim, Outcome, load_claims, outcome_of
 from analysis.verdicts.sides import names_of
 from analysis.verdicts.table_cells import cell_claims
+from analysis.verdicts.texts import corrected_text, verdict_text
 from bench.config.grid import expand, load_grid
 from bench.config.run_config import RunConfig
 from bench.runs.run_folder import RunFolder
@@ -339,3 +341,23 @@ def test_records_that_differ_by_the_margin_are_seldom_called_alike() -> None:
     edge = {**means, "rat_bptt": 1.0}
     assert rate(alike, "holds", edge, 10) < 0.025 + 3 * math.sqrt(0.025 * 0.975 / REPETITIONS)
     assert rate(alike, "holds", means, 50) > 0.9
+
+
+def test_the_caption_says_how_many_verdicts_a_correction_leaves() -> None:
+    first, second, third = load_claims()[:3]
+    strong, weak = (Decision("holds", 5, [], p) for p in (0.001, 0.04))
+    undecided = Decision("undecided", 5, [], seeds_needed=9)
+    (text,) = corrected_text(
+        [Outcome(first, strong), Outcome(second, weak), Outcome(third, undecided)]
+    )
+    assert text == (
+        "Corrected for the 3 claims with 3 seeds or more, of the 2 verdicts that hold or do not"
+        " Holm's correction leaves 1 (p up to 0.001), and a false discovery rate of 5 % (Benjamini"
+        " and Hochberg) 1 (p up to 0.001)."
+    )
+    assert corrected_text([Outcome(first, strong)]) == []
+    assert corrected_text([Outcome(first, undecided), Outcome(second, undecided)]) == []
+    assert verdict_text(Outcome(first, strong)) == "holds, p = 0.001"
+    assert verdict_text(Outcome(first, Decision("does not hold", 5, [], 0.0004))) == (
+        "does not hold, p < 0.001"
+    )
