@@ -124,6 +124,8 @@ def converted_options(config: RunConfig, defaults: dict[str, Any]) -> dict[str, 
 
 def has_settings(config: RunConfig, given: dict[str, Any]) -> bool:
     """Whether a resolved configuration has these settings, as typed; the scale is not one."""
+    if all(getattr(config, key) == value for key, value in given.items() if key != "scale"):
+        return True
     settings = {**vars(config), **given, "scale": config.scale}
     for owner in ("method_options", "objective_options"):
         settings[owner] = {**getattr(config, owner), **given.get(owner, {})}

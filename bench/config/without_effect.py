@@ -25,8 +25,6 @@ NEEDS: dict[str, tuple[str, Callable[[RunConfig], bool]]] = {
     "clip_decay": _is("clipping", "ema"),
     "zca_lambda": _has("zca", "zca=true"),
     "boost_beta": _has("boost_block", "boost_block of 1 or more"),
-    "variance_samples": _has("variance_every", "variance_every of 1 or more"),
-    "variance_until": _has("variance_every", "variance_every of 1 or more"),
     "full_train_batch_size": _has("scores", "scores=true"),
     "full_train_steps": _has("scores", "scores=true"),
     **{key: _is("parameterization", name) for name, keys in OF_ONE.items() for key in keys},

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from analysis.arguments import Request
 from analysis.figures.gallery import gallery
 from analysis.figures.specs import FIGURES, ImageFigure
 from analysis.figures.windows import windows_of
@@ -48,7 +49,7 @@ def test_windows_are_those_that_a_run_met(found: "Results") -> None:
 def test_each_image_of_a_run_is_found_in_its_picture(found: "Results") -> None:
     spec = FIGURES[9]
     assert isinstance(spec, ImageFigure)
-    shown = gallery(spec, found, {})
+    shown = gallery(spec, found, Request([], {}, "quick"))
     per_class = found.runs[0].config.ipc
     assert shown.classes == [str(digit) for digit in range(10)]
     assert shown.tiles.shape == (10, per_class, 64, 64)
