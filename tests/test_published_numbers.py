@@ -1,6 +1,7 @@
 """The numbers in README.md and results/README.md are those of the commands beside them, from the
 published records."""
 
+import html
 import json
 import re
 import shlex
@@ -91,6 +92,9 @@ def test_the_readme_counts_the_verdicts(
     decided, holm, false_discovery = corrected.groups()
     left = f"{holm} (Holm) or {false_discovery} (false discovery rate) of {decided}"
     assert f"| `scale={scale}` | {texts} | {left} |" in (REPOSITORY / "README.md").read_text()
+    if scale == "cpu":  # the published report is about these verdicts
+        page = (REPOSITORY / "results" / "published" / "report.html").read_text()
+        assert corrected[0] in html.unescape(page)
 
 
 @pytest.mark.slow
