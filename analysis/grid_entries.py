@@ -164,7 +164,7 @@ def transfers_of(
             and record["data"].get("fingerprint") == result.get("data", {}).get("fingerprint")
             and own_set in (None, record.get("set_checksum", own_set))
             and record["config"].keys() <= vars(config).keys()
-            and not set(differences(config, on_network(run_config, config.arch))) - {*AT_THE_END}
+            and set(differences(config, on_network(run_config, config.arch))) <= set(AT_THE_END)
         ):
             evaluations[name, config.arch] = record["evaluation"]
     return evaluations

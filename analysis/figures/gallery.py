@@ -17,7 +17,7 @@ from bench.publishing.reading import PublishedRun
 from bench.runs.run_folder import PICTURE, SET_FILE
 from bench.system.choices import PICTURE_COLUMNS, PICTURE_GAP
 from bench.system.errors import UserError
-from bench.system.text import count, mean_std
+from bench.system.text import count, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,7 +166,7 @@ def gallery_caption(spec: ImageFigure, results: Results, shown: Gallery, request
         " whitening is inverted, and values outside the range of pixels are clipped.",
         _boosting_text(run, shown) if shown.block < shown.tiles.shape[1] else "",
         f"The distilled set of seed {run.config.seed} ({len(results.runs)} finished). Fresh"
-        f" networks trained on it reach {accuracy_text(evaluation)} test accuracy (mean ± standard"
+        f" networks trained on it reach {accuracy_of(evaluation)} test accuracy (mean ± standard"
         f" deviation over n = {count(evaluation['n'], 'network')}).",
     ]
     selected = (
@@ -178,7 +178,7 @@ def gallery_caption(spec: ImageFigure, results: Results, shown: Gallery, request
 
 def _boosting_text(run: FinishedRun, shown: Gallery) -> str:
     prefixes = run.result.get("prefixes") or []
-    accuracies = [f"{accuracy_text(p)} with {p['ipc']} per class" for p in prefixes[:-1]]
+    accuracies = [f"{accuracy_of(p)} with {p['ipc']} per class" for p in prefixes[:-1]]
     return (
         f"Blocks of {count(shown.block, 'image')} per class, from left to right in the order in"
         f" which they were added; boost_beta={run.config.boost_beta}"
@@ -186,10 +186,10 @@ def _boosting_text(run: FinishedRun, shown: Gallery) -> str:
     )
 
 
-def accuracy_text(evaluation: dict[str, Any]) -> str:
+def accuracy_of(evaluation: dict[str, Any]) -> str:
     """Mean and standard deviation of an evaluation, in percent."""
-    std = evaluation.get("test_accuracy_std")
-    return f"{mean_std(100 * evaluation['test_accuracy_mean'], 100 * std if std else None)} %"
+    accuracy = percent(evaluation["test_accuracy_mean"], evaluation.get("test_accuracy_std"))
+    return f"{accuracy} %"
 
 
 def draw_gallery(shown: Gallery, caption: str) -> "Figure":

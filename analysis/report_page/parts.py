@@ -16,7 +16,7 @@ from analysis.arguments import Request
 from analysis.figures.anatomy import TITLE, Anatomy
 from analysis.figures.curves import Curves, curves
 from analysis.figures.finished import lacking_text, results_of
-from analysis.figures.gallery import accuracy_text, composed, gallery_of
+from analysis.figures.gallery import accuracy_of, composed, gallery_of
 from analysis.figures.page import Picture, rendered
 from analysis.figures.pictures import (
     curve_looks,
@@ -175,7 +175,7 @@ def image_parts(grid: GridRuns) -> Iterator[ImagePart]:
         evaluation = run.result["evaluation"]
         texts = [
             _stand_in(entry),
-            f"{accuracy_text(evaluation)} (n = {evaluation['n']}), seed {run.config.seed}",
+            f"{accuracy_of(evaluation)} (n = {evaluation['n']}), seed {run.config.seed}",
             f"first {MAX_CLASSES} of {classes} classes" if classes > MAX_CLASSES else "",
             f"first {MAX_IMAGES} of {images} images per class" if images > MAX_IMAGES else "",
         ]

@@ -13,6 +13,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+from bench.config.command_line import only
 from bench.config.run_config import DECODED_IMAGES, SCHEMA_VERSION, RunConfig
 
 
@@ -39,13 +40,10 @@ def values_before(schema: type = RunConfig) -> Mapping[str, Any]:
     return MappingProxyType({k: value for k, value in values.items() if value is not MISSING})
 
 
-def written_config(settings: Mapping[str, Any]) -> RunConfig:
+def written_config(settings: dict[str, Any]) -> RunConfig:
     """The configuration of settings as they are written in a record, which may be of a version
     without some of ours, or with others, which are left out."""
-    known = {item.name for item in fields(RunConfig)}
-    return RunConfig(
-        **{**values_before(), **{key: v for key, v in settings.items() if key in known}}
-    )
+    return RunConfig(**{**values_before(), **only(settings, RunConfig)})
 
 
 def _identifying(settings: dict[str, Any], schema: type = RunConfig) -> dict[str, Any]:

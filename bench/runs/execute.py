@@ -194,14 +194,7 @@ class _Execution:
     def _outer_loop(self, recorder: Recorder) -> None:
         started, first = time.perf_counter(), self.distillation.step
         saved_at, seconds_before = started, self.seconds
-
-        def measure() -> None:
-            try:
-                self._measure(recorder)
-            finally:
-                self.seconds = seconds_before + time.perf_counter() - started
-
-        measure()
+        self._measure(recorder)
         for record, stopping in outer_steps(self.distillation, self.group, self._must_stop):
             self._stop_if_displaced()
             recorder.append("metrics", asdict(record))
@@ -219,7 +212,8 @@ class _Execution:
                 saved_at = time.perf_counter()
             if stopping:
                 self._interrupt()
-            measure()
+            self._measure(recorder)
+        self.seconds = seconds_before + time.perf_counter() - started
 
     def _measure(self, recorder: Recorder) -> None:
         extent = recorder.extent()

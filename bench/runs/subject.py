@@ -19,7 +19,7 @@ from bench.evaluation.interpretation import REAL_IMAGES, WARNING, SubjectOptions
 from bench.runs.json_files import with_checksum
 from bench.runs.run_folder import SET_FILE, RunFolder
 from bench.system.errors import UserError
-from bench.system.files import exists, make_folder, write_json
+from bench.system.files import checksum, exists, make_folder, write_json
 from bench.system.machine import cpu_cores
 from bench.system.text import count
 
@@ -61,7 +61,6 @@ class Subject:
             kind: part of the file's name, such as "-scores"; the rest follows from the settings.
         """
         from bench.system import git, versions
-        from bench.system.files import checksum
 
         file = file_of(self.options.distilled)
         record = {
