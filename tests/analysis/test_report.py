@@ -9,6 +9,8 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 
@@ -125,6 +127,18 @@ def test_each_figure_that_has_runs_names_its_scale_and_the_others_the_command_th
         assert 'src="data:image/' in texts[number]
     for number in set(FIGURES) - set(with_runs):
         assert f"bench.sweep grid={FIGURES[number].grid} scale=quick" in texts[number]
+
+
+def test_the_lines_of_stills_are_whole_pictures_with_few_digits(of_two_grids: str) -> None:
+    kind = "data:image/svg+xml,"
+    references = Page(of_two_grids).references
+    stills = [unquote(uri.removeprefix(kind)) for uri in references if uri.startswith(kind)]
+    assert len(stills) == 5
+    for still in stills:
+        paths = list(ElementTree.fromstring(still).iter("{http://www.w3.org/2000/svg}path"))
+        lines = [path.get("d", "") for path in paths]
+        assert any(re.search(r"\.\d\d ", line) for line in lines)
+        assert not any(re.search(r"\.\d\d\d", line) for line in lines)
 
 
 def test_a_chart_shows_the_mean_band_and_n_of_the_runs(of_two_grids: str, results: "Maker") -> None:
