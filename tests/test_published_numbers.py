@@ -119,12 +119,23 @@ def test_verdicts_are_those_of_the_command_above_them(
     assert len(shown) >= 20
     for claim, *numbers in shown:
         assert found[claim] == numbers
+
+
+@pytest.mark.slow
+def test_the_verdicts_on_adaptive_methods_are_those_of_both_scales(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = [verdicts(scale, tmp_path / scale) for scale in ("quick", "cpu")]
     methods = [cells(row) for row in rows((REPOSITORY / "methods" / "README.md").read_text())]
-    start = methods.index(["finding", "effect", "verdict"])
-    for claim, effect, verdict in methods[start + 1 : start + 6]:
-        (numbers,) = [found[full] for full in found if full.partition(":")[0] == claim]
-        assert numbers[1] == effect
-        assert numbers[3].partition(",")[0] == verdict
+    start = methods.index(["finding", "effect, digits", "verdict", "effect, CIFAR-10", "verdict"])
+    for claim, *shown in methods[start + 1 : start + 8]:
+        numbers = [of_scale[claim] for of_scale in found]
+        assert shown == [
+            text
+            for _, effect, _, verdict in numbers
+            for text in (effect, verdict.partition(",")[0])
+        ]
 
 
 @pytest.mark.slow
