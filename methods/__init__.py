@@ -33,7 +33,7 @@ from methods.random_truncated import RandomTruncatedBPTT
 from methods.signal_to_noise import SignalToNoiseBPTT
 from methods.truncated import TruncatedBPTT
 from methods.user_class import constructor_options, import_class, option_type
-from methods.window import Method, StatelessMethod, Window
+from methods.window import Method, SkippingMethod, StatelessMethod, Window
 
 METHODS: dict[str, type] = {
     "bptt": BPTT,
@@ -59,6 +59,7 @@ __all__ = [
     "MovingWindow",
     "Probe",
     "ProbeObserver",
+    "SkippingMethod",
     "StatelessMethod",
     "StepObservation",
     "StepObserver",

@@ -41,6 +41,9 @@ def test_the_method_in_ten_lines_places_its_windows_early(
     method = make_method("my_module:MyMethod", 12, 2, {"part": 0.3})
     windows = {method.next_window(step, random.Random(step)) for step in range(200)}
     assert windows == {Window(start, start + 2) for start in range(4)}
+    without = make_method("my_module:MyMethod", 12, 2, {"part": 0.3, "first": 1})
+    windows = {without.next_window(step, random.Random(step)) for step in range(200)}
+    assert windows == {Window(start, start + 2) for start in range(1, 4)}
     assert method_label("my_module:MyMethod") == "Early windows"
 
 
