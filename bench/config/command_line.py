@@ -236,16 +236,21 @@ def words(text: str) -> list[str]:
 
 def help_text(usage: str, *schemas: type) -> str:
     """The text of `--help`: the usage, then every key with its default, meaning and choices; behind
-    a schema its `option_groups`, which are schemas whose keys begin with their `prefix`."""
+    a schema its `option_groups`, which are schemas whose keys begin with their `prefix`. A key
+    without a prefix that two schemas have is that of the first."""
     lines = [usage.strip(), ""]
+    seen: set[str] = set()
     for schema in [part for one in schemas for part in (one, *getattr(one, "option_groups", ()))]:
         lines.append(f"{(schema.__doc__ or schema.__name__).strip().splitlines()[0]}")
         for item in fields(schema):
             default = item.default if item.default is not MISSING else item.default_factory()  # pyright: ignore[reportCallIssue]
             allowed = " | ".join(item.metadata["choices"]) or str(item.metadata["range"])
             listed = f" ({allowed})" if allowed else ""
-            key = getattr(schema, "prefix", "") + key_of(item)
-            text = f"{key}={str(default).replace(' ', '')}"
+            prefix, key = getattr(schema, "prefix", ""), key_of(item)
+            if not prefix and key in seen:
+                continue
+            seen.add(key)
+            text = f"{prefix}{key}={str(default).replace(' ', '')}"
             lines.append(f"  {text:<36} {item.metadata['help']}{listed}")
         lines.append("")
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """Settings from the command line and from YAML files: claims over all of every command."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import Field, asdict, fields
 from pathlib import Path
@@ -373,6 +374,12 @@ def test_help_tells_the_range_of_every_number() -> None:
         text = help_text("usage", *command.schemas)
         (line,) = [line for line in text.splitlines() if line.startswith(f"  {key}=")][:1]
         assert line.endswith(f"({item.metadata['range']})")
+
+
+def test_help_lists_a_setting_once() -> None:
+    for command in SCHEMAS.values():
+        keys = re.findall(r"^  ([a-z_]+)=", help_text("usage", *command.schemas), re.MULTILINE)
+        assert len(keys) == len(set(keys)) > 0
 
 
 def test_a_setting_may_state_both_ends() -> None:
