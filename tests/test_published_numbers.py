@@ -11,6 +11,7 @@ import pytest
 
 from analysis.claims import main as claims
 from analysis.table import main
+from analysis.verdicts.inference import Decision, standing
 from tests.conftest import REPOSITORY
 
 RESULTS = (REPOSITORY / "results" / "README.md").read_text()
@@ -54,11 +55,11 @@ def rows_under(verdict: str) -> list[list[str]]:
     return [cells(row) for table in tables for row in rows(table.partition("\n\n")[0])]
 
 
-def verdicts(scale: str, folder: Path) -> dict[str, list[str]]:
+def verdicts(scale: str, folder: Path, *settings: str) -> dict[str, list[str]]:
     """By claim: what is claimed, the effect, the number of seeds and the verdict."""
     published = REPOSITORY / "results" / "published"
     root = f"results_root={folder / 'none'}"
-    assert claims([f"scale={scale}", f"published={published}", root]) == 0
+    assert claims([f"scale={scale}", f"published={published}", root, *settings]) == 0
     (path,) = folder.glob("none/claims/*.md")
     found: dict[str, list[str]] = {}
     heading: list[str] = []
@@ -119,6 +120,67 @@ def test_verdicts_are_those_of_the_command_above_them(
     assert len(shown) >= 20
     for claim, *numbers in shown:
         assert found[claim] == numbers
+
+
+@pytest.mark.slow
+def test_verdicts_with_other_settings_are_those_of_the_command_above_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ((line, text),) = re.findall(
+        r"```sh\npython -m analysis\.claims (.*)\n```\n\n\|.* (verdict .*) \|\n", RESULTS
+    )
+    settings = [word for word in shlex.split(line) if word != "scale=cpu"]
+    found = verdicts("cpu", tmp_path, *settings)
+    shown = rows_under(text)
+    assert len(shown) == 4
+    for claim, *numbers in shown:
+        assert found[claim] == numbers
+
+
+# "In short" says of these claims that a correction leaves them, or does not.
+IN_SHORT = {
+    ("cpu", "truncated_norms_are_steadier"): "fluctuate less than those of BPTT (`cpu` [F]",
+    ("cpu", "bptt_ends_above_t_bptt"): "BPTT ends above T-BPTT (`cpu`,",
+    ("cpu", "rat_bptt_leads_at_equal_time"): "RaT-BPTT is above BPTT (`cpu` [F])",
+    ("cpu", "rat_bptt_above_frepo"): "above FRePO [F], RFAD and RCIG",
+    ("cpu", "rat_bptt_above_frepo_ipc10"): "and above FRePO [F] and RFAD at ten",
+    ("cpu", "rat_bptt_above_rfad"): "RFAD and RCIG with learned labels",
+    ("cpu", "rat_bptt_above_rfad_ipc10"): "and RFAD at ten (`cpu`",
+    ("cpu", "uniform_ends_above_moving_windows"): "move forward or backward (`cpu` [H]",
+    ("cpu", "long_unroll_hurts"): "trajectories of 75 end below shorter ones [H]",
+    ("cpu", "window_of_40_is_too_small"): "15 and 25 end above windows of 10 (`cpu`",
+    ("cpu", "first_step_makes_bptt_fluctuate"): "other steps stays (`cpu` [F],",
+    ("quick", "first_step_makes_bptt_fluctuate"): "(`cpu` [F], digits [H], seen",
+    ("cpu", "t_bptt_leads_bptt_early"): "does not lead BPTT early on (`cpu` [F]",
+}
+
+
+@pytest.mark.slow
+def test_in_short_marks_the_verdicts_that_a_correction_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seeds = RESULTS.partition("- **Seeds.** ")[2].partition("Such a second look")[0]
+    twice = set(re.findall(r"`(\w+)`", seeds.partition("were known, ")[2]))
+    short = " ".join(RESULTS.partition("### In short")[2].partition("\n### ")[0].split())
+    marks = {}
+    for scale in ("cpu", "quick"):
+        verdicts(scale, tmp_path / scale)
+        records = json.loads((tmp_path / scale / f"none/claims/claims_{scale}.json").read_text())
+        judged = []
+        for one in records["claims"]:
+            looks = 2 if scale == "cpu" and one["grid"] in twice else 1
+            p = None if one["p"] is None else looks * one["p"]
+            judged.append(Decision(one["verdict"], one["n"], [], p))
+        holm, false_discovery = standing(judged)
+        for one, decision in zip(records["claims"], judged, strict=True):
+            mark = "[H]" if decision.p in holm else "[F]" if decision.p in false_discovery else ""
+            marks[scale, one["id"]] = mark
+    for key, words in IN_SHORT.items():
+        assert short.count(words) == 1
+        assert re.findall(r"\[[HF]\]", words)[-1:] == [marks[key]] * bool(marks[key]), key
+    assert sum(bool(marks[key]) for key in IN_SHORT) == len(re.findall(r"\[[HF]\]", short)) - 2
 
 
 @pytest.mark.slow
