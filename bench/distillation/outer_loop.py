@@ -317,4 +317,16 @@ class Distillation:
         self.clipping.load_state(state["clipping"])
         self.observer.load_state(state)
         if self.objective:
-            self.objective.load_state(state["objective"])
+            device = self.target_set.train.images.device
+            self.objective.load_state(_on_device(state["objective"], device))
+
+
+def _on_device(state: Any, device: torch.device) -> Any:
+    """The same state with its tensors on a device: those of a checkpoint are read to the CPU."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {key: _on_device(value, device) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_on_device(value, device) for value in state)
+    return state

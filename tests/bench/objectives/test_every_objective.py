@@ -108,6 +108,30 @@ def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(
 
 
 @every_objective
+def test_a_checkpoint_is_read_to_the_device_of_the_run(
+    tiny: list[str], digits: TargetSet, cache_root: Path, name: str
+) -> None:
+    config = configuration(tiny, name)
+    run = Distillation(config, digits, cache_root=cache_root)
+    run.outer_step()
+    assert run.objective is not None
+    state = copy.deepcopy(run.state())
+    run.target_set = digits.to("meta")  # as a GPU, every machine has this other device
+    run.load_state(state)
+    devices = {part.device.type for part in tensors(run.objective.state())}
+    assert devices <= {"meta"}
+
+
+def tensors(state: Any) -> list[Tensor]:
+    """Those in a state."""
+    if isinstance(state, dict):
+        state = list(state.values())
+    if isinstance(state, list | tuple):
+        return [part for each in state for part in tensors(each)]
+    return [state] if isinstance(state, Tensor) else []
+
+
+@every_objective
 def test_a_run_goes_back_after_a_step_that_is_not_finite_and_goes_on(
     tiny: list[str], digits: TargetSet, cache_root: Path, name: str
 ) -> None:
