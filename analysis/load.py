@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.labels import Variant, differences, distinct_labels
-from analysis.records import collected
+from analysis.records import collected, lines_of
 from bench.config.grid import Grid, requested
 from bench.config.identity import experiment_identity
 from bench.config.run_config import RunConfig
+from bench.publishing.reading import PublishedRun
 from bench.runs.heartbeat import progress_of
 from bench.runs.records import has_records
 from bench.runs.run_folder import RunFolder, Store
@@ -234,7 +235,7 @@ def load_results(
             shown = run.folder.with_result
             try:
                 result = shown.read("result") or {}
-                shown.compare()
+                _compare(shown)
             except Damaged as error:
                 damages.append(str(error))
                 missing.append(MissingRun(experiment, seed, "damaged"))
@@ -242,6 +243,15 @@ def load_results(
             runs.append(FinishedRun(run.folder, run.config, experiment, _manifest(shown), result))
     print_damages(damages)
     return Results(grid.name, scale, experiments, runs, missing)
+
+
+def _compare(folder: RunFolder) -> None:
+    """Raise Damaged if the records of a finished run are damaged or missing, also if its result is
+    of before there were checksums and states none."""
+    folder.compare()
+    if not isinstance(folder, PublishedRun):
+        for name in ("metrics", "measurements"):
+            lines_of(folder, name)
 
 
 def _manifest(folder: RunFolder) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from bench.publishing.reading import PublishedRun
 from bench.runs.run_folder import RunFolder
-from bench.system.errors import Unwritable, UserError
+from bench.system.errors import Damaged, Unwritable, UserError
 from bench.system.files import atomic_write, checksum
 
 SUMS = struct.Struct(
@@ -41,15 +41,14 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
     lines are read every time.
 
     Raises:
-        UserError: the records are missing or damaged.
+        Damaged: the records are missing.
+        UserError: they are no JSON lines.
     """
     folder = folder.with_result
     if isinstance(folder, PublishedRun):  # its files have been compared with their checksums
         path = folder.path / f"{name}.parquet"
         return _published(path, checksum(path)).copy(deep=False)
-    path, cache = folder.path / f"{name}.jsonl", folder.path / f"{name}.cache"
-    if not path.exists():
-        raise UserError(f"{path} is missing: the run cannot be drawn")
+    path, cache = lines_of(folder, name), folder.path / f"{name}.cache"
     lines = checksum(path)
     if (cached := _cached(cache, lines)) is not None:
         return cached
@@ -64,6 +63,18 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
         content = table.to_parquet(index=False)
         temporary.write_bytes(SUMS.pack(lines, zlib.crc32(content)) + content)
     return table
+
+
+def lines_of(folder: RunFolder, name: str) -> Path:
+    """The file of JSON lines with these records of a run.
+
+    Raises:
+        Damaged: it is missing.
+    """
+    path = folder.path / f"{name}.jsonl"
+    if not path.exists():
+        raise Damaged(f"{path} is missing; restore it, or make the run again with force=true")
+    return path
 
 
 @lru_cache(maxsize=4096)  # the figures and verdicts of a grid read the same runs

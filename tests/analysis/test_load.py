@@ -201,6 +201,18 @@ def test_damaged_records_are_refused_by_name(results: "Maker") -> None:
         loaded(results).metrics()
 
 
+def test_a_finished_run_without_its_records_is_damaged_and_hides_no_other(
+    results: "Maker", capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = results.grid("window_ablation", seeds=1)
+    (folders[0].path / "metrics.jsonl").unlink()
+    (folders[1].path / "measurements.jsonl").unlink()
+    found = loaded(results, seeds=1)
+    assert len(found.metrics()) == 2 * 40
+    assert [one.state for one in found.missing] == ["damaged"] * 2
+    assert "metrics.jsonl is missing; restore it" in capsys.readouterr().err
+
+
 def test_labels_name_the_settings_in_which_runs_differ() -> None:
     def config(**settings: Any) -> Any:
         return single_run("quick", settings)
