@@ -56,7 +56,7 @@ class PublishOptions:
     report: bool = setting(
         False,
         f"publish the report on the published records of this scale, as {REPORT}, also where no run"
-        " is new; without it the page about the former records is removed",
+        " is new; without it a page about other records is removed",
     )
     unfinished: bool = setting(
         False,
@@ -98,15 +98,21 @@ def main(argv: list[str]) -> int:
             f" {results_root}"
         )
     with publication(root) as records:
-        records.leave_out(REPORT)  # it is about the former records
         stage_runs(records, runs, options, results_root)
         for files in besides:
             records.stage(files)
-        if options.report:
-            print("drawing the report", flush=True)
-            records.stage({REPORT: report_page(records, argv, overrides, scale)})
-        refuse_too_much(records, runs.grids)
+        are_new = records.sums != records.former  # then the published page is not about them
+        if are_new and not options.report:
+            records.leave_out(REPORT)
+        refuse_too_much(records, runs.grids)  # a new page takes about as much as the former one
+        if are_new:
+            records.leave_out(REPORT)
         records.publish()
+        if options.report:  # drawn once the records are in their places, as every reader sees them
+            print("drawing the report", flush=True)
+            records.stage({REPORT: report_page(root, argv, overrides, scale)})
+            refuse_too_much(records, runs.grids, "the records were published, the report was not")
+            records.publish()
         print_summary(records, runs)
     return 0
 
@@ -202,19 +208,17 @@ def tables_of(run: RunFolder) -> dict[str, Any]:
     return {name: collected(run, name) for name in ("metrics", "measurements")}
 
 
-def report_page(
-    records: Publication, argv: list[str], overrides: dict[str, Any], scale: str
-) -> bytes:
+def report_page(root: Path, argv: list[str], overrides: dict[str, Any], scale: str) -> bytes:
     """The report on the published records of a scale."""
     from analysis.arguments import Request
     from analysis.published import with_published
     from analysis.report_page.contents import report
     from analysis.report_page.html import html
 
-    published = Published(records.root, records.sums)
+    published = Published(root)
     settings = Request(argv, overrides, scale).settings()
     request = Request([f"scale={scale}", *settings], overrides, scale, published=published)
-    nothing = records.root / "no runs of our own"
+    nothing = root / "no runs of our own"
     return html(report(request, with_published([], published), nothing)).encode()
 
 

@@ -406,3 +406,37 @@ def test_the_report_is_published_where_no_run_is_new(results: "Maker", tmp_path:
     assert main([f"published={folder}", "verify=true"]) == 0
     with pytest.raises(UserError, match="no finished run"):
         main([*empty, "report=true", "drop_others=true"])
+
+
+def test_the_report_is_about_the_records_as_every_reader_finds_them(
+    results: "Maker", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a run that loses its set, and of one that is replaced."""
+    seen = []
+
+    def page(root: Path, *_: Any) -> bytes:
+        seen.append({run.folder.name: run.folder.path for run in records(root)})
+        return b"a page"
+
+    monkeypatch.setattr("bench.publish.report_page", page)
+    first, second = results.configs("window_ablation", 2)[:2]
+    add_set(results.run(second), second)
+    finish(Store(results.root).run(second))
+    folder = publish(results, "report=true")
+    assert read_sums(folder).keys() >= {"report.html"}
+    finish(results.run(first))  # of a lower seed: the set of the second is published no more
+    publish(results, "report=true")
+    assert {path.parents[1] for path in seen[-1].values()} == {folder}
+    assert seen[-1].keys() == {Store(results.root).run(one).name for one in (first, second)}
+    assert "report.html" in read_sums(folder)
+    publish(results)  # nothing is new, so the page stays
+    assert (folder / "report.html").read_bytes() == b"a page"
+    results.add(first, note="new")
+    with monkeypatch.context() as patched:
+        patched.setattr("bench.publishing.size.MOST_MIB", 0.001)
+        with pytest.raises(UserError, match="nothing was published"):
+            publish(results, "report=true")
+    assert (folder / "report.html").read_bytes() == b"a page"
+    assert check(folder) == Problems()
+    publish(results)
+    assert "report.html" not in read_sums(folder)
