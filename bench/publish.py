@@ -1,5 +1,6 @@
 """`python -m bench.publish`: finished runs as small files with checksums, to be kept in git."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,16 +156,21 @@ def stage_runs(
 
 
 def others(results_root: Path, scale: str, overrides: dict[str, Any]) -> list[Files]:
-    """The anatomies and evaluations of a scale with these settings, as they are published.
+    """The anatomies and evaluations of a scale with these settings, as they are published. An
+    anatomy without a configuration of this version is skipped with a note.
 
     Raises:
         UserError: one is damaged, or holds what must not be published.
     """
-    anatomies = [
-        anatomy_files(folder)
-        for folder in finished_anatomies(results_root)
-        if (config := folder.config()).scale == scale and has_settings(config, overrides)
-    ]
+    anatomies = []
+    for folder in finished_anatomies(results_root):
+        try:
+            config = folder.config()
+        except UserError as error:
+            print(f"note: skipped: {error}", file=sys.stderr)
+            continue
+        if config.scale == scale and has_settings(config, overrides):
+            anatomies.append(anatomy_files(folder))
     evaluations = evaluation_records(results_root, scale)
     return anatomies + [
         evaluation_files(name, record)

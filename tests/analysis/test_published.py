@@ -26,6 +26,7 @@ from analysis.records import collected
 from analysis.table import rendered
 from analysis.verdicts.judge import load_claims, outcomes
 from analysis.verdicts.texts import record
+from bench.anatomies.folder import AnatomyFolder
 from bench.config.run_config import RunConfig
 from bench.publish import main
 from bench.publishing.catalog import Problems, check, read_sums
@@ -373,6 +374,24 @@ def test_a_published_run_of_another_version_does_not_prevent_publishing(results:
     finish(results.run(second))
     publish(results)
     assert len(list(folder.glob("runs/*/result.json"))) == 2
+
+
+def test_an_anatomy_of_another_version_does_not_prevent_publishing(
+    results: "Maker", capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = results.configs("window_ablation", 1)[0]
+    finish(results.run(config))
+    for name in ("without_settings", "of_another_version"):
+        folder = AnatomyFolder(results.root / "anatomy" / name)
+        folder.path.mkdir(parents=True)
+        folder.write_records([])
+        folder.write("result", {"networks": 1, "windows": [], "seconds": 1.0})
+    about = {"distilled": "", "what": "", "starts": [], "stops": [], "state": []}
+    folder.write("settings", {**about, "config": {"setting_of_another_version": 1}})
+    assert len(records(publish(results))) == 1
+    notes = capsys.readouterr().err
+    assert "without_settings has no settings.json" in notes
+    assert "of_another_version/settings.json is of another version" in notes
 
 
 def test_a_folder_without_records_is_neither_verified_nor_read(
