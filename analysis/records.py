@@ -85,13 +85,22 @@ def _published(path: Path, content: int) -> pd.DataFrame:
 def _cached(cache: Path, lines: int) -> pd.DataFrame | None:
     """The table in a cache, if it is intact and of lines with this checksum; else None."""
     try:
-        whole = cache.read_bytes()
-        sums, content = whole[: SUMS.size], whole[SUMS.size :]
-        if SUMS.unpack(sums) == (lines, zlib.crc32(content)):
-            return pd.read_parquet(io.BytesIO(content))
+        return _parsed(cache, lines, checksum(cache)).copy(deep=False)
     except (OSError, ValueError, struct.error):  # there is none, or one that was cut short
-        pass
-    return None
+        return None
+
+
+@lru_cache(maxsize=512)  # the same runs again; fewer than above: these tables have all columns
+def _parsed(cache: Path, lines: int, content: int) -> pd.DataFrame:
+    """The table in a cache with the checksum `content`, of lines with the checksum `lines`."""
+    whole = cache.read_bytes()
+    table = whole[SUMS.size :]
+    if zlib.crc32(whole) != content or SUMS.unpack(whole[: SUMS.size]) != (
+        lines,
+        zlib.crc32(table),
+    ):
+        raise ValueError("it is not of these lines, or is damaged")
+    return pd.read_parquet(io.BytesIO(table))
 
 
 def _tidy(records: list[dict[str, Any]]) -> pd.DataFrame:

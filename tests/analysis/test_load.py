@@ -146,6 +146,22 @@ def test_records_are_collected_once_and_anew_when_they_change(
     assert len(load.collected(folder, "metrics")) == 1
 
 
+def test_a_run_is_read_once_however_many_show_it(
+    results: "Maker", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results.grid("window_ablation")
+    stored = load.stored_runs(results.root)
+
+    def table() -> pd.DataFrame:
+        return load.load_results(stored, load_grid("window_ablation"), "quick", {}).metrics()
+
+    first = table()  # from JSON lines
+    table().insert(0, "of_a_reader", 1)  # from the caches
+    monkeypatch.setattr(RunFolder, "read", lambda *_: pytest.fail("a file was read again"))
+    monkeypatch.setattr(pd, "read_parquet", lambda *_: pytest.fail("a cache was parsed again"))
+    pd.testing.assert_frame_equal(table(), first)
+
+
 def test_the_records_of_a_run_that_ends_while_they_are_read_are_not_kept(
     results: "Maker", monkeypatch: pytest.MonkeyPatch
 ) -> None:
