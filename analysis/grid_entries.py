@@ -120,7 +120,7 @@ def grid_runs(name: str, request: Request, stored: Sequence[StoredRun], root: Pa
     of_entries = _one_per_entry(grid, request.scale, overrides)
     entries = [
         Entry(experiments[experiment_identity(config)], paper)
-        for config, paper in zip(of_entries, _at_paper_scale(name), strict=True)
+        for config, paper in zip(of_entries, at_paper_scale(name), strict=True)
     ]
     of_runs = {run.folder.name: (run.config, run.result) for run in results.runs}
     return GridRuns(grid, entries, results, transfers_of(of_runs, root))
@@ -133,7 +133,8 @@ def _one_per_entry(grid: Grid, scale: str, overrides: dict[str, Any]) -> list[Ru
 
 
 @cache
-def _at_paper_scale(name: str) -> list[RunConfig]:
+def at_paper_scale(name: str) -> list[RunConfig]:
+    """The configuration of each entry of a grid at `scale=paper`."""
     return _one_per_entry(load_grid(name), "paper", {})
 
 

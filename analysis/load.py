@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.labels import Variant, differences, distinct_labels
-from analysis.records import collected
+from analysis.records import collected, lines_of
 from bench.config.grid import Grid, requested
 from bench.config.identity import experiment_identity
 from bench.config.run_config import RunConfig
+from bench.publishing.reading import PublishedRun
 from bench.runs.heartbeat import progress_of
 from bench.runs.records import has_records
 from bench.runs.run_folder import RunFolder, Store
@@ -39,6 +41,28 @@ class StoredRun:
     config: RunConfig
     experiment: str
     finished: bool
+
+    # Each is read once, however many grids, figures and claims of a command show the run.
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """The result of a finished run.
+
+        Raises:
+            Damaged: it is, or the run's records are damaged or missing.
+        """
+        folder = self.folder.with_result
+        result = folder.read("result") or {}
+        _compare(folder)
+        return result
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest; empty if it is damaged, since the run's numbers are still valid."""
+        try:
+            return self.folder.with_result.read("manifest") or {}
+        except Damaged as error:
+            print(f"note: {error}", file=sys.stderr)
+            return {}
 
 
 @dataclass(frozen=True)
@@ -228,29 +252,25 @@ def load_results(
                 state = "not started" if run is None else _state(run.folder)
                 missing.append(MissingRun(experiment, seed, state))
                 if unfinished and run is not None and has_records(run.folder):
-                    manifest = _manifest(run.folder)
-                    runs.append(FinishedRun(run.folder, run.config, experiment, manifest, {}))
+                    runs.append(FinishedRun(run.folder, run.config, experiment, run.manifest, {}))
                 continue
-            shown = run.folder.with_result
             try:
-                result = shown.read("result") or {}
-                shown.compare()
+                about = (run.config, experiment, run.manifest, run.result)
+                runs.append(FinishedRun(run.folder, *about))
             except Damaged as error:
                 damages.append(str(error))
                 missing.append(MissingRun(experiment, seed, "damaged"))
-                continue
-            runs.append(FinishedRun(run.folder, run.config, experiment, _manifest(shown), result))
     print_damages(damages)
     return Results(grid.name, scale, experiments, runs, missing)
 
 
-def _manifest(folder: RunFolder) -> dict[str, Any]:
-    """The manifest of a run; empty if it is damaged, since the run's numbers are still valid."""
-    try:
-        return folder.read("manifest") or {}
-    except Damaged as error:
-        print(f"note: {error}", file=sys.stderr)
-        return {}
+def _compare(folder: RunFolder) -> None:
+    """Raise Damaged if the records of a finished run are damaged or missing, also if its result is
+    of before there were checksums and states none."""
+    folder.compare()
+    if not isinstance(folder, PublishedRun):
+        for name in ("metrics", "measurements"):
+            lines_of(folder, name)
 
 
 def _state(folder: RunFolder) -> str:

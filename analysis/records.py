@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from bench.publishing.reading import PublishedRun
 from bench.runs.run_folder import RunFolder
-from bench.system.errors import Unwritable, UserError
+from bench.system.errors import Damaged, Unwritable, UserError
 from bench.system.files import atomic_write, checksum
 
 SUMS = struct.Struct(
@@ -41,15 +41,14 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
     lines are read every time.
 
     Raises:
-        UserError: the records are missing or damaged.
+        Damaged: the records are missing.
+        UserError: they are no JSON lines.
     """
     folder = folder.with_result
     if isinstance(folder, PublishedRun):  # its files have been compared with their checksums
         path = folder.path / f"{name}.parquet"
         return _published(path, checksum(path)).copy(deep=False)
-    path, cache = folder.path / f"{name}.jsonl", folder.path / f"{name}.cache"
-    if not path.exists():
-        raise UserError(f"{path} is missing: the run cannot be drawn")
+    path, cache = lines_of(folder, name), folder.path / f"{name}.cache"
     lines = checksum(path)
     if (cached := _cached(cache, lines)) is not None:
         return cached
@@ -66,6 +65,18 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
     return table
 
 
+def lines_of(folder: RunFolder, name: str) -> Path:
+    """The file of JSON lines with these records of a run.
+
+    Raises:
+        Damaged: it is missing.
+    """
+    path = folder.path / f"{name}.jsonl"
+    if not path.exists():
+        raise Damaged(f"{path} is missing; restore it, or make the run again with force=true")
+    return path
+
+
 @lru_cache(maxsize=4096)  # the figures and verdicts of a grid read the same runs
 def _published(path: Path, content: int) -> pd.DataFrame:
     return pq.ParquetFile(path).read().to_pandas()
@@ -74,13 +85,22 @@ def _published(path: Path, content: int) -> pd.DataFrame:
 def _cached(cache: Path, lines: int) -> pd.DataFrame | None:
     """The table in a cache, if it is intact and of lines with this checksum; else None."""
     try:
-        whole = cache.read_bytes()
-        sums, content = whole[: SUMS.size], whole[SUMS.size :]
-        if SUMS.unpack(sums) == (lines, zlib.crc32(content)):
-            return pd.read_parquet(io.BytesIO(content))
+        return _parsed(cache, lines, checksum(cache)).copy(deep=False)
     except (OSError, ValueError, struct.error):  # there is none, or one that was cut short
-        pass
-    return None
+        return None
+
+
+@lru_cache(maxsize=512)  # the same runs again; fewer than above: these tables have all columns
+def _parsed(cache: Path, lines: int, content: int) -> pd.DataFrame:
+    """The table in a cache with the checksum `content`, of lines with the checksum `lines`."""
+    whole = cache.read_bytes()
+    table = whole[SUMS.size :]
+    if zlib.crc32(whole) != content or SUMS.unpack(whole[: SUMS.size]) != (
+        lines,
+        zlib.crc32(table),
+    ):
+        raise ValueError("it is not of these lines, or is damaged")
+    return pd.read_parquet(io.BytesIO(table))
 
 
 def _tidy(records: list[dict[str, Any]]) -> pd.DataFrame:

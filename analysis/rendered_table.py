@@ -9,7 +9,10 @@ import pandas as pd
 from bench.system.files import write_texts
 
 MISSING = "missing"
-LATEX_SIGNS = {"±": "$\\pm$", "≈": "$\\approx$", "−": "$-$", "≥": "$\\geq$", "×": "$\\times$"}
+LATEX_SIGNS = {
+    **{"±": "$\\pm$", "≈": "$\\approx$", "−": "$-$", "≥": "$\\geq$", "×": "$\\times$"},
+    "ε": "$\\varepsilon$",
+}
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,8 @@ def row(results: Results, experiment: Experiment) -> dict[str, Any]:
 
 
 def _largest_norm(run: FinishedRun) -> float | None:
-    """Objectives without a meta-gradient record none."""
+    """None if no step had a norm that is a number."""
     metrics = collected(run.folder, "metrics")
-    if "image_gradient_norm" not in metrics:
-        return None
     norms = metrics.loc[metrics["step"] < FIRST_STEPS, "image_gradient_norm"].dropna()
     return None if norms.empty else float(norms.max())
 

@@ -1,5 +1,6 @@
 """`python -m bench.publish`: finished runs as small files with checksums, to be kept in git."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class PublishOptions:
     report: bool = setting(
         False,
         f"publish the report on the published records of this scale, as {REPORT}, also where no run"
-        " is new; without it the page about the former records is removed",
+        " is new; without it a page about other records is removed",
     )
     unfinished: bool = setting(
         False,
@@ -98,15 +99,21 @@ def main(argv: list[str]) -> int:
             f" {results_root}"
         )
     with publication(root) as records:
-        records.leave_out(REPORT)  # it is about the former records
         stage_runs(records, runs, options, results_root)
         for files in besides:
             records.stage(files)
-        if options.report:
-            print("drawing the report", flush=True)
-            records.stage({REPORT: report_page(records, argv, overrides, scale)})
-        refuse_too_much(records, runs.grids)
+        are_new = records.sums != records.former  # then the published page is not about them
+        if are_new and not options.report:
+            records.leave_out(REPORT)
+        refuse_too_much(records, runs.grids)  # a new page takes about as much as the former one
+        if are_new:
+            records.leave_out(REPORT)
         records.publish()
+        if options.report:  # drawn once the records are in their places, as every reader sees them
+            print("drawing the report", flush=True)
+            records.stage({REPORT: report_page(root, argv, overrides, scale)})
+            refuse_too_much(records, runs.grids, "the records were published, the report was not")
+            records.publish()
         print_summary(records, runs)
     return 0
 
@@ -149,16 +156,21 @@ def stage_runs(
 
 
 def others(results_root: Path, scale: str, overrides: dict[str, Any]) -> list[Files]:
-    """The anatomies and evaluations of a scale with these settings, as they are published.
+    """The anatomies and evaluations of a scale with these settings, as they are published. An
+    anatomy without a configuration of this version is skipped with a note.
 
     Raises:
         UserError: one is damaged, or holds what must not be published.
     """
-    anatomies = [
-        anatomy_files(folder)
-        for folder in finished_anatomies(results_root)
-        if (config := folder.config()).scale == scale and has_settings(config, overrides)
-    ]
+    anatomies = []
+    for folder in finished_anatomies(results_root):
+        try:
+            config = folder.config()
+        except UserError as error:
+            print(f"note: skipped: {error}", file=sys.stderr)
+            continue
+        if config.scale == scale and has_settings(config, overrides):
+            anatomies.append(anatomy_files(folder))
     evaluations = evaluation_records(results_root, scale)
     return anatomies + [
         evaluation_files(name, record)
@@ -202,19 +214,17 @@ def tables_of(run: RunFolder) -> dict[str, Any]:
     return {name: collected(run, name) for name in ("metrics", "measurements")}
 
 
-def report_page(
-    records: Publication, argv: list[str], overrides: dict[str, Any], scale: str
-) -> bytes:
+def report_page(root: Path, argv: list[str], overrides: dict[str, Any], scale: str) -> bytes:
     """The report on the published records of a scale."""
     from analysis.arguments import Request
     from analysis.published import with_published
     from analysis.report_page.contents import report
     from analysis.report_page.html import html
 
-    published = Published(records.root, records.sums)
+    published = Published(root)
     settings = Request(argv, overrides, scale).settings()
     request = Request([f"scale={scale}", *settings], overrides, scale, published=published)
-    nothing = records.root / "no runs of our own"
+    nothing = root / "no runs of our own"
     return html(report(request, with_published([], published), nothing)).encode()
 
 

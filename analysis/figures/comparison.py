@@ -10,8 +10,11 @@ from analysis.arguments import Request
 from analysis.captions import caption
 from analysis.figures.captions import headline
 from analysis.figures.specs import ComparisonFigure
+from analysis.grid_entries import at_paper_scale
+from analysis.labels import differences
 from analysis.load import Experiment, FinishedRun, Results
 from analysis.paper import Number, paper_table
+from bench.config.run_config import RunConfig
 from bench.system.text import mean_std
 
 if TYPE_CHECKING:
@@ -23,21 +26,24 @@ if TYPE_CHECKING:
 ROW_INCHES = 0.27
 OFFSET = 0.28  # of the seeds and of the paper's number from our mean, in rows
 PAPER_COLOR = "#888888"
-# In paper.yaml: (table, row) of each parameterization; the data set is CIFAR-10.
+# In paper.yaml: (table, row) of each parameterization.
 PAPER_ROWS = {
     "pixels": ("table1", "RaT-BPTT"),
     "linear": ("parameterization", "Linear + RaT-BPTT"),
 }
+PAPER_GRIDS = ("standard_benchmarks", "parameterization")  # reproduce these rows
+# What a run of the paper's may have otherwise: it selects a checkpoint or tests the set elsewhere.
+FREE = {"selection", "validation_fraction", "transfer_to", "scores"}
 
 
-def paper_number(parameterization: str, ipc: int) -> Number | None:
-    """The paper's test accuracy (%) on CIFAR-10, if it has one."""
-    table, method = PAPER_ROWS.get(parameterization, ("", ""))
-    rows = paper_table(table).rows if table else []
-    for row in rows:
-        if row.method == method and ("cifar10", ipc) in row.numbers:
-            return row.numbers["cifar10", ipc]
-    return None
+def paper_number(config: RunConfig) -> Number | None:
+    """The paper's test accuracy (%) of an experiment, if it has one."""
+    entries = [entry for name in PAPER_GRIDS for entry in at_paper_scale(name)]
+    if not any(set(differences(config, entry)) <= FREE for entry in entries):
+        return None
+    table, method = PAPER_ROWS[config.parameterization]
+    rows = [row for row in paper_table(table).rows if row.method == method]
+    return rows[0].numbers.get((config.dataset, config.ipc))
 
 
 def comparison_table(results: Results) -> pd.DataFrame:
@@ -62,7 +68,7 @@ def comparison_table(results: Results) -> pd.DataFrame:
 def _row(experiment: Experiment, runs: list[FinishedRun]) -> dict[str, Any]:
     values = pd.Series([100 * run.result["evaluation"]["test_accuracy_mean"] for run in runs])
     config = experiment.config
-    paper = paper_number(config.parameterization, config.ipc)
+    paper = paper_number(config)
     return {
         "experiment": experiment.identity,
         "label": experiment.label,
@@ -95,7 +101,7 @@ def comparison_caption(
         f"Large: mean over seeds (n at the right){spread}{single}. Small: each seed, the mean of"
         f" {' or '.join(map(str, networks))} fresh networks.",
         _storage_text(table),
-        _paper_text(table, request),
+        _paper_text(table),
     ]
     selected = ": it chose the checkpoint and the number of training steps"
     return caption(reading, request, results.runs, grid=results.grid, selected=selected)
@@ -109,39 +115,28 @@ def _storage_text(table: pd.DataFrame) -> str:
     return f"Floats stored, of the budget: {'; '.join(texts)}." if texts else ""
 
 
-def _paper_text(table: pd.DataFrame, request: Request) -> str:
+def _paper_text(table: pd.DataFrame) -> str:
     texts = [
         f"{row['text']} {Number(row['paper_mean'], row['paper_std'])}"
         for row in _rows(table[table["paper_mean"].notna()])
     ]
-    if not texts:
-        return ""
-    if request.has_paper_settings():
-        return f"Gray: the paper's, ± over ten networks: {'; '.join(texts)}."
-    return (
-        f"The paper's, on CIFAR-10 and not comparable at scale={request.scale}"
-        f" or with other settings: {'; '.join(texts)}."
-    )
+    return f"Gray: the paper's, ± over ten networks: {'; '.join(texts)}." if texts else ""
 
 
-def draw_comparison(
-    table: pd.DataFrame, looks: "Mapping[str, Look]", with_paper: bool, caption: str
-) -> "Figure":
+def draw_comparison(table: pd.DataFrame, looks: "Mapping[str, Look]", caption: str) -> "Figure":
     """The figure as matplotlib's object; to be called under `RC`.
 
     Args:
         looks: by parameterization.
-        with_paper: whether the paper's numbers are drawn.
     """
     from analysis.figures.page import finish_page, new_page
 
     figure = new_page(ROW_INCHES * len(table) + 0.5)
     axes = figure.add_subplot()
     _draw_seeds(axes, table, looks)
-    if with_paper:
-        for position, row in enumerate(_rows(table)):
-            if pd.notna(row["paper_mean"]):
-                _draw_paper(axes, position, row)
+    for position, row in enumerate(_rows(table)):
+        if pd.notna(row["paper_mean"]):
+            _draw_paper(axes, position, row)
     axes.set_yticks(range(len(table)), table["text"])
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.margins(x=0.1)

@@ -143,17 +143,19 @@ def _figure_of_facets(
 
 def _draw_seeds(axes: Axes, spec: CurveFigure, curves: Curves, identity: str, color: str) -> None:
     """A thin line for each seed of an experiment."""
-    sns.lineplot(
-        curves.values[curves.values["experiment"] == identity],
-        x=spec.x,
-        y="value",
-        units="run",
-        estimator=None,
-        color=color,
-        linewidth=0.5,
-        alpha=0.7,
-        ax=axes,
-    )
+    values = curves.values[curves.values["experiment"] == identity].dropna(subset=["value"])
+    if not values.empty:  # seaborn fails where nothing is finite
+        sns.lineplot(
+            values,
+            x=spec.x,
+            y="value",
+            units="run",
+            estimator=None,
+            color=color,
+            linewidth=0.5,
+            alpha=0.7,
+            ax=axes,
+        )
     _mark_left_out(axes, spec, curves, identity, color)
 
 
@@ -181,9 +183,10 @@ def _draw_means(
         ax=axes,
     )
     every = max(1, math.ceil(values["step"].nunique() / MARKERS_PER_CURVE))
-    for k, (identity, line) in enumerate(zip(order, axes.get_lines(), strict=False)):
+    for k, line in enumerate(axes.get_lines()):
         # Shifted from curve to curve, so that markers of curves that coincide stay apart.
         line.set_markevery((k * every // len(order), every))
+    for identity in order:  # also those that have no line, because nothing is finite
         _mark_left_out(axes, spec, curves, identity, looks[identity].color)
     for k, identity in enumerate(one for one in order if one in curves.shifts):
         _mark_shifts(axes, curves.shifts[identity], looks[identity].color, row=k)

@@ -41,7 +41,7 @@ def picture_of(spec: FigureSpec, results: Results, request: Request) -> Picture:
     if isinstance(spec, ComparisonFigure):
         table = comparison_table(results)
         text = comparison_caption(spec, results, table, request)
-        make = partial(draw_comparison, table, PARAMETERIZATION_LOOKS, request.has_paper_settings())
+        make = partial(draw_comparison, table, PARAMETERIZATION_LOOKS)
         return Picture(table, text, make)
     assert isinstance(spec, ImageFigure)
     shown = gallery(spec, results, request)

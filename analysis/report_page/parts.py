@@ -70,13 +70,15 @@ class FigurePart:
 
 @dataclass(frozen=True)
 class TablePart:
-    """A table: its frames as HTML, and what is missing."""
+    """A table: its frames as HTML, each with a caption of its own or none, its notes, and what is
+    missing."""
 
     name: str
     title: str
     caption: str
-    frames: list[str]
-    note: str
+    frames: list[tuple[str, str]]
+    notes: Sequence[str]
+    missing: str
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,8 @@ def _csv(picture: Picture) -> str:
 
 def table_part(table: RenderedTable) -> TablePart:
     """A table; the page lists the commands of all tables in one place."""
-    frames = [_html(frame) for frame, _ in table.frames]
-    return TablePart(table.name, table.title, table.caption, frames, table.missing)
+    frames = [(_html(frame), text) for frame, text in table.frames]
+    return TablePart(table.name, table.title, table.caption, frames, table.notes, table.missing)
 
 
 def image_parts(grid: GridRuns) -> Iterator[ImagePart]:

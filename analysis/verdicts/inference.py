@@ -228,6 +228,7 @@ def resampled_means(effects: "NDArray") -> "NDArray":
         np.mean,
         axis=1,
         n_resamples=RESAMPLES,
+        batch=100,  # at a time: the same samples, without gigabytes for many comparisons and seeds
         method="percentile",
         rng=np.random.default_rng(0),
     )

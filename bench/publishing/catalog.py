@@ -91,16 +91,18 @@ def intact_units(root: Path, sums: Mapping[str, str]) -> dict[str, Path]:
 
 def is_intact(base: Path, unit: str, sums: Mapping[str, str]) -> bool:
     """Whether all files of a unit have their checksums, and no file in its folder has none."""
-    return matches(base, sums) and all(
-        path.relative_to(base).as_posix() in sums
-        for path in (base / unit).rglob("*")
-        if not path.name.startswith(".")
-    )
+    intact = all(_digest_of(base / path) == checksum for path, checksum in sums.items())
+    return intact and _files(base, unit) <= sums.keys()
 
 
-def matches(base: Path, sums: Mapping[str, str]) -> bool:
-    """Whether all files under `base` have their checksums."""
-    return all(_digest_of(base / path) == checksum for path, checksum in sums.items())
+def _files(base: Path, folder: str) -> set[str]:
+    """The files in a folder by path from `base`, without those that an operating system hides
+    there, such as .DS_Store, and without folders, which git does not keep."""
+    paths = [
+        path.relative_to(base / folder) for path in (base / folder).rglob("*") if path.is_file()
+    ]
+    shown = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
+    return {f"{folder}/{path.as_posix()}" for path in shown}
 
 
 def _digest_of(path: Path) -> str:
@@ -128,6 +130,5 @@ def check(root: Path) -> Problems:
 
 def record_files(root: Path) -> set[str]:
     """The files that are records by their place, whether SHA256SUMS names them or not."""
-    files = [path for name in (*FOLDERS, STAGED) for path in (root / name).rglob("*")]
-    found = {path.relative_to(root).as_posix() for path in files if path.is_file()}
+    found = {path for name in (*FOLDERS, STAGED) for path in _files(root, name)}
     return found | ({REPORT} if (root / REPORT).is_file() else set())

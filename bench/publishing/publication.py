@@ -18,7 +18,7 @@ from bench.publishing.catalog import (
     digest,
     in_units,
     intact_units,
-    matches,
+    is_intact,
     read_sums,
     record_files,
     unit_of,
@@ -82,7 +82,7 @@ class Publication:
         for unit, sums in in_units(new).items():
             self.leave_out(unit)
             self.sums |= sums
-            if matches(self.root, sums):
+            if is_intact(self.root, unit, sums):
                 continue
             for path in sums:
                 self._write(path, files[path])

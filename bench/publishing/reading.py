@@ -37,11 +37,9 @@ class Published:
 
     Attributes:
         root: the folder; None: no records are read.
-        staged: what counts as published, if not what SHA256SUMS says.
     """
 
     root: Path | None = None
-    staged: Sums | None = None
 
     @cached_property
     def sums(self) -> Sums:
@@ -50,8 +48,6 @@ class Published:
         Raises:
             Damaged: SHA256SUMS is.
         """
-        if self.staged is not None:
-            return self.staged
         return {} if self.root is None else read_sums(self.root)
 
     @cached_property

@@ -35,11 +35,16 @@ def size_text(size: int) -> str:
     return f"{size / MIB:.1f} MiB"
 
 
-def refuse_too_much(records: Publication, grids: Mapping[str, Sequence[str]]) -> None:
+def refuse_too_much(
+    records: Publication,
+    grids: Mapping[str, Sequence[str]],
+    state: str = "nothing was published",
+) -> None:
     """Refuse to publish more than `MOST_MIB`.
 
     Args:
         grids: the grids of the selected runs, by name of the run.
+        state: what was published so far, for the error message.
 
     Raises:
         UserError: it would be more; says what takes the space, and what to leave out.
@@ -54,7 +59,7 @@ def refuse_too_much(records: Publication, grids: Mapping[str, Sequence[str]]) ->
         of_grids[" and ".join(names)] += size if path != REPORT else 0
     largest = ", ".join(f"{name} {size_text(n)}" for name, n in of_grids.most_common(LARGEST))
     raise UserError(
-        f"nothing was published: {records.root} would take {size_text(kinds.total())}, and the most"
+        f"{state}: {records.root} would take {size_text(kinds.total())}, and the most"
         f" is {MOST_MIB} MiB. It would hold {parts}; the largest grids: {largest}. Leave out"
         " distilled sets (sets=none), round them (set_precision=float16), leave out the report"
         " (report=false), or select fewer grids or methods (grid=, only=, with drop_others=true)"

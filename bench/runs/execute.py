@@ -21,15 +21,9 @@ from bench.runs.heartbeat import Heartbeat, record_failure
 from bench.runs.lockstep import StopRequest, outer_steps, set_up
 from bench.runs.manifest import record_start, restore_manifest
 from bench.runs.measurements import Best, Measurements
-from bench.runs.records import (
-    CHECKPOINT_BEFORE,
-    JSON_LINES,
-    Recorder,
-    load_checkpoint,
-    save_checkpoint,
-)
+from bench.runs.records import CHECKPOINT_BEFORE, Recorder, load_checkpoint, save_checkpoint
 from bench.runs.rerun import remove_previous, start_rerun
-from bench.runs.run_folder import SET_FILE, RunFolder, now
+from bench.runs.run_folder import JSON_LINES, SET_FILE, RunFolder, now
 from bench.runs.run_lock import RunIsTaken, await_silence, lock
 from bench.system import versions
 from bench.system.errors import UserError

@@ -15,11 +15,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from bench.runs.run_folder import RunFolder
+from bench.runs.run_folder import JSON_LINES, RunFolder
 from bench.system.errors import UserError
 from bench.system.files import atomic_write, checksum, writing
 
-JSON_LINES = ("metrics.jsonl", "measurements.jsonl")
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_BEFORE = "checkpoint.previous.pt"
 

@@ -41,6 +41,7 @@ from bench.system.files import checksum, new_folder, write_json
 
 PREVIOUS = "previous"
 SET_FILE, PICTURE = "distilled.safetensors", "distilled.png"
+JSON_LINES = ("metrics.jsonl", "measurements.jsonl")
 # Have a checksum; the name of the folder is config's.
 CHECKED = ("manifest", "evaluations", "result")
 
@@ -109,16 +110,19 @@ class RunFolder:
 
     def compare(self, *names: str) -> None:
         """Raise Damaged if a file of the finished run (one of `names`, by default any) differs from
-        what the result states the checksum of. Results made before there were checksums state none.
+        what the result states the checksum of, or is among the records and missing; a distilled
+        set may have been removed. Results made before there were checksums state none.
         """
         stated = (self.read("result") or {}).get("checksums") or {}
-        for name in names or stated:
+        for name in [name for name in names or stated if name in stated]:
             path = self.path / name
-            if name in stated and path.exists() and checksum(path) != stated[name]:
-                raise Damaged(
-                    f"{path} was changed or damaged after the run had finished; restore it, or make"
-                    " the run again with force=true"
-                )
+            if not path.exists() and name in JSON_LINES:
+                wrong = "is missing"
+            elif path.exists() and checksum(path) != stated[name]:
+                wrong = "was changed or damaged after the run had finished"
+            else:
+                continue
+            raise Damaged(f"{path} {wrong}; restore it, or make the run again with force=true")
 
     def small_files(self) -> SmallFiles:
         """Read all of them. Never raises: a run that cannot be read must not hide other runs."""

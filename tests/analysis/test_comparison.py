@@ -1,9 +1,10 @@
 """Figure 4: that means, spreads and n are those of the results, and when the paper's are drawn."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.arguments import Request
@@ -50,38 +51,51 @@ def test_mean_spread_and_n_are_those_of_the_seeds(found: Results) -> None:
     assert [float(value) for value in first["seeds"].split()] == pytest.approx([51, 61])
 
 
-def test_the_papers_numbers_are_its_own() -> None:
-    assert str(paper_number("linear", 1)) == "68.2 ± 0.4"
-    assert str(paper_number("linear", 10)) == "72.8 ± 0.4"
-    assert str(paper_number("pixels", 10)) == "69.4 ± 0.4"
-    assert paper_number("linear", 3) is None
-    assert paper_number("something else", 1) is None
+def test_the_papers_numbers_are_beside_its_own_experiments_only() -> None:
+    def numbers(grid: str, scale: str, **settings: Any) -> set[str]:
+        configs = expand(load_grid(grid), scale, settings, 1)
+        return {str(found) for config in configs if (found := paper_number(config))}
+
+    own = {"53.2 ± 0.7", "69.4 ± 0.4", "68.2 ± 0.4", "72.8 ± 0.4"}
+    assert numbers("parameterization", "paper") == own
+    assert numbers("parameterization", "paper", selection="test", validation_fraction=0) == own
+    assert numbers("parameterization", "paper", width=32) == set()
+    assert numbers("parameterization", "cpu") == set()
+    assert len(numbers("standard_benchmarks", "paper")) == 10
+    for other in ("rivals_ipc10", "methods_comparison", "unroll_and_window"):
+        assert numbers(other, "paper") == set()
+
+
+def papers(found: Results) -> pd.DataFrame:
+    """As if they were the paper's experiments."""
+    table = comparison_table(found)
+    return table.assign(paper_mean=[53.2, 69.4], paper_std=[0.7, 0.4])
 
 
 @pytest.mark.parametrize("with_paper", [False, True])
 def test_points_are_the_numbers_of_the_table(found: Results, with_paper: bool) -> None:
     assert isinstance(SPEC, ComparisonFigure)
-    table = comparison_table(found)
+    table = papers(found) if with_paper else comparison_table(found)
     text = comparison_caption(SPEC, found, table, Request([], {}, "quick"))
+    assert ("Gray: the paper's" in text) == with_paper
     with mpl.rc_context(RC):
-        figure = draw_comparison(table, PARAMETERIZATION_LOOKS, with_paper, text)
+        figure = draw_comparison(table, PARAMETERIZATION_LOOKS, text)
         assert_readable(figure)
     (axes,) = figure.axes
     lines = [np.asarray(line.get_xydata()) for line in axes.get_lines()]
     lines += [np.asarray(dots.get_offsets()) for dots in axes.collections]
     points = {(round(x, 6), round(y, 2)) for line in lines for x, y in line.tolist()}
     ours = {(56.0, 0.0), (60.0, 1.0)}
-    papers = {(53.2, -0.28), (69.4, 0.72)}
+    gray = {(53.2, -0.28), (69.4, 0.72)}
     seeds = {(51.0, 0.28), (61.0, 0.28), (60.0, 1.28)}
     ends = {(round(56 - 10 / 2**0.5, 6), 0.0), (round(56 + 10 / 2**0.5, 6), 0.0)}
     assert ours | seeds | ends <= points
-    assert (papers <= points) == with_paper
-    assert (points & papers == set()) != with_paper
+    assert (points & gray) == (gray if with_paper else set())
     texts = [label.get_text() for label in axes.child_axes[0].get_yticklabels()]
     assert texts == ["56.0 ± 7.1 (n = 2)", "60.0 (n = 1)"]
 
 
-def test_the_papers_numbers_are_drawn_only_at_its_settings(found: Results) -> None:
+def test_selection_changes_no_setting_of_the_paper(found: Results) -> None:
     for words in ([], ["selection=test"], ["selection=train", "validation_fraction=0"]):
         assert Request(words, {}, "paper").has_paper_settings()
     for words in (["width=32"], ["selection=train", "validation_fraction=0.2"]):
@@ -89,7 +103,7 @@ def test_the_papers_numbers_are_drawn_only_at_its_settings(found: Results) -> No
     assert not Request([], {}, "quick").has_paper_settings()
     assert isinstance(SPEC, ComparisonFigure)
     text = comparison_caption(SPEC, found, comparison_table(found), Request([], {}, "quick"))
-    assert "not comparable at scale=quick" in text
+    assert "the paper's, ±" not in text
     assert "8x8 digits stand in for the paper's data" in text
 
 

@@ -1,6 +1,7 @@
 """That figures can be read: in grey, by colour-blind readers, and with nothing cut or covered; and
 that the curves in them are the numbers behind them."""
 
+import math
 import shutil
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -276,6 +277,23 @@ def test_a_figure_is_drawn_from_the_runs_of_any_one_experiment(
         assert all(panel.texts == {alone.identity: ANY} for panel in numbers.panels)
         assert all(axes.get_lines() for axes in drawn.axes)
         shutil.rmtree(run.path)
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_a_run_without_any_finite_number_is_marked_and_hides_no_other(
+    results: "Maker", name: int | str
+) -> None:
+    spec = CURVES[name]
+    finite, nan = found_for(spec).experiments[:2]
+    results.run(nan.config, norm=lambda *_: math.nan, accuracy=lambda *_: math.nan)
+    results.run(finite.config)
+    found = found_for(spec, stored_runs(results.root))
+    numbers = curves(spec, found)
+    color = curve_looks(spec, found)[nan.identity].color
+    lines = [line for axes in figure_of(spec, numbers, found).axes for line in axes.get_lines()]
+    (marks,) = [one for one in lines if one.get_marker() == "x"]
+    assert marks.get_color() == color
+    assert any(len(np.asarray(one.get_ydata())) > 2 for one in lines if one is not marks)
 
 
 def test_figure_8_names_stabilized_bptt_as_the_paper_does_and_states_the_settings(

@@ -3,8 +3,10 @@
 import statistics
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 
+from analysis.rendered_table import RenderedTable
 from bench.config.grid import expand, grid_names, load_grid
 from bench.system.errors import UserError
 from tests.analysis.judging import made
@@ -108,3 +110,10 @@ def test_each_experiment_of_a_grid_has_a_name_of_its_own_that_fits_a_table(
     names = made(results, "summary", "scale=quick", f"grid={grid}", "seeds=1")["method"]
     assert names.is_unique
     assert max(map(len, names)) <= 150
+
+
+def test_signs_in_labels_are_commands_in_latex() -> None:
+    frame = pd.DataFrame({"Method": ["Adam, ε = 1e-8", "5 ± 1 %"]})
+    text = RenderedTable("t", "T", "caption", [(frame, "")], frame).latex()
+    assert "Adam, $\\varepsilon$ = 1e-8" in text
+    assert text.isascii()

@@ -1,6 +1,7 @@
 """That verdicts are right as often as they say: on effects that are known."""
 
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -323,3 +324,15 @@ def test_without_an_effect_a_correction_seldom_leaves_anything() -> None:
     left = [standing([verdict_with(p) for p in rng.random(20)]) for _ in range(REPETITIONS)]
     assert 0 < sum(len(holm) > 0 for holm, _ in left) < MOST * REPETITIONS
     assert 0 < sum(len(found) > 0 for _, found in left) < MOST * REPETITIONS
+
+
+def test_samples_are_drawn_in_batches_and_are_those_drawn_at_once() -> None:
+    effects = np.random.default_rng(3).normal(size=(5, 7))
+    drawn = np.random.default_rng(0).integers(0, 7, (2000, 7))
+    means = effects[:, drawn].mean(axis=2)
+    np.testing.assert_allclose(resampled_means(effects), means, rtol=1e-12)
+    tracemalloc.start()
+    resampled_means(np.ones((100, 100)))
+    at_once = 100 * 2000 * 100 * 8
+    assert tracemalloc.get_traced_memory()[1] < at_once / 4
+    tracemalloc.stop()

@@ -146,6 +146,22 @@ def test_records_are_collected_once_and_anew_when_they_change(
     assert len(load.collected(folder, "metrics")) == 1
 
 
+def test_a_run_is_read_once_however_many_show_it(
+    results: "Maker", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results.grid("window_ablation")
+    stored = load.stored_runs(results.root)
+
+    def table() -> pd.DataFrame:
+        return load.load_results(stored, load_grid("window_ablation"), "quick", {}).metrics()
+
+    first = table()  # from JSON lines
+    table().insert(0, "of_a_reader", 1)  # from the caches
+    monkeypatch.setattr(RunFolder, "read", lambda *_: pytest.fail("a file was read again"))
+    monkeypatch.setattr(pd, "read_parquet", lambda *_: pytest.fail("a cache was parsed again"))
+    pd.testing.assert_frame_equal(table(), first)
+
+
 def test_the_records_of_a_run_that_ends_while_they_are_read_are_not_kept(
     results: "Maker", monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +215,18 @@ def test_damaged_records_are_refused_by_name(results: "Maker") -> None:
     (folder.path / "metrics.jsonl").write_text('{"step": 0\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
         loaded(results).metrics()
+
+
+def test_a_finished_run_without_its_records_is_damaged_and_hides_no_other(
+    results: "Maker", capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = results.grid("window_ablation", seeds=1)
+    (folders[0].path / "metrics.jsonl").unlink()
+    (folders[1].path / "measurements.jsonl").unlink()
+    found = loaded(results, seeds=1)
+    assert len(found.metrics()) == 2 * 40
+    assert [one.state for one in found.missing] == ["damaged"] * 2
+    assert "metrics.jsonl is missing; restore it" in capsys.readouterr().err
 
 
 def test_labels_name_the_settings_in_which_runs_differ() -> None:

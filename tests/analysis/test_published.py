@@ -26,6 +26,7 @@ from analysis.records import collected
 from analysis.table import rendered
 from analysis.verdicts.judge import load_claims, outcomes
 from analysis.verdicts.texts import record
+from bench.anatomies.folder import AnatomyFolder
 from bench.config.run_config import RunConfig
 from bench.publish import main
 from bench.publishing.catalog import Problems, check, read_sums
@@ -375,6 +376,24 @@ def test_a_published_run_of_another_version_does_not_prevent_publishing(results:
     assert len(list(folder.glob("runs/*/result.json"))) == 2
 
 
+def test_an_anatomy_of_another_version_does_not_prevent_publishing(
+    results: "Maker", capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = results.configs("window_ablation", 1)[0]
+    finish(results.run(config))
+    for name in ("without_settings", "of_another_version"):
+        folder = AnatomyFolder(results.root / "anatomy" / name)
+        folder.path.mkdir(parents=True)
+        folder.write_records([])
+        folder.write("result", {"networks": 1, "windows": [], "seconds": 1.0})
+    about = {"distilled": "", "what": "", "starts": [], "stops": [], "state": []}
+    folder.write("settings", {**about, "config": {"setting_of_another_version": 1}})
+    assert len(records(publish(results))) == 1
+    notes = capsys.readouterr().err
+    assert "without_settings has no settings.json" in notes
+    assert "of_another_version/settings.json is of another version" in notes
+
+
 def test_a_folder_without_records_is_neither_verified_nor_read(
     results: "Maker", tmp_path: Path
 ) -> None:
@@ -406,3 +425,37 @@ def test_the_report_is_published_where_no_run_is_new(results: "Maker", tmp_path:
     assert main([f"published={folder}", "verify=true"]) == 0
     with pytest.raises(UserError, match="no finished run"):
         main([*empty, "report=true", "drop_others=true"])
+
+
+def test_the_report_is_about_the_records_as_every_reader_finds_them(
+    results: "Maker", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a run that loses its set, and of one that is replaced."""
+    seen = []
+
+    def page(root: Path, *_: Any) -> bytes:
+        seen.append({run.folder.name: run.folder.path for run in records(root)})
+        return b"a page"
+
+    monkeypatch.setattr("bench.publish.report_page", page)
+    first, second = results.configs("window_ablation", 2)[:2]
+    add_set(results.run(second), second)
+    finish(Store(results.root).run(second))
+    folder = publish(results, "report=true")
+    assert read_sums(folder).keys() >= {"report.html"}
+    finish(results.run(first))  # of a lower seed: the set of the second is published no more
+    publish(results, "report=true")
+    assert {path.parents[1] for path in seen[-1].values()} == {folder}
+    assert seen[-1].keys() == {Store(results.root).run(one).name for one in (first, second)}
+    assert "report.html" in read_sums(folder)
+    publish(results)  # nothing is new, so the page stays
+    assert (folder / "report.html").read_bytes() == b"a page"
+    results.add(first, note="new")
+    with monkeypatch.context() as patched:
+        patched.setattr("bench.publishing.size.MOST_MIB", 0.001)
+        with pytest.raises(UserError, match="nothing was published"):
+            publish(results, "report=true")
+    assert (folder / "report.html").read_bytes() == b"a page"
+    assert check(folder) == Problems()
+    publish(results)
+    assert "report.html" not in read_sums(folder)

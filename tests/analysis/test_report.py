@@ -170,6 +170,15 @@ def test_it_says_what_is_missing_and_each_command_once(of_two_grids: str) -> Non
     assert "python -m bench.sweep grid=methods_comparison" not in lines
 
 
+def test_every_frame_of_a_table_has_its_caption_and_the_notes_are_there(of_two_grids: str) -> None:
+    table = of_two_grids.partition('<article id="table-1">')[2].partition("</article>")[0]
+    caption = "Numbers that the paper quotes for other methods (Table 1"
+    assert table.count("<table") == 2
+    assert table.index("<table") < table.index(caption) < table.rindex("<table")
+    settings = of_two_grids.partition('<article id="table-settings">')[2].partition("</article>")[0]
+    assert "Left out where they have no effect: " in settings
+
+
 @pytest.fixture(scope="module")
 def with_markup(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Maker, str]":
     """Records that say what a page could take for its own, and their page."""

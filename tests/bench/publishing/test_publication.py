@@ -18,16 +18,19 @@ FORMER: Files = {
     "runs/a-000000000000/result.json": b'{"former": 1}',
     "runs/a-000000000000/config.json": b"{}",
     "runs/b-000000000000/result.json": b'{"former": 2}',
+    "runs/f-000000000000/result.json": b'{"former": 5}',
+    "runs/f-000000000000/distilled.png": b"a picture",
     "evaluations/e.json": b"{}",
 }
 NEW: Files = {
     "runs/a-000000000000/result.json": b'{"new": 1}',
     "runs/a-000000000000/metrics.parquet": b"metrics",
     "runs/c-000000000000/result.json": b'{"new": 3}',
+    "runs/f-000000000000/result.json": b'{"former": 5}',
     "evaluations/e.json": b'{"new": 4}',
     "report.html": b"<html>",
 }
-# Units are replaced as a whole: the former config.json of run a is gone.
+# Units are replaced as a whole: the former config.json of run a and the picture of f are gone.
 AFTER = {
     **NEW,
     "runs/b-000000000000/result.json": FORMER["runs/b-000000000000/result.json"],
@@ -162,9 +165,24 @@ def test_verification_names_what_is_damaged_missing_and_surplus(tmp_path: Path) 
     )
     published = Published(tmp_path)
     assert published.damaged == ["runs/a-000000000000", "runs/c-000000000000"]
-    assert published.intact.keys() == {"runs/b-000000000000", "evaluations/e.json", "report.html"}
+    units = {*("runs/b-000000000000", "runs/f-000000000000"), "evaluations/e.json", "report.html"}
+    assert published.intact.keys() == units
     publish(tmp_path, AFTER)  # restores them
     assert not check(tmp_path)
+
+
+def test_what_a_system_leaves_in_a_folder_damages_no_unit(tmp_path: Path) -> None:
+    publish(tmp_path, AFTER)
+    run = tmp_path / "runs/b-000000000000"
+    (run / "empty").mkdir()
+    (run / ".DS_Store").write_bytes(b"")
+    (run / ".checkpoints").mkdir()
+    (run / ".checkpoints" / "a").write_bytes(b"")
+    assert check(tmp_path) == Problems()
+    assert Published(tmp_path).damaged == []
+    (run / "empty" / "a").write_bytes(b"")
+    assert check(tmp_path) == Problems(surplus=["runs/b-000000000000/empty/a"])
+    assert Published(tmp_path).damaged == ["runs/b-000000000000"]
 
 
 def test_checksums_are_those_of_sha256sum(tmp_path: Path) -> None:

@@ -102,6 +102,19 @@ def test_a_checkpoint_of_before_there_were_checksums_is_loaded(tmp_path: Path) -
     assert loaded["step"] == 1
 
 
+def test_records_that_are_missing_are_named_but_a_set_may_be_removed(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    evaluation = {"test_accuracy_mean": 0.5, "selection": "validation", "n": 1}
+    data = {"source": "made up", "fingerprint": "0"}
+    sums = {"metrics.jsonl": 0, "distilled.safetensors": 5}
+    run.write("result", {"evaluation": evaluation, "data": data, "checksums": sums})
+    (tmp_path / "metrics.jsonl").touch()
+    run.compare()
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(Damaged, match=r"metrics\.jsonl is missing"):
+        run.compare()
+
+
 def test_flipped_bits_of_a_finished_run_are_found(
     command: Command, tiny: list[str], tmp_path: Path
 ) -> None:
