@@ -23,7 +23,7 @@ from bench.sweeps.local_launcher import Inline, LocalPool
 from bench.sweeps.options import SweepOptions, check_retry, chosen_launcher, is_wanted
 from bench.sweeps.overview import print_runs, restore
 from bench.sweeps.status_table import RunStatus, print_table, summary
-from bench.system.errors import INTERRUPTED, Unwritable, UserError
+from bench.system.errors import INTERRUPTED, UserError
 from bench.system.files import make_folder
 from bench.system.text import count
 from slurm.cancel import cancel
@@ -145,7 +145,7 @@ class Sweep:
             print("\ninterrupted", flush=True)
             print(self.launcher.stop())
             return INTERRUPTED
-        except Unwritable:
+        except BaseException:  # whatever it is, no run may be left behind
             self.launcher.stop()
             raise
         return self.report_end()

@@ -265,6 +265,5 @@ def _describe(
             **git.commit(),
         },
     )
-    if diff := git.uncommitted_diff():
-        write_text(folder / "uncommitted.diff", diff)
+    git.record_uncommitted_diff(folder)
     write_text(Submission(folder).script, script)

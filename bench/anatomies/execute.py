@@ -23,7 +23,7 @@ from bench.runs.records import CHECKPOINT_BEFORE, load_checkpoint, save_checkpoi
 from bench.runs.run_folder import name_of, now
 from bench.runs.subject import Subject
 from bench.system import git, versions
-from bench.system.files import make_folder, write_text
+from bench.system.files import make_folder
 from bench.training.setup import activation_budget, compiles
 
 Records = list[dict[str, Any]]
@@ -158,8 +158,7 @@ class Anatomy:
                 "starts": [*manifest.get("starts", []), start],
             },
         )
-        if diff := git.uncommitted_diff():
-            write_text(self.folder.path / "uncommitted.diff", diff)
+        git.record_uncommitted_diff(self.folder.path)
         return Measurer(
             *(self.config, target_set, self.images, self.labels, self.starts, self.stops),
             variance_networks=self.options.variance_networks,

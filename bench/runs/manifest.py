@@ -15,7 +15,6 @@ from bench.runs.records import load_checkpoint
 from bench.runs.run_folder import RunFolder, now
 from bench.system import git, versions
 from bench.system.errors import Damaged
-from bench.system.files import write_text
 
 
 def restore_manifest(folder: RunFolder) -> None:
@@ -77,6 +76,5 @@ def record_start(folder: RunFolder, config: RunConfig, setup: Setup) -> dict[str
     }
     manifest["starts"].append(start)
     folder.write("manifest", manifest)
-    if diff := git.uncommitted_diff():
-        write_text(folder.path / "uncommitted.diff", diff)
+    git.record_uncommitted_diff(folder.path)
     return manifest

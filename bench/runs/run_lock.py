@@ -77,12 +77,19 @@ def lock(folder: RunFolder, takeover: str = "") -> Iterator[None]:
 
 def is_being_run(folder: RunFolder) -> bool:
     """Whether another process is at work on the run, as lock and heartbeat tell. For launchers
-    only: the check takes the lock for an instant, which is why `lock` tries for a second."""
+    only: the check takes the lock for an instant, which is why `lock` tries for a second.
+
+    Raises:
+        Unwritable: the lock file cannot be opened or removed.
+    """
     file = FileLock(folder.path / "lock")
     try:
-        file.acquire(timeout=0)
-    except Timeout:
-        return not _removed_of_a_lost_process(folder)
+        try:
+            file.acquire(timeout=0)
+        except Timeout:
+            return not _removed_of_a_lost_process(folder)
+    except OSError as error:
+        raise Unwritable(folder.path / "lock", error) from error
     file.release()
     return _beat_of_another(folder) is not None and progress_of(folder).state == "running"
 

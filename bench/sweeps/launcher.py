@@ -48,6 +48,6 @@ class Launcher(Protocol):
         ...
 
     def stop(self) -> str:
-        """Called when the sweep is interrupted or the disk is full: local runs write a checkpoint
+        """Called when the sweep is interrupted or fails: local runs write a checkpoint
         and end, the jobs of a cluster continue. Returns a sentence that says so."""
         ...

@@ -185,10 +185,11 @@ class LocalPool(LocalLauncher):
     def stop(self) -> str:
         how = "stopped"
         try:  # from the first word on: whoever reads it may press the keys again at once
-            print(
-                "waiting for the runs to write their checkpoints; Ctrl-C ends them at once",
-                flush=True,
-            )
+            with suppress(OSError):  # the output may be what failed
+                print(
+                    "waiting for the runs to write their checkpoints; Ctrl-C ends them at once",
+                    flush=True,
+                )
             for worker in self.running:
                 worker.process.send_signal(signal.SIGTERM)
             deadline = time.monotonic() + SECONDS_TO_STOP

@@ -4,7 +4,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from bench.system.files import atomic_write
+
 SOURCE = Path(__file__).resolve().parents[2]
+
+
+DIFF_FILE = "uncommitted.diff"
+LARGEST_DIFF = 1 << 20  # bytes that are recorded; each run has a copy
 
 
 def commit() -> dict[str, Any]:
@@ -12,18 +18,32 @@ def commit() -> dict[str, Any]:
     head = _git("rev-parse", "HEAD")
     if head is None:
         return {}
-    return {"commit": head.strip(), "uncommitted_changes": bool(uncommitted_diff())}
+    return {"commit": head.decode().strip(), "uncommitted_changes": bool(uncommitted_diff())}
 
 
-def uncommitted_diff() -> str:
-    """`git diff HEAD` of the source tree; empty if nothing was changed."""
-    return _git("diff", "HEAD") or ""
+def uncommitted_diff() -> bytes:
+    """`git diff HEAD` of the source tree; empty if nothing was changed. Bytes, because the files
+    may have any encoding; plain, whatever the user's git is set to."""
+    return _git("diff", "--no-ext-diff", "--no-color", "HEAD") or b""
 
 
-def _git(*arguments: str) -> str | None:
+def record_uncommitted_diff(folder: Path) -> None:
+    """Write the uncommitted changes to a file in `folder`, if there are any; large ones are cut at
+    the end of a line, and the last line then says so."""
+    diff = uncommitted_diff()
+    if not diff:
+        return
+    if len(diff) > LARGEST_DIFF:
+        kept = diff[: diff.rfind(b"\n", 0, LARGEST_DIFF) + 1]
+        diff = kept + b"[cut here: %d of %d bytes]\n" % (len(kept), len(diff))
+    with atomic_write(folder / DIFF_FILE) as temporary:
+        temporary.write_bytes(diff)
+
+
+def _git(*arguments: str) -> bytes | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(SOURCE), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(SOURCE), *arguments], capture_output=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -14,6 +14,7 @@ from bench.runs import heartbeat, run_lock
 from bench.runs.heartbeat import LOST_AFTER_SECONDS, SILENCE_SECONDS, Heartbeat
 from bench.runs.run_folder import RunFolder
 from bench.runs.run_lock import RunIsTaken, await_silence, is_being_run, lock
+from bench.system.errors import Unwritable
 from tests.waiting import wait_until
 
 BEAT = {
@@ -269,3 +270,9 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         self.happens(self.now)
+
+
+def test_a_lock_that_cannot_be_opened_is_an_error_of_one_line(folder: RunFolder) -> None:
+    (folder.path / "lock").mkdir()
+    with pytest.raises(Unwritable, match="lock cannot be written: Is a directory"):
+        is_being_run(folder)
