@@ -111,8 +111,12 @@ def find_room_to_compile(folder: Path) -> None:
 
 def load_data(config: RunConfig, environment: Environment, device: torch.device) -> TargetSet:
     """The run's target set, on the device. No validation part is held out if selection=test, which
-    is a published protocol; selection=train is one with validation_fraction=0."""
-    return load_target_set(
+    is a published protocol; selection=train is one with validation_fraction=0.
+
+    Raises:
+        UserError: as `load_target_set`, or nothing is held out that could select.
+    """
+    target_set = load_target_set(
         config.dataset,
         data_root=Path(environment.data_root).expanduser(),
         cache_root=Path(environment.cache_root).expanduser(),
@@ -120,7 +124,15 @@ def load_data(config: RunConfig, environment: Environment, device: torch.device)
         zca_lambda=config.zca_lambda,
         validation_fraction=0.0 if config.selection == "test" else config.validation_fraction,
         image_size=config.image_size,
-    ).to(device, storage_type(config.precision))
+    )
+    # The accuracy on no image is NaN, and no set is better than the first one, which is noise.
+    if config.selection == "validation" and not len(target_set.validation):
+        images = len(target_set.train)
+        raise UserError(
+            f"validation_fraction={config.validation_fraction:g} holds out none of the {images:,}"
+            f" training images, and selection=validation needs some: give at least {1 / images:.2g}"
+        )
+    return target_set.to(device, storage_type(config.precision))
 
 
 def make_network(config: RunConfig, target_set: TargetSet) -> nn.Module:
