@@ -227,6 +227,19 @@ def test_the_training_set_selects_with_and_without_a_part_held_out(
     assert json.loads(record.read_text())["evaluation"] == evaluation
 
 
+def test_a_number_of_evaluation_steps_that_is_given_twice_is_measured_once(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    assert command("bench.run", *tiny, "evaluation_steps=[2,4,2]").returncode == 0
+    run = only_run(tmp_path)
+    evaluation = json.loads((run / "result.json").read_text())["evaluation"]
+    assert evaluation["all_steps"] == [2, 4]
+    done = command("bench.evaluate", f"distilled={run}")
+    assert done.returncode == 0, done.stderr
+    (record,) = (tmp_path / "results/evaluations").iterdir()
+    assert json.loads(record.read_text())["evaluation"] == evaluation
+
+
 def test_a_distilled_set_is_evaluated_in_every_form(
     command: Command, tiny: list[str], tmp_path: Path
 ) -> None:
