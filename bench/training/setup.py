@@ -89,7 +89,7 @@ def compiles(config: RunConfig, environment: Environment, device: torch.device) 
     # On a CPU compiling gains little over keeping activations, and takes minutes at the start.
     if environment.compile == "auto" and device.type != "cuda":
         return False
-    find_room_to_compile(Path(environment.cache_root).expanduser() / "compiling")
+    find_room_to_compile(Path(environment.cache_root) / "compiling")
     why_not = compile_error(device)
     if why_not and environment.compile == "always":
         raise UserError(f"compile=always: torch.compile does not work here: {why_not}")
@@ -118,8 +118,8 @@ def load_data(config: RunConfig, environment: Environment, device: torch.device)
     """
     target_set = load_target_set(
         config.dataset,
-        data_root=Path(environment.data_root).expanduser(),
-        cache_root=Path(environment.cache_root).expanduser(),
+        data_root=Path(environment.data_root),
+        cache_root=Path(environment.cache_root),
         zca=config.zca,
         zca_lambda=config.zca_lambda,
         validation_fraction=0.0 if config.selection == "test" else config.validation_fraction,
