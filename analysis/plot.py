@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> int:
 
     runs = opened(argv, given, options.scale, options.seeds, options.grid, options.only)
     request, root = replace(runs.request, unfinished=options.unfinished), runs.root
-    folder = Path(options.output) if options.output else root / "figures"
+    folder = Path(expanduser(options.output)) if options.output else root / "figures"
     errors: list[UserError] = []
     anatomies: list[Path] = []
     if options.figure in (ANATOMY, "all"):

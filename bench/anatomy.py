@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.anatomies.options import AnatomyOptions
 from bench.config.command_line import command, only, parse, typed
+from bench.config.resolve import check_variance_samples
 from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import set_up
@@ -29,8 +30,11 @@ def main(argv: list[str]) -> int:
     options = typed(AnatomyOptions, only(given, AnatomyOptions))
     environment = typed(Environment, only(given, Environment))
     subject = set_up(given, "anatomy", evaluates=False)
-    if options.variance_networks and subject.config.variance_samples < 2:
-        raise UserError("variance_samples must be at least 2; variance_networks=0 measures none")
+    if options.variance_networks:
+        try:
+            check_variance_samples(subject.config)
+        except UserError as error:
+            raise UserError(f"{error}; variance_networks=0 measures none") from error
 
     from bench.anatomies.execute import prepare
 

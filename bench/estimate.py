@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     if options.load:
         failures = load_all(configs, environment, say)
     else:
-        data_root = Path(environment.data_root).expanduser()
+        data_root = Path(environment.data_root)
         for name in dict.fromkeys(config.dataset for config in configs):
             try:
                 missing = "" if find_source(name, data_root) else not_found(name, data_root)

@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     from bench.objectives import make_objective
     from bench.training.setup import choose_device, load_data, make_network, settle_process
 
-    data_root = Path(environment.data_root).expanduser()
+    data_root = Path(environment.data_root)
     missing = find_source(config.dataset, data_root) is None
     # If torchvision cannot download it, `load_data` fails with where to download it by hand.
     if options.download and missing and DATASETS[config.dataset].torchvision:
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     device = choose_device(environment.device)
     torch.set_num_threads(environment.threads or default_threads())
     target_set = target_set.to(device, target_set.train.images.dtype)
-    cache_root = Path(environment.cache_root).expanduser()
+    cache_root = Path(environment.cache_root)
     objective = make_objective(config, target_set, make_network(config, target_set), cache_root)
     if objective:
         objective.prepare(lambda text: print(text, flush=True))

@@ -45,4 +45,4 @@ def starts_of(unroll_length: int, count: int) -> list[int]:
     if unroll_length <= count:
         return list(range(unroll_length))
     spaced = {round(k * last / (count - 1)) for k in range(count)}
-    return sorted(spaced | set(range(FIRST_STARTS)))
+    return sorted(spaced | set(range(min(FIRST_STARTS, unroll_length))))

@@ -195,13 +195,8 @@ def check(config: RunConfig) -> None:
         _check_method(config)
     else:
         _check_objective(config)
-    if config.variance_every and config.variance_samples < 2:
-        raise UserError(f"variance_samples={config.variance_samples} must be at least 2")
-    if config.variance_every and config.variance_samples > config.target_batch:
-        raise UserError(
-            f"variance_samples={config.variance_samples} is more than"
-            f" target_batch={config.target_batch}, which they are taken from"
-        )
+    if config.variance_every:
+        check_variance_samples(config)
     if config.engine == "higher" and config.precision == "bf16":
         raise UserError("engine=higher does not support precision=bf16: use float32 or tf32")
     if config.arch in SIZED_ARCHITECTURES:
@@ -220,6 +215,21 @@ def check(config: RunConfig) -> None:
             "selection=validation needs validation_fraction > 0; the two published versions of the"
             " paper's code hold nothing out: selection=train (the one that the paper cites) and"
             " selection=test"
+        )
+
+
+def check_variance_samples(config: RunConfig) -> None:
+    """Reject a number of samples from which no variance can be measured.
+
+    Raises:
+        UserError: names the settings.
+    """
+    if config.variance_samples < 2:
+        raise UserError(f"variance_samples={config.variance_samples} must be at least 2")
+    if config.variance_samples > config.target_batch:
+        raise UserError(
+            f"variance_samples={config.variance_samples} is more than"
+            f" target_batch={config.target_batch}, which they are taken from"
         )
 
 

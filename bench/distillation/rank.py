@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 
+from bench.config.values import shown
 from bench.distillation.process_group import SINGLE_PROCESS, ProcessGroup, TorchProcessGroup
 from bench.system.errors import UserError
 
@@ -68,12 +69,13 @@ def find_rank(environment: Mapping[str, str], replicas: int) -> Rank:
     single process.
 
     Raises:
-        UserError: the number of processes does not divide `replicas`, or a variable is missing.
+        UserError: the number of processes does not divide `replicas`, or a variable is missing or
+            no number.
     """
-    rank, world_size = Rank(), int(environment.get("WORLD_SIZE", "0"))
+    rank, world_size = Rank(), _number(environment, "WORLD_SIZE", "0")
     if world_size > 1:
         rank = _rank_from_torchrun(environment, world_size)
-    elif world_size < 1 < replicas and int(environment.get("SLURM_STEP_NUM_TASKS", "0")) > 1:
+    elif world_size < 1 < replicas and _number(environment, "SLURM_STEP_NUM_TASKS", "0") > 1:
         rank = _rank_from_slurm(environment)
     if replicas % rank.world_size:
         raise UserError(
@@ -83,14 +85,30 @@ def find_rank(environment: Mapping[str, str], replicas: int) -> Rank:
     return rank
 
 
+def _number(environment: Mapping[str, str], name: str, default: str = "") -> int:
+    """A variable that is a whole number.
+
+    Raises:
+        UserError: it is not.
+    """
+    text = environment.get(name, default)
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(
+            f"{name}={shown(text)} in the environment is not a whole number; torchrun or srun sets"
+            " it, and WORLD_SIZE=1 runs a process alone"
+        ) from None
+
+
 def _rank_from_torchrun(environment: Mapping[str, str], world_size: int) -> Rank:
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         if name not in environment:
             raise UserError(
                 f"WORLD_SIZE={world_size} is set but {name} is not; torchrun sets them all"
             )
-    rank = int(environment["RANK"])
-    return Rank(rank, world_size, int(environment.get("LOCAL_RANK", rank)), "env://")
+    rank = _number(environment, "RANK")
+    return Rank(rank, world_size, _number(environment, "LOCAL_RANK", str(rank)), "env://")
 
 
 def _rank_from_slurm(environment: Mapping[str, str]) -> Rank:
@@ -100,9 +118,9 @@ def _rank_from_slurm(environment: Mapping[str, str]) -> Rank:
     step = f"{environment.get('SLURM_JOB_ID')}.{environment.get('SLURM_STEP_ID')}"
     port = environment.get("MASTER_PORT") or random.Random(step).randint(20000, 60000)
     return Rank(
-        int(environment["SLURM_PROCID"]),
-        int(environment["SLURM_STEP_NUM_TASKS"]),
-        int(environment["SLURM_LOCALID"]),
+        _number(environment, "SLURM_PROCID"),
+        _number(environment, "SLURM_STEP_NUM_TASKS"),
+        _number(environment, "SLURM_LOCALID"),
         f"tcp://{address}:{port}",
     )
 

@@ -131,7 +131,7 @@ def evaluate_trainees(
 
     Networks with the same purpose and key start with the same parameters, on any training set.
     """
-    steps = sorted(steps)
+    steps = sorted(set(steps))  # a number that is given twice is measured once
     network = make_network(config, target_set)
     loss = MeanLoss(make_derivatives(network))
     at_once = _networks_at_once(config, network, loss, trainees[0], purpose)

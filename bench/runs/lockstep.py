@@ -96,7 +96,7 @@ def set_up(
         )
     )
     budget = activation_budget(environment, device)
-    cache_root = Path(environment.cache_root).expanduser()
+    cache_root = Path(environment.cache_root)
     distillation = Distillation(config, target_set, budget, group, compiled, cache_root)
     state = group.broadcast(lambda: resume(distillation))
     if not group.is_leader:

@@ -54,6 +54,6 @@ def build(engine: str, work: Work, environment: Environment, device: Any) -> Any
     if engine == AUTOGRAD:
         return ExactEngine(precision=work.precision, derivatives=autograd_derivatives)
     if engine == COMPILED:
-        find_room_to_compile(Path(environment.cache_root).expanduser() / "compiling")
+        find_room_to_compile(Path(environment.cache_root) / "compiling")
     budget = 0 if engine == RECOMPUTING else activation_budget(environment, device)
     return make_engine("exact", budget, work.precision, compiled=engine == COMPILED)

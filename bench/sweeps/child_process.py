@@ -33,7 +33,7 @@ def environment_arguments(environment: Environment) -> list[str]:
     for item in fields(environment):
         value = getattr(environment, item.name)
         if item.name.endswith("_root"):
-            value = Path(value).expanduser().resolve()
+            value = Path(value).resolve()
         arguments.append(f"{item.name}={value}")
     return arguments
 

@@ -89,7 +89,7 @@ def compiles(config: RunConfig, environment: Environment, device: torch.device) 
     # On a CPU compiling gains little over keeping activations, and takes minutes at the start.
     if environment.compile == "auto" and device.type != "cuda":
         return False
-    find_room_to_compile(Path(environment.cache_root).expanduser() / "compiling")
+    find_room_to_compile(Path(environment.cache_root) / "compiling")
     why_not = compile_error(device)
     if why_not and environment.compile == "always":
         raise UserError(f"compile=always: torch.compile does not work here: {why_not}")
@@ -111,16 +111,28 @@ def find_room_to_compile(folder: Path) -> None:
 
 def load_data(config: RunConfig, environment: Environment, device: torch.device) -> TargetSet:
     """The run's target set, on the device. No validation part is held out if selection=test, which
-    is a published protocol; selection=train is one with validation_fraction=0."""
-    return load_target_set(
+    is a published protocol; selection=train is one with validation_fraction=0.
+
+    Raises:
+        UserError: as `load_target_set`, or nothing is held out that could select.
+    """
+    target_set = load_target_set(
         config.dataset,
-        data_root=Path(environment.data_root).expanduser(),
-        cache_root=Path(environment.cache_root).expanduser(),
+        data_root=Path(environment.data_root),
+        cache_root=Path(environment.cache_root),
         zca=config.zca,
         zca_lambda=config.zca_lambda,
         validation_fraction=0.0 if config.selection == "test" else config.validation_fraction,
         image_size=config.image_size,
-    ).to(device, storage_type(config.precision))
+    )
+    # The accuracy on no image is NaN, and no set is better than the first one, which is noise.
+    if config.selection == "validation" and not len(target_set.validation):
+        images = len(target_set.train)
+        raise UserError(
+            f"validation_fraction={config.validation_fraction:g} holds out none of the {images:,}"
+            f" training images, and selection=validation needs some: give at least {1 / images:.2g}"
+        )
+    return target_set.to(device, storage_type(config.precision))
 
 
 def make_network(config: RunConfig, target_set: TargetSet) -> nn.Module:

@@ -227,6 +227,41 @@ def test_the_training_set_selects_with_and_without_a_part_held_out(
     assert json.loads(record.read_text())["evaluation"] == evaluation
 
 
+def test_a_root_that_begins_with_a_tilde_is_in_the_home_folder_for_every_command(
+    command: Command, environment: dict[str, str], tiny: list[str], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    environment["HOME"] = str(home)
+    root = "results_root=~/results"
+    done = command("bench.run", root, *tiny)
+    assert done.returncode == 0, done.stderr
+    (run,) = (home / "results/runs").iterdir()
+    assert "1 done" in command("bench.status", root).stdout
+    assert command("bench.evaluate", f"distilled={run}", root).returncode == 0
+    records = ["published=~/records", "scale=quick"]
+    done = command("bench.publish", root, *records, "grid=rivals", "only=dm", "verify=true")
+    assert f"{home}/records" in done.stdout + done.stderr
+    drawn = [root, "scale=quick", "table=evaluations", "output=~/tables"]
+    done = command("analysis.table", *drawn)
+    assert done.returncode == 0, done.stderr
+    assert list((home / "tables").iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_a_number_of_evaluation_steps_that_is_given_twice_is_measured_once(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    assert command("bench.run", *tiny, "evaluation_steps=[2,4,2]").returncode == 0
+    run = only_run(tmp_path)
+    evaluation = json.loads((run / "result.json").read_text())["evaluation"]
+    assert evaluation["all_steps"] == [2, 4]
+    done = command("bench.evaluate", f"distilled={run}")
+    assert done.returncode == 0, done.stderr
+    (record,) = (tmp_path / "results/evaluations").iterdir()
+    assert json.loads(record.read_text())["evaluation"] == evaluation
+
+
 def test_a_distilled_set_is_evaluated_in_every_form(
     command: Command, tiny: list[str], tmp_path: Path
 ) -> None:

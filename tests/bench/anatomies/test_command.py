@@ -11,6 +11,7 @@ import torch
 
 from bench.anatomies.folder import AnatomyFolder, finished_anatomies
 from bench.anatomies.measure import Measurer
+from bench.anatomies.options import starts_of
 from bench.anatomy import main
 from bench.config.command_line import parse
 from bench.config.run_config import Environment, RunConfig
@@ -231,9 +232,27 @@ def test_random_real_images_have_an_anatomy_too(arguments: list[str], tmp_path: 
 
 def test_a_variance_needs_two_samples(arguments: list[str]) -> None:
     few = ["variance_every=0", "variance_samples=1"]
-    with pytest.raises(UserError, match="variance_samples must be at least 2"):
+    with pytest.raises(UserError, match="variance_samples=1 must be at least 2; variance_networks"):
         main([*arguments, *few])
     assert main([*arguments, *few, "variance_networks=0", "networks=1"]) == 0
+
+
+@pytest.mark.parametrize("target_batch", [1, 3])
+def test_a_variance_of_more_samples_than_target_images_is_refused(
+    arguments: list[str], target_batch: int
+) -> None:
+    small = [*arguments, "variance_every=0", f"target_batch={target_batch}"]
+    with pytest.raises(UserError, match=f"variance_samples=4 is more than .*={target_batch},"):
+        main(small)
+    assert main([*small, "variance_networks=0", "networks=1"]) == 0
+
+
+def test_a_trajectory_shorter_than_the_first_starts_has_no_start_beyond_it(run: Run) -> None:
+    assert starts_of(4, 2) == [0, 1, 2, 3]
+    assert starts_of(100, 3) == [0, 1, 2, 3, 4, 5, 50, 99]
+    few = ["unroll_length=4", "starts=2", "variance_networks=0", "networks=1"]
+    folder = run(*few, "inner_eps_form=published")
+    assert max(record["start"] for record in folder.records()) == 3
 
 
 def test_two_processes_do_not_measure_the_same(run: Run, arguments: list[str]) -> None:

@@ -55,6 +55,21 @@ def test_a_list_of_nodes_in_brackets_is_read_by_scontrol(
 
 
 @pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE="),
+        ({**TORCHRUN, "RANK": "x"}, "RANK=x"),
+        ({**TORCHRUN, "LOCAL_RANK": "1.5"}, r"LOCAL_RANK=1\.5"),
+        ({**STEP, "SLURM_STEP_NUM_TASKS": "4(x2)"}, "SLURM_STEP_NUM_TASKS=4"),
+        ({**STEP, "SLURM_PROCID": ""}, "SLURM_PROCID="),
+    ],
+)
+def test_a_variable_that_is_no_number_is_named(environment: dict[str, str], name: str) -> None:
+    with pytest.raises(UserError, match=f"^{name}.* is not a whole number"):
+        find_rank(environment, replicas=4)
+
+
+@pytest.mark.parametrize(
     ("environment", "count"),
     [({}, 4), (BATCH_SCRIPT, 4), (STEP, 1), ({**STEP, "WORLD_SIZE": "1"}, 4)],
     ids=["nothing set", "batch script", "one replica in a step", "asked to be alone"],

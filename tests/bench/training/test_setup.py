@@ -118,6 +118,21 @@ def test_images_too_small_for_a_network_are_refused_with_the_setting_that_helps(
     make_network(config, target_set)
 
 
+@pytest.mark.parametrize("selection", ["validation", "train", "test"])
+def test_a_validation_part_without_images_is_refused_only_where_it_would_select(
+    selection: str, cache_root: Path
+) -> None:
+    config = single_run("quick", {"selection": selection, "validation_fraction": 0.0003})
+    environment = Environment(cache_root=str(cache_root))
+    if selection == "validation":
+        with pytest.raises(UserError, match=r"holds out none .* give at least 0\.00077") as refused:
+            load_data(config, environment, CPU)
+        least = float(str(refused.value).rpartition(" ")[2])
+        config = replace(config, validation_fraction=least)
+    target_set = load_data(config, environment, CPU)
+    assert len(target_set.validation) == (selection == "validation")
+
+
 def test_a_run_goes_on_uncompiled_as_it_began(
     config: RunConfig, cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
