@@ -210,7 +210,7 @@ def _compared(
             float(high[k]),
             float(spreads[k]),
             float(p[k]),
-            holds=bool(low[k] > region.low and high[k] < region.high),
+            holds=not few and bool(low[k] > region.low and high[k] < region.high),
             fails=not few and bool(joint_high[k] < region.low or joint_low[k] > region.high),
         )
         for k in range(len(effects))

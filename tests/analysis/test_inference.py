@@ -86,6 +86,8 @@ def test_one_or_two_seeds_never_decide() -> None:
     assert math.isnan(single.worst.low)
     pair = one([1000.0, 1000.0001])
     assert (pair.verdict, pair.seeds_needed) == ("undecided", 3)
+    assert pair.worst.low > 0
+    assert not pair.worst.holds  # or "1 of 1 hold" would stand beside "undecided"
 
 
 def test_the_interval_is_the_wider_of_t_and_bootstrap() -> None:
