@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from analysis.arguments import Request
-from analysis.grid_entries import GridRuns, grid_runs, seeds_text
+from analysis.grid_entries import Entry, GridRuns, grid_runs, seeds_text
 from analysis.load import FinishedRun, StoredRun
 from analysis.verdicts.conditions import CONDITIONS, fulfilling
 from analysis.verdicts.costs import machine_problem
@@ -188,6 +188,10 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
     if any(map(quotes_paper, sides.values())) and not request.has_paper_settings():
         outcome.missing.append(NOT_COMPARABLE)
         return outcome
+    if same := _same_run(claim, grid):
+        outcome.decision = Decision("not tested", 0, [])
+        outcome.missing.append(f"with these settings {same} is the same run on both sides")
+        return outcome
     values = {
         key: _values(side, grid, request, outcome)
         for key, side in sides.items()
@@ -214,6 +218,24 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
     return outcome
 
 
+def _same_run(claim: Claim, grid: GridRuns) -> str:
+    """The label of a run that some comparison would compare with itself, because the given settings
+    have removed the difference between its sides; empty if there is none. No spread and no
+    distance would look like a certain equality."""
+    pairs = [*claim.pairs, *([(claim.less["first"], claim.less["than"])] if claim.less else [])]
+    for pair in pairs:
+        if any("number" in side for side in pair):
+            continue
+        runs = [(_entry(side, grid).experiment, side.get("tested_on")) for side in pair]
+        if runs[0] == runs[1]:
+            return runs[0][0].label
+    return ""
+
+
+def _entry(side: Side, grid: GridRuns) -> Entry:
+    return grid.entry({key: value for key, value in side.items() if key != "tested_on"})
+
+
 def _check_values(outcome: Outcome, values: dict[str, dict[int, Values]]) -> None:
     """Keep the seeds that have a value on each side; note the others as missing."""
     for seed in list(outcome.seeds):
@@ -236,9 +258,8 @@ def _check_machines(outcome: Outcome) -> None:
 def _values(side: Side, grid: GridRuns, request: Request, outcome: Outcome) -> dict[int, Values]:
     """The measured values of one side by seed; notes in `outcome` what is missing."""
     quantity = QUANTITIES[outcome.claim.quantity]
-    settings = {key: value for key, value in side.items() if key != "tested_on"}
     network = side.get("tested_on", "")
-    entry = grid.entry(settings)
+    entry = _entry(side, grid)
     label = entry.experiment.label
     for missing_runs in grid.missing(entry):
         _add(outcome.missing, f"{label} {missing_runs}")

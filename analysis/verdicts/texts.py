@@ -33,7 +33,7 @@ were added after a look at fewer. Numbers of the paper are taken as they stand, 
 their own. Some claims require that something happened in the runs, such as a shift of every moving
 window: seeds in which it did not happen do not count, nor do seeds that have no such number, or
 whose runs were made on different machines where a claim is about time or memory. Not tested: there
-are runs, and no seed counts.
+are runs, and no seed counts; or the settings make the sides of a comparison the same run.
 """
 FINDINGS_TITLE = "Findings of ours, which are not in the paper"
 NUMBERS_TITLE = "Numbers of the paper's tables"

@@ -125,6 +125,22 @@ def test_runs_that_are_not_there_are_not_run_whatever_the_condition(results: "Ma
     assert judged(results, MOVING_CLAIM)[MOVING_CLAIM]["verdict"] == "not run"
 
 
+def test_a_run_is_not_compared_with_itself(results: "Maker", capsys) -> None:
+    for config in results.configs("initialization", 3, init="noise"):
+        results.run(config, final=0.3 + 0.1 * config.seed)
+    name = "real_images_converge_alike"
+    found = judged(results, name, settings="init=noise")[name]
+    assert (found["verdict"], found["n"], found["p"]) == ("not tested", 0, None)
+    (reason,) = found["missing"]
+    assert reason.startswith("with these settings ")
+    assert reason.endswith(" is the same run on both sides")
+    assert found["commands"] == []
+    printed = capsys.readouterr().out
+    assert "not tested" in printed
+    assert "bench.sweep" not in printed
+    assert reason in next(results.root.glob("claims/*.md")).read_text()
+
+
 def test_an_unknown_condition_is_refused(tmp_path: Path) -> None:
     (tmp_path / "claims.yaml").write_text(
         "- {id: one, claim: x, place: y, grid: window_ablation, quantity: final_accuracy,\n"
