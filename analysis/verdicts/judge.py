@@ -15,8 +15,9 @@ from analysis.load import FinishedRun, StoredRun
 from analysis.verdicts.conditions import CONDITIONS, fulfilling
 from analysis.verdicts.costs import machine_problem
 from analysis.verdicts.effects import decision, pair_effects
-from analysis.verdicts.inference import Decision, Region
+from analysis.verdicts.inference import Decision
 from analysis.verdicts.quantities import QUANTITIES, Values
+from analysis.verdicts.region import Region
 from analysis.verdicts.sides import Pair, Side, pairs_of, quotes_paper
 from bench.system.errors import UserError
 

@@ -11,8 +11,9 @@ from analysis.arguments import Request, sweeps_first
 from analysis.captions import caption
 from analysis.rendered_table import RenderedTable, as_shown
 from analysis.verdicts.groups import Group, counts_by_kind, counts_text, grouped
-from analysis.verdicts.inference import MAX_NEEDED, MIN_SEEDS, Comparison, standing
+from analysis.verdicts.inference import Comparison, standing
 from analysis.verdicts.judge import NOT_COMPARABLE, OPPOSITE, Claim, Outcome
+from analysis.verdicts.region import MAX_NEEDED, MIN_SEEDS
 from bench.system.text import count
 
 RULES = """\
