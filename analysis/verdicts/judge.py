@@ -20,6 +20,7 @@ from analysis.verdicts.quantities import QUANTITIES, Values
 from analysis.verdicts.region import Region
 from analysis.verdicts.sides import Pair, Side, pairs_of, quotes_paper
 from bench.system.errors import UserError
+from bench.system.text import count
 
 FINDINGS = Path(__file__).parent / "findings.yaml"
 FILES = [*sorted(FINDINGS.parent.glob("claims*.yaml")), FINDINGS]
@@ -198,6 +199,9 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
         for key, side in sides.items()
         if "number" not in side
     }
+    if _survivors_only(outcome, grid, values):
+        outcome.decision = Decision("not tested", 0, [])
+        return outcome
     common = sorted(set.intersection(*(set(by_seed) for by_seed in values.values())))
     outcome.seeds, outcome.conditions = fulfilling(claim.requires, outcome.runs, common)
     _check_values(outcome, values)
@@ -233,6 +237,26 @@ def _same_run(claim: Claim, grid: GridRuns) -> str:
     return ""
 
 
+def _survivors_only(outcome: Outcome, grid: GridRuns, values: dict[str, dict[int, Values]]) -> bool:
+    """Whether some side lacks a seed because its run diverged, though another side has it: the
+    seeds that are left are those in which the side did well. Notes it in `outcome`."""
+    sides = outcome.claim.sides()
+    diverged = {key: set(grid.diverged(_entry(sides[key], grid))) for key in values}
+    found = False
+    for key, own in diverged.items():
+        others = [values[other].keys() | diverged[other] for other in values if other != key]
+        if len(values) < len(sides):  # a number stands beside every seed
+            others.append(own)
+        if own & set().union(*others):
+            entry = _entry(sides[key], grid)
+            ended = count(len(own) + len(grid.runs(entry)), "seed")
+            label = entry.experiment.label
+            reason = f"{label} diverged in {len(own)} of {ended}: the others decide nothing"
+            _add(outcome.missing, reason)
+            found = True
+    return found
+
+
 def _entry(side: Side, grid: GridRuns) -> Entry:
     return grid.entry({key: value for key, value in side.items() if key != "tested_on"})
 
@@ -264,6 +288,7 @@ def _values(side: Side, grid: GridRuns, request: Request, outcome: Outcome) -> d
     label = entry.experiment.label
     for missing_runs in grid.missing(entry):
         _add(outcome.missing, f"{label} {missing_runs}")
+    if grid.can_be_made(entry):
         _add(outcome.commands, request.sweep(grid.grid.name))
     values, untested, unrecorded = {}, {}, {}
     for seed, run in grid.runs(entry).items():

@@ -33,8 +33,10 @@ verdict would be the same. Verdicts are not corrected for the number of claims, 
 were added after a look at fewer. Numbers of the paper are taken as they stand, without an error of
 their own. Some claims require that something happened in the runs, such as a shift of every moving
 window: seeds in which it did not happen do not count, nor do seeds that have no such number, or
-whose runs were made on different machines where a claim is about time or memory. Not tested: there
-are runs, and no seed counts; or the settings make the sides of a comparison the same run.
+whose runs were made on different machines where a claim is about time or memory. A run that
+diverged is a result, so a claim is not tested if a side lacks a seed that another side has because
+its run diverged: the other seeds are a selection of those that went well. Not tested: this; or
+there are runs, and no seed counts; or the settings make the sides of a comparison the same run.
 """
 FINDINGS_TITLE = "Findings of ours, which are not in the paper"
 NUMBERS_TITLE = "Numbers of the paper's tables"
