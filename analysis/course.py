@@ -214,5 +214,5 @@ def grid_table(
         missing=f"{len(results.missing)} of {total} of grid {results.grid} are not finished"
         if results.missing
         else "",
-        commands=[request.sweep(results.grid)] if results.missing else [],
+        commands=[request.sweep(results.grid)] if results.can_be_made() else [],
     )

@@ -96,6 +96,14 @@ class GridRuns:
             states.setdefault(run.state, []).append(run.seed)
         return [f"{seeds_text(seeds)} {state}" for state, seeds in states.items()]
 
+    def diverged(self, entry: Entry) -> list[int]:
+        """The seeds whose runs diverged."""
+        return [run.seed for run in self.results.missing_of(entry.experiment) if run.diverged]
+
+    def can_be_made(self, entry: Entry) -> bool:
+        """Whether a sweep can make some of the missing seeds."""
+        return len(self.diverged(entry)) < len(self.results.missing_of(entry.experiment))
+
     def evaluation(self, run: FinishedRun, network: str = "") -> dict[str, Any] | None:
         """A run's final evaluation, or the evaluation of its distilled set on another network; None
         if that has not been made."""

@@ -101,11 +101,17 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class MissingRun:
-    """A run without a result, which the grid asks for or which was started for it."""
+    """A run without a final result, which the grid asks for or which was started for it.
+
+    Attributes:
+        diverged: it failed because it diverged, which is a result too: to start it again is no
+            remedy.
+    """
 
     experiment: Experiment
     seed: int
     state: str
+    diverged: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,10 @@ class Results:
 
     def missing_of(self, experiment: Experiment) -> list[MissingRun]:
         return [run for run in self.missing if run.experiment.identity == experiment.identity]
+
+    def can_be_made(self) -> bool:
+        """Whether a sweep can make some of what is missing."""
+        return not all(run.diverged for run in self.missing)
 
     def metrics(self) -> pd.DataFrame:
         """One row per outer step: run, experiment, label, method, seed, fields of `OuterStep`."""
@@ -249,8 +259,7 @@ def load_results(
         for seed in sorted(wanted[experiment.identity].keys() | by_seed.keys()):
             run = by_seed.get(seed)
             if run is None or not run.finished:
-                state = "not started" if run is None else _state(run.folder)
-                missing.append(MissingRun(experiment, seed, state))
+                missing.append(_missing(experiment, seed, run))
                 if unfinished and run is not None and has_records(run.folder):
                     runs.append(FinishedRun(run.folder, run.config, experiment, run.manifest, {}))
                 continue
@@ -273,11 +282,14 @@ def _compare(folder: RunFolder) -> None:
             lines_of(folder, name)
 
 
-def _state(folder: RunFolder) -> str:
-    progress = progress_of(folder)
+def _missing(experiment: Experiment, seed: int, run: StoredRun | None) -> MissingRun:
+    if run is None:
+        return MissingRun(experiment, seed, "not started")
+    progress = progress_of(run.folder)
     at = f" at outer step {progress.step}" if progress.step else ""
     cause = f" ({progress.cause.partition(':')[0]})" if progress.state == "failed" else ""
-    return f"{progress.state}{at}{cause}"
+    state = f"{progress.state}{at}{cause}"
+    return MissingRun(experiment, seed, state, progress.kind == "diverged")
 
 
 def settings_of_others(stored: Sequence[StoredRun], results: Results) -> dict[str, Any]:

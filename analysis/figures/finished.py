@@ -51,15 +51,13 @@ def _load(
 
 
 def lacking_text(spec: FigureSpec, request: Request, results: Results) -> str:
-    """The runs that a figure lacks, and the command that makes them."""
+    """The runs that a figure lacks, and the command that makes those that can be made."""
     runs = ", ".join(
         f"{run.experiment.label} seed {run.seed} ({run.state})" for run in results.missing
     )
     total = len(results.missing) + sum(bool(run.result) for run in results.runs)
-    return (
-        f"figure {spec.key} lacks {len(results.missing)} of {total} runs: {runs};"
-        f" make them with: {request.sweep(results.grid)}"
-    )
+    command = f"; make them with: {request.sweep(results.grid)}" if results.can_be_made() else ""
+    return f"figure {spec.key} lacks {len(results.missing)} of {total} runs: {runs}{command}"
 
 
 def _nothing(

@@ -81,7 +81,7 @@ def report(request: Request, stored: Sequence[StoredRun], root: Path) -> Report:
         tables.append(evaluation_table(request, root))
     tables += [power_table(request.seeds), settings_table()]
     commands = [line for one in (*verdicts, *tables) for line in one.commands]
-    commands += [request.sweep(results.grid) for results in grids if results.missing]
+    commands += [request.sweep(results.grid) for results in grids if results.can_be_made()]
     with_runs = [results for results in grids if results.runs]
     common = common_settings(with_runs)
     anatomies = anatomies_of(root, request)

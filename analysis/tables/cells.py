@@ -190,7 +190,7 @@ def _cell(
         run_on(config, network),
         missing=grid.missing(entry),
     )
-    if cell.missing:
+    if grid.can_be_made(entry):
         cell.commands.append(request.sweep(spec.grid))
     untested = {}
     for seed, run in grid.runs(entry).items():

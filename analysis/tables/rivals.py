@@ -59,7 +59,7 @@ def rival_table(
         missing=f"{incomplete} of {count(len(grid.entries), 'row')} lack runs (column Missing)"
         if incomplete
         else "",
-        commands=[request.sweep(name)] if incomplete else [],
+        commands=[request.sweep(name)] if grid.results.can_be_made() else [],
     )
 
 

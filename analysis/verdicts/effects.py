@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from analysis.verdicts.inference import Decision, Region, decide, decide_over_steps
+from analysis.verdicts.inference import Decision, decide, decide_over_steps
 from analysis.verdicts.quantities import Quantity, Values
+from analysis.verdicts.region import Region
 from analysis.verdicts.sides import Pair, name_of, names_of
 
 

@@ -12,8 +12,8 @@ claim states the region of the mean effect: above a threshold, below one, or wit
 - *does not hold*: the interval of some comparison lies wholly outside the region. The level is 95 %
   over all comparisons of the claim (Bonferroni).
 - *undecided*: neither, or fewer than 3 seeds. The number of seeds needed is the smallest at which
-  the t test decides with a probability of 80 %, if the observed effects and spreads were the true
-  ones.
+  the t intervals of all comparisons decide the claim with a probability of 80 %, if the observed
+  effects and spreads were the true ones (`power.py`).
 
 A claim about each outer step, read literally, is a comparison per step: all must hold. With many
 steps that is out of reach even of a large lead, so such a claim is also read as: in the region *on
@@ -37,31 +37,17 @@ Society B 57, 1995), after which 5 % of them are expected to be wrong.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Literal
+
+from analysis.verdicts.power import Effect, seeds_for
+from analysis.verdicts.region import LEVEL, MIN_SEEDS, Region
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LEVEL = 0.95
-POWER = 0.8
-MIN_SEEDS = 3
-MAX_NEEDED = 1000
 RESAMPLES = 2000
 
 Verdict = Literal["holds", "does not hold", "undecided", "not tested", "not run"]
-
-
-@dataclass(frozen=True)
-class Region:
-    """The claimed region of the mean effect, from `low` to `high`."""
-
-    low: float
-    high: float
-
-    def inner_distance(self, effect: float) -> float:
-        """Distance of an effect inside the region from its edge; negative outside."""
-        return min(effect - self.low, self.high - effect)
 
 
 @dataclass(frozen=True)
@@ -210,7 +196,7 @@ def _compared(
             float(high[k]),
             float(spreads[k]),
             float(p[k]),
-            holds=bool(low[k] > region.low and high[k] < region.high),
+            holds=not few and bool(low[k] > region.low and high[k] < region.high),
             fails=not few and bool(joint_high[k] < region.low or joint_low[k] > region.high),
         )
         for k in range(len(effects))
@@ -308,33 +294,9 @@ def _worst_first(comparisons: list[Comparison], region: Region) -> list[Comparis
 
 
 def _needed(comparisons: Sequence[Comparison], region: Region, n: int, error: float) -> int:
-    """Seeds that would decide, more than the `n` that did not: for all comparisons or, if some
-    effect lies outside the region, for the clearest of those, at `error` over all; 0 if there is no
-    spread to tell it from."""
-    if any(math.isnan(c.spread) for c in comparisons):
+    """Seeds that would decide, more than the `n` that did not; 0 if there is no spread to tell it
+    from. `error` is that of "does not hold", over all comparisons."""
+    if any(math.isnan(one.spread) for one in comparisons):
         return 0
-    outside = [c for c in comparisons if region.inner_distance(c.effect) < 0]
-    judged = outside or comparisons
-    level = 1 - error / len(comparisons) if outside else LEVEL
-    counts = [seeds_needed(abs(region.inner_distance(c.effect)), c.spread, level) for c in judged]
-    return max(n + 1, min(counts) if outside else max(counts))
-
-
-def seeds_needed(distance: float, spread: float, level: float = LEVEL) -> int:
-    """The fewest seeds, at least `MIN_SEEDS`, at which a t test at this level separates an effect
-    at this distance from its bound with a probability of `POWER`; at most `MAX_NEEDED` + 1."""
-    for n, quantiles in _quantiles(level).items():
-        if distance > 0 and distance >= quantiles * spread / math.sqrt(n):
-            return n
-    return MAX_NEEDED + 1
-
-
-@cache
-def _quantiles(level: float) -> dict[int, float]:
-    """Sum of the quantiles of t at this level and at `POWER`, by number of seeds."""
-    import numpy as np
-    from scipy import stats
-
-    seeds = np.arange(MIN_SEEDS, MAX_NEEDED + 1)
-    both = stats.t.ppf((1 + level) / 2, seeds - 1) + stats.t.ppf(POWER, seeds - 1)
-    return dict(zip(seeds.tolist(), both.tolist(), strict=True))
+    effects = [Effect(one.effect, one.spread) for one in comparisons]
+    return max(n + 1, seeds_for(effects, region, error))

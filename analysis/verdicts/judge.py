@@ -10,15 +10,17 @@ from typing import Any, Literal
 import yaml
 
 from analysis.arguments import Request
-from analysis.grid_entries import GridRuns, grid_runs, seeds_text
+from analysis.grid_entries import Entry, GridRuns, grid_runs, seeds_text
 from analysis.load import FinishedRun, StoredRun
 from analysis.verdicts.conditions import CONDITIONS, fulfilling
 from analysis.verdicts.costs import machine_problem
 from analysis.verdicts.effects import decision, pair_effects
-from analysis.verdicts.inference import Decision, Region
+from analysis.verdicts.inference import Decision
 from analysis.verdicts.quantities import QUANTITIES, Values
+from analysis.verdicts.region import Region
 from analysis.verdicts.sides import Pair, Side, pairs_of, quotes_paper
 from bench.system.errors import UserError
+from bench.system.text import count
 
 FINDINGS = Path(__file__).parent / "findings.yaml"
 FILES = [*sorted(FINDINGS.parent.glob("claims*.yaml")), FINDINGS]
@@ -188,11 +190,18 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
     if any(map(quotes_paper, sides.values())) and not request.has_paper_settings():
         outcome.missing.append(NOT_COMPARABLE)
         return outcome
+    if same := _same_run(claim, grid):
+        outcome.decision = Decision("not tested", 0, [])
+        outcome.missing.append(f"with these settings {same} is the same run on both sides")
+        return outcome
     values = {
         key: _values(side, grid, request, outcome)
         for key, side in sides.items()
         if "number" not in side
     }
+    if _survivors_only(outcome, grid, values):
+        outcome.decision = Decision("not tested", 0, [])
+        return outcome
     common = sorted(set.intersection(*(set(by_seed) for by_seed in values.values())))
     outcome.seeds, outcome.conditions = fulfilling(claim.requires, outcome.runs, common)
     _check_values(outcome, values)
@@ -212,6 +221,44 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
         outcome.decision = Decision("not tested", 0, [])
         outcome.missing.append("no step that all runs measured")
     return outcome
+
+
+def _same_run(claim: Claim, grid: GridRuns) -> str:
+    """The label of a run that some comparison would compare with itself, because the given settings
+    have removed the difference between its sides; empty if there is none. No spread and no
+    distance would look like a certain equality."""
+    pairs = [*claim.pairs, *([(claim.less["first"], claim.less["than"])] if claim.less else [])]
+    for pair in pairs:
+        if any("number" in side for side in pair):
+            continue
+        runs = [(_entry(side, grid).experiment, side.get("tested_on")) for side in pair]
+        if runs[0] == runs[1]:
+            return runs[0][0].label
+    return ""
+
+
+def _survivors_only(outcome: Outcome, grid: GridRuns, values: dict[str, dict[int, Values]]) -> bool:
+    """Whether some side lacks a seed because its run diverged, though another side has it: the
+    seeds that are left are those in which the side did well. Notes it in `outcome`."""
+    sides = outcome.claim.sides()
+    diverged = {key: set(grid.diverged(_entry(sides[key], grid))) for key in values}
+    found = False
+    for key, own in diverged.items():
+        others = [values[other].keys() | diverged[other] for other in values if other != key]
+        if len(values) < len(sides):  # a number stands beside every seed
+            others.append(own)
+        if own & set().union(*others):
+            entry = _entry(sides[key], grid)
+            ended = count(len(own) + len(grid.runs(entry)), "seed")
+            label = entry.experiment.label
+            reason = f"{label} diverged in {len(own)} of {ended}: the others decide nothing"
+            _add(outcome.missing, reason)
+            found = True
+    return found
+
+
+def _entry(side: Side, grid: GridRuns) -> Entry:
+    return grid.entry({key: value for key, value in side.items() if key != "tested_on"})
 
 
 def _check_values(outcome: Outcome, values: dict[str, dict[int, Values]]) -> None:
@@ -236,12 +283,12 @@ def _check_machines(outcome: Outcome) -> None:
 def _values(side: Side, grid: GridRuns, request: Request, outcome: Outcome) -> dict[int, Values]:
     """The measured values of one side by seed; notes in `outcome` what is missing."""
     quantity = QUANTITIES[outcome.claim.quantity]
-    settings = {key: value for key, value in side.items() if key != "tested_on"}
     network = side.get("tested_on", "")
-    entry = grid.entry(settings)
+    entry = _entry(side, grid)
     label = entry.experiment.label
     for missing_runs in grid.missing(entry):
         _add(outcome.missing, f"{label} {missing_runs}")
+    if grid.can_be_made(entry):
         _add(outcome.commands, request.sweep(grid.grid.name))
     values, untested, unrecorded = {}, {}, {}
     for seed, run in grid.runs(entry).items():

@@ -8,8 +8,13 @@ one claim are taken as independent. `tests/analysis/test_power.py` compares it w
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
-from analysis.verdicts.inference import LEVEL, MAX_NEEDED, MIN_SEEDS, POWER, Region
+from analysis.verdicts.region import LEVEL, MAX_NEEDED, MIN_SEEDS, POWER, Region
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 QUANTILES = 2000  # of the standard deviation that is observed
 
@@ -23,9 +28,12 @@ class Effect:
     spread: float
 
 
-def power(effects: Sequence[Effect], region: Region, seeds: int) -> float:
+def power(effects: Sequence[Effect], region: Region, seeds: int, error: float = 1 - LEVEL) -> float:
     """The probability of "holds" if all effects lie in the region, of "does not hold" if one lies
     outside, where each comparison of the claim has one of these effects.
+
+    Args:
+        error: of "does not hold", over all comparisons.
 
     Returns:
         A probability; 0 below `MIN_SEEDS` seeds, which give no verdict.
@@ -34,16 +42,16 @@ def power(effects: Sequence[Effect], region: Region, seeds: int) -> float:
         return 0.0
     if all(region.inner_distance(effect.mean) > 0 for effect in effects):
         return math.prod(_within(effect, region, seeds) for effect in effects)
-    joint = 1 - (1 - LEVEL) / len(effects)
+    joint = 1 - error / len(effects)
     return 1 - math.prod(1 - _outside(effect, region, seeds, joint) for effect in effects)
 
 
-def seeds_for(effects: Sequence[Effect], region: Region, wanted: float = POWER) -> int:
-    """The fewest seeds with this power; `MAX_NEEDED` + 1 if those are not enough."""
+def seeds_for(effects: Sequence[Effect], region: Region, error: float = 1 - LEVEL) -> int:
+    """The fewest seeds with a power of `POWER`; `MAX_NEEDED` + 1 if those are not enough."""
     low, high = MIN_SEEDS, MAX_NEEDED + 1  # the power rises with the number of seeds
     while low < high:
         middle = (low + high) // 2
-        if power(effects, region, middle) >= wanted:
+        if power(effects, region, middle, error) >= POWER:
             high = middle
         else:
             low = middle + 1
@@ -69,15 +77,25 @@ def _within(effect: Effect, region: Region, seeds: int, level: float = LEVEL) ->
     """The probability that the t interval of a comparison lies within a region: of the normal mean
     for each standard deviation that may be observed, averaged over these (chi distribution)."""
     import numpy as np
+    from scipy.special import ndtr
+
+    spread = max(effect.spread, 1e-300)  # without any, a distance decides surely
+    half = _half_widths(seeds, level) * spread
+    error = spread / math.sqrt(seeds)
+    highest = ndtr((region.high - effect.mean - half) / error)
+    lowest = ndtr((region.low - effect.mean + half) / error)
+    return float(np.maximum(highest - lowest, 0).mean())
+
+
+@cache
+def _half_widths(seeds: int, level: float) -> "NDArray":
+    """[QUANTILES] half the width of the t interval, in standard deviations over seeds."""
+    import numpy as np
     from scipy import stats
 
     probabilities = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    observed = effect.spread * np.sqrt(stats.chi2.ppf(probabilities, seeds - 1) / (seeds - 1))
-    half = stats.t.ppf((1 + level) / 2, seeds - 1) * observed / math.sqrt(seeds)
-    error = max(effect.spread / math.sqrt(seeds), 1e-300)  # results without a spread decide surely
-    highest = stats.norm.cdf((region.high - half - effect.mean) / error)
-    lowest = stats.norm.cdf((region.low + half - effect.mean) / error)
-    return float(np.maximum(highest - lowest, 0).mean())
+    observed = np.sqrt(stats.chi2.ppf(probabilities, seeds - 1) / (seeds - 1))
+    return stats.t.ppf((1 + level) / 2, seeds - 1) * observed / math.sqrt(seeds)
 
 
 def _outside(effect: Effect, region: Region, seeds: int, level: float) -> float:

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.rendered_table import RenderedTable
-from analysis.verdicts.inference import MAX_NEEDED, POWER
 from analysis.verdicts.judge import load_claims
 from analysis.verdicts.paper_effects import ClaimPower, claim_power
 from analysis.verdicts.power import Effect
+from analysis.verdicts.region import MAX_NEEDED, POWER
 from analysis.verdicts.texts import claimed_text
 
 TITLE = "Power of the seeds of scale=paper"

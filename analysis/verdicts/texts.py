@@ -11,8 +11,9 @@ from analysis.arguments import Request, sweeps_first
 from analysis.captions import caption
 from analysis.rendered_table import RenderedTable, as_shown
 from analysis.verdicts.groups import Group, counts_by_kind, counts_text, grouped
-from analysis.verdicts.inference import MAX_NEEDED, MIN_SEEDS, Comparison, standing
+from analysis.verdicts.inference import Comparison, standing
 from analysis.verdicts.judge import NOT_COMPARABLE, OPPOSITE, Claim, Outcome
+from analysis.verdicts.region import MAX_NEEDED, MIN_SEEDS
 from bench.system.text import count
 
 RULES = """\
@@ -32,8 +33,10 @@ verdict would be the same. Verdicts are not corrected for the number of claims, 
 were added after a look at fewer. Numbers of the paper are taken as they stand, without an error of
 their own. Some claims require that something happened in the runs, such as a shift of every moving
 window: seeds in which it did not happen do not count, nor do seeds that have no such number, or
-whose runs were made on different machines where a claim is about time or memory. Not tested: there
-are runs, and no seed counts.
+whose runs were made on different machines where a claim is about time or memory. A run that
+diverged is a result, so a claim is not tested if a side lacks a seed that another side has because
+its run diverged: the other seeds are a selection of those that went well. Not tested: this; or
+there are runs, and no seed counts; or the settings make the sides of a comparison the same run.
 """
 FINDINGS_TITLE = "Findings of ours, which are not in the paper"
 NUMBERS_TITLE = "Numbers of the paper's tables"

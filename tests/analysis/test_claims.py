@@ -125,6 +125,77 @@ def test_runs_that_are_not_there_are_not_run_whatever_the_condition(results: "Ma
     assert judged(results, MOVING_CLAIM)[MOVING_CLAIM]["verdict"] == "not run"
 
 
+def test_a_run_is_not_compared_with_itself(results: "Maker", capsys) -> None:
+    for config in results.configs("initialization", 3, init="noise"):
+        results.run(config, final=0.3 + 0.1 * config.seed)
+    name = "real_images_converge_alike"
+    found = judged(results, name, settings="init=noise")[name]
+    assert (found["verdict"], found["n"], found["p"]) == ("not tested", 0, None)
+    (reason,) = found["missing"]
+    assert reason.startswith("with these settings ")
+    assert reason.endswith(" is the same run on both sides")
+    assert found["commands"] == []
+    printed = capsys.readouterr().out
+    assert "not tested" in printed
+    assert "bench.sweep" not in printed
+    assert reason in next(results.root.glob("claims/*.md")).read_text()
+
+
+def fail(results: "Maker", kind: str, *runs: tuple[str, int]) -> None:
+    """Let runs of `methods_comparison`, named by method and seed, end with this kind of failure."""
+    for config in expand(load_grid("methods_comparison"), "quick", {}, seeds=6):
+        if (config.method, config.seed) in runs:
+            failed = results.run(config, finished=False)
+            failed.write("error", {"kind": kind, "message": "made up"})
+
+
+SURVIVORS = {"rat_bptt": [55.0, 56, 57, 55, 56, 57], "bptt": [60.0, 61.1, 62.1]}
+LOST = [("bptt", 3), ("bptt", 4), ("bptt", 5)]
+RAT_ABOVE = "rat_bptt_ends_above_bptt"
+
+
+def test_seeds_that_are_left_after_others_diverged_decide_nothing(results: "Maker", capsys) -> None:
+    fill(results, "methods_comparison", SURVIVORS)
+    fail(results, "diverged", *LOST)
+    found = judged(results, RAT_ABOVE)[RAT_ABOVE]
+    assert (found["verdict"], found["n"], found["p"]) == ("not tested", 0, None)
+    assert found["missing"] == [
+        "BPTT seeds 3, 4, 5 failed (diverged)",
+        "BPTT diverged in 3 of 6 seeds: the others decide nothing",
+    ]
+    assert found["commands"] == []  # to diverge again is no remedy
+    assert found["missing"][1] in next(results.root.glob("claims/*.md")).read_text()
+    assert "bench.sweep" not in capsys.readouterr().out
+
+
+def test_seeds_that_are_left_after_another_failure_decide(results: "Maker") -> None:
+    fill(results, "methods_comparison", SURVIVORS)
+    fail(results, "out of memory", *LOST)
+    found = judged(results, RAT_ABOVE)[RAT_ABOVE]
+    assert (found["verdict"], found["seeds"]) == ("does not hold", [0, 1, 2])
+    assert found["missing"] == ["BPTT seeds 3, 4, 5 failed (out of memory)"]
+    assert found["commands"][0].startswith("python -m bench.sweep grid=methods_comparison")
+
+
+def test_a_seed_that_diverged_counts_only_beside_the_same_seed(results: "Maker") -> None:
+    fill(results, "methods_comparison", {**SURVIVORS, "rat_bptt": [55.0, 56, 57]})
+    fail(results, "diverged", *LOST)
+    found = judged(results, RAT_ABOVE)[RAT_ABOVE]
+    assert (found["verdict"], found["seeds"]) == ("does not hold", [0, 1, 2])
+
+
+def test_a_seed_that_diverged_counts_beside_a_number(results: "Maker") -> None:
+    name = "rat_bptt_norms_decrease"
+    for config in results.configs("methods_comparison", 4, outer_steps=40):
+        bad = (config.method, config.seed) == ("rat_bptt", 3)
+        run = results.run(config, finished=not bad, norm=lambda c, s: 1 / (1 + c.seed + s))
+        if bad:
+            run.write("error", {"kind": "diverged", "message": "made up"})
+    found = judged(results, name, settings="outer_steps=40")[name]
+    assert found["verdict"] == "not tested"
+    assert found["missing"][1] == "RaT-BPTT diverged in 1 of 4 seeds: the others decide nothing"
+
+
 def test_an_unknown_condition_is_refused(tmp_path: Path) -> None:
     (tmp_path / "claims.yaml").write_text(
         "- {id: one, claim: x, place: y, grid: window_ablation, quantity: final_accuracy,\n"

@@ -85,6 +85,21 @@ def test_tables_of_runs_without_records_are_refused_in_one_line(results: "Maker"
         made(results, "norms", "scale=quick")
 
 
+@pytest.mark.parametrize(("kind", "command"), [("diverged", False), ("out of memory", True)])
+def test_a_run_that_diverged_is_named_without_a_command_to_start_it_again(
+    results: "Maker", kind: str, command: bool, capsys
+) -> None:
+    *configs, last = results.configs("methods_comparison", 2)
+    for config in configs:
+        results.run(config)
+    results.run(last, finished=False).write("error", {"kind": kind, "message": "made up"})
+    made(results, "summary", "scale=quick", "grid=methods_comparison", "seeds=2")
+    assert kind in capsys.readouterr().out
+    (text,) = (path.read_text() for path in results.root.glob("out0/*.md"))
+    assert "1 of 8 runs of grid methods_comparison are not finished" in text
+    assert ("bench.sweep" in text) == command
+
+
 def test_a_summary_of_unfinished_runs_is_refused_in_one_line(results: "Maker") -> None:
     results.run(results.configs("methods_comparison", 1)[0], finished=False)
     message = "table summary: no finished run of grid methods_comparison"

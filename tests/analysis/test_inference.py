@@ -9,17 +9,16 @@ import pytest
 from scipy import stats
 
 from analysis.verdicts.inference import (
-    MAX_NEEDED,
     Decision,
-    Region,
     Verdict,
     decide,
     decide_over_steps,
     intervals,
     resampled_means,
-    seeds_needed,
     standing,
 )
+from analysis.verdicts.power import Effect, seeds_for
+from analysis.verdicts.region import Region
 
 ABOVE_ZERO = Region(0.0, math.inf)
 ALIKE = Region(-1.0, 1.0)
@@ -87,6 +86,8 @@ def test_one_or_two_seeds_never_decide() -> None:
     assert math.isnan(single.worst.low)
     pair = one([1000.0, 1000.0001])
     assert (pair.verdict, pair.seeds_needed) == ("undecided", 3)
+    assert pair.worst.low > 0
+    assert not pair.worst.holds  # or "1 of 1 hold" would stand beside "undecided"
 
 
 def test_the_interval_is_the_wider_of_t_and_bootstrap() -> None:
@@ -132,30 +133,40 @@ def test_an_undecided_claim_needs_more_seeds_than_it_has() -> None:
     outside = np.array([[-1.0, -1.05, -0.9]] * 40)
     found = decide(outside, ["outside"] * 40, ABOVE_ZERO)
     assert found.verdict == "undecided"
-    spread = outside[0].std(ddof=1)
-    needed = seeds_needed(abs(outside[0].mean()), spread, 1 - 0.05 / 40)
-    assert found.seeds_needed == max(4, needed)
-    assert seeds_needed(abs(outside[0].mean()), spread) == 3
+    assert found.seeds_needed == 4
+    assert seeds_for([Effect(-0.98, float(outside[0].std(ddof=1)))], ABOVE_ZERO) == 3
 
 
-def test_seeds_needed_decide_with_the_stated_probability() -> None:
-    needed = seeds_needed(1.0, 1.0)
-    assert 8 <= needed <= 12  # tables of the t test: about 10
-    assert 0.7 < rates(ABOVE_ZERO, needed, mean=1.0)["holds"] < 0.92
-    assert seeds_needed(1.0, 1e-6) == 3
-    assert seeds_needed(0.0, 1.0) == MAX_NEEDED + 1
+def standardized(seeds: int) -> np.ndarray:
+    """Noise with exactly mean 0 and standard deviation 1."""
+    noise = np.random.default_rng(1).standard_normal(seeds)
+    return (noise - noise.mean()) / noise.std(ddof=1)
 
 
-def test_an_undecided_claim_needs_the_seeds_of_what_is_hardest_to_show() -> None:
-    rng = np.random.default_rng(1)
-    noise = rng.standard_normal(6)
-    noise = (noise - noise.mean()) / noise.std(ddof=1)
-    easy, hard = 1.0 + noise, 0.5 + noise
-    both = decide(np.array([easy, hard]), ["easy", "hard"], ABOVE_ZERO)
-    assert both.verdict == "undecided"
-    assert both.seeds_needed == seeds_needed(0.5, 1.0)
-    against = decide(np.array([hard, -hard - 0.3]), ["for", "against"], ABOVE_ZERO)
-    assert against.seeds_needed == seeds_needed(0.8, 1.0, 1 - 0.05 / 2)
+@pytest.mark.parametrize("comparisons", [1, 3])
+@pytest.mark.parametrize(("region", "mean"), [(ABOVE_ZERO, 1.0), (ALIKE, 0.0), (ALIKE, 0.2)])
+def test_seeds_needed_decide_with_the_stated_probability(
+    region: Region, mean: float, comparisons: int
+) -> None:
+    found = decide(np.array([mean + standardized(4)] * comparisons), ["x"] * comparisons, region)
+    assert found.verdict == "undecided"
+    assert found.seeds_needed is not None
+    rate = rates(region, found.seeds_needed, mean=mean, comparisons=comparisons)["holds"]
+    assert abs(rate - 0.82) < 3 * math.sqrt(
+        0.8 * 0.2 / REPETITIONS
+    )  # whole seeds: often above 80 %
+
+
+def test_a_claim_with_an_effect_outside_needs_the_seeds_that_show_it() -> None:
+    hard = 0.5 + standardized(6)
+    found = decide(np.array([hard, -hard - 0.3]), ["for", "against"], ABOVE_ZERO)
+    effects = [Effect(0.5, 1.0), Effect(-0.8, 1.0)]
+    needed = seeds_for(effects, ABOVE_ZERO)
+    # On the mean of steps, "does not hold" has half of the error.
+    over_mean = seeds_for(effects, ABOVE_ZERO, 0.025)
+    steps = over_steps([hard[None], -hard[None] - 0.3])
+    assert (found.seeds_needed, steps.seeds_needed) == (needed, over_mean)
+    assert over_mean > needed
 
 
 # --- on the mean of steps, and at no step significantly outside

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from analysis.table import main
-from analysis.verdicts.inference import MAX_NEEDED, Region, decide, seeds_needed
+from analysis.verdicts.inference import decide
 from analysis.verdicts.judge import load_claims
 from analysis.verdicts.paper_effects import claim_power, paper_effects, paper_number
 from analysis.verdicts.power import Effect, detectable, power, seeds_for
+from analysis.verdicts.region import MAX_NEEDED, Region
 from bench.config.grid import load_grid
 from bench.system.errors import UserError
 
@@ -82,11 +83,22 @@ def test_on_the_edge_the_power_is_the_error_rate() -> None:
     assert power([Effect(5.0, 0.0)], ABOVE, 3) == 1.0
 
 
-def test_the_seeds_of_the_paper_are_those_of_the_verdicts_rule() -> None:
-    for mean, spread in ((0.4, 0.4), (0.4, 0.57), (0.6, 0.5), (1.1, 1.2)):
-        needed = seeds_for([Effect(mean, spread)], ABOVE)
-        assert abs(needed - seeds_needed(mean, spread)) <= 1  # that rule sums two quantiles
+@pytest.mark.parametrize(("effect", "region"), [(0.6, ABOVE), (-0.6, ABOVE), (0.0, ALIKE)])
+@pytest.mark.parametrize("comparisons", [1, 3])
+@pytest.mark.parametrize("error", [0.05, 0.025])
+def test_the_fewest_seeds_have_the_stated_power(
+    effect: float, region: Region, comparisons: int, error: float
+) -> None:
+    effects = [Effect(effect, 1.0)] * comparisons
+    needed = seeds_for(effects, region, error)
+    assert power(effects, region, needed - 1, error) < 0.8 <= power(effects, region, needed, error)
+
+
+def test_no_number_of_seeds_decides_on_the_edge() -> None:
     assert seeds_for([Effect(1e-6, 1.0)], ABOVE) == MAX_NEEDED + 1
+    for region in (ABOVE, ALIKE):
+        same = [Effect(region.low, 0.0)] * 5
+        assert seeds_for(same, region) == MAX_NEEDED + 1
 
 
 def test_what_seeds_detect_has_the_stated_power() -> None:
