@@ -33,12 +33,11 @@ def gain_after_shift(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, 
 
 def norm_change(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, float]:
     """The logarithm of the geometric mean of the norm in Figure 2 over the last fifth of the outer
-    steps, less that over the first fifth."""
+    steps, less that over the first fifth; not finite if some of these norms are not."""
     table = collected(run.folder, "metrics")
     norms = [
-        (step, math.log(norm))
+        (step, math.log(norm) if norm > 0 else math.nan)
         for step, norm in zip(table["step"], table["image_gradient_norm"], strict=True)
-        if math.isfinite(norm) and norm > 0
     ]
     steps = run.config.outer_steps
     early = [norm for step, norm in norms if step < PART * steps]

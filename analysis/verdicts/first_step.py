@@ -27,10 +27,11 @@ NOT_OF_A_TRAJECTORY = {"engine", "transfer_to", "scores"}
 
 
 def largest_over_median_norm(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, float]:
-    """The logarithm of the largest norm in Figure 2 over its median, over all outer steps with a
-    finite positive norm."""
-    column = collected(run.folder, "metrics")["image_gradient_norm"]
-    norms = [norm for norm in column if math.isfinite(norm) and norm > 0]
+    """The logarithm of the largest norm in Figure 2 over its median, over all outer steps; NaN if
+    one has no finite positive norm, without which the largest would be that of the others."""
+    norms = collected(run.folder, "metrics")["image_gradient_norm"].tolist()
+    if not all(math.isfinite(norm) and norm > 0 for norm in norms):
+        return {0: math.nan}
     return {0: math.log(max(norms) / median(norms))} if norms else {}
 
 

@@ -199,10 +199,10 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
         for key, side in sides.items()
         if "number" not in side
     }
-    if _survivors_only(outcome, grid, values):
+    common = sorted(set.intersection(*(set(by_seed) for by_seed in values.values())))
+    if _survivors_only(outcome, grid, values) or _not_finite(outcome, grid, values, common):
         outcome.decision = Decision("not tested", 0, [])
         return outcome
-    common = sorted(set.intersection(*(set(by_seed) for by_seed in values.values())))
     outcome.seeds, outcome.conditions = fulfilling(claim.requires, outcome.runs, common)
     _check_values(outcome, values)
     if QUANTITIES[claim.quantity].of_machine:
@@ -253,6 +253,22 @@ def _survivors_only(outcome: Outcome, grid: GridRuns, values: dict[str, dict[int
             label = entry.experiment.label
             reason = f"{label} diverged in {len(own)} of {ended}: the others decide nothing"
             _add(outcome.missing, reason)
+            found = True
+    return found
+
+
+def _not_finite(
+    outcome: Outcome, grid: GridRuns, values: dict[str, dict[int, Values]], seeds: Sequence[int]
+) -> bool:
+    """Whether some value of these seeds is not finite: without it, the claim would be judged on the
+    steps and seeds in which the side did well. Notes it in `outcome`."""
+    found = False
+    for key, by_seed in values.items():
+        lost = [s for s in seeds if not all(map(math.isfinite, by_seed[s].values()))]
+        if lost:
+            label = _entry(outcome.claim.sides()[key], grid).experiment.label
+            what = QUANTITIES[outcome.claim.quantity].about
+            _add(outcome.missing, f"{label} {seeds_text(lost)} not finite at some step: {what}")
             found = True
     return found
 

@@ -34,7 +34,8 @@ VARIANCE = "normalized variance (over the squared norm of the whole batch's grad
 MEDIAN_STEPS = 25  # of a rolling median: as long as a random window lasts in Figure 2
 EARLY = 0.2  # the fraction of the outer steps that counts as early
 
-# A measured value by outer step; a number of the whole run is at step 0.
+# A measured value by outer step; a number of the whole run is at step 0. What is not finite stays:
+# a mean of the other steps would be of those at which all went well.
 Values = dict[int, float]
 
 
@@ -44,7 +45,8 @@ class Quantity:
 
     Attributes:
         about: its description.
-        of: its values, from a run and its evaluation; empty if the run recorded none.
+        of: its values, from a run and its evaluation; empty if the run recorded none. Values that
+            are not finite leave a claim untested.
         factor: two runs are compared by their ratio; its values are then logarithms.
         each_step: it has a value at each measured outer step, not one for the whole run.
         at, steps: one step and all of them, in words.
@@ -69,7 +71,8 @@ def final_accuracy(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
 
 def accuracy_at_each_step(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
     """In points, at each measurement after the first update."""
-    values = _measured(run, "test_accuracy_mean")
+    table = collected(run.folder, "measurements")
+    values = _by_step(table[table["n"].notna()], "test_accuracy_mean") if "n" in table else {}
     return {step: 100 * value for step, value in values.items() if step > 0}
 
 
@@ -93,9 +96,8 @@ def mean_variance(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
 def mean_unbiased_variance(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
     """The logarithm of the geometric mean. Empty if the squared norm is estimated as not positive
     at some step: the mean of the other steps would be of those with the least noise."""
-    table = _variances(run)
-    values = _logs(_by_step(table, "normalized_variance_unbiased"))
-    return _mean(values) if len(values) == len(table) else {}
+    mean = _mean(_logs(_by_step(_variances(run), "normalized_variance_unbiased")))
+    return mean if all(map(math.isfinite, mean.values())) else {}
 
 
 def variance_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
@@ -108,17 +110,12 @@ def norm_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
     and noise, without the trend that all methods share and the jumps at a redraw of the window.
 
     The median is over the `MEDIAN_STEPS` outer steps centered on a step. At both ends of the curve
-    it is over those of them that there are, 13 at the very end, and steps without a finite positive
-    norm are left out.
+    it is over those of them that there are, 13 at the very end.
     """
     import pandas as pd
 
     log_norms = pd.Series(_first_log_norms(run), dtype="float64")
-    if log_norms.empty:
-        return {}
-    steps = range(log_norms.index[0], log_norms.index[-1] + 1)
-    rolling = log_norms.reindex(steps).rolling(MEDIAN_STEPS, center=True, min_periods=1)
-    around = (log_norms - rolling.median()).dropna()
+    around = log_norms - log_norms.rolling(MEDIAN_STEPS, center=True, min_periods=1).median()
     return _fluctuation(dict(enumerate(around.tolist())))
 
 
@@ -231,10 +228,6 @@ QUANTITIES = {
 }
 
 
-def _measured(run: FinishedRun, column: str) -> Values:
-    return _by_step(collected(run.folder, "measurements"), column)
-
-
 def _variances(run: FinishedRun) -> "pd.DataFrame":
     """The measurements of the variance in the first outer steps; none of runs that recorded it by
     the former definition only."""
@@ -245,15 +238,14 @@ def _variances(run: FinishedRun) -> "pd.DataFrame":
 
 
 def _by_step(table: "pd.DataFrame", column: str) -> Values:
-    """The finite values, by step."""
     if column not in table:
         return {}
     pairs = zip(table["step"], table[column], strict=True)
-    return {int(step): float(value) for step, value in pairs if math.isfinite(value)}
+    return {int(step): float(value) for step, value in pairs}
 
 
 def _logs(values: Values) -> Values:
-    return {step: math.log(value) for step, value in values.items() if value > 0}
+    return {step: math.log(value) if value > 0 else math.nan for step, value in values.items()}
 
 
 def _mean(values: Values) -> Values:
@@ -265,4 +257,4 @@ def _fluctuation(values: Values) -> Values:
         return {}
     mean = sum(values.values()) / len(values)
     variance = sum((value - mean) ** 2 for value in values.values()) / (len(values) - 1)
-    return {0: math.log(variance) / 2} if variance > 0 else {}
+    return {0: math.log(variance) / 2} if variance != 0 else {}

@@ -35,7 +35,8 @@ their own. Some claims require that something happened in the runs, such as a sh
 window: seeds in which it did not happen do not count, nor do seeds that have no such number, or
 whose runs were made on different machines where a claim is about time or memory. A run that
 diverged is a result, so a claim is not tested if a side lacks a seed that another side has because
-its run diverged: the other seeds are a selection of those that went well. Not tested: this; or
+its run diverged: the other seeds are a selection of those that went well. So are the other steps of
+a run whose variance or norm is not finite at some step. Not tested: these; or
 there are runs, and no seed counts; or the settings make the sides of a comparison the same run.
 """
 FINDINGS_TITLE = "Findings of ours, which are not in the paper"

@@ -294,6 +294,34 @@ def test_variances_of_the_former_definition_decide_nothing(results: "Maker") -> 
         assert any("recorded no" in text and "norm" in text for text in claim["missing"])
 
 
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rat_bptt_variance_is_the_lowest",
+        "rat_bptt_variance_is_lower_at_each_step",
+        "rat_bptt_variance_is_lower_at_each_step_literally",
+        "truncated_norms_are_steadier",
+    ],
+)
+def test_a_step_that_is_not_finite_does_not_leave_the_others_to_decide(
+    results: "Maker", name: str, bad: float
+) -> None:
+    # BPTT's variance explodes in one seed and is a tenth of RaT-BPTT's elsewhere.
+    def norm(config: RunConfig, step: int) -> float:
+        exploded = config.seed == 1 and step in (10, 20)
+        low = 0.1 * (1 + 0.01 * config.seed) * math.exp(0.01 * math.sin(step))
+        return (bad if exploded else low) if config.method == "bptt" else math.exp(math.sin(step))
+
+    for config in results.configs("methods_comparison", 4):
+        results.run(config, norm=norm)
+    found = judged(results, name)[name]
+    assert (found["verdict"], found["n"]) == ("not tested", 0)
+    (reason,) = found["missing"]
+    assert reason.startswith("BPTT seed 1 not finite at some step: ")
+    assert found["commands"] == []
+
+
 def test_an_unbiased_norm_that_is_not_positive_at_a_step_leaves_no_mean(results: "Maker") -> None:
     for config in results.configs("methods_comparison", 3):
         folder = results.run(config)

@@ -245,12 +245,16 @@ def test_a_repetition_counts_only_where_threads_or_machine_differ(results: "Make
     )
 
 
-def test_the_largest_norm_is_over_the_median_of_all_finite_ones(results: "Maker") -> None:
-    config = RunConfig()
+def test_the_largest_norm_is_over_the_median_and_none_of_the_finite_ones(results: "Maker") -> None:
     norms = np.random.default_rng(1).lognormal(size=40)
-    norms[7] = np.inf
-    folder = results.run(config, norm=lambda config, step: float(norms[step]))
-    run = FinishedRun(folder, config, Experiment("", "", config), {}, {})
-    finite = np.delete(norms, 7)
-    found = QUANTITIES["largest_over_median_norm"].of(run, {})
-    assert found[0] == pytest.approx(math.log(finite.max() / np.median(finite)))
+    largest = math.log(norms.max() / np.median(norms))
+    for seed, value, expected in (
+        (0, norms[7], largest),
+        (1, math.inf, math.nan),
+        (2, math.nan, math.nan),
+    ):
+        config, norms[7] = RunConfig(seed=seed), value
+        folder = results.run(config, norm=lambda config, step: float(norms[step]))
+        run = FinishedRun(folder, config, Experiment("", "", config), {}, {})
+        found = QUANTITIES["largest_over_median_norm"].of(run, {})
+        assert found[0] == pytest.approx(expected, nan_ok=True)

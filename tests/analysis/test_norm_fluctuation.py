@@ -64,13 +64,17 @@ def test_the_rolling_median_is_centered_and_shorter_at_both_ends(fluctuation) ->
     assert fluctuation(AROUND, log_norms) == pytest.approx(expected, rel=1e-12)
 
 
-def test_steps_without_a_norm_are_left_out_and_later_steps_do_not_count(fluctuation) -> None:
+def test_a_step_without_a_norm_leaves_no_fluctuation_and_later_steps_no_trace(
+    fluctuation,
+) -> None:
     noise = np.random.default_rng(4).standard_normal(FIRST_STEPS)
     longer = np.concatenate([noise, np.full(100, 50.0)])
     assert fluctuation(AROUND, longer) == fluctuation(AROUND, noise)
-    broken = noise.copy()
-    broken[::7] = np.nan
-    assert fluctuation(AROUND, broken) == pytest.approx(fluctuation(AROUND, noise), rel=0.1)
+    for bad in (np.nan, np.inf, -np.inf):  # -inf: a norm of 0
+        broken = noise.copy()
+        broken[7] = bad
+        assert math.isnan(fluctuation(AROUND, broken))
+        assert math.isnan(fluctuation(IN_ALL, broken))
     assert math.isnan(fluctuation(AROUND, np.full(5, np.nan)))
     assert math.isnan(fluctuation(AROUND, np.array([1.0])))
 
