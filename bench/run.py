@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.config.command_line import command, keys_of, only, parse, setting, typed
+from bench.config.command_line import (
+    command,
+    discard_output,
+    keys_of,
+    only,
+    parse,
+    say,
+    setting,
+    typed,
+)
 from bench.config.grid import choose_scale, single_run
 from bench.config.identity import identity
 from bench.config.run_config import Environment, RunConfig
@@ -85,7 +94,7 @@ def main(argv: list[str]) -> int:
         lines += [f"  {key}={value}" for key, value in vars(config).items()]
         lines += [f"would run in {folder.path}"]
     if rank.is_leader and lines:
-        print("\n".join(lines), flush=True)
+        say("\n".join(lines))
     if options.dry_run:
         return 0
     try:
@@ -120,7 +129,7 @@ def lead(
         from bench.runs.execute import Interrupted, Superseded, execute
         from bench.runs.failure import describe_error
 
-    print(f"{folder.path}", flush=True)
+    say(f"{folder.path}")
     console = Console(config)
     try:
         if options.force:
@@ -189,6 +198,8 @@ class Console:
 
         self.config = config
         self.out = RichConsole(highlight=False, soft_wrap=True)
+        # Of a reader that has gone (`| head`). Rich would exit without a checkpoint.
+        self.out.on_broken_pipe = discard_output
         self.last_loss = ""
         self.bar = Progress(
             TextColumn("outer step"),

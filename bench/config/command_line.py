@@ -8,6 +8,7 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import MISSING, Field, field, fields
 from functools import cache
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -259,6 +260,7 @@ def help_text(usage: str, *schemas: type) -> str:
 def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoReturn:
     """Run a command's `main(argv)` and exit the process. `--help` prints the help, a `UserError`
     one line with exit status 2; Ctrl-C exits with status 130."""
+    _make_output_safe()
     argv = sys.argv[1:]
     try:
         if {"--help", "-h", "help"} & set(argv):
@@ -275,14 +277,39 @@ def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoR
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output (head, less) has exited, which is no error.
+        discard_output()
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
         if (unwritable := as_unwritable(error)) is None:
             raise
         if error.filename is None:  # output goes to a full disk: a later flush would fail again
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            discard_output()
         refuse(unwritable)
+
+
+def _make_output_safe() -> None:
+    """A closed stream (`>&-`) discards what is printed, and a character that the stream's encoding
+    lacks becomes a question mark: neither may end what has been computed for hours."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+
+
+def say(text: str) -> None:
+    """Print a line of a command that is to go on if nobody reads its output any more."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        discard_output()
+
+
+def discard_output() -> None:
+    """What is printed from now on, or not written yet, goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def refuse(error: UserError) -> NoReturn:

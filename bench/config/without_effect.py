@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bench.config.evaluation_optimizer import as_inner
+from bench.config.objectives import UNROLLED
 from bench.config.parameterization import OF_ONE
 from bench.config.run_config import RunConfig
 from bench.config.values import shown
@@ -17,13 +19,35 @@ def _has(key: str, needed: str) -> tuple[str, Callable[[RunConfig], bool]]:
     return needed, lambda config: bool(getattr(config, key))
 
 
+def _some_adam(config: RunConfig) -> bool:
+    return "adam" in (config.inner_optimizer, as_inner(config).inner_optimizer)
+
+
+_ADAM = ("inner_optimizer=adam or evaluation_optimizer=adam", _some_adam)
+_HELD_OUT = ("selection=validation or selection=train", lambda config: config.selection != "test")
+
+# Another objective has no variance, whatever is typed: `variance_every` would not help there.
+_VARIANCE = (
+    "variance_every of 1 or more",
+    lambda config: config.variance_every > 0 or config.objective != UNROLLED,
+)
+
+
 # By setting: what it needs, in words and as a condition.
 NEEDS: dict[str, tuple[str, Callable[[RunConfig], bool]]] = {
     "inner_momentum": _is("inner_optimizer", "sgd"),
+    "inner_decay_factor": _has("inner_decay_steps", "inner_decay_steps=[...]"),
+    **dict.fromkeys(("inner_eps", "inner_eps_form"), _ADAM),
     "outer_momentum": _is("outer_optimizer", "sgd"),
     "clip_ratio": _is("clipping", "ema"),
     "clip_decay": _is("clipping", "ema"),
     "zca_lambda": _has("zca", "zca=true"),
+    "validation_fraction": _HELD_OUT,
+    **dict.fromkeys(
+        ("accuracy_networks", "accuracy_steps"),
+        _has("accuracy_every", "accuracy_every of 1 or more"),
+    ),
+    **dict.fromkeys(("variance_samples", "variance_until"), _VARIANCE),
     "boost_beta": _has("boost_block", "boost_block of 1 or more"),
     "full_train_batch_size": _has("scores", "scores=true"),
     "full_train_steps": _has("scores", "scores=true"),

@@ -38,7 +38,7 @@ def watch(
     from rich.live import Live
 
     out = console()
-    if out.is_terminal and redraw:
+    if out.is_terminal and not out.is_dumb_terminal and redraw:
         with Live(console=out, auto_refresh=False, transient=True) as live:
             _look_again_and_again(
                 lambda: live.update(live_view(read_statuses(), out.height), refresh=True),

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,35 @@ def test_an_interrupted_run_writes_its_checkpoint_and_says_so(
     run = only_run(tmp_path)
     assert (run / "checkpoint.pt").exists()
     assert json.loads((run / "progress.json").read_text())["state"] == "stopped"
+
+
+@pytest.mark.parametrize("lines_read", [0, 3])
+def test_a_run_goes_on_when_the_reader_of_its_output_has_gone(
+    start: Start, tiny: list[str], tmp_path: Path, lines_read: int
+) -> None:
+    process = start("bench.run", *tiny)
+    assert process.stdout is not None
+    for _ in range(lines_read):  # the third one says that the data are loaded
+        assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
+    assert (only_run(tmp_path) / "result.json").exists()
+
+
+def test_an_output_that_is_closed_or_lacks_characters_ends_no_run(
+    environment: dict[str, str], tiny: list[str], tmp_path: Path
+) -> None:
+    again = f"{shlex.quote(sys.executable)} -m bench.run {shlex.join(tiny)}"
+    where: Any = {"cwd": tmp_path, "capture_output": True, "text": True}
+    environment["PYTHONIOENCODING"] = "ascii"
+    done = subprocess.run(["sh", "-c", again], env=environment, **where)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "(mean ? standard deviation" in done.stdout
+    closed = subprocess.run(["sh", "-c", f"{again} seed=1 >&-"], env=environment, **where)
+    assert (closed.returncode, closed.stderr) == (0, "")
+    assert len(list((tmp_path / "results/runs").glob("*/result.json"))) == 2
 
 
 def test_a_run_that_diverges_says_so_in_one_line(

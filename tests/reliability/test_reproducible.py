@@ -85,7 +85,8 @@ def test_another_machine_differs_by_rounding(
     other: str,
     optimizer: str,
 ) -> None:
-    settings = [*tiny, *WIDE, *OPTIMIZERS[optimizer], "threads=1"]
+    unmeasured = [text for text in tiny if not text.startswith(("variance_", "accuracy_"))]
+    settings = [*unmeasured, *WIDE, *OPTIMIZERS[optimizer], "threads=1"]
     finished(command("bench.run", *settings))
     first = only_run(tmp_path / "results")
     again = ["-m", "bench.run", f"from={first.path}"]

@@ -18,6 +18,14 @@ from bench.system.errors import UserError
         ({"boost_beta": 0.5}, "needs boost_block of 1 or more"),
         ({"idc_factor": 3}, "needs parameterization=idc"),
         ({"full_train_steps": [3]}, "needs scores=true"),
+        ({"selection": "test", "validation_fraction": 0.2}, "selection=validation or"),
+        ({"inner_decay_factor": 0.5}, r"needs inner_decay_steps=\[...\]"),
+        ({"inner_optimizer": "sgd", "inner_eps": 1e-3}, "needs inner_optimizer=adam or"),
+        ({"inner_optimizer": "sgd", "inner_eps_form": "published"}, "needs inner_optimizer=adam"),
+        ({"accuracy_every": 0, "accuracy_networks": 4}, "needs accuracy_every of 1"),
+        ({"accuracy_every": 0, "accuracy_steps": 3}, "needs accuracy_every of 1"),
+        ({"variance_every": 0, "variance_samples": 3}, "needs variance_every of 1"),
+        ({"variance_every": 0, "variance_until": 3}, "needs variance_every of 1"),
     ],
 )
 def test_a_setting_without_effect_is_refused(given: dict[str, Any], needed: str) -> None:
@@ -30,6 +38,14 @@ def test_a_setting_without_effect_is_refused(given: dict[str, Any], needed: str)
     [
         {"inner_optimizer": "sgd", "inner_momentum": 0.9},
         {"inner_momentum": 0.0},  # as by default
+        {"selection": "train", "validation_fraction": 0.2},
+        {
+            "inner_optimizer": "sgd",
+            "evaluation_optimizer": "adam",
+            "evaluation_lr": 0.01,
+            "inner_eps": 1e-3,
+        },
+        {"evaluation_optimizer": "sgd", "evaluation_lr": 0.01, "inner_eps": 1e-3},
         {"parameterization": "linear", "basis_downsample": 1},
     ],
 )
@@ -51,7 +67,8 @@ def test_each_setting_is_read_by_some_run_and_not_by_another() -> None:
     sets = ({"parameterization": name, "ipc": 10} for name in ("pixels", "linear", "idc", "haba"))
     others = [
         {"inner_optimizer": "sgd", "outer_optimizer": "sgd", "clipping": "none", "zca": False},
-        {"boost_block": 1, "scores": True},
+        {"boost_block": 1, "scores": True, "selection": "test"},
+        {"inner_decay_steps": [2], "accuracy_every": 0, "variance_every": 0},
         *sets,
     ]
     runs = [config, *(single_run("cpu", one) for one in others)]
