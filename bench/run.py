@@ -29,6 +29,7 @@ from bench.runs.run_folder import PICTURE, RunFolder, Store
 from bench.runs.run_lock import RunIsTaken, await_silence, lock
 from bench.system import garbage
 from bench.system.errors import INTERRUPTED, SUPERSEDED, UserError
+from bench.system.stop_signals import interrupt_on_stop_signals
 from bench.system.text import count, not_finite_text, percent
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def lead(
     first: FirstRun | None,
 ) -> int:
     """Execute the run and print its progress; returns the exit status."""
+    interrupt_on_stop_signals()  # until the outer steps begin there is nothing to save
     folder.create(config, command_again(config))
 
     with garbage.imports():  # of torch: only once the settings are checked

@@ -2,9 +2,9 @@
 killed."""
 
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from bench.sweeps.overview import print_runs, restore
 from bench.sweeps.status_table import RunStatus, print_table, summary
 from bench.system.errors import INTERRUPTED, UserError
 from bench.system.files import make_folder
+from bench.system.stop_signals import ignore_hangup, interrupt_on_stop_signals
 from bench.system.text import count
 from slurm.cancel import cancel
 from slurm.job_status import is_active, statuses
@@ -122,7 +123,7 @@ class Sweep:
 
     def run(self) -> int:
         """Start the runs and wait for them; returns the exit status."""
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` is as good as Ctrl-C
+        interrupt_on_stop_signals()
         try:
             self.launcher.prepare(self.to_do)
         except KeyboardInterrupt:
@@ -142,10 +143,13 @@ class Sweep:
         try:
             watch(self.read_statuses, self.launcher.poll, seconds, redraw=redraw)
         except KeyboardInterrupt:
-            print("\ninterrupted", flush=True)
+            ignore_hangup()
+            with suppress(OSError):  # the terminal may be gone
+                print("\ninterrupted", flush=True)
             print(self.launcher.stop())
             return INTERRUPTED
         except BaseException:  # whatever it is, no run may be left behind
+            ignore_hangup()
             self.launcher.stop()
             raise
         return self.report_end()

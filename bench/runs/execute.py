@@ -75,7 +75,7 @@ def execute(
     Raises:
         RunIsTaken: another process is running it, or took it over later.
         UserError: the configuration, the data or the checkpoint cannot be used.
-        Interrupted: SIGINT or SIGTERM came; the run resumes when it is executed again.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came; the run resumes when it is executed again.
         Superseded: another process has taken the run over.
         Diverged: losses, meta-gradients or the distilled set are not finite (`not_finite`), or none
             of the networks trained on the final set is.

@@ -27,6 +27,7 @@ from bench.distillation.process_group import ProcessGroup
 from bench.runs.run_folder import RunFolder
 from bench.system.errors import UserError
 from bench.system.machine import cpu_cores, default_threads
+from bench.system.stop_signals import leave_closed_terminal, stop_signals
 from bench.training.setup import (
     activation_budget,
     check_device,
@@ -155,22 +156,21 @@ def threads(hosts: list[dict[str, Any]]) -> int:
 
 
 class StopRequest:
-    """Within a `with` block SIGINT and SIGTERM request the run to stop after the outer step; a
-    second signal stops it at once."""
+    """Within a `with` block SIGINT, SIGTERM and SIGHUP request a run to stop after the outer step;
+    a second signal stops it at once, unless it is a SIGHUP: a closed terminal sends several."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if number == signal.SIGHUP:
+            leave_closed_terminal()
+        elif self.requested:
             raise KeyboardInterrupt
         self.requested = True
 
     def __enter__(self) -> Self:
-        self._before = {
-            number: signal.signal(number, self._handle)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        self._before = {number: signal.signal(number, self._handle) for number in stop_signals()}
         return self
 
     def __exit__(self, *error: object) -> None:

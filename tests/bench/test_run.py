@@ -86,7 +86,7 @@ def test_a_run_leaves_everything_it_should(
     assert lines(run / "metrics.jsonl") == metrics  # not run a second time
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_writes_its_checkpoint_and_says_so(
     start: Start, tiny: list[str], tmp_path: Path, signal_number: int
 ) -> None:

@@ -1,10 +1,12 @@
 """Grids through the command, as a user meets them: plan, pool, kills, failures, status."""
 
+import fcntl
 import json
 import os
 import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -338,3 +340,32 @@ def test_retry_makes_only_the_runs_that_it_names(
     again = command("bench.sweep", *grid, "retry=failed")
     assert "2 runs: 1 waiting, 1 failed" in again.stdout
     assert "2 runs: 1 done, 1 waiting" in again.stdout
+
+
+def test_a_closed_terminal_stops_a_sweep_whose_runs_write_their_checkpoints(
+    start: Start, gate: Gate, tiny: list[str], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text("runs: [{method: 'gated:Random'}]\n")
+    gate.open(2)
+    master, slave = pty.openpty()
+    sweep = start(
+        "bench.sweep",
+        *("grid=mine.yaml", "seeds=1", "check_memory=false", "checkpoint_seconds=100000"),
+        *(*tiny, "outer_steps=100000"),
+        env={**environment, "TERM": "xterm"},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(slave)
+    gate.await_at(1, sweep)
+    os.close(master)
+    (run,) = (psutil.Process(pid) for pid in gate.waiting())
+    (folder,) = (tmp_path / "results/runs").iterdir()
+    gate.open()
+    assert sweep.wait() == 130
+    assert has_ended(run)
+    assert (folder / "checkpoint.pt").exists()
+    assert json.loads((folder / "progress.json").read_text())["state"] == "stopped"

@@ -35,6 +35,7 @@ from tests.command_server import LIBRARIES, LIBRARIES_OF_ANALYSIS, load
 CPU_SECONDS, SECONDS = 120.0, 1200.0
 MEMORY_BYTES = 2 << 30
 CASES = 200  # of a worker, so that what one case leaves behind does not stay for ever
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 END = 99  # a worker's exit status when there are no more requests
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -149,7 +150,7 @@ def run(command: Any, arguments: list[str], place: Place) -> int:
 def own_process(folder: Path) -> Iterator[None]:
     """What a process of its own would have: its output, place, environment and signals."""
     environment, path, modules = dict(os.environ), list(sys.path), set(sys.modules)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
     for number, (name, flags) in enumerate(
         (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY))
     ):

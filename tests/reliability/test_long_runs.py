@@ -262,7 +262,7 @@ def test_a_second_ctrl_c_ends_a_sweep_at_once_whatever_its_runs_do(
         assert torch.load(path, weights_only=True)["distillation"]["step"] == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_sweep_ends_with_a_checkpoint_of_the_very_step(
     command: Command, start: Start, tiny: list[str], tmp_path: Path, figure: Figure, number: int
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_sweep_that_fails_leaves_no_run_behind(
     with subprocess.Popen(["sleep", "60"]) as process:
         pool = LocalPool(Environment(device="cpu"), SweepOptions(workers=1))
         pool.running.append(Worker(RunFolder(Path("runs/one")), process, 0, 0))
+        monkeypatch.setattr("signal.signal", lambda *_: None)  # of the tests' own process
         monkeypatch.setattr(pool, "start", lambda runs: True)
         monkeypatch.setattr(pool, "poll", failing)
         if isinstance(error, OSError):  # of the output, which the farewell would go to
