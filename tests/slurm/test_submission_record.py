@@ -100,13 +100,14 @@ def test_finished_runs_are_kept_until_those_made_anew_have_their_results(
 
 
 def test_what_an_interrupted_submission_did_not_send_is_sent_once_that_is_known(
-    lab: Lab, lab_grid: Callable[..., LabGrid], fake: Fake, start: Start
+    lab: Lab, lab_grid: Callable[..., LabGrid], fake: Fake, start: Start, tmp_path: Path
 ) -> None:
     grid = lab_grid("Slow")
     grid.hurry()
-    sbatch = fake("sbatch", "exec sleep 600")
+    begun = tmp_path / "begun"
+    sbatch = fake("sbatch", f"touch {begun}; exec sleep 600")
     submitting = start("bench.sweep", *grid.arguments, "profile=lab")
-    wait_until(lambda: len(grid.runs) == 1, "the submission")
+    wait_until(begun.exists, "sbatch")  # one that is interrupted while it starts goes on
     aged(grid, "Slow", 55)
     submitting.send_signal(signal.SIGINT)
     told, _ = submitting.communicate()
