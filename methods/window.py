@@ -47,7 +47,8 @@ class Method(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold: a dict of numbers, strings, None and lists of them."""
+        """What a checkpoint must hold: a dict of numbers, strings, None, and lists and
+        dicts of them; anything else is refused."""
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from torch import Tensor
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.distillation.divergence import Diverged, DivergenceGuard
+from bench.distillation.method_state import method_state
 from bench.distillation.observer import Observer
 from bench.distillation.outer_optimizers import make_outer_optimizer, whole_norm
 from bench.distillation.parameterization import make_parameterization
@@ -117,6 +118,7 @@ class Distillation:
         self.engine = make_engine(config.engine, activation_budget, config.precision, compiled)
         self.objective = make_objective(config, target_set, self.network, cache_root)
         self.method = method_of(config)
+        method_state(self.method, config.method)  # refused before the first step, not after it
         self.observer = Observer(self.method)
         self.clipping = make_clipping(config.clipping, config.clip_ratio, config.clip_decay)
         self.parameters = make_parameterization(config, target_set)
@@ -298,7 +300,7 @@ class Distillation:
         return {
             "parameters": self.parameters.state(),
             "outer_optimizer": self.outer_optimizer.state(),
-            "method": self.method.state(),
+            "method": method_state(self.method, self.config.method),
             "clipping": self.clipping.state(),
             **self.observer.state(),
             **({"objective": self.objective.state()} if self.objective else {}),
