@@ -5,7 +5,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +65,7 @@ def main(argv: list[str]) -> int:
         print("\nmake what is missing with:")
         print("\n".join(f"    {line}" for line in table.commands))
     folder = make_folder(
-        Path(expanduser(options.output)) if options.output else root / "claims",
+        Path(options.output) if options.output else root / "claims",
         "folder of the claims",
     )
     records = [record(outcome) for outcome in verdicts]

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +58,7 @@ def main(argv: list[str]) -> int:
 
     runs = opened(argv, given, options.scale, options.seeds, options.grid, options.only)
     request, root = replace(runs.request, unfinished=options.unfinished), runs.root
-    folder = Path(expanduser(options.output)) if options.output else root / "figures"
+    folder = Path(options.output) if options.output else root / "figures"
     errors: list[UserError] = []
     anatomies: list[Path] = []
     if options.figure in (ANATOMY, "all"):

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def opened(
         UserError: there is no such scale, or `published=` names no folder of records.
     """
     root = Path(typed(Environment, only(given, Environment)).results_root)
-    folder = expanduser(typed(PublishedOptions, only(given, PublishedOptions)).published)
+    folder = typed(PublishedOptions, only(given, PublishedOptions)).published
     if given.get("published") and not (Path(folder) / SUMS).is_file():
         raise UserError(
             f"published={shown(folder)} is no folder of published records: it has no {SUMS}"

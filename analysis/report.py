@@ -1,7 +1,6 @@
 """`python -m analysis.report`: one HTML page with all verdicts, figures, tables and images."""
 
 from dataclasses import dataclass
-from os.path import expanduser
 from pathlib import Path
 
 from analysis.arguments import PublishedOptions
@@ -40,9 +39,7 @@ def main(argv: list[str]) -> int:
     from analysis.report_page.contents import report
     from analysis.report_page.html import html
 
-    folder = make_folder(
-        Path(expanduser(options.output)) if options.output else root, "folder of the page"
-    )
+    folder = make_folder(Path(options.output) if options.output else root, "folder of the page")
     page = report(request, runs.stored, root)
     print(f"claims: {', '.join(page.counts.values())}")
     figures = sum(bool(part.still) for part in page.figures)

@@ -33,8 +33,8 @@ def summary_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTabl
         "Fluctuation of the norm of the meta-gradient: standard deviation of its logarithm around a"
         " rolling median of 25 outer steps, geometric mean over seeds; largest norm of any seed;"
         f" both over the first {FIRST_STEPS} outer steps.",
-        "Seconds: of an outer step, median of a run, median over seeds. Memory: the largest peak of"
-        " a seed, of the GPU's tensors or of the process where there is none.",
+        "Seconds a step: median over a run's outer steps, median over seeds. Memory: the largest"
+        " peak of a seed, of the GPU's tensors or of the process where there is none.",
         f"Measured on {machine_names(results.runs)}.",
     ]
     return grid_table(
@@ -93,7 +93,7 @@ def _shown(numbers: dict[str, Any]) -> dict[str, str]:
         "Fluctuation": _three_digits(numbers["fluctuation"]),
         "Largest norm": _three_digits(numbers["largest_norm"]),
         "Outer steps": f"{numbers['outer_steps']:,}",
-        "Seconds": _three_digits(numbers["seconds"]),
+        "Seconds a step": _three_digits(numbers["seconds"]),
         "GiB": "" if memory is None else f"{memory:.2f}",
         "Missing": numbers["missing"],
     }

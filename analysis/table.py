@@ -4,7 +4,6 @@ LaTeX and CSV."""
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +75,7 @@ def main(argv: list[str]) -> int:
 
     runs = opened(argv, given, options.scale, options.seeds, options.grid)
     request, root = replace(runs.request, unfinished=options.unfinished), runs.root
-    folder = Path(expanduser(options.output)) if options.output else root / "tables"
+    folder = Path(options.output) if options.output else root / "tables"
     make_folder(folder, "folder of the tables")
     for name in ALL if options.table == "all" else [options.table]:
         try:

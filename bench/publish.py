@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import dataclass
-from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ def main(argv: list[str]) -> int:
     options = typed(PublishOptions, only(given, PublishOptions))
     if not options.published:
         raise UserError("published= names no folder")
-    root = Path(expanduser(options.published))
+    root = Path(options.published)
     if options.verify:
         return verify(root)
     results_root = Path(typed(Environment, only(given, Environment)).results_root)

@@ -44,7 +44,7 @@ def rival_table(
         f"{RIVALS[name]}.",
         "Accuracy: mean ± standard deviation over n seeds, in percent; a seed's value is the mean"
         " over fresh networks. Sets whose labels are learned store more numbers.",
-        "Seconds: of all outer steps, without measurements, mean over seeds. Memory: the largest"
+        "Seconds in all: those of outer steps alone, mean over seeds. Memory: the largest"
         " peak of a seed, of the GPU's tensors or of the process where there is none.",
         f"Measured on {machine_names(runs)}." if runs else "",
         "Quoted: what the paper gives for the published system on CIFAR-10 at the same number of"
@@ -115,7 +115,7 @@ def _shown(numbers: dict[str, Any]) -> dict[str, str]:
         "networks a seed": numbers["networks_a_seed"],
         "Floats stored": "" if floats is None else f"{floats:,}",
         "Outer steps": f"{numbers['outer_steps']:,}",
-        "Seconds": "" if seconds is None else f"{seconds:.3g}",
+        "Seconds in all": "" if seconds is None else f"{seconds:.3g}",
         "GiB": "" if memory is None else f"{memory:.2f}",
         "Quoted": numbers["quoted"],
         "Missing": numbers["missing"],

@@ -152,6 +152,8 @@ def parse(argv: Sequence[str], *schemas: type) -> dict[str, Any]:
         if schema is None:
             raise UserError(unknown_key(key, keys_of(*schemas)))
         if not dot:
+            if value.startswith("~/"):  # shells expand ~ only where a word begins
+                value = os.path.expanduser(value)
             setting_value = converted(schema, {key: value})[key]
         else:
             # In methods.package.module:Class.mem_gb the text between the outer dots is one name.
@@ -192,7 +194,8 @@ def yaml_path(name: str, folder: Path, what: str) -> Path:
     Raises:
         UserError: there is no such file.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    own = name.endswith((".yaml", ".yml"))
+    path = Path(name).expanduser() if own else folder / f"{name}.yaml"
     if not is_file(path):
         raise UserError(
             f"there is no {what} {shown(name)!r}; known: {', '.join(yaml_names(folder))},"

@@ -359,6 +359,6 @@ class Environment:
     checkpoint_seconds: float = setting(60.0, "most seconds between two checkpoints", minimum=0)
 
     def __post_init__(self) -> None:
-        # Shells expand ~ only where a word begins, so it arrives as it was typed.
+        # From Python, a grid or the environment ~ arrives as it was typed.
         for name in ("data_root", "cache_root", "results_root"):
             object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))

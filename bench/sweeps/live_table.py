@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from bench.config.command_line import say
 from bench.runs.heartbeat import Progress
 from bench.runs.run_folder import RunFolder
 from bench.sweeps.status_table import RunStatus, console, live_table, summary
@@ -86,7 +87,7 @@ class PlainLines:
                 lines = [f"{time.strftime('%H:%M:%S')} {summary(every)}"]
         if lines:
             self.printed_at = now
-            print("\n".join(lines), flush=True)
+            say("\n".join(lines))
 
 
 def live_view(statuses: Sequence[RunStatus], height: int) -> "Group":

@@ -28,16 +28,17 @@ class Unwritable(UserError):
     Args:
         what: its path, with its purpose where that helps.
         error: the system's error.
+        done: what failed, where it is not known that it was writing.
 
     Attributes:
         full: whether the disk is full, or the user's quota used up.
     """
 
-    def __init__(self, what: object, error: OSError) -> None:
+    def __init__(self, what: object, error: OSError, done: str = "written") -> None:
         self.full = error.errno in FULL
         reason = os.strerror(error.errno) if error.errno else str(error)
         hint = "; free some space, then type the same command again" if self.full else ""
-        super().__init__(f"{what} cannot be written: {reason}{hint}")
+        super().__init__(f"{what} cannot be {done}: {reason}{hint}")
 
 
 def as_unwritable(error: BaseException) -> Unwritable | None:
@@ -45,6 +46,9 @@ def as_unwritable(error: BaseException) -> Unwritable | None:
     if isinstance(error, Unwritable):
         return error
     if isinstance(error, OSError) and error.errno in OF_THE_DISK:
-        # Without a file name it is this process's output stream.
-        return Unwritable(error.filename or "the output", error)
+        if not error.filename:  # it is this process's output stream
+            return Unwritable("the output", error)
+        only_of_writes = error.errno in (*FULL, errno.EROFS)
+        done = "written" if only_of_writes else "read or written"
+        return Unwritable(error.filename, error, done)
     return None

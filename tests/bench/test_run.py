@@ -269,7 +269,14 @@ def test_a_root_that_begins_with_a_tilde_is_in_the_home_folder_for_every_command
     assert done.returncode == 0, done.stderr
     (run,) = (home / "results/runs").iterdir()
     assert "1 done" in command("bench.status", root).stdout
-    assert command("bench.evaluate", f"distilled={run}", root).returncode == 0
+    tilde = f"~/results/runs/{run.name}"
+    assert command("bench.evaluate", f"distilled={tilde}", root).returncode == 0
+    assert command("bench.run", f"folder={tilde}").returncode == 0
+    done = command("bench.run", f"from={tilde}/manifest.json", root)
+    assert done.returncode == 0, done.stderr
+    (home / "mine.yaml").write_text("about: mine\nruns: [{}]\n")
+    done = command("bench.sweep", "grid=~/mine.yaml", "scale=quick", "dry_run=true", root)
+    assert "grid mine: mine" in done.stdout, done.stderr
     records = ["published=~/records", "scale=quick"]
     done = command("bench.publish", root, *records, "grid=rivals", "only=dm", "verify=true")
     assert f"{home}/records" in done.stdout + done.stderr

@@ -369,3 +369,19 @@ def test_a_closed_terminal_stops_a_sweep_whose_runs_write_their_checkpoints(
     assert has_ended(run)
     assert (folder / "checkpoint.pt").exists()
     assert json.loads((folder / "progress.json").read_text())["state"] == "stopped"
+
+
+def test_a_sweep_goes_on_when_nobody_reads_its_output_any_more(
+    start: Start, gate: Gate, tiny: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text("runs: [{method: 'gated:Random'}, {method: bptt}]\n")
+    gate.open(2)
+    settings = ["grid=mine.yaml", "seeds=1", "workers=1", "check_memory=false", *tiny]
+    sweep = start("bench.sweep", *settings)
+    gate.await_at(1, sweep)
+    assert sweep.stdout
+    sweep.stdout.close()
+    gate.open()
+    assert sweep.wait() == 0
+    folders = list((tmp_path / "results/runs").iterdir())
+    assert [(folder / "result.json").exists() for folder in folders] == [True, True]
