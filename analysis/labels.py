@@ -13,6 +13,8 @@ from methods import method_label
 
 # What a run does once its distilled set is finished. No curve depends on it, so labels omit it.
 AT_THE_END = ("transfer_to", "scores", "full_train_batch_size", "full_train_steps")
+# It decides at which outer steps there is a variance, which a figure of it shows anyway.
+SEEN = ("variance_every",)
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,9 @@ def distinct_labels(
     """A distinct label for each of several different experiments.
 
     A setting in which any two experiments differ appears in every label: curves that were not held
-    equal must not look as if they were. Options of a method, and what is done at the end of a run,
-    appear only where two experiments of the same name differ in nothing else.
+    equal must not look as if they were. Options of a method, how often the variance is measured,
+    and what is done at the end of a run, appear only where two experiments of the same name differ
+    in nothing else.
 
     Args:
         variants: what runs with certain settings are called instead.
@@ -41,7 +44,7 @@ def distinct_labels(
     """
     settings = [flat_settings(config) for config in configs]
     shared = [{k: v for k, v in one.items() if "." not in k} for one in settings]
-    differing = _differing(shared, apart_from=("method", *AT_THE_END, *unlabeled))
+    differing = _differing(shared, apart_from=("method", *AT_THE_END, *SEEN, *unlabeled))
     labels = [_label(_name(one, variants), one, differing) for one in settings]
     return [
         label

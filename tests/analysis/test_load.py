@@ -245,6 +245,14 @@ def test_labels_name_the_settings_in_which_runs_differ() -> None:
         "BPTT, inner_lr=0.1",
         "RaT-BPTT, inner_lr=0.01",
     ]
+    assert labels(config(method="bptt", variance_every=5), config(method="rat_bptt")) == [
+        "BPTT",
+        "RaT-BPTT",
+    ]
+    assert labels(config(method="bptt", variance_every=5), config(method="bptt")) == [
+        "BPTT, variance_every=5",
+        "BPTT, variance_every=50",
+    ]
     assert labels(
         config(method="forward_window", method_options={"patience": 5}),
         config(method="forward_window", method_options={"patience": 6}),
