@@ -172,6 +172,7 @@ def transfers_of(
             and config.seed == run_config.seed
             and record["data"].get("fingerprint") == result.get("data", {}).get("fingerprint")
             and own_set in (None, record.get("set_checksum", own_set))
+            and not record.get("read_as", {}).get("labels")  # other labels, another set
             and record["config"].keys() <= vars(config).keys()
             and set(differences(config, on_network(run_config, config.arch))) <= set(AT_THE_END)
         ):

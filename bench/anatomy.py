@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.anatomies.options import AnatomyOptions
 from bench.config.command_line import command, only, parse, typed
+from bench.config.read_settings import AnatomySettings
 from bench.config.resolve import check_variance_samples
-from bench.config.run_config import Environment, RunConfig
+from bench.config.run_config import Environment
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import set_up
 from bench.system.errors import INTERRUPTED, UserError
@@ -26,7 +27,7 @@ ROWS = 12  # of the table that is printed
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    given = parse(argv, AnatomyOptions, SubjectOptions, RunConfig, Environment)
+    given = parse(argv, AnatomyOptions, SubjectOptions, AnatomySettings, Environment)
     options = typed(AnatomyOptions, only(given, AnatomyOptions))
     environment = typed(Environment, only(given, Environment))
     subject = set_up(given, "anatomy", evaluates=False)
@@ -97,8 +98,9 @@ def print_table(result: dict[str, Any], last: int) -> None:
     windows = [window for window in result["windows"] if window["stop"] == last]
     shown = {round(k * (len(windows) - 1) / (ROWS - 1)) for k in range(ROWS)} | {0, 1, 2}
     print(
-        f"windows [start, {last}), n = {count(n, 'network')} in {duration(result['seconds'])};"
-        " norm, growth and variance: geometric means"
+        f"windows [start, {last}), n = {count(n, 'network')} (variance:"
+        f" {result['variance_networks']}) in {duration(result['seconds'])}; norm, growth and"
+        " variance: geometric means"
     )
     print(
         "×/÷ one geometric standard deviation; growth: norm of the cotangent of θ_start over that"
@@ -127,4 +129,4 @@ def factor_text(window: dict[str, Any], name: str) -> str:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, AnatomyOptions, SubjectOptions, RunConfig, Environment)
+    command(main, USAGE, AnatomyOptions, SubjectOptions, AnatomySettings, Environment)

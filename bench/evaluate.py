@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config.command_line import command, parse
 from bench.config.protocol import ProtocolOptions
+from bench.config.read_settings import EvaluationSettings
 from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import set_up, training_text
@@ -20,7 +21,7 @@ python -m bench.evaluate distilled=real_images            the same on random rea
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    subject = set_up(parse(argv, SubjectOptions, ProtocolOptions, RunConfig, Environment))
+    subject = set_up(parse(argv, SubjectOptions, ProtocolOptions, EvaluationSettings, Environment))
 
     from bench.evaluation.fresh_networks import evaluate, evaluate_real_images
 
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> int:
 
 
 def protocol(config: RunConfig) -> dict[str, Any]:
-    """Arguments of an evaluation with the same networks as a run's final one; prints progress."""
+    """Arguments of an evaluation as a run's final one; prints progress. On a distilled set the
+    networks are the same, too; on random real images they are others."""
 
     def report(trained: int) -> None:
         print(f"trained {trained} of {count(config.evaluation_networks, 'network')}", flush=True)
@@ -73,4 +75,4 @@ def print_table(evaluation: "Evaluation", summary: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, SubjectOptions, ProtocolOptions, RunConfig, Environment)
+    command(main, USAGE, SubjectOptions, ProtocolOptions, EvaluationSettings, Environment)

@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
             raise UserError(f"{key}= names no run folder")
     if options.folder or options.from_:
         named = "folder" if options.folder else "from"
-        if overrides or (options.folder and options.from_):
+        if overrides or "scale" in given or (options.folder and options.from_):
             raise UserError(f"{named}=... has its own configuration; give no other run settings")
     if options.from_:
         first = FirstRun.read(Path(options.from_))

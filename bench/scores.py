@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from bench.config.command_line import command, parse
 from bench.config.protocol import ProtocolOptions
-from bench.config.run_config import Environment, RunConfig
+from bench.config.read_settings import ScoreSettings
+from bench.config.run_config import Environment
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import Subject, set_up, training_text
 from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
@@ -22,7 +23,7 @@ python -m bench.scores distilled=PATH [key=value ...]   HLR, IOR and the accurac
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
-    subject = set_up(parse(argv, SubjectOptions, ProtocolOptions, RunConfig, Environment))
+    subject = set_up(parse(argv, SubjectOptions, ProtocolOptions, ScoreSettings, Environment))
     if subject.images is None or subject.labels is None:
         raise UserError(
             "scores need a distilled set; random real images are what it is compared with"
@@ -114,4 +115,4 @@ def difference_text(difference: "Difference", selection: str) -> str:
 
 
 if __name__ == "__main__":
-    command(main, USAGE, SubjectOptions, ProtocolOptions, RunConfig, Environment)
+    command(main, USAGE, SubjectOptions, ProtocolOptions, ScoreSettings, Environment)

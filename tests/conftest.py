@@ -15,6 +15,8 @@ import hypothesis
 import psutil
 import pytest
 
+from bench.config.command_line import keys_of
+from bench.config.read_settings import EvaluationSettings
 from tests.waiting import Gate
 
 # Before torch is imported: the tests' tensors are too small for a second thread to help.
@@ -76,6 +78,17 @@ def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny() -> list[str]:
     """Settings of a run of about a second."""
     return list(TINY)
+
+
+@pytest.fixture
+def tiny_evaluation() -> list[str]:
+    """Those of them that an evaluation reads."""
+    return read_by(EvaluationSettings, TINY)
+
+
+def read_by(schema: type, settings: list[str]) -> list[str]:
+    """The settings that belong to a schema."""
+    return [text for text in settings if text.partition("=")[0] in keys_of(schema)]
 
 
 @pytest.fixture

@@ -75,7 +75,9 @@ class Anatomy:
                 self.folder.clear()
             measured = load_checkpoint(self.folder.path) or {"records": [], "sums": None}
             done = len(measured["records"]) // self.count
-            if done >= self.options.networks and (result := self.folder.read("result")):
+            # An extension that was interrupted has more networks than the result.
+            result = self.folder.read("result")
+            if done >= self.options.networks and result and result["networks"] == done:
                 return result
             return self._measure(measured, done, report)
 
@@ -100,7 +102,6 @@ class Anatomy:
             seconds += time.perf_counter() - since
             state = {"records": records, "sums": sums.cpu(), "seconds": seconds}
             save_checkpoint(self.folder.path, state)
-            self.folder.write_records(records)
             report(k, own)
         assert sums is not None
         squared_norms = sums.double().square().sum(dim=1).tolist()
@@ -112,8 +113,7 @@ class Anatomy:
             "seconds": seconds,
             "windows": rows,
         }
-        self.folder.write_records(records)  # a kill may have come between the two files
-        self.folder.write("result", result)
+        self.folder.write_finished(records, result)
         (self.folder.path / CHECKPOINT_BEFORE).unlink(missing_ok=True)
         return result
 

@@ -4,9 +4,10 @@
       settings.json    the distilled set, the windows, and the configuration that its networks are
                        trained with; the hash in the folder's name is of what determines the numbers
       manifest.json    versions, commit, hardware, data fingerprint, every start of the command
-      records.jsonl    one line per network and window (`measure.Record`)
-      checkpoint.pt    the same, and the sums of all gradients, from which the command resumes
+      checkpoint.pt    after each network: all records, and the sums of all gradients, from which
+                       the command resumes
       checkpoint.previous.pt   the checkpoint before it, until the end
+      records.jsonl    at the end: one line per network and window (`measure.Record`)
       result.json      one entry per window over all networks (`summary.py`); written last
 
 Reading needs no torch.
@@ -63,9 +64,15 @@ class AnatomyFolder:
         return read_whole(self.path / f"{name}.json", SHAPES[name], REMEDY)
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        if name == "result":
-            content = {**content, "records_sum": checksum(self.path / "records.jsonl")}
         write_json(self.path / f"{name}.json", with_checksum(content))
+
+    def write_finished(self, records: list[dict[str, Any]], result: dict[str, Any]) -> None:
+        """The records and the result that was computed of them, which replace earlier ones."""
+        path = self.path / "records.jsonl"
+        (self.path / "result.json").unlink(missing_ok=True)  # it states the checksum of the former
+        with atomic_write(path) as temporary:
+            temporary.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+        self.write("result", {**result, "records_sum": checksum(path)})
 
     def config(self) -> RunConfig:
         """The configuration that the networks were trained with.
@@ -82,10 +89,6 @@ class AnatomyFolder:
             raise UserError(
                 f"{self.path}/settings.json is of another version ({error}); {REMEDY}"
             ) from error
-
-    def write_records(self, records: list[dict[str, Any]]) -> None:
-        with atomic_write(self.path / "records.jsonl") as temporary:
-            temporary.write_text("".join(f"{json.dumps(record)}\n" for record in records))
 
     def records(self) -> list[dict[str, Any]]:
         """One per network and window; of published records, the part that is drawn.

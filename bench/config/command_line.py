@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import MISSING, Field, field, fields
+from dataclasses import MISSING, Field, field, fields, make_dataclass
 from functools import cache
 from io import TextIOWrapper
 from pathlib import Path
@@ -70,6 +70,18 @@ def setting(
 def key_of(item: "Field[Any]") -> str:
     """The key of a field: its name, without the underscore of one that is a word of Python."""
     return item.name.removesuffix("_")
+
+
+def part_of(schema: type, keys: Iterable[str], about: str) -> type:
+    """A schema with some of the fields of another one. `parse` refuses the other fields by name."""
+    items = {item.name: item for item in fields(schema)}
+    chosen = [(name, items[name].type, _again(items[name])) for name in keys]
+    return make_dataclass("Part", chosen, namespace={"__doc__": about, "whole": schema})
+
+
+def _again(item: "Field[Any]") -> Any:
+    """A field is of one class only."""
+    return field(default=item.default, default_factory=item.default_factory, metadata=item.metadata)  # pyright: ignore[reportCallIssue]
 
 
 def _names(schema: type) -> dict[str, str]:
@@ -150,6 +162,8 @@ def parse(argv: Sequence[str], *schemas: type) -> dict[str, Any]:
         key, dot, inner = name.partition(".")
         schema = next((one for one in schemas if key in keys_of(one)), None)
         if schema is None:
+            if any(key in keys_of(one.whole) for one in schemas if hasattr(one, "whole")):
+                raise UserError(f"{key} has no effect on this command (--help lists what has)")
             raise UserError(unknown_key(key, keys_of(*schemas)))
         if not dot:
             if value.startswith("~/"):  # shells expand ~ only where a word begins

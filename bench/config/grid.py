@@ -17,8 +17,8 @@ from bench.config.command_line import (
     yaml_path,
 )
 from bench.config.resolve import (
+    refuse_of_other_objective,
     refuse_size_of_one_size,
-    refuse_window_without_method,
     resolve,
 )
 from bench.config.run_config import RunConfig
@@ -181,7 +181,7 @@ def single_run(scale: str, overrides: dict[str, Any]) -> RunConfig:
     """
     config = resolve(merge(scale_settings(scale), overrides, {"scale": scale}))
     refuse_size_of_one_size(config, overrides)
-    refuse_window_without_method(config, overrides)
+    refuse_of_other_objective(config, overrides)
     return config
 
 

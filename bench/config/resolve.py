@@ -24,6 +24,7 @@ NOT_OF_AN_EVALUATION: dict[str, Any] = {"transfer_to": [], "scores": False}
 
 # What only the unrolled objective reads, beside the method.
 OF_THE_WINDOW = ("window_size", "unroll_length", "method_options", "window_resample_every")
+OF_THE_UNROLLED = (*OF_THE_WINDOW, "outer_loss", "engine")
 
 
 def resolve(settings: dict[str, Any]) -> RunConfig:
@@ -82,8 +83,8 @@ def _of_other_objective(config: RunConfig) -> RunConfig:
         raise UserError(f"objective_options.{error}") from error
     defaults = RunConfig()
     unread = (
-        *OF_THE_WINDOW,
-        *("variance_every", "variance_until", "variance_samples", "outer_loss", "engine"),
+        *OF_THE_UNROLLED,
+        *("variance_every", "variance_until", "variance_samples"),
         *(() if options.takes_target_batch else ("target_batch", "augment_target")),
     )
     return replace(
@@ -166,8 +167,9 @@ def refuse_size_of_one_size(config: RunConfig, given: dict[str, Any]) -> None:
             )
 
 
-def refuse_window_without_method(config: RunConfig, given: dict[str, Any]) -> None:
-    """Reject a method, or settings of its window, that the user gave for another objective.
+def refuse_of_other_objective(config: RunConfig, given: dict[str, Any]) -> None:
+    """Reject a method, settings of its window, and what else only the unrolled objective reads,
+    that the user gave for another objective.
 
     Args:
         given: as for `refuse_size_of_one_size`.
@@ -177,10 +179,11 @@ def refuse_window_without_method(config: RunConfig, given: dict[str, Any]) -> No
     """
     if config.objective == UNROLLED:
         return
-    for key in ("method", *OF_THE_WINDOW):
-        if key in given and given[key] != config.objective:
+    for key in ("method", *OF_THE_UNROLLED):
+        if key in given and given[key] != getattr(config, key):
+            lacks = "has no window" if key in ("method", *OF_THE_WINDOW) else "does not read it"
             raise UserError(
-                f"{key}={shown(given[key])}: objective={config.objective} has no window; {key} is"
+                f"{key}={shown(given[key])}: objective={config.objective} {lacks}; {key} is"
                 f" for objective={UNROLLED}"
             )
 

@@ -100,7 +100,8 @@ def load_distilled_set(
     content = read_content(path, index)
     notes = list(content.notes)
     metadata = dict(content.metadata)
-    labels_name = _find(content, LABEL_NAMES, path, labels_key, "labels_key")
+    own_key = "" if labels else labels_key  # else it is a name in the file of the labels
+    labels_name = _find(content, LABEL_NAMES, path, own_key, "labels_key")
     images_name = _find(content, IMAGE_NAMES, path, images_key, "images_key")
     if images_name is None and not images_key:
         content, images_name, labels_name = _without_names(content, labels_name)
@@ -134,8 +135,6 @@ def _find(
     if key:
         if key in content.tensors:
             return key
-        if setting == "labels_key" and len(content.tensors) == 1:
-            return None  # in a file of labels alone
         raise UserError(f"{setting}={key}: {path} holds {_listed(content)}")
     least = 1 if setting == "labels_key" else 2
     matches = [

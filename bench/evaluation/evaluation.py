@@ -42,7 +42,8 @@ class Evaluation:
 
     def selected(self, selection: str) -> int:
         """Index into `steps` of the step count with the best mean accuracy on the part that
-        `selection` names ("validation", "test" or "train"); the earliest among equals."""
+        `selection` names ("validation", "test" or "train"); the earliest among equal means in
+        float32, in which rounding decides between some that are equal in exact numbers."""
         return int(self.accuracies(selection).mean(dim=0).argmax())
 
     def not_finite(self, selection: str) -> int:

@@ -68,7 +68,8 @@ def evaluate_real_images(
     check: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """The same with `ipc` random training images per class, others for each network: the baseline
-    of a distilled set.
+    of a distilled set. The networks begin with other parameters than those of a distilled set, so
+    differences between the two are not paired.
 
     Raises:
         UserError: some class has fewer than `ipc` training images.

@@ -219,6 +219,7 @@ def probabilities(
                 f" labels_key={distilled.unsure[0]} (or another of {', '.join(distilled.unsure)}),"
                 " labels=PATH if they are in another file, or order=class_major if there are none"
             )
+        _refuse_label_form(options, "the file has no labels")
         labels, notes = labels_by_place(arranged, len(classes), options.order, file)
         return as_probabilities(labels, len(classes), "from_0", file)[0], notes
     if options.order != "auto":
@@ -226,10 +227,16 @@ def probabilities(
     labels = labels_of_stacks(labels, arranged, file)
     for key, what in (("class_folders", "class folders"), ("class_entries", "entries")):
         if labels.dim() == 1 and (names := distilled.metadata.get(key)):
+            _refuse_label_form(options, f"the names of {what} say which class is which")
             indices, notes = part_classes(names, what, classes, target_set.name)
             labels = indices[labels]
             return as_probabilities(labels, len(classes), "from_0", file)[0], notes
     return as_probabilities(labels, len(classes), options.label_form, file)
+
+
+def _refuse_label_form(options: SubjectOptions, why: str) -> None:
+    if options.label_form != "auto":
+        raise UserError(f"label_form={options.label_form} has no effect: {why}")
 
 
 def refuse_uneven(config: RunConfig, labels: "Tensor") -> None:

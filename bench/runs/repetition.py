@@ -127,7 +127,7 @@ def _differences_of_manifests(first: Record, second: Record) -> Iterator[str]:
 def _facts(manifest: Record) -> dict[str, list[str]]:
     """What can change a number, by name, with each value that it had in some start of the run."""
     facts: dict[str, list[str]] = {}
-    for start in manifest["starts"]:
+    for start in manifest.get("starts", []):  # none if it ended before it began
         hardware = {
             key: value
             for key, value in (start.get("hardware") or {}).items()

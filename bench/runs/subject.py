@@ -11,10 +11,12 @@ from bench.config.command_line import converted, only
 from bench.config.evaluation_optimizer import optimizer_text, refuse_unused
 from bench.config.grid import choose_scale, merge, single_run
 from bench.config.identity import experiment_identity, images_per_class, values_before
+from bench.config.objectives import UNROLLED
 from bench.config.protocol import ProtocolOptions
 from bench.config.resolve import NOT_OF_AN_EVALUATION, refuse_size_of_one_size, resolve
 from bench.config.run_config import Environment, RunConfig
 from bench.config.values import shown
+from bench.config.without_effect import refuse_without_effect
 from bench.evaluation.interpretation import REAL_IMAGES, WARNING, SubjectOptions, prepared
 from bench.runs.json_files import with_checksum
 from bench.runs.run_folder import SET_FILE, RunFolder
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
     from bench.data import TargetSet
     from bench.evaluation.distilled_set import DistilledSet
+
+# A run needs another setting to read these; scores and anatomies always do.
+READ_ALONE = ("full_train_batch_size", "full_train_steps", "variance_samples")
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,13 @@ def set_up(given: dict[str, Any], folder: str = "evaluations", evaluates: bool =
     verb = "tested on" if evaluates else "on"
     if evaluates:
         refuse_unused(config, overrides)
+    elif config.objective != UNROLLED:
+        raise UserError(
+            f"objective={config.objective} has no trajectory: add objective={UNROLLED} method=bptt"
+            " unroll_length=N window_size=N"
+        )
+    read = {key: value for key, value in overrides.items() if key not in READ_ALONE}
+    refuse_without_effect([config], read)
     target_set = load_data(config, environment, device)
     print(
         f"{network_text(config)} {verb} {target_set.source},"
@@ -156,6 +168,11 @@ def load(options: SubjectOptions) -> "DistilledSet":
     run = RunFolder((path.parent if path.name == SET_FILE else path).resolve())
     if re.fullmatch(r".+-[0-9a-f]{12}", run.name) and (run.path / "config.json").exists():
         run.config()  # raises if it was changed: then the set is not what the folder's name says
+        if file_of(options.distilled).name != SET_FILE:
+            raise UserError(
+                f"{run.path} has no distilled set: the run is not finished, or was published"
+                " without it"
+            )
     file = file_of(options.distilled)
     if file.name == SET_FILE:
         RunFolder(file.parent).compare(SET_FILE)

@@ -55,17 +55,17 @@ class InnerBatches:
 
     def __call__(self, t: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if t not in self._draws:
-            self._draw_until(max(t + 1, self.steps), len(images) // self.classes, images.device)
+            self._draw_until(max(t + 1, self.steps), len(images), images.device)
         draw = self._draws[t]
         if draw.positions is not None:
             images, labels = images[draw.positions], labels[draw.positions]
         return augment.apply(images, draw.augmentation), labels
 
-    def _draw_until(self, stop: int, ipc: int, device: torch.device) -> None:
+    def _draw_until(self, stop: int, count: int, device: torch.device) -> None:
         """Draw all steps before `stop` that are not drawn yet."""
         steps = [t for t in range(stop) if t not in self._draws]
-        positions = [self._positions(t, ipc) for t in steps]
-        sizes = [self.classes * ipc if part is None else len(part) for part in positions]
+        positions = [self._positions(t, count // self.classes) for t in steps]
+        sizes = [count if part is None else len(part) for part in positions]
         augmentations = [
             augment.draw(self.augmentation, size, self._generator("augment", t))
             for t, size in zip(steps, sizes, strict=True)

@@ -105,14 +105,12 @@ def write_anatomy(
     folder.write("settings", {**about, "state": ["m", "v"], "config": settings})
     of_window = [(0, last, norm_0, 1.0), (1, last, norm_1, cosine), (1, last - 1, 9.0, 0.3)]
     keys = ("start", "stop", "gradient_norm", "cosine_to_full")
-    folder.write_records(
-        [
-            {"network": k, **dict(zip(keys, window, strict=True))}
-            for k in range(2)
-            for window in of_window
-        ]
-    )
-    folder.write("result", {"networks": 2, "windows": [], "seconds": 1.0})
+    records = [
+        {"network": k, **dict(zip(keys, window, strict=True))}
+        for k in range(2)
+        for window in of_window
+    ]
+    folder.write_finished(records, {"networks": 2, "windows": [], "seconds": 1.0})
     return folder
 
 

@@ -384,8 +384,7 @@ def test_an_anatomy_of_another_version_does_not_prevent_publishing(
     for name in ("without_settings", "of_another_version"):
         folder = AnatomyFolder(results.root / "anatomy" / name)
         folder.path.mkdir(parents=True)
-        folder.write_records([])
-        folder.write("result", {"networks": 1, "windows": [], "seconds": 1.0})
+        folder.write_finished([], {"networks": 1, "windows": [], "seconds": 1.0})
     about = {"distilled": "", "what": "", "starts": [], "stops": [], "state": []}
     folder.write("settings", {**about, "config": {"setting_of_another_version": 1}})
     assert len(records(publish(results))) == 1

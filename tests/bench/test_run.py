@@ -144,20 +144,14 @@ def test_a_run_that_diverges_says_so_in_one_line(
 
 
 def test_accuracies_of_networks_that_are_not_finite_are_no_result(
-    command: Command, tiny: list[str], tmp_path: Path
+    command: Command, tiny: list[str], tiny_evaluation: list[str], tmp_path: Path
 ) -> None:
-    settings = [
-        *tiny,
-        "outer_steps=2",
-        "inner_optimizer=sgd",
-        "inner_lr=1e9",
-        "evaluation_steps=[60]",
-    ]
-    done = command("bench.run", *settings)
+    settings = ["inner_optimizer=sgd", "inner_lr=1e9", "evaluation_steps=[60]"]
+    done = command("bench.run", *tiny, "outer_steps=2", *settings)
     assert done.returncode == 1
     assert done.stderr == "diverged: none of 2 networks trained on the final set is finite\n"
     assert not (only_run(tmp_path) / "result.json").exists()
-    done = command("bench.evaluate", "distilled=real_images", *settings)
+    done = command("bench.evaluate", "distilled=real_images", *tiny_evaluation, *settings)
     assert done.returncode == 0
     assert "2 of 2 networks not finite" in done.stdout
 
@@ -301,7 +295,7 @@ def test_a_number_of_evaluation_steps_that_is_given_twice_is_measured_once(
 
 
 def test_a_distilled_set_is_evaluated_in_every_form(
-    command: Command, tiny: list[str], tmp_path: Path
+    command: Command, tiny: list[str], tiny_evaluation: list[str], tmp_path: Path
 ) -> None:
     import numpy as np
 
@@ -318,7 +312,7 @@ def test_a_distilled_set_is_evaluated_in_every_form(
         x=arrays["images"][backwards].transpose(0, 2, 3, 1),
         y=arrays["labels"].argmax(1)[backwards],
     )
-    theirs = command("bench.evaluate", "distilled=theirs.npz", *tiny)
+    theirs = command("bench.evaluate", "distilled=theirs.npz", *tiny_evaluation)
     assert theirs.returncode == 0, theirs.stderr
     records = [
         json.loads(path.read_text()) for path in (tmp_path / "results/evaluations").iterdir()
@@ -333,15 +327,37 @@ def test_a_distilled_set_is_evaluated_in_every_form(
 
     uneven = {"images": arrays["images"][:7], "labels": arrays["labels"].argmax(1)[:7]}
     np.savez(tmp_path / "uneven.npz", **uneven)
-    assert command("bench.evaluate", "distilled=uneven.npz", *tiny).returncode == 0
-    by_class = command("bench.evaluate", "distilled=uneven.npz", *tiny, "inner_classes=2")
+    for augmentation in ("none", "flip_or_rotate"):
+        augmented = f"augment_evaluation={augmentation}"
+        done = command("bench.evaluate", "distilled=uneven.npz", *tiny_evaluation, augmented)
+        assert done.returncode == 0, done.stderr
+    by_class = command(
+        "bench.evaluate", "distilled=uneven.npz", *tiny_evaluation, "inner_classes=2"
+    )
     refused(by_class, "sample batches by class")
 
     np.savez(tmp_path / "pixels.npz", images=np.zeros((10, 8, 8, 1), np.uint8), labels=range(10))
-    pixels = command("bench.evaluate", "distilled=pixels.npz", *tiny)
+    pixels = command("bench.evaluate", "distilled=pixels.npz", *tiny_evaluation)
     assert "(pixels)" in pixels.stdout
-    real = command("bench.evaluate", "distilled=real_images", *tiny)
+    real = command("bench.evaluate", "distilled=real_images", *tiny_evaluation)
     assert "1 random real image per class" in real.stdout
-    refused(command("bench.evaluate", "distilled=pixels.npz", *tiny, "ipc=x"), "ipc=x")
+    refused(command("bench.evaluate", "distilled=pixels.npz", *tiny_evaluation, "ipc=x"), "ipc=x")
     (tmp_path / "broken.npz").write_bytes(b"PK nothing")
-    refused(command("bench.evaluate", "distilled=broken.npz", *tiny), "broken.npz", "damaged")
+    refused(
+        command("bench.evaluate", "distilled=broken.npz", *tiny_evaluation), "broken.npz", "damaged"
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("outer_steps=5", "outer_steps has no effect on this command"),
+        ("scores=true", "scores has no effect on this command"),
+        ("inner_momentum=0.9", "it needs inner_optimizer=sgd"),
+    ],
+)
+def test_an_evaluation_refuses_what_it_does_not_read(
+    command: Command, tiny_evaluation: list[str], setting: str, words: str
+) -> None:
+    done = command("bench.evaluate", "distilled=real_images", *tiny_evaluation, setting)
+    refused(done, words)

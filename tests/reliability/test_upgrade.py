@@ -52,7 +52,7 @@ def old_runs(version: str, folder: Path) -> list[Path]:
 
 
 def test_runs_of_an_older_schema_are_refused_with_what_to_do(
-    command: Command, tiny: list[str], tmp_path: Path
+    command: Command, tiny: list[str], tiny_evaluation: list[str], tmp_path: Path
 ) -> None:
     (run,) = old_runs("schema_1", tmp_path)
     before = files(run)
@@ -66,7 +66,7 @@ def test_runs_of_an_older_schema_are_refused_with_what_to_do(
     assert files(run) == before
     # As the changelog says: the set itself can be used.
     shutil.copy(run / "distilled.safetensors", tmp_path / "copy.safetensors")
-    accepted(command("bench.evaluate", "distilled=copy.safetensors", *tiny))
+    accepted(command("bench.evaluate", "distilled=copy.safetensors", *tiny_evaluation))
     (record,) = (tmp_path / "results" / "evaluations").iterdir()
     then, now = (
         json.loads(path.read_text())["evaluation"]["test_accuracy_mean"]

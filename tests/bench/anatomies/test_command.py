@@ -14,6 +14,7 @@ from bench.anatomies.measure import Measurer
 from bench.anatomies.options import starts_of
 from bench.anatomy import main
 from bench.config.command_line import parse
+from bench.config.read_settings import AnatomySettings
 from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
 from bench.metagrad import make_engine
@@ -23,6 +24,7 @@ from bench.training.batches import target_batch
 from bench.training.problem import outer_problem
 from bench.training.randomness import derive_seed
 from bench.training.setup import make_inner_optimizer, make_network
+from tests.conftest import read_by
 
 Run = Callable[..., AnatomyFolder]
 SMALL = ["stops=3", "starts=4", "networks=3", "variance_networks=1", "unroll_length=6"]
@@ -35,6 +37,7 @@ def arguments(tmp_path: Path, cache_root: Path, tiny: list[str]) -> list[str]:
     np.savez(tmp_path / "set.npz", images=images, labels=np.arange(10))
     where = [f"results_root={tmp_path / 'results'}", f"cache_root={cache_root}"]
     tiny = [text for text in tiny if not text.startswith("unroll_length")]
+    tiny = read_by(AnatomySettings, tiny)
     return [f"distilled={tmp_path / 'set.npz'}", *where, *tiny, *SMALL, "starts=6"]
 
 
@@ -153,17 +156,18 @@ def test_the_records_are_those_of_the_engines_own_gradients(
 ANATOMY = ("stops", "starts", "networks", "variance_networks", "force")
 
 
-@pytest.mark.parametrize("kill", ["in a network", "before the records are written"])
+@pytest.mark.parametrize(("kill", "done"), [("in a network", 2), ("before the records are", 3)])
 def test_interrupted_and_resumed_it_is_the_same_bit_for_bit(
     run: Run,
     arguments: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     kill: str,
+    done: int,
     capsys,
 ) -> None:
     other = f"results_root={tmp_path / 'other'}"
-    measure, write = Measurer.network, AnatomyFolder.write_records
+    measure = Measurer.network
     measured: list[int] = []
 
     def network(self: Measurer, k: int) -> Any:
@@ -172,29 +176,26 @@ def test_interrupted_and_resumed_it_is_the_same_bit_for_bit(
         measured.append(k)
         return measure(self, k)
 
-    def write_records(self: AnatomyFolder, records: list[dict[str, Any]]) -> None:
-        if len(records) == 2 * WINDOWS and kill != "in a network":
-            raise KeyboardInterrupt
-        write(self, records)
+    def write_finished(*_: Any) -> None:
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(Measurer, "network", network)
-        patched.setattr(AnatomyFolder, "write_records", write_records)
+        patched.setattr(AnatomyFolder, "write_finished", write_finished)
         assert main([*arguments, other]) == INTERRUPTED
     assert "the same command resumes" in capsys.readouterr().err
     assert finished_anatomies(tmp_path / "other") == []
-    assert measured == [0, 1]
+    assert measured == list(range(done))
     measured.clear()
     with monkeypatch.context() as patched:
         patched.setattr(Measurer, "network", lambda self, k: measured.append(k) or measure(self, k))
         assert main([*arguments, other]) == 0
-        assert measured == [2]
         assert main([*arguments, other]) == 0  # nothing is left to do
-        assert measured == [2]
+        assert measured == list(range(done, 3))
     (resumed,) = finished_anatomies(tmp_path / "other")
     manifest = resumed.read("manifest")
     assert manifest is not None
-    assert [start["networks_done"] for start in manifest["starts"]] == [0, 2]
+    assert [start["networks_done"] for start in manifest["starts"]] == [0, done]
     assert untimed(resumed) == untimed(run())
 
 
@@ -212,6 +213,30 @@ def test_more_networks_are_added_to_those_that_are_done(run: Run, tmp_path: Path
     manifest = again.read("manifest")
     assert manifest is not None
     assert manifest["starts"][-1]["networks_done"] == 0
+
+
+def test_an_interrupted_extension_leaves_what_was_finished(
+    run: Run, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = run("networks=2")
+    finished = two.records()
+    measure = Measurer.network
+
+    def network(self: Measurer, k: int) -> Any:
+        if k == 3:
+            raise KeyboardInterrupt
+        return measure(self, k)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Measurer, "network", network)
+        assert main([*arguments, "networks=4"]) == INTERRUPTED
+    assert two.records() == finished
+    # The same command again takes what was measured meanwhile, and says n.
+    three = run("networks=2")
+    assert len(three.records()) == 3 * WINDOWS
+    result = three.read("result")
+    assert result is not None
+    assert result["networks"] == 3
 
 
 def test_other_settings_have_another_folder(run: Run) -> None:
@@ -273,9 +298,20 @@ def test_an_anatomy_takes_settings_of_the_inner_optimizer_that_an_evaluation_ref
 ) -> None:
     # An anatomy trains as the inner loop does; an evaluation with an optimizer of its own does not.
     sgd = ["inner_optimizer=sgd", "inner_lr=0.05", "evaluation_optimizer=adam"]
-    given = [*sgd, "evaluation_lr=0.01"]
-    assert run(*given).records()
-    evaluated = [text for text in arguments if text.partition("=")[0] not in ("stops", "starts")]
-    evaluated = [text for text in evaluated if "networks" not in text]
+    own = [text for text in arguments if text.partition("=")[0] not in ANATOMY]
+    given = parse([*own, *sgd, "evaluation_lr=0.01"], SubjectOptions, RunConfig, Environment)
+    assert set_up(given, "anatomy", evaluates=False).config.inner_lr == 0.05
     with pytest.raises(UserError, match=r"has no effect: networks are evaluated with"):
-        set_up(parse([*evaluated, *given], SubjectOptions, RunConfig, Environment))
+        set_up(given)
+
+
+def test_settings_that_an_anatomy_does_not_read_are_refused(arguments: list[str]) -> None:
+    for setting in ("outer_steps=3", "engine=higher", "evaluation_networks=3"):
+        with pytest.raises(UserError, match="has no effect on this command"):
+            main([*arguments, setting])
+
+
+def test_a_set_of_a_rival_needs_a_trajectory(arguments: list[str]) -> None:
+    own = [text for text in arguments if "window_size" not in text and "unroll" not in text]
+    with pytest.raises(UserError, match="objective=dm has no trajectory: add objective=unrolled"):
+        main([*own, "objective=dm"])

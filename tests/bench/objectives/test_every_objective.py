@@ -158,7 +158,7 @@ def test_it_is_resolved_once_and_for_all(tiny: list[str], name: str) -> None:
     assert run_name(config).startswith(f"{name}-")
     assert resolve(vars(config)) == config
     assert config.variance_every == 0
-    other = configuration(tiny, name, outer_loss="mse")
+    other = resolve({**vars(config), "outer_loss": "mse"})
     assert run_name(other) == run_name(config)  # it makes no difference
 
 
@@ -174,6 +174,7 @@ def test_its_options_are_in_the_help(name: str) -> None:
     [
         ({"method": "bptt"}, "method=bptt: objective=dm has no window"),
         ({"window_size": 3}, "window_size=3: objective=dm has no window"),
+        ({"engine": "higher"}, "engine=higher: objective=dm does not read it"),
         ({"learn_labels": True}, "objective=dm takes the labels only as classes"),
         ({"objective_options": {"real": 3}}, "did you mean real_ipc?"),
         ({"objective_options": {"real_ipc": 0}}, "real_ipc=0"),

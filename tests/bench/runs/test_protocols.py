@@ -36,9 +36,9 @@ def test_dc_trains_152_epochs_of_301_at_the_first_learning_rate() -> None:
 
 
 def test_the_protocol_is_printed_and_stored_with_the_result(
-    command: Command, tiny: list[str], tmp_path: Path
+    command: Command, tiny_evaluation: list[str], tmp_path: Path
 ) -> None:
-    done = command("bench.evaluate", "distilled=real_images", "protocol=dc", *tiny, *FEW)
+    done = command("bench.evaluate", "distilled=real_images", "protocol=dc", *tiny_evaluation, *FEW)
     assert done.returncode == 0, done.stderr
     words = "sgd, lr 0.01, momentum 0.9, weight decay 0.0005, times 0.1 at steps 152"
     told = "(protocol dc, but evaluation_steps=[3])"
