@@ -59,7 +59,7 @@ def norm_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:
             "steps": min(len(norms), bounds[-1]),
             **{f"{start}-{stop}": _median(norms, start, stop) for start, stop in ranges},
             "fluctuation": float(np.exp(norm_fluctuation(run, {}).get(0, np.nan))),
-            "largest": float(norms[norms.index < bounds[-1]].max()),
+            "largest": float(norms[norms.index < bounds[-1]].max(skipna=False)),
         }
         method, seed = run.experiment.label, run.config.seed
         tidy.append({"method": method, "seed": seed, **numbers})
@@ -174,7 +174,7 @@ def _of_run(table: pd.DataFrame, run: FinishedRun) -> pd.DataFrame:
 
 
 def _median(norms: "pd.Series[float]", start: int, stop: int) -> float:
-    return float(norms[(norms.index >= start) & (norms.index < stop)].median())
+    return float(norms[(norms.index >= start) & (norms.index < stop)].median(skipna=False))
 
 
 def _norm_texts(numbers: dict[str, Any]) -> dict[str, str]:

@@ -65,7 +65,7 @@ def row(results: Results, experiment: Experiment) -> dict[str, Any]:
         ),
         "networks_a_seed": networks_text(evaluations),
         "fluctuation": geometric_mean(fluctuations) if fluctuations else None,
-        "largest_norm": max(largest) if largest else None,
+        "largest_norm": float(np.max(largest)) if largest else None,  # NaN where one is
         "outer_steps": experiment.config.outer_steps,
         "seconds": median(run.step_seconds().median() for run in runs) if runs else None,
         "memory_gib": max(peaks) / 2**30 if peaks else None,
@@ -74,10 +74,10 @@ def row(results: Results, experiment: Experiment) -> dict[str, Any]:
 
 
 def _largest_norm(run: FinishedRun) -> float | None:
-    """None if no step had a norm that is a number."""
+    """None if no step was recorded; NaN if the norm of some step is."""
     metrics = collected(run.folder, "metrics")
-    norms = metrics.loc[metrics["step"] < FIRST_STEPS, "image_gradient_norm"].dropna()
-    return None if norms.empty else float(norms.max())
+    norms = metrics.loc[metrics["step"] < FIRST_STEPS, "image_gradient_norm"]
+    return None if norms.empty else float(norms.max(skipna=False))
 
 
 def _shown(numbers: dict[str, Any]) -> dict[str, str]:

@@ -174,7 +174,7 @@ def _facet_panels(facets: Facets, experiments: Sequence[Experiment]) -> list[Pan
             for one in experiments
             if facets.panel_of(one.config) == panel and facets.curve_of(one.config) == curve
         }
-        panels += [Panel(panel.name, texts)] if texts else []
+        panels += [Panel(panel.name, _distinct(texts, experiments))] if texts else []
     return panels
 
 
@@ -188,4 +188,11 @@ def panel_of(spec: PanelSpec, experiments: Sequence[Experiment]) -> Panel:
     shared = max(partners, key=lambda value: len(partners[value]))
     values = {k: one[spec.varying] for k, one in settings.items() if one[spec.fixed] == shared}
     texts = {k: f"{spec.word} {values[k]}" for k in sorted(values, key=lambda k: values[k])}
-    return Panel(f"{spec.title} {shared}", texts)
+    return Panel(f"{spec.title} {shared}", _distinct(texts, experiments))
+
+
+def _distinct(texts: dict[str, str], experiments: Sequence[Experiment]) -> dict[str, str]:
+    """The names of curves by identity: if two were the same, as in a grid of the user, labels."""
+    if len(set(texts.values())) == len(texts):
+        return texts
+    return {one.identity: one.label for one in experiments if one.identity in texts}

@@ -57,6 +57,10 @@ def picture_of_curves(
     Raises:
         UserError: the runs did not record what they show.
     """
+    if spec.facets and not numbers.panels:
+        raise UserError(
+            f"figure {spec.key}: no run of grid {results.grid} belongs to a panel of it"
+        )
     if numbers.table["mean"].notna().sum() == 0:
         reason = former_variance_text(spec, results)
         raise UserError(

@@ -48,7 +48,8 @@ def rival_table(
         " peak of a seed, of the GPU's tensors or of the process where there is none.",
         f"Measured on {machine_names(runs)}." if runs else "",
         "Quoted: what the paper gives for the published system on CIFAR-10 at the same number of"
-        " images per class, with its own protocol (Table 1; Figure 4).",
+        " images per class, with its own protocol (Table 1; Figure 4). Beside BPTT from step 1"
+        " stands BPTT with all steps, beside RFAD RFAD with a wider network.",
     ]
     return RenderedTable(
         name=name,

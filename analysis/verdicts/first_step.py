@@ -61,7 +61,7 @@ def share_through_step_0(run: FinishedRun, evaluation: dict[str, Any]) -> dict[i
             shares = [_share(*pair) for pair in pairs]
         except (UserError, KeyError):  # damaged, or of another version
             continue
-        if shares := [share for share in shares if math.isfinite(share)]:
+        if shares:
             return {0: 100 * fmean(shares)}
     return {}
 

@@ -30,8 +30,9 @@ No verdict is corrected for the number of claims, or for seeds that were added a
 fewer. So each has a p value, the smallest error (1 - level) at which it would be the same: after
 two looks at 95 % a reader may ask for p < 0.025. `standing` says which verdicts are left by
 Holm's correction (Scandinavian Journal of Statistics 6, 1979), after which all of them are right
-with a probability of 95 %, and by that of Benjamini and Hochberg (Journal of the Royal Statistical
-Society B 57, 1995), after which 5 % of them are expected to be wrong.
+with a probability of at least 95 %, and by that of Benjamini and Hochberg (Journal of the Royal
+Statistical Society B 57, 1995), after which at most 5 % of them are expected to be wrong, if the p
+values are independent or positively dependent.
 """
 
 import math
@@ -285,12 +286,16 @@ def standing(decisions: Sequence[Decision]) -> tuple[list[float], list[float]]:
 
 
 def _worst_first(comparisons: list[Comparison], region: Region) -> list[Comparison]:
-    """Those that do not hold, those without a verdict, those that hold; each by their mean. So the
-    first is one that the verdict on the claim rests on."""
-    return sorted(
-        comparisons,
-        key=lambda one: (not one.fails, one.holds, region.inner_distance(one.effect)),
-    )
+    """Those that do not hold, the clearest first; those without a verdict, by their mean; those
+    that hold, the least certain first. So the first is the one that the verdict on the claim rests
+    on, and its p value is that of the claim, up to the correction for all of its comparisons."""
+
+    def order(one: Comparison) -> float:
+        if one.fails or one.holds:
+            return one.p if one.fails else -one.p
+        return region.inner_distance(one.effect)
+
+    return sorted(comparisons, key=lambda one: (not one.fails, one.holds, order(one)))
 
 
 def _needed(comparisons: Sequence[Comparison], region: Region, n: int, error: float) -> int:

@@ -26,18 +26,19 @@ does and no step lies significantly outside; it does not hold if the mean or a s
 outside, at 97.5 % over all means and at 97.5 % over all steps. Its literal reading needs every
 step. Undecided: neither, or fewer than 3 seeds; the number of seeds given would decide with a
 probability of 80 % if the observed effects and spreads were the true ones. If a claim has several
-comparisons, one that the verdict rests on is shown: of those that lie wholly outside, else of those
-without a verdict, else of all, the one with the least favorable mean. A claim on the edge of its
-region gets a wrong verdict of either kind in 1 of 40 cases. p: the smallest error at which a
-verdict would be the same. Verdicts are not corrected for the number of claims, or for seeds that
-were added after a look at fewer. Numbers of the paper are taken as they stand, without an error of
-their own. Some claims require that something happened in the runs, such as a shift of every moving
-window: seeds in which it did not happen do not count, nor do seeds that have no such number, or
-whose runs were made on different machines where a claim is about time or memory. A run that
-diverged is a result, so a claim is not tested if a side lacks a seed that another side has because
-its run diverged: the other seeds are a selection of those that went well. So are the other steps of
-a run whose variance or norm is not finite at some step. Not tested: these; or
-there are runs, and no seed counts; or the settings make the sides of a comparison the same run.
+comparisons, the one that the verdict rests on is shown: of those that lie wholly outside the
+clearest, else of those without a verdict the one with the least favorable mean, else of all the
+least certain. A claim on the edge of its region gets a wrong verdict of either kind in 1 of 40
+cases. p: the smallest error at which a verdict would be the same. Verdicts are not corrected for
+the number of claims, or for seeds that were added after a look at fewer. Numbers of the paper are
+taken as they stand, without an error of their own. Some claims require that something happened in
+the runs, such as a shift of every moving window: seeds in which it did not happen do not count, nor
+do seeds that have no such number, or whose runs were made on different machines where a claim is
+about time or memory. A run that diverged is a result, so a claim is not tested if a side lacks a
+seed that another side has because its run diverged: the other seeds are a selection of those that
+went well. So are the other steps of a run whose variance or norm is not finite at some step. Not
+tested: these; or there are runs, and no seed counts; or the settings make the sides of a comparison
+the same run.
 """
 FINDINGS_TITLE = "Findings of ours, which are not in the paper"
 NUMBERS_TITLE = "Numbers of the paper's tables"

@@ -1,5 +1,6 @@
 """Tables of any grid: norms, accuracies and summaries are those of the records."""
 
+import math
 import statistics
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,14 @@ def test_norms_and_accuracies_of_every_seed_are_those_of_the_records(
     assert "50.0 (n = 10)" in printed
     assert "3 of 4 runs of grid methods_comparison are not finished" in printed
     assert "paper:" not in printed
+
+
+def test_a_norm_that_is_no_number_is_seen_in_the_largest(results: "Maker", capsys) -> None:
+    for config in results.configs("methods_comparison", 1):
+        results.run(config, norm=lambda _, step: math.nan if step == 9 else 2.0)
+    made(results, "summary", "scale=quick", "grid=methods_comparison")
+    rows = [line for line in capsys.readouterr().out.splitlines() if "BPTT" in line]
+    assert [" nan " in row for row in rows] == [True] * 4
 
 
 def test_the_summary_of_each_experiment_is_that_of_its_seeds(results: "Maker", capsys) -> None:

@@ -128,6 +128,16 @@ def test_the_comparison_that_comes_first_has_the_verdict_of_the_claim() -> None:
     assert found.worst.name == "against"
 
 
+def test_the_comparison_that_comes_first_has_the_p_value_of_the_claim() -> None:
+    certain, wide = [0.5, 0.51, 0.52], [6.5, 5.0, 6.0]  # the mean of the first is smaller
+    found = decide(np.array([certain, wide]), ["certain", "wide"], ABOVE_ZERO)
+    assert found.verdict == "holds"
+    assert (found.worst.name, found.p) == ("wide", found.worst.p)
+    found = decide(-np.array([wide, certain]), ["wide", "certain"], ABOVE_ZERO)
+    assert found.verdict == "does not hold"
+    assert (found.worst.name, found.p) == ("certain", 2 * found.worst.p)
+
+
 def test_an_undecided_claim_needs_more_seeds_than_it_has() -> None:
     # One comparison like this would need three seeds; at the level of forty each needs four.
     outside = np.array([[-1.0, -1.05, -0.9]] * 40)

@@ -339,6 +339,26 @@ def test_a_users_own_grid_and_method_are_drawn(results: "Maker", tmp_path: Path)
     ]
 
 
+def test_curves_of_several_methods_in_figure_6_have_different_names(
+    results: "Maker", tmp_path: Path
+) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text("runs: [{method: t_bptt}, {method: r_bptt}, {method: rat_bptt}]\n")
+    for config in expand(load_grid(str(own)), "quick", {}):
+        results.run(config)
+    table = plotted(results, "figure=6", f"grid={own}")
+    assert set(table["label"]) == {"R-BPTT", "RaT-BPTT", "T-BPTT"}
+
+
+def test_a_grid_without_a_run_for_any_panel_is_refused(results: "Maker", tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text("runs: [{method: t_bptt}]\n")
+    for config in expand(load_grid(str(own)), "quick", {}):
+        results.run(config)
+    where = [f"grid={own}", "scale=quick", f"results_root={results.root}"]
+    assert "belongs to a panel of it" in refusal("figure=first_steps", *where)
+
+
 def refusal(*arguments: str) -> str:
     with pytest.raises(UserError) as refused:
         main(list(arguments))
