@@ -260,7 +260,7 @@ def test_each_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
 def test_the_command_tells_the_protocol_and_records_every_accuracy(
     cache_root: Path,
     tmp_path: Path,
-    tiny: list[str],
+    tiny_evaluation: list[str],
     digits: TargetSet,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -272,7 +272,7 @@ def test_the_command_tells_the_protocol_and_records_every_accuracy(
         "full_train_batch_size=16",
         "full_train_steps=[2,5]",
     ]
-    assert bench.scores.main([*tiny, *settings]) == 0
+    assert bench.scores.main([*tiny_evaluation, *settings]) == 0
     output = capsys.readouterr().out
     assert "for up to 5 steps of 16 = 0.1 epochs" in output
     for name in (FULL, OWN, HARD, RANDOM, RANDOM_HARD, "HLR", "IOR"):
@@ -310,7 +310,9 @@ def test_scores_selected_on_the_test_set_are_labelled(capsys: pytest.CaptureFixt
     assert all("selected by TEST" in line for line in figures)
 
 
-def test_what_has_no_scores_is_refused(cache_root: Path, tmp_path: Path, tiny: list[str]) -> None:
-    settings = [*tiny, f"cache_root={cache_root}", f"results_root={tmp_path}"]
+def test_what_has_no_scores_is_refused(
+    cache_root: Path, tmp_path: Path, tiny_evaluation: list[str]
+) -> None:
+    settings = [*tiny_evaluation, f"cache_root={cache_root}", f"results_root={tmp_path}"]
     with pytest.raises(UserError, match="random real images are what"):
         bench.scores.main([*settings, "distilled=real_images"])
