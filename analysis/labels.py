@@ -14,7 +14,7 @@ from methods import method_label
 # What a run does once its distilled set is finished. No curve depends on it, so labels omit it.
 AT_THE_END = ("transfer_to", "scores", "full_train_batch_size", "full_train_steps")
 # It decides at which outer steps there is a variance, which a figure of it shows anyway.
-SEEN = ("variance_every",)
+OF_THE_VARIANCE = ("variance_every",)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def distinct_labels(
     """
     settings = [flat_settings(config) for config in configs]
     shared = [{k: v for k, v in one.items() if "." not in k} for one in settings]
-    differing = _differing(shared, apart_from=("method", *AT_THE_END, *SEEN, *unlabeled))
+    differing = _differing(shared, apart_from=("method", *AT_THE_END, *OF_THE_VARIANCE, *unlabeled))
     labels = [_label(_name(one, variants), one, differing) for one in settings]
     return [
         label

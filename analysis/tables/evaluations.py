@@ -12,6 +12,8 @@ from analysis.grid_entries import evaluation_records
 from analysis.labels import flat_settings
 from analysis.rendered_table import RenderedTable, as_shown
 from analysis.tables.scores import MEASURES
+from bench.config.command_line import keys_of
+from bench.config.read_settings import EvaluationSettings
 from bench.config.resolve import has_settings
 from bench.config.run_config import RunConfig
 from bench.publishing.reading import EVALUATIONS
@@ -41,10 +43,13 @@ def evaluation_table(request: Request, root: Path) -> RenderedTable:
     plain = list(_rows(records, "evaluation", _plain))
     scored = list(_rows(records, "hard_label_recovery", _scored))
     if not plain + scored:
-        settings = " ".join([f"scale={request.scale}", *request.settings()])
+        scale = f"scale={request.scale}"
+        settings = " ".join([scale, *request.settings()])
+        read = [key for key in keys_of(EvaluationSettings) if key not in ("scale", "seed")]
+        of_evaluation = " ".join([scale, *request.written(*read)])
         raise UserError(
             f"table evaluations: nothing is recorded at {settings}; make a record with:"
-            f" python -m bench.evaluate distilled=PATH {settings}"
+            f" python -m bench.evaluate distilled=PATH {of_evaluation}"
         )
     frames = [(plain, ACCURACIES if scored else ""), (scored, SCORED)]
     return RenderedTable(

@@ -81,7 +81,8 @@ def part_of(schema: type, keys: Iterable[str], about: str) -> type:
 
 def _again(item: "Field[Any]") -> Any:
     """A field is of one class only."""
-    return field(default=item.default, default_factory=item.default_factory, metadata=item.metadata)  # pyright: ignore[reportCallIssue]
+    given = {"default": item.default, "default_factory": item.default_factory}
+    return field(**given, metadata=item.metadata)
 
 
 def _names(schema: type) -> dict[str, str]:

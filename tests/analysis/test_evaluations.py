@@ -32,6 +32,8 @@ def test_each_record_of_the_scale_with_the_given_settings_is_a_row(
     assert table["Training"].tolist()[1] == "sgd, lr 0.01, augmentation none"
     assert "data: made up, fingerprint 0123456789abcdef." in capsys.readouterr().out
     assert made(results, "evaluations", "scale=quick", "arch=vgg11")["mean"].item() == 40
+    with pytest.raises(UserError, match=r"distilled=PATH scale=quick arch=alexnet$"):
+        made(results, "evaluations", "scale=quick", "arch=alexnet", "outer_steps=7")
     with pytest.raises(UserError, match="nothing is recorded at scale=cpu; make a record with"):
         made(results, "evaluations", "scale=cpu")
 

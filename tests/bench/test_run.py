@@ -361,3 +361,30 @@ def test_an_evaluation_refuses_what_it_does_not_read(
 ) -> None:
     done = command("bench.evaluate", "distilled=real_images", *tiny_evaluation, setting)
     refused(done, words)
+
+
+def test_a_key_of_labels_names_an_entry_of_their_own_file(
+    command: Command, tiny_evaluation: list[str], tmp_path: Path
+) -> None:
+    import numpy as np
+
+    images = np.zeros((10, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "set.npz", images=images, labels=range(10))
+    np.savez(tmp_path / "soft.npz", hard=np.arange(10), soft=np.eye(10))
+    given = ["distilled=set.npz", *tiny_evaluation]
+    done = command("bench.evaluate", *given, "labels=soft.npz", "labels_key=soft")
+    assert done.returncode == 0, done.stderr
+    np.savez(tmp_path / "set.npz", images=images)
+    done = command("bench.evaluate", *given, "label_form=from_1")
+    refused(done, "label_form=from_1 has no effect: the file has no labels")
+
+
+def test_a_run_without_its_set_is_said_to_be_one(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    assert command("bench.run", *tiny).returncode == 0
+    run = only_run(tmp_path)
+    refused(command("bench.run", f"folder={run}", "scale=quick"), "has its own configuration")
+    (run / "distilled.safetensors").unlink()
+    done = command("bench.evaluate", f"distilled={run}")
+    refused(done, "has no distilled set: the run is not finished")
