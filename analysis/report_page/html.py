@@ -1,13 +1,13 @@
 """From the contents of a report to the HTML of its page."""
 
-import base64
-import gzip
+import json
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from analysis.report_page.contents import Report
+from analysis.report_page.parts import packed
 
 
 def html(report: Report) -> str:
@@ -21,6 +21,11 @@ def html(report: Report) -> str:
     )
     style = resources.files("analysis.report_page").joinpath("templates/report.css").read_text()
     template = pages.get_template("report.html.j2")
-    # 1.9 MB instead of 4.8. Without a time: the same results make the same bytes.
-    plotly = base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
-    return template.render(report=report, style=style, plotly=plotly)
+    charts = {place: chart for figure in report.figures for place, chart in figure.charts.items()}
+    # Packed, the library takes 2.0 MB instead of 4.8 and the charts a fifth of their text.
+    return template.render(
+        report=report,
+        style=style,
+        plotly=packed(get_plotlyjs()),
+        charts=packed(json.dumps(charts)),
+    )

@@ -6,9 +6,11 @@ Imports matplotlib and plotly, so it is imported only once there is a page to ma
 import base64
 import gzip
 import io
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -43,6 +45,7 @@ CHART_CONFIG = {
     "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"],
     "plotlyServerURL": "",
 }
+CSV_DIGITS = 7
 MAX_CLASSES, MAX_IMAGES = 10, 10  # of each set on the page
 
 
@@ -54,7 +57,8 @@ class FigurePart:
         stem: of its file names, and its place on the page.
         heading: the title, after the paper's number.
         still: the figure as an image, as a data URI; empty if there is none.
-        charts: interactive charts of curves as HTML, one per panel.
+        charts: what plotly draws as interactive charts of curves, one per panel, by the id of its
+            place on the page.
         csv: the numbers behind it as gzipped CSV, as a data URI.
         note: what is missing, and the command that makes it.
     """
@@ -63,7 +67,7 @@ class FigurePart:
     heading: str
     caption: list[str] = field(default_factory=list)
     still: str = ""
-    charts: list[str] = field(default_factory=list)
+    charts: dict[str, dict[str, Any]] = field(default_factory=dict)
     csv: str = ""
     note: str = ""
 
@@ -93,7 +97,8 @@ class ImagePart:
 
 def figure_part(spec: FigureSpec, request: Request, stored: Sequence[StoredRun]) -> FigurePart:
     """A figure, drawn if there are runs for it."""
-    live, note = [], ""
+    live: dict[str, dict[str, Any]] = {}
+    note = ""
     try:
         if isinstance(spec, WindowFigure):
             picture = picture_of_windows(spec, request)
@@ -135,23 +140,20 @@ def anatomy_part(anatomy: Anatomy) -> FigurePart:
     )
 
 
-def _charts(spec: CurveFigure, numbers: Curves, looks: Mapping[str, Look]) -> list[str]:
-    return [
-        chart.to_html(
-            config=CHART_CONFIG,
-            include_plotlyjs=False,
-            full_html=False,
-            div_id=f"chart{spec.key}-{k}",
-        )
+def _charts(
+    spec: CurveFigure, numbers: Curves, looks: Mapping[str, Look]
+) -> dict[str, dict[str, Any]]:
+    return {
+        f"chart{spec.key}-{k}": {**json.loads(str(chart.to_json())), "config": CHART_CONFIG}
         for k, chart in enumerate(charts(spec, numbers, looks))
-    ]
+    }
 
 
 def _csv(picture: Picture) -> str:
-    # Compressed: with a row for every outer step of every seed it would be half of the page.
-    # Without a time: the same results make the same bytes.
-    content = gzip.compress(picture.table.to_csv(index=False).encode(), mtime=0)
-    return _uri("application/gzip", content)
+    # With a row for every outer step of every seed it would be half of the page: so compressed,
+    # and with seven digits, as many as float32 has.
+    table = picture.table.to_csv(index=False, float_format=f"%.{CSV_DIGITS}g")
+    return f"data:application/gzip;base64,{packed(table)}"
 
 
 def table_part(table: RenderedTable) -> TablePart:
@@ -219,3 +221,8 @@ def _svg_uri(picture: Picture) -> str:
 
 def _uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def packed(text: str) -> str:
+    """Text gzipped and in base64. Without a time: the same results make the same bytes."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

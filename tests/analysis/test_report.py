@@ -1,5 +1,7 @@
 """The command `python -m analysis.report`: one page that holds everything, and needs no other."""
 
+import base64
+import gzip
 import json
 import re
 import shutil
@@ -141,10 +143,16 @@ def test_the_lines_of_stills_are_whole_pictures_with_few_digits(of_two_grids: st
         assert not any(re.search(r"\.\d\d\d", line) for line in lines)
 
 
+def charts_in(page: str) -> dict[str, Any]:
+    found = re.search(r'<script id="charts"[^>]*>(.*?)</script>', page)
+    assert found
+    return json.loads(gzip.decompress(base64.b64decode(found[1])))
+
+
 def test_a_chart_shows_the_mean_band_and_n_of_the_runs(of_two_grids: str, results: "Maker") -> None:
-    charts = dict(re.findall(r'Plotly\.newPlot\(\s*"(chart[\d-]+)",\s*(\[.*?\}\]),', of_two_grids))
+    charts = charts_in(of_two_grids)
     assert set(charts) == {"chart2-0", "chart3-0", "chart6-0", "chart6-1", "chart7-0"}
-    (curve,) = [c for c in json.loads(charts["chart3-0"]) if c.get("name") == "BPTT"]
+    (curve,) = [c for c in charts["chart3-0"]["data"] if c.get("name") == "BPTT"]
     own = [c for c in results.configs("methods_comparison", 3) if c.method == "bptt"]
     values = [100 * results.accuracy(config, 20) for config in own]
     mean = sum(values) / 3
@@ -154,9 +162,7 @@ def test_a_chart_shows_the_mean_band_and_n_of_the_runs(of_two_grids: str, result
 
 
 def test_the_chart_of_figure_2_shows_every_seed(of_two_grids: str) -> None:
-    found = re.search(r'Plotly\.newPlot\(\s*"chart2-0",\s*(\[.*?\}\]),', of_two_grids)
-    assert found
-    curves = json.loads(found[1])
+    curves = charts_in(of_two_grids)["chart2-0"]["data"]
     assert [curve["name"] for curve in curves].count("BPTT") == 3
     ends = {curve["hovertemplate"].rpartition(" ")[2] for curve in curves}
     assert ends == {"0", "1", "2", "range"}  # of seeds, and of the paper's medians
@@ -278,8 +284,8 @@ def test_in_a_browser_nothing_overflows_nothing_fails_and_every_chart_is_drawn(
     of_two_grids: str, in_browser: Callable[[str, int, str], Any], frame_width: int
 ) -> None:
     asked = """[document.scrollingElement.clientWidth, document.scrollingElement.scrollWidth,
-        document.querySelectorAll(".plotly-graph-div .scatterlayer").length,
-        [...document.querySelectorAll(".plotly-graph-div")].filter(chart =>
+        document.querySelectorAll(".js-plotly-plot .scatterlayer").length,
+        [...document.querySelectorAll(".js-plotly-plot")].filter(chart =>
           chart.querySelector(".main-svg").clientWidth > chart.clientWidth + 1).length,
         document.querySelectorAll("img").length,
         [...document.querySelectorAll("img")].filter(image => image.naturalWidth).length,
