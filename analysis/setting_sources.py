@@ -9,15 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
 from analysis.labels import flat_settings
+from analysis.own_yaml import entries
 from bench.config.grid import expand, load_grid
 from bench.config.run_config import RunConfig
 from bench.system.errors import UserError
 
 FILE = Path(__file__).parent / "setting_sources.yaml"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast
 Label = Literal["stated", "code", "rival", "ours", "unused"]
 LABELS: tuple[Label, ...] = get_args(Label)
 # `scale` says where values come from and changes none.
@@ -72,7 +70,7 @@ def rules() -> dict[str, list[Rule]]:
     Raises:
         UserError: a rule is invalid.
     """
-    return rules_of(yaml.load(FILE.read_text(), Loader=LOADER))
+    return rules_of(entries(FILE))
 
 
 def rules_of(content: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[Rule]]:

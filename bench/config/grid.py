@@ -17,7 +17,6 @@ from bench.config.command_line import (
     yaml_path,
 )
 from bench.config.resolve import (
-    refuse_of_other_objective,
     refuse_size_of_one_size,
     resolve,
 )
@@ -181,7 +180,6 @@ def single_run(scale: str, overrides: dict[str, Any]) -> RunConfig:
     """
     config = resolve(merge(scale_settings(scale), overrides, {"scale": scale}))
     refuse_size_of_one_size(config, overrides)
-    refuse_of_other_objective(config, overrides)
     return config
 
 

@@ -8,7 +8,7 @@ from bench.config.evaluation_optimizer import check_evaluation, shortest_evaluat
 from bench.config.objectives import OBJECTIVES, UNROLLED
 from bench.config.parameterization import check_distilled_set, shortest_parameterization
 from bench.config.run_config import RunConfig
-from bench.config.values import convert, plain, shown
+from bench.config.values import convert, plain
 from bench.system.choices import SHAPES, SIZED_ARCHITECTURES, SMALLEST_SIDES, UNBIASED_ARCHITECTURES
 from bench.system.errors import UserError
 from methods import (
@@ -23,8 +23,11 @@ from methods import (
 NOT_OF_AN_EVALUATION: dict[str, Any] = {"transfer_to": [], "scores": False}
 
 # What only the unrolled objective reads, beside the method.
-OF_THE_WINDOW = ("window_size", "unroll_length", "method_options", "window_resample_every")
-OF_THE_UNROLLED = (*OF_THE_WINDOW, "outer_loss", "engine")
+OF_THE_UNROLLED = (
+    *("window_size", "unroll_length", "method_options", "window_resample_every"),
+    *("outer_loss", "engine", "variance_every", "variance_until", "variance_samples"),
+)
+OF_TARGET_BATCHES = ("target_batch", "augment_target")
 
 
 def resolve(settings: dict[str, Any]) -> RunConfig:
@@ -82,11 +85,7 @@ def _of_other_objective(config: RunConfig) -> RunConfig:
     except UserError as error:
         raise UserError(f"objective_options.{error}") from error
     defaults = RunConfig()
-    unread = (
-        *OF_THE_UNROLLED,
-        *("variance_every", "variance_until", "variance_samples"),
-        *(() if options.takes_target_batch else ("target_batch", "augment_target")),
-    )
+    unread = (*OF_THE_UNROLLED, *(() if options.takes_target_batch else OF_TARGET_BATCHES))
     return replace(
         config,
         **{key: getattr(defaults, key) for key in unread} | {"variance_every": 0},
@@ -164,27 +163,6 @@ def refuse_size_of_one_size(config: RunConfig, given: dict[str, Any]) -> None:
             raise UserError(
                 f"{key}={given[key]}: arch={config.arch} has only one size; {key} is for"
                 f" {' and '.join(SIZED_ARCHITECTURES)}"
-            )
-
-
-def refuse_of_other_objective(config: RunConfig, given: dict[str, Any]) -> None:
-    """Reject a method, settings of its window, and what else only the unrolled objective reads,
-    that the user gave for another objective.
-
-    Args:
-        given: as for `refuse_size_of_one_size`.
-
-    Raises:
-        UserError: names the setting.
-    """
-    if config.objective == UNROLLED:
-        return
-    for key in ("method", *OF_THE_UNROLLED):
-        if key in given and given[key] != getattr(config, key):
-            lacks = "has no window" if key in ("method", *OF_THE_WINDOW) else "does not read it"
-            raise UserError(
-                f"{key}={shown(given[key])}: objective={config.objective} {lacks}; {key} is"
-                f" for objective={UNROLLED}"
             )
 
 

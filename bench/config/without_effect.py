@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.config.evaluation_optimizer import as_inner
-from bench.config.objectives import UNROLLED
+from bench.config.objectives import OBJECTIVES, UNROLLED
 from bench.config.parameterization import OF_ONE
+from bench.config.resolve import OF_TARGET_BATCHES, OF_THE_UNROLLED
 from bench.config.run_config import RunConfig
 from bench.config.values import shown
 from bench.system.errors import UserError
@@ -26,10 +27,15 @@ def _some_adam(config: RunConfig) -> bool:
 _ADAM = ("inner_optimizer=adam or evaluation_optimizer=adam", _some_adam)
 _HELD_OUT = ("selection=validation or selection=train", lambda config: config.selection != "test")
 
-# Another objective has no variance, whatever is typed: `variance_every` would not help there.
+_UNROLLED = _is("objective", UNROLLED)
 _VARIANCE = (
-    "variance_every of 1 or more",
-    lambda config: config.variance_every > 0 or config.objective != UNROLLED,
+    f"objective={UNROLLED} and variance_every of 1 or more",
+    lambda config: config.variance_every > 0,
+)
+_TAKE_TARGETS = [UNROLLED, *(name for name, one in OBJECTIVES.items() if one.takes_target_batch)]
+_TARGET_BATCH = (
+    f"objective={' or '.join(_TAKE_TARGETS)}",
+    lambda config: config.objective in _TAKE_TARGETS,
 )
 
 
@@ -47,6 +53,8 @@ NEEDS: dict[str, tuple[str, Callable[[RunConfig], bool]]] = {
         ("accuracy_networks", "accuracy_steps"),
         _has("accuracy_every", "accuracy_every of 1 or more"),
     ),
+    **dict.fromkeys(("method", *OF_THE_UNROLLED), _UNROLLED),
+    **dict.fromkeys(OF_TARGET_BATCHES, _TARGET_BATCH),
     **dict.fromkeys(("variance_samples", "variance_until"), _VARIANCE),
     "boost_beta": _has("boost_block", "boost_block of 1 or more"),
     "full_train_batch_size": _has("scores", "scores=true"),
@@ -56,7 +64,8 @@ NEEDS: dict[str, tuple[str, Callable[[RunConfig], bool]]] = {
 
 
 def refuse_without_effect(configs: Sequence[RunConfig], given: dict[str, Any]) -> None:
-    """Reject a setting of the user that none of the runs reads, unless it has its default.
+    """Reject a setting of the user that none of the runs reads, unless it has its default; of a
+    method, even then.
 
     Args:
         given: the converted settings of the command line.
@@ -66,7 +75,7 @@ def refuse_without_effect(configs: Sequence[RunConfig], given: dict[str, Any]) -
     """
     default = RunConfig()
     for key, value in given.items():
-        if key not in NEEDS or value == getattr(default, key):
+        if key not in NEEDS or (value == getattr(default, key) and key != "method"):
             continue
         needed, is_read = NEEDS[key]
         if not any(map(is_read, configs)):

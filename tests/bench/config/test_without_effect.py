@@ -24,8 +24,15 @@ from bench.system.errors import UserError
         ({"inner_optimizer": "sgd", "inner_eps_form": "published"}, "needs inner_optimizer=adam"),
         ({"accuracy_every": 0, "accuracy_networks": 4}, "needs accuracy_every of 1"),
         ({"accuracy_every": 0, "accuracy_steps": 3}, "needs accuracy_every of 1"),
-        ({"variance_every": 0, "variance_samples": 3}, "needs variance_every of 1"),
-        ({"variance_every": 0, "variance_until": 3}, "needs variance_every of 1"),
+        ({"variance_every": 0, "variance_samples": 3}, "needs .* variance_every of 1"),
+        ({"variance_every": 0, "variance_until": 3}, "needs .* variance_every of 1"),
+        ({"objective": "dm", "method": "bptt"}, "method=bptt has .* needs objective=unrolled"),
+        ({"objective": "dm", "method": "rat_bptt"}, "needs objective=unrolled"),  # the default
+        ({"objective": "dm", "window_size": 3}, "needs objective=unrolled"),
+        ({"objective": "dm", "engine": "higher"}, "needs objective=unrolled"),
+        ({"objective": "rcig", "variance_every": 3}, "needs objective=unrolled"),
+        ({"objective": "dm", "target_batch": 7}, "needs objective=unrolled or frepo or kip"),
+        ({"objective": "mtt", "augment_target": "none"}, "needs objective=unrolled or frepo"),
     ],
 )
 def test_a_setting_without_effect_is_refused(given: dict[str, Any], needed: str) -> None:
@@ -47,6 +54,7 @@ def test_a_setting_without_effect_is_refused(given: dict[str, Any], needed: str)
         },
         {"evaluation_optimizer": "sgd", "evaluation_lr": 0.01, "inner_eps": 1e-3},
         {"parameterization": "linear", "basis_downsample": 1},
+        {"objective": "kip", "target_batch": 7, "augment_target": "none"},
     ],
 )
 def test_a_setting_with_an_effect_is_not(given: dict[str, Any]) -> None:
@@ -66,6 +74,7 @@ def test_each_setting_is_read_by_some_run_and_not_by_another() -> None:
     config = single_run("cpu", {})
     sets = ({"parameterization": name, "ipc": 10} for name in ("pixels", "linear", "idc", "haba"))
     others = [
+        {"objective": "dm"},
         {"inner_optimizer": "sgd", "outer_optimizer": "sgd", "clipping": "none", "zca": False},
         {"boost_block": 1, "scores": True, "selection": "test"},
         {"inner_decay_steps": [2], "accuracy_every": 0, "variance_every": 0},

@@ -172,9 +172,6 @@ def test_its_options_are_in_the_help(name: str) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"method": "bptt"}, "method=bptt: objective=dm has no window"),
-        ({"window_size": 3}, "window_size=3: objective=dm has no window"),
-        ({"engine": "higher"}, "engine=higher: objective=dm does not read it"),
         ({"learn_labels": True}, "objective=dm takes the labels only as classes"),
         ({"objective_options": {"real": 3}}, "did you mean real_ipc?"),
         ({"objective_options": {"real_ipc": 0}}, "real_ipc=0"),
