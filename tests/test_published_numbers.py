@@ -140,19 +140,19 @@ def test_verdicts_with_other_settings_are_those_of_the_command_above_them(
 
 # "In short" says of these claims that a correction leaves them, or does not.
 IN_SHORT = {
-    ("cpu", "truncated_norms_are_steadier"): "fluctuate less than those of BPTT (`cpu` [F]",
-    ("cpu", "bptt_ends_above_t_bptt"): "BPTT ends above T-BPTT (`cpu` [F],",
-    ("cpu", "rat_bptt_leads_at_equal_time"): "RaT-BPTT is above BPTT (`cpu` [F])",
+    ("cpu", "truncated_norms_are_steadier"): "fluctuate less than those of BPTT (`cpu` [H]",
+    ("cpu", "bptt_ends_above_t_bptt"): "BPTT ends above T-BPTT (`cpu` [H],",
+    ("cpu", "rat_bptt_leads_at_equal_time"): "RaT-BPTT is above BPTT (`cpu` [H])",
     ("cpu", "rat_bptt_above_frepo"): "above FRePO [F], RFAD and RCIG",
-    ("cpu", "rat_bptt_above_frepo_ipc10"): "and above FRePO [F] and RFAD at ten",
+    ("cpu", "rat_bptt_above_frepo_ipc10"): "and above FRePO [H], RFAD and RCIG at ten",
     ("cpu", "rat_bptt_above_rfad"): "RFAD and RCIG with learned labels",
-    ("cpu", "rat_bptt_above_rfad_ipc10"): "and RFAD at ten (`cpu`",
+    ("cpu", "rat_bptt_above_rfad_ipc10"): "RFAD and RCIG at ten (`cpu`",
     ("cpu", "uniform_ends_above_moving_windows"): "move forward or backward (`cpu` [H]",
     ("cpu", "long_unroll_hurts"): "trajectories of 75 end below shorter ones [H]",
     ("cpu", "window_of_40_is_too_small"): "15 and 25 end above windows of 10 (`cpu`",
     ("cpu", "first_step_makes_bptt_fluctuate"): "other steps stays (`cpu` [H],",
     ("quick", "first_step_makes_bptt_fluctuate"): "(`cpu` [H], digits [H], seen",
-    ("cpu", "t_bptt_leads_bptt_early"): "does not lead BPTT early on (`cpu` [F]",
+    ("cpu", "t_bptt_leads_bptt_early"): "does not lead BPTT early on (`cpu` [H]",
 }
 
 

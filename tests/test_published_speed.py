@@ -1,6 +1,5 @@
 """The speeds in the documents are those of the published measurements."""
 
-import statistics
 from pathlib import Path
 
 import pytest
@@ -45,3 +44,18 @@ def test_the_table_of_engines_is_that_of_the_measurements(name: str, tmp_path: P
     _, rows = measured(name, tmp_path)
     assert len(rows) >= 3
     assert [row for row in rows if row not in ENGINES] == []
+
+
+def test_the_readme_has_the_factors_of_these_measurements(tmp_path: Path) -> None:
+    for name, text in (
+        ("speed_h100.json", "takes {exact, compiled} s instead of {higher} s with `higher`"),
+        ("speed_cpu_width64.json", "it is {exact, auto} times as fast with as much memory"),
+        ("speed_cpu_width64.json", "or {exact, recomputing} times with a twentieth of it"),
+    ):
+        here, _ = measured(name, tmp_path)
+        seconds = {one.engine: one.median for one in here}
+        factor = {engine: seconds[HIGHER] / each for engine, each in seconds.items()}
+        shown = seconds if "instead" in text else factor
+        for engine, value in shown.items():
+            text = text.replace(f"{{{engine}}}", f"{value:.2f}")
+        assert text in README
