@@ -12,6 +12,7 @@ from bench.config.command_line import command, only, parse, setting
 from bench.config.grid import single_run
 from bench.config.objectives import UNROLLED
 from bench.config.run_config import Environment, RunConfig
+from bench.config.without_effect import refuse_without_effect
 from bench.system.files import new_folder
 from bench.system.machine import default_threads
 
@@ -33,7 +34,9 @@ def main(argv: list[str]) -> int:
     given = parse(argv, PrepareOptions, RunConfig, Environment)
     options = PrepareOptions(**only(given, PrepareOptions))
     environment = Environment(**only(given, Environment))
-    config = single_run(given.get("scale", "paper"), only(given, RunConfig))
+    settings = only(given, RunConfig)
+    config = single_run(given.get("scale", "paper"), settings)
+    refuse_without_effect([config], settings)
 
     import torch
 
