@@ -161,7 +161,7 @@ def test_in_short_marks_the_verdicts_that_a_correction_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    seeds = RESULTS.partition("- **Seeds.** ")[2].partition("Such a second look")[0]
+    seeds = RESULTS.partition("- **Seeds.** ")[2].partition("Such further looks")[0]
     second, _, third = seeds.partition("were known, ")[2].partition("After a third look ")
     looks_at = dict.fromkeys(re.findall(r"`(\w+)`", second), 2)
     looks_at |= dict.fromkeys(re.findall(r"`(\w+)`", third), 3)

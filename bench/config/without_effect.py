@@ -64,8 +64,8 @@ NEEDS: dict[str, tuple[str, Callable[[RunConfig], bool]]] = {
 
 
 def refuse_without_effect(configs: Sequence[RunConfig], given: dict[str, Any]) -> None:
-    """Reject a setting of the user that none of the runs reads, unless it has its default; of a
-    method, even then.
+    """Reject a setting of the user that none of the runs reads, unless it has its default (of a
+    method, even then) or a run has that value all the same.
 
     Args:
         given: the converted settings of the command line.
@@ -76,6 +76,9 @@ def refuse_without_effect(configs: Sequence[RunConfig], given: dict[str, Any]) -
     default = RunConfig()
     for key, value in given.items():
         if key not in NEEDS or (value == getattr(default, key) and key != "method"):
+            continue
+        # A run of another objective has a value of its own for what it does not read.
+        if any(c.objective != UNROLLED and getattr(c, key) == value for c in configs):
             continue
         needed, is_read = NEEDS[key]
         if not any(map(is_read, configs)):

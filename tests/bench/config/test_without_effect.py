@@ -54,6 +54,7 @@ def test_a_setting_without_effect_is_refused(given: dict[str, Any], needed: str)
         },
         {"evaluation_optimizer": "sgd", "evaluation_lr": 0.01, "inner_eps": 1e-3},
         {"parameterization": "linear", "basis_downsample": 1},
+        {"objective": "dm", "method": "dm", "variance_every": 0},  # as in its config.json
         {"objective": "kip", "target_batch": 7, "augment_target": "none"},
     ],
 )
