@@ -16,10 +16,7 @@ from bench.config.command_line import (
     yaml_names,
     yaml_path,
 )
-from bench.config.resolve import (
-    refuse_size_of_one_size,
-    resolve,
-)
+from bench.config.resolve import refuse_size_of_one_size, resolve
 from bench.config.run_config import RunConfig
 from bench.config.values import Range, convert, entries, shown
 from bench.system.errors import UserError

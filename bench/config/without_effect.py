@@ -39,6 +39,9 @@ _TARGET_BATCH = (
 )
 
 
+# `resolve` gives them a value of its own in runs of an objective that does not read them.
+OF_SOME_OBJECTIVES = ("method", *OF_THE_UNROLLED, *OF_TARGET_BATCHES)
+
 # By setting: what it needs, in words and as a condition.
 NEEDS: dict[str, tuple[str, Callable[[RunConfig], bool]]] = {
     "inner_momentum": _is("inner_optimizer", "sgd"),
@@ -77,8 +80,8 @@ def refuse_without_effect(configs: Sequence[RunConfig], given: dict[str, Any]) -
     for key, value in given.items():
         if key not in NEEDS or (value == getattr(default, key) and key != "method"):
             continue
-        # A run of another objective has a value of its own for what it does not read.
-        if any(c.objective != UNROLLED and getattr(c, key) == value for c in configs):
+        others = [config for config in configs if config.objective != UNROLLED]
+        if key in OF_SOME_OBJECTIVES and any(getattr(one, key) == value for one in others):
             continue
         needed, is_read = NEEDS[key]
         if not any(map(is_read, configs)):

@@ -29,6 +29,7 @@ from bench.system.errors import UserError
         ({"objective": "dm", "method": "bptt"}, "method=bptt has .* needs objective=unrolled"),
         ({"objective": "dm", "method": "rat_bptt"}, "needs objective=unrolled"),  # the default
         ({"objective": "dm", "window_size": 3}, "needs objective=unrolled"),
+        ({"objective": "dm", "inner_momentum": 0.9}, "needs inner_optimizer=sgd"),
         ({"objective": "dm", "engine": "higher"}, "needs objective=unrolled"),
         ({"objective": "rcig", "variance_every": 3}, "needs objective=unrolled"),
         ({"objective": "dm", "target_batch": 7}, "needs objective=unrolled or frepo or kip"),
