@@ -7,11 +7,9 @@ import base64
 import gzip
 import io
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 from PIL import Image
@@ -35,6 +33,7 @@ from analysis.grid_entries import Entry, GridRuns
 from analysis.load import StoredRun
 from analysis.rendered_table import RenderedTable
 from analysis.report_page.interactive import charts
+from analysis.report_page.vectors import svg_uri
 from analysis.tables.beside_paper import column_name
 from bench.system.errors import UserError
 
@@ -119,7 +118,9 @@ def figure_part(spec: FigureSpec, request: Request, stored: Sequence[StoredRun])
         spec.stem,
         _heading(spec),
         picture.caption.splitlines(),
-        _uri("image/png", rendered(picture, "png")) if pixels else _svg_uri(picture),
+        _uri("image/png", rendered(picture, "png"))
+        if pixels
+        else svg_uri(rendered(picture, "svg").decode()),
         live,
         _csv(picture),
         note,
@@ -133,7 +134,7 @@ def _heading(spec: FigureSpec) -> str:
 def anatomy_part(anatomy: Anatomy) -> FigurePart:
     """The heat maps of an anatomy."""
     picture = picture_of_anatomy(anatomy)
-    still = _svg_uri(picture)
+    still = svg_uri(rendered(picture, "svg").decode())
     title = f"{TITLE}: {anatomy.folder.name}"
     return FigurePart(
         anatomy.folder.name, title, picture.caption.splitlines(), still, csv=_csv(picture)
@@ -208,15 +209,6 @@ def _stand_in(entry: Entry) -> str:
 def _html(frame: pd.DataFrame) -> str:
     frame = frame.map(lambda text: str(text).replace(" ± ", "\xa0±\xa0"))  # numbers stay whole
     return frame.to_html(index=False, border=0, classes="numbers", justify="left", na_rep="")
-
-
-def _svg_uri(picture: Picture) -> str:
-    """Two thirds of its base64: quoted as text, with paths to a hundredth of a point."""
-    text = rendered(picture, "svg").decode()
-    text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)
-    text = re.sub(r"\s+", " ", text)
-    # What is left as it is means nothing in a URI or in an attribute of HTML.
-    return f"data:image/svg+xml,{quote(text, safe=' =:/;,.()')}"
 
 
 def _uri(kind: str, content: bytes) -> str:
