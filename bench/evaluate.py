@@ -1,13 +1,16 @@
 """`python -m bench.evaluate distilled=PATH`: the accuracy of a distilled set, ours or others'."""
 
+import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.config.command_line import command, parse
 from bench.config.protocol import ProtocolOptions
 from bench.config.read_settings import EvaluationSettings
-from bench.config.run_config import Environment, RunConfig
+from bench.config.run_config import Environment
 from bench.evaluation.interpretation import SubjectOptions
-from bench.runs.subject import set_up, training_text
+from bench.runs.subject import RESUMES, Subject, set_up, training_text
+from bench.system.errors import INTERRUPTED
 from bench.system.text import accuracy_text, count, percent
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 USAGE = """
 python -m bench.evaluate distilled=PATH [key=value ...]   train fresh networks on a distilled set
 python -m bench.evaluate distilled=real_images            the same on random real images
+  the same command resumes after the last trained network
 """
 
 
@@ -23,16 +27,13 @@ def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
     subject = set_up(parse(argv, SubjectOptions, ProtocolOptions, EvaluationSettings, Environment))
 
-    from bench.evaluation.fresh_networks import evaluate, evaluate_real_images
-
-    config, target_set = subject.config, subject.target_set
+    config = subject.config
     print(f"training: {training_text(config, subject.protocol)}", flush=True)
-    if subject.images is None or subject.labels is None:
-        evaluation = evaluate_real_images(config, target_set, **protocol(config))
-    else:
-        evaluation = evaluate(
-            config, target_set, subject.images, subject.labels, **protocol(config)
-        )
+    try:
+        evaluation = evaluated(subject)
+    except KeyboardInterrupt:
+        print(RESUMES, file=sys.stderr)
+        return INTERRUPTED
     summary = evaluation.summary(config.selection)
     print(f"{subject.what}: {subject.options.distilled}")
     print_table(evaluation, summary)
@@ -40,19 +41,28 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def protocol(config: RunConfig) -> dict[str, Any]:
-    """Arguments of an evaluation as a run's final one; prints progress. On a distilled set the
+def evaluated(subject: Subject) -> "Evaluation":
+    """Evaluate as a run's final evaluation does, and print progress. On a distilled set the
     networks are the same, too; on random real images they are others."""
+    from bench.evaluation.dd_ranking import PURPOSE
+    from bench.evaluation.fresh_networks import evaluate, evaluate_real_images
+    from bench.system.choices import OWN
+
+    config, target_set = subject.config, subject.target_set
+    how: dict[str, Any] = {
+        "networks": config.evaluation_networks,
+        "steps": config.evaluation_steps,
+        "purpose": PURPOSE,
+    }
 
     def report(trained: int) -> None:
         print(f"trained {trained} of {count(config.evaluation_networks, 'network')}", flush=True)
 
-    return {
-        "networks": config.evaluation_networks,
-        "steps": config.evaluation_steps,
-        "purpose": "evaluation",
-        "report": report,
-    }
+    if subject.images is None or subject.labels is None:
+        make = partial(evaluate_real_images, config, target_set, **how)
+    else:
+        make = partial(evaluate, config, target_set, subject.images, subject.labels, **how)
+    return subject.saved("").evaluation(OWN, make, report)
 
 
 def print_table(evaluation: "Evaluation", summary: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """`python -m bench.scores distilled=PATH`: a distilled set compared with random real images and the
 full training set, and the scores of DD-Ranking."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from bench.config.command_line import command, parse
@@ -8,9 +9,9 @@ from bench.config.protocol import ProtocolOptions
 from bench.config.read_settings import ScoreSettings
 from bench.config.run_config import Environment
 from bench.evaluation.interpretation import SubjectOptions
-from bench.runs.subject import Subject, set_up, training_text
+from bench.runs.subject import RESUMES, Subject, set_up, training_text
 from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
-from bench.system.errors import UserError
+from bench.system.errors import INTERRUPTED, UserError
 from bench.system.text import SELECTION_LABELS, accuracy_text, count
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 USAGE = """
 python -m bench.scores distilled=PATH [key=value ...]   HLR, IOR and the accuracies behind them
+  the same command resumes after the last trained network
 """
 
 
@@ -44,14 +46,19 @@ def main(argv: list[str]) -> int:
             flush=True,
         )
 
-    scores = score(
-        config,
-        subject.target_set,
-        subject.images,
-        subject.labels,
-        classes=subject.classes,
-        report=report,
-    )
+    try:
+        scores = score(
+            config,
+            subject.target_set,
+            subject.images,
+            subject.labels,
+            classes=subject.classes,
+            report=report,
+            save=subject.saved("-scores").evaluation,
+        )
+    except KeyboardInterrupt:
+        print(RESUMES, file=sys.stderr)
+        return INTERRUPTED
     print(f"{subject.what}: {subject.options.distilled}")
     print_scores(scores)
     print(f"recorded in {subject.record('-scores', scores.figures())}")

@@ -39,7 +39,7 @@ from torch import Tensor
 from bench.config.identity import images_per_class
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
-from bench.evaluation.evaluation import Evaluation
+from bench.evaluation.evaluation import Evaluation, Save, unsaved
 from bench.evaluation.fresh_networks import (
     Trainee,
     evaluate_trainees,
@@ -144,7 +144,7 @@ def score(
     classes: Tensor | None = None,
     report: Callable[[str, int], None] = lambda name, trained: None,
     check: Callable[[], None] = lambda: None,
-    cached: Callable[[str, Callable[[], Evaluation]], Evaluation] = lambda name, make: make(),
+    save: Save = unsaved,
 ) -> Scores:
     """Train `evaluation_networks` networks on each of the sets that the scores compare.
 
@@ -158,8 +158,7 @@ def score(
         classes: of each image [n]; by default that of its largest label.
         report: called with the name of the training set and the number of networks trained.
         check: called after every training step; its exceptions end the scores.
-        cached: called with the name of an evaluation and the function that computes it; returns a
-            stored evaluation or the computed one.
+        save: makes each evaluation, or returns one that it has kept.
 
     Raises:
         UserError: some class has fewer training images than distilled ones.
@@ -179,12 +178,8 @@ def score(
         name: str, sets: list[tuple[Tensor, Tensor]], steps: list[int], size: int = 0
     ) -> Evaluation:
         trainees = [Trainee(*one, (k,), size) for k, one in enumerate(sets)]
-        return cached(
-            name,
-            lambda: evaluate_trainees(
-                config, target_set, trainees, steps, PURPOSE, partial(report, name), check
-            ),
-        )
+        make = partial(evaluate_trainees, config, target_set, trainees, steps, PURPOSE, check=check)
+        return save(name, make, partial(report, name))
 
     steps, full_train_steps = (
         config.evaluation_steps,

@@ -1,10 +1,16 @@
 """What an evaluation found: accuracies of fresh networks, the selection, the record."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+# Of each trained network, at each number of steps: whether all logits are finite (1 or 0), the
+# accuracy on the validation and the test part, and, if that is measured, the accuracy and the loss
+# on the training part.
+Measured = list[list[list[float]]]
 
 
 @dataclass(frozen=True)
@@ -91,3 +97,29 @@ class Evaluation:
         values = {part: summary.get(f"all_{part}") for part in parts}
         measured = {part: torch.tensor(value) for part, value in values.items() if value}
         return cls(summary["all_steps"], **measured)
+
+
+class Make(Protocol):
+    """Makes an evaluation, or what is missing of one."""
+
+    def __call__(self, measured: Measured, report: Callable[[int], None]) -> Evaluation:
+        """Train the networks that are not in `measured` and add them to it.
+
+        Args:
+            report: called with the number of networks trained so far, when it changes.
+        """
+        ...
+
+
+class Save(Protocol):
+    """Keeps evaluations by name."""
+
+    def __call__(self, name: str, make: Make, report: Callable[[int], None]) -> Evaluation:
+        """The evaluation that was kept, or the one that `make` makes with the networks that were
+        kept."""
+        ...
+
+
+def unsaved(name: str, make: Make, report: Callable[[int], None]) -> Evaluation:
+    """Makes each evaluation whole."""
+    return make(measured=[], report=report)

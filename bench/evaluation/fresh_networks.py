@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.config.run_config import RunConfig
 from bench.data import TargetSet
 from bench.data.target_set import Split
-from bench.evaluation.evaluation import Evaluation
+from bench.evaluation.evaluation import Evaluation, Measured
 from bench.metagrad import MeanLoss, make_derivatives, networks_at_once, stacked_derivatives
 from bench.networks import initial_parameters
 from bench.training.batches import EpochBatches, InnerBatches, images_of_each_class
@@ -35,6 +35,7 @@ def evaluate(
     purpose: str,
     indices: tuple[int, ...] = (),
     on_train: bool = False,
+    measured: Measured | None = None,
     report: Callable[[int], None] = lambda trained: None,
     check: Callable[[], None] = lambda: None,
 ) -> Evaluation:
@@ -50,11 +51,14 @@ def evaluate(
         purpose, indices: names of the random draws: different evaluations have different networks,
             and the same evaluation of two methods has the same networks.
         on_train: also measure accuracy and loss on the training part, as selection=train does.
+        measured: of the networks that are trained already; those of the others are added.
         report: called with the number of networks trained so far, when it changes.
         check: called after every training step; its exceptions end the evaluation.
     """
     trainees = [Trainee(images, labels, (*indices, k)) for k in range(networks)]
-    return evaluate_trainees(config, target_set, trainees, steps, purpose, report, check, on_train)
+    return evaluate_trainees(
+        config, target_set, trainees, steps, purpose, measured, report, check, on_train
+    )
 
 
 def evaluate_real_images(
@@ -64,6 +68,7 @@ def evaluate_real_images(
     networks: int,
     steps: list[int],
     purpose: str,
+    measured: Measured | None = None,
     report: Callable[[int], None] = lambda trained: None,
     check: Callable[[], None] = lambda: None,
 ) -> Evaluation:
@@ -82,7 +87,7 @@ def evaluate_real_images(
         for k in range(networks)
         for images in [random_real_images(config, target_set, [config.ipc] * classes, k)]
     ]
-    return evaluate_trainees(config, target_set, trainees, steps, purpose, report, check)
+    return evaluate_trainees(config, target_set, trainees, steps, purpose, measured, report, check)
 
 
 def random_real_images(
@@ -124,6 +129,7 @@ def evaluate_trainees(
     trainees: list[Trainee],
     steps: list[int],
     purpose: str,
+    measured: Measured | None = None,
     report: Callable[[int], None] = lambda trained: None,
     check: Callable[[], None] = lambda: None,
     on_train: bool = False,
@@ -131,23 +137,26 @@ def evaluate_trainees(
     """Train and measure one group of networks after the other. Their training sets have one size.
 
     Networks with the same purpose and key start with the same parameters, on any training set.
+
+    Args:
+        measured: of the first networks, which are trained already; those of the others are added.
     """
     steps = sorted(set(steps))  # a number that is given twice is measured once
     network = make_network(config, target_set)
     loss = MeanLoss(make_derivatives(network))
     at_once = _networks_at_once(config, network, loss, trainees[0], purpose)
     train = target_set.train if on_train or config.selection == "train" else None
-    # [networks, steps] of (finite, validation, test), or with train and the loss on it after these
-    measured: list[list[tuple[float, ...]]] = []
-    for start in range(0, len(trainees), at_once):
+    measured = [] if measured is None else measured
+    del measured[len(measured) // at_once * at_once :]  # groups round alike however often it stops
+    for start in range(len(measured), len(trainees), at_once):
         group = trainees[start : start + at_once]
-        rows: list[list[tuple[float, ...]]] = [[] for _ in group]
+        rows: Measured = [[] for _ in group]
         for thetas in _train(config, network, loss, group, steps, purpose, check):
             for row, theta in zip(rows, thetas, strict=True):
                 validation = accuracy(loss, theta, target_set.validation)
                 test, finite = accuracy_and_finiteness(loss, theta, target_set.test)
                 on_it = accuracy_and_loss(loss, theta, train) if train is not None else ()
-                row.append((float(finite), validation, test, *on_it))
+                row.append([float(finite), validation, test, *on_it])
                 check()
         measured += rows
         report(len(measured))

@@ -1,11 +1,8 @@
 """The final evaluation of a run: its distilled set is evaluated, stored and drawn.
 
-Every evaluation is saved as soon as it is done, so that a run that is stopped here resumes here:
-with the full training set or large networks this part can take longer than the time limit of a job.
+Every network is saved as soon as it is trained, so that a run that is stopped here resumes here.
 """
 
-import hashlib
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -25,12 +22,10 @@ from bench.evaluation.evaluation import Evaluation
 from bench.evaluation.fresh_networks import evaluate
 from bench.runs.image_grid import save_picture
 from bench.runs.run_folder import PICTURE, SET_FILE, RunFolder
+from bench.runs.saved_evaluations import FILE, SavedEvaluations, hash_of
 from bench.system import text
 from bench.system.choices import OWN, PICTURE_COLUMNS
-from bench.system.errors import Damaged
 from bench.training.batches import classes_by_place
-
-FILE = "evaluations"  # .json in the run's folder, until its result is written
 
 
 @dataclass(frozen=True)
@@ -74,9 +69,7 @@ class FinalEvaluation:
             Diverged: no network trained on the set is finite.
         """
         config, final = self.config, self.final
-        evaluation = self._saved(
-            OWN, lambda: self._evaluate(config, final.images, final.labels, "")
-        )
+        evaluation = self._evaluate(OWN, config, final.images, final.labels, "")
         if evaluation.all_not_finite(config.selection):
             networks = text.count(config.evaluation_networks, "network")
             raise Diverged(f"none of {networks} trained on the final set is finite")
@@ -130,11 +123,7 @@ class FinalEvaluation:
         the whole set and with the same networks; the last one is the whole set."""
         config, prefixes = self.config, []
         for count in range(config.boost_block, config.ipc + 1, config.boost_block):
-            evaluation = (
-                self._saved(f"{count} images a class", partial(self._evaluate_prefix, count))
-                if count < config.ipc
-                else whole
-            )
+            evaluation = self._evaluate_prefix(count) if count < config.ipc else whole
             prefixes.append({"ipc": count, **evaluation.summary(config.selection)})
         return prefixes
 
@@ -143,18 +132,19 @@ class FinalEvaluation:
         images, labels = (
             prefix(part, classes, count) for part in (self.final.images, self.final.labels)
         )
-        return self._evaluate(self.config, images, labels, f" {text.count(count, 'image')} a class")
+        name, what = f"{count} images a class", f" {text.count(count, 'image')} a class"
+        return self._evaluate(name, self.config, images, labels, what)
 
     def _transfers(self) -> dict[str, Any]:
         """The evaluation with each network of `transfer_to`, as in `bench.evaluate arch=`."""
         return {
-            arch: self._saved(arch, partial(self._evaluate_on, arch)).summary(self.config.selection)
+            arch: self._evaluate_on(arch).summary(self.config.selection)
             for arch in self.config.transfer_to
         }
 
     def _evaluate_on(self, arch: str) -> Evaluation:
         other = on_network(self.config, arch)
-        return self._evaluate(other, self.final.images, self.final.labels, f" on {arch}")
+        return self._evaluate(arch, other, self.final.images, self.final.labels, f" on {arch}")
 
     def _scores(self) -> dict[str, Any]:
         """What `bench.scores` records of the set, whose own evaluation is saved already."""
@@ -167,11 +157,14 @@ class FinalEvaluation:
             classes=classes_by_place(final.labels),
             report=lambda name, trained: self.report(f" {name}", trained),
             check=self.check,
-            cached=self._saved,
+            save=self._saved.evaluation,
         ).figures()
 
-    def _evaluate(self, config: RunConfig, images: Tensor, labels: Tensor, what: str) -> Evaluation:
-        return evaluate(
+    def _evaluate(
+        self, name: str, config: RunConfig, images: Tensor, labels: Tensor, what: str
+    ) -> Evaluation:
+        make = partial(
+            evaluate,
             config,
             self.target_set,
             images,
@@ -179,33 +172,15 @@ class FinalEvaluation:
             networks=config.evaluation_networks,
             steps=config.evaluation_steps,
             purpose=PURPOSE,
-            report=partial(self.report, what),
             check=self.check,
         )
-
-    # --- saved evaluations
-
-    def _saved(self, name: str, make: Callable[[], Evaluation]) -> Evaluation:
-        """The evaluation of this name: the one that the run has saved for this set, or a new one.
-
-        Summaries contain every accuracy, so the evaluation that is read is the one that was saved.
-        """
-        try:
-            content = self.folder.read(FILE) or {}
-        except Damaged as error:
-            print(f"warning: {str(error).partition(';')[0]}; evaluating again", file=sys.stderr)
-            content = {}
-        if content.get("of") != self._digest:
-            content = {"of": self._digest, "made": {}}
-        if name not in content["made"]:
-            content["made"][name] = make().summary(self.config.selection)
-            self.folder.write(FILE, content)
-        return Evaluation.from_summary(content["made"][name])
+        return self._saved.evaluation(name, make, partial(self.report, what))
 
     @cached_property
-    def _digest(self) -> str:
-        """A hash of images and labels: on a GPU a resumed run may choose another set."""
-        digest = hashlib.sha256()
-        for part in (self.final.images, self.final.labels):
-            digest.update(part.detach().cpu().double().numpy().tobytes())
-        return digest.hexdigest()[:16]
+    def _saved(self) -> SavedEvaluations:
+        return SavedEvaluations(
+            hash_of(self.final.images, self.final.labels),
+            self.config.selection,
+            partial(self.folder.read, FILE),
+            partial(self.folder.write, FILE),
+        )

@@ -56,7 +56,7 @@ OF_A_RUN: dict[str, Shape] = {
         "data": {"source": str, "fingerprint": str},
     },
     "error": {"kind": str, "message": str},
-    "evaluations": {"of": str, "made": dict},
+    "evaluations": {"of": str, "made": dict, "begun?": dict},
     "job": {"name": FILE_NAME, "task": int, "time": NUMBER, "by_hand?": bool},
     "takeover": {"by": str},
     "anew": {"time": str},

@@ -18,7 +18,7 @@ from bench.config.run_config import Environment, RunConfig
 from bench.config.values import shown
 from bench.config.without_effect import refuse_without_effect
 from bench.evaluation.interpretation import REAL_IMAGES, WARNING, SubjectOptions, prepared
-from bench.runs.json_files import with_checksum
+from bench.runs.json_files import OF_A_RUN, read_whole, with_checksum
 from bench.runs.run_folder import SET_FILE, RunFolder
 from bench.system.errors import UserError
 from bench.system.files import checksum, exists, make_folder, write_json
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
     from bench.data import TargetSet
     from bench.evaluation.distilled_set import DistilledSet
+    from bench.runs.saved_evaluations import SavedEvaluations
 
+RESUMES = "interrupted; the same command resumes after the last trained network"
+UNFINISHED = ".unfinished"  # in place of ".json"
 # A run needs another setting to read these; scores and anatomies always do.
 READ_ALONE = ("full_train_batch_size", "full_train_steps", "variance_samples")
 
@@ -59,6 +62,22 @@ class Subject:
     notes: tuple[str, ...]
     protocol: str = ""
 
+    def saved(self, kind: str) -> "SavedEvaluations":
+        """Evaluations in a file that the next process with the same set, settings and versions
+        goes on with; it is beside the record, and `record` removes it."""
+        from bench.runs.saved_evaluations import SavedEvaluations, hash_of
+        from bench.system import git, versions
+
+        path = self._path(kind).with_suffix(UNFINISHED)
+        sets = [part for part in (self.images, self.labels) if part is not None]
+        code = f"{self.target_set.fingerprint} {versions.versions()} {git.commit()}"
+        return SavedEvaluations(
+            hash_of(*sets, code),
+            self.config.selection,
+            lambda: read_whole(path, OF_A_RUN["evaluations"]),
+            lambda content: write_json(path, with_checksum(content)),
+        )
+
     def record(self, kind: str, content: dict[str, Any]) -> Path:
         """Write a JSON file of this evaluation and return its path.
 
@@ -84,11 +103,15 @@ class Subject:
             "versions": versions.versions(),
             **git.commit(),
         }
+        path = self._path(kind)
+        write_json(path, with_checksum(record))
+        path.with_suffix(UNFINISHED).unlink(missing_ok=True)
+        return path
+
+    def _path(self, kind: str) -> Path:
         named_by = f"{self.options} {experiment_identity(self.config)} {self.config.seed}"
         digest = hashlib.sha256(named_by.encode()).hexdigest()[:12]
-        path = self.out / f"{Path(self.options.distilled).stem}{kind}-{digest}.json"
-        write_json(path, with_checksum(record))
-        return path
+        return self.out / f"{Path(self.options.distilled).stem}{kind}-{digest}.json"
 
 
 def set_up(given: dict[str, Any], folder: str = "evaluations", evaluates: bool = True) -> Subject:

@@ -104,11 +104,10 @@ def test_each_set_has_its_images_and_labels_and_all_begin_with_the_same_networks
         trainees: list[Trainee],
         steps: list[int],
         purpose: str,
-        report: Any,
-        check: Any,
+        **rest: Any,
     ) -> Evaluation:
         calls.append((trainees, steps, purpose))
-        return evaluate_trainees(config, target_set, trainees, steps, purpose, report, check)
+        return evaluate_trainees(config, target_set, trainees, steps, purpose, **rest)
 
     monkeypatch.setattr("bench.evaluation.dd_ranking.evaluate_trainees", noting)
     images, labels = distilled(digits)
@@ -199,7 +198,7 @@ def test_the_class_of_an_image_of_ours_is_its_place_whatever_its_labels_became(
 ) -> None:
     trained: list[tuple[Tensor, Tensor]] = []
 
-    def noting(*given: Any) -> Evaluation:
+    def noting(*given: Any, **rest: Any) -> Evaluation:
         trained.append((given[2][0].images, given[2][0].labels))
         return Evaluation([2], torch.zeros(2, 1), torch.zeros(2, 1))
 
