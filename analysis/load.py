@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.labels import Variant, differences, distinct_labels
-from analysis.records import collected, lines_of
+from analysis.records import collected
 from bench.config.grid import Grid, requested
 from bench.config.identity import experiment_identity
 from bench.config.run_config import RunConfig
@@ -52,7 +52,9 @@ class StoredRun:
         """
         folder = self.folder.with_result
         result = folder.read("result") or {}
-        _compare(folder)
+        folder.compare()
+        if not result.get("checksums"):  # it is of before there were any
+            _parse(folder)
         return result
 
     @cached_property
@@ -258,28 +260,29 @@ def load_results(
         by_seed = {run.config.seed: run for run in stored if run.experiment == experiment.identity}
         for seed in sorted(wanted[experiment.identity].keys() | by_seed.keys()):
             run = by_seed.get(seed)
-            if run is None or not run.finished:
+            finished = run is not None and run.finished
+            if not finished:
                 missing.append(_missing(experiment, seed, run))
-                if unfinished and run is not None and has_records(run.folder):
-                    runs.append(FinishedRun(run.folder, run.config, experiment, run.manifest, {}))
+            if run is None or not (finished or (unfinished and has_records(run.folder))):
                 continue
             try:
-                about = (run.config, experiment, run.manifest, run.result)
+                if not finished:
+                    _parse(run.folder)
+                about = (run.config, experiment, run.manifest, run.result if finished else {})
                 runs.append(FinishedRun(run.folder, *about))
             except Damaged as error:
                 damages.append(str(error))
-                missing.append(MissingRun(experiment, seed, "damaged"))
+                if finished:
+                    missing.append(MissingRun(experiment, seed, "damaged"))
     print_damages(damages)
     return Results(grid.name, scale, experiments, runs, missing)
 
 
-def _compare(folder: RunFolder) -> None:
-    """Raise Damaged if the records of a finished run are damaged or missing, also if its result is
-    of before there were checksums and states none."""
-    folder.compare()
-    if not isinstance(folder, PublishedRun):
-        for name in ("metrics", "measurements"):
-            lines_of(folder, name)
+def _parse(folder: RunFolder) -> None:
+    """Raise Damaged if the records of a run are missing or cannot be read. Those of published runs
+    have been compared with their checksums."""
+    for name in () if isinstance(folder, PublishedRun) else ("metrics", "measurements"):
+        collected(folder, name)
 
 
 def _missing(experiment: Experiment, seed: int, run: StoredRun | None) -> MissingRun:

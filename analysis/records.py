@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from bench.publishing.reading import PublishedRun
 from bench.runs.run_folder import RunFolder
-from bench.system.errors import Damaged, Unwritable, UserError
+from bench.system.errors import Damaged, Unwritable
 from bench.system.files import atomic_write, checksum
 
-SUMS = struct.Struct(
-    "<II"
-)  # at the beginning of a cache: CRC-32 of the lines, and of the Parquet file
+# At the beginning of a cache: CRC-32 of the lines, and of the Parquet file.
+SUMS = struct.Struct("<II")
+REMEDY = "restore it, or make the run again with force=true"
 
 
 def seconds_before(metrics: pd.DataFrame, steps: Sequence[int]) -> np.ndarray:
@@ -41,8 +41,7 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
     lines are read every time.
 
     Raises:
-        Damaged: the records are missing.
-        UserError: they are no JSON lines.
+        Damaged: the records are missing, or are no JSON lines.
     """
     folder = folder.with_result
     if isinstance(folder, PublishedRun):  # its files have been compared with their checksums
@@ -55,8 +54,8 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
     is_finished = folder.has_result()  # before its lines are read: it may be about to write more
     try:
         table = _tidy(folder.records(name))
-    except ValueError as error:  # no JSON, no UTF-8
-        raise UserError(f"{path} is damaged ({error}); restore it or start the run anew") from error
+    except (ValueError, AttributeError) as error:  # no JSON, no UTF-8; JSON, but no object
+        raise Damaged(f"{path} is damaged ({error}); {REMEDY}") from error
     if not is_finished:
         return table
     with suppress(Unwritable), atomic_write(cache) as temporary:  # it may belong to someone else
@@ -73,7 +72,7 @@ def lines_of(folder: RunFolder, name: str) -> Path:
     """
     path = folder.path / f"{name}.jsonl"
     if not path.exists():
-        raise Damaged(f"{path} is missing; restore it, or make the run again with force=true")
+        raise Damaged(f"{path} is missing; {REMEDY}")
     return path
 
 

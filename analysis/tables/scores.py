@@ -95,7 +95,7 @@ def score_table(request: Request, stored: Sequence[StoredRun], root: Path) -> Re
         missing=f"{incomplete} of {count(len(rows), 'row')} lack runs (column Missing)"
         if incomplete
         else "",
-        commands=[request.sweep(GRID)] if incomplete else [],
+        commands=[request.sweep(GRID)] if grid.results.can_be_made() else [],
     )
 
 

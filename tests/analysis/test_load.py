@@ -14,7 +14,7 @@ from bench.config.grid import expand, load_grid, single_run
 from bench.runs.records import Recorder
 from bench.runs.rerun import remove_previous, start_rerun
 from bench.runs.run_folder import RunFolder
-from bench.system.errors import UserError
+from bench.system.errors import Damaged, UserError
 
 if TYPE_CHECKING:
     from tests.analysis.conftest import Maker
@@ -212,9 +212,31 @@ def test_a_folder_that_cannot_be_written_is_read_from_its_json_lines(results: "M
 
 def test_damaged_records_are_refused_by_name(results: "Maker") -> None:
     folder = results.run(results.configs("window_ablation")[0])
-    (folder.path / "metrics.jsonl").write_text('{"step": 0\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
-        loaded(results).metrics()
+    for text in ('{"step": 0\n', "3\n", "[]\n", b"\xff\n".decode("latin-1")):
+        (folder.path / "metrics.jsonl").write_text(text, encoding="latin-1")
+        with pytest.raises(Damaged, match=r"metrics\.jsonl is damaged"):
+            load.collected(folder, "metrics")
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_a_run_with_damaged_records_hides_no_other(
+    unfinished: bool, results: "Maker", capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As of before there were checksums; those of a run that is not finished have none either.
+    folders = results.grid("window_ablation", seeds=1)
+    (folders[0].path / "metrics.jsonl").write_text('{"step": 0\n')
+    (folders[1].path / "measurements.jsonl").write_text("[1]\n")
+    if unfinished:
+        folders[0].remove("result.json")
+    found = loaded(results, seeds=1, unfinished=unfinished)
+    assert len(found.metrics()) == 2 * 40
+    assert [one.state for one in found.missing] == [
+        "waiting" if unfinished else "damaged",
+        "damaged",
+    ]
+    error = capsys.readouterr().err
+    assert "metrics.jsonl is damaged" in error
+    assert "measurements.jsonl is damaged" in error
 
 
 def test_a_finished_run_without_its_records_is_damaged_and_hides_no_other(

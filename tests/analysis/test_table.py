@@ -286,8 +286,23 @@ def test_the_scores_are_means_over_seeds_of_what_the_runs_recorded(
     printed = capsys.readouterr().out
     for text in ("60.0 ± 10.0", "| CIFAR-100 ", "2 of 10 rows lack runs", "fingerprint 0123"):
         assert text in printed
-    assert "bench.sweep grid=standard_benchmarks scale=paper" in printed
+    assert "bench.sweep" not in printed  # finished runs are not made again
     assert "up to 17,600 steps of 256 images" in printed
+
+
+@pytest.mark.parametrize(("kind", "command"), [("diverged", False), ("out of memory", True)])
+def test_scores_of_runs_that_diverged_have_no_command_that_starts_them_again(
+    kind: str, command: bool, results: "Maker", capsys
+) -> None:
+    *configs, last = results.configs("standard_benchmarks", 1)
+    for config in configs:
+        results.run(config)
+        scored(results, config, 0.5)
+    results.run(last, finished=False).write("error", {"kind": kind, "message": "made up"})
+    made(results, "scores", "scale=quick", "seeds=1")
+    printed = capsys.readouterr().out
+    assert f"seed 0 failed ({kind})" in printed
+    assert ("bench.sweep grid=standard_benchmarks" in printed) == command
 
 
 def test_hours_are_those_of_the_outer_steps_and_never_compared(results: "Maker", capsys) -> None:
