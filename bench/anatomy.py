@@ -1,7 +1,6 @@
 """`python -m bench.anatomy distilled=PATH`: what flows through every window of a trajectory."""
 
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
 from bench.anatomies.options import AnatomyOptions
@@ -11,7 +10,7 @@ from bench.config.resolve import check_variance_samples
 from bench.config.run_config import Environment
 from bench.evaluation.interpretation import SubjectOptions
 from bench.runs.subject import set_up
-from bench.system.errors import INTERRUPTED, UserError
+from bench.system.errors import UserError, resumes_after
 from bench.system.text import count, duration, mean_std
 
 if TYPE_CHECKING:
@@ -46,11 +45,8 @@ def main(argv: list[str]) -> int:
     def report(network: int, records: list[dict[str, Any]]) -> None:
         print(network_text(network, options.networks, records), flush=True)
 
-    try:
+    with resumes_after("the last network"):
         result = anatomy.execute(report)
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes after the last network", file=sys.stderr)
-        return INTERRUPTED
     print_table(result, anatomy.stops[-1])
     print(f"recorded in {anatomy.folder.path}")
     print(f"draw it with: python -m analysis.plot figure=anatomy scale={anatomy.config.scale}")

@@ -1,6 +1,5 @@
 """`python -m bench.evaluate distilled=PATH`: the accuracy of a distilled set, ours or others'."""
 
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +8,8 @@ from bench.config.protocol import ProtocolOptions
 from bench.config.read_settings import EvaluationSettings
 from bench.config.run_config import Environment
 from bench.evaluation.interpretation import SubjectOptions
-from bench.runs.subject import RESUMES, Subject, set_up, training_text
-from bench.system.errors import INTERRUPTED
+from bench.runs.subject import Subject, set_up, training_text
+from bench.system.errors import resumes_after
 from bench.system.text import accuracy_text, count, percent
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 USAGE = """
 python -m bench.evaluate distilled=PATH [key=value ...]   train fresh networks on a distilled set
 python -m bench.evaluate distilled=real_images            the same on random real images
-  the same command resumes after the last trained network
+  the same command resumes after the last saved network
 """
 
 
@@ -29,11 +28,8 @@ def main(argv: list[str]) -> int:
 
     config = subject.config
     print(f"training: {training_text(config, subject.protocol)}", flush=True)
-    try:
+    with resumes_after("the last saved network"):
         evaluation = evaluated(subject)
-    except KeyboardInterrupt:
-        print(RESUMES, file=sys.stderr)
-        return INTERRUPTED
     summary = evaluation.summary(config.selection)
     print(f"{subject.what}: {subject.options.distilled}")
     print_table(evaluation, summary)

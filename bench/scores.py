@@ -1,7 +1,6 @@
 """`python -m bench.scores distilled=PATH`: a distilled set compared with random real images and the
 full training set, and the scores of DD-Ranking."""
 
-import sys
 from typing import TYPE_CHECKING
 
 from bench.config.command_line import command, parse
@@ -9,9 +8,9 @@ from bench.config.protocol import ProtocolOptions
 from bench.config.read_settings import ScoreSettings
 from bench.config.run_config import Environment
 from bench.evaluation.interpretation import SubjectOptions
-from bench.runs.subject import RESUMES, Subject, set_up, training_text
+from bench.runs.subject import Subject, set_up, training_text
 from bench.system.choices import FULL, HARD, OWN, RANDOM, RANDOM_HARD
-from bench.system.errors import INTERRUPTED, UserError
+from bench.system.errors import UserError, resumes_after
 from bench.system.text import SELECTION_LABELS, accuracy_text, count
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 USAGE = """
 python -m bench.scores distilled=PATH [key=value ...]   HLR, IOR and the accuracies behind them
-  the same command resumes after the last trained network
+  the same command resumes after the last saved network
 """
 
 
@@ -46,7 +45,7 @@ def main(argv: list[str]) -> int:
             flush=True,
         )
 
-    try:
+    with resumes_after("the last saved network"):
         scores = score(
             config,
             subject.target_set,
@@ -56,9 +55,6 @@ def main(argv: list[str]) -> int:
             report=report,
             save=subject.saved("-scores").evaluation,
         )
-    except KeyboardInterrupt:
-        print(RESUMES, file=sys.stderr)
-        return INTERRUPTED
     print(f"{subject.what}: {subject.options.distilled}")
     print_scores(scores)
     print(f"recorded in {subject.record('-scores', scores.figures())}")

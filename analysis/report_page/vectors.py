@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 from urllib.parse import quote
 
-NUMBER = r"-?\d*\.?\d+"
+NUMBER = r"-?\d*\.?\d+(?![\d.e])"
 POINTS = re.compile(rf"([ML]) ({NUMBER} {NUMBER})((?: L {NUMBER} {NUMBER})+)")
 
 
@@ -18,7 +18,7 @@ def svg_uri(svg: str) -> str:
 
 
 def shorter(path: str) -> str:
-    """The data of a path with each line to the hundredth; errors do not add up."""
+    """A path, as its attribute or alone, to the hundredth; errors do not add up over its lines."""
     return POINTS.sub(_relative, re.sub(NUMBER, lambda number: _text(float(number[0])), path))
 
 

@@ -290,8 +290,8 @@ def command(main: Callable[[list[str]], int], usage: str, *schemas: type) -> NoR
         sys.exit(status)
     except UserError as error:
         refuse(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output (head, less) has exited, which is no error.

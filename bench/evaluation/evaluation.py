@@ -102,7 +102,7 @@ class Evaluation:
 class Make(Protocol):
     """Makes an evaluation, or what is missing of one."""
 
-    def __call__(self, measured: Measured, report: Callable[[int], None]) -> Evaluation:
+    def __call__(self, *, measured: Measured, report: Callable[[int], None]) -> Evaluation:
         """Train the networks that are not in `measured` and add them to it.
 
         Args:

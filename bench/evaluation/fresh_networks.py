@@ -147,7 +147,8 @@ def evaluate_trainees(
     at_once = _networks_at_once(config, network, loss, trainees[0], purpose)
     train = target_set.train if on_train or config.selection == "train" else None
     measured = [] if measured is None else measured
-    del measured[len(measured) // at_once * at_once :]  # groups round alike however often it stops
+    if len(measured) < len(trainees):  # whole groups: others would round differently
+        del measured[len(measured) // at_once * at_once :]
     for start in range(len(measured), len(trainees), at_once):
         group = trainees[start : start + at_once]
         rows: Measured = [[] for _ in group]

@@ -16,7 +16,7 @@ from bench.distillation.outer_loop import Distillation, OuterStep
 from bench.distillation.process_group import SINGLE_PROCESS, ProcessGroup
 from bench.evaluation.dd_ranking import refuse_few_real_images
 from bench.runs.failure import describe_error
-from bench.runs.final_evaluation import FILE, FinalEvaluation, FinalSet
+from bench.runs.final_evaluation import FinalEvaluation, FinalSet
 from bench.runs.heartbeat import Heartbeat, record_failure
 from bench.runs.lockstep import StopRequest, outer_steps, set_up
 from bench.runs.manifest import record_start, restore_manifest
@@ -25,6 +25,7 @@ from bench.runs.records import CHECKPOINT_BEFORE, Recorder, load_checkpoint, sav
 from bench.runs.rerun import remove_previous, start_rerun
 from bench.runs.run_folder import JSON_LINES, SET_FILE, RunFolder, now
 from bench.runs.run_lock import RunIsTaken, await_silence, lock
+from bench.runs.saved_evaluations import FILE
 from bench.system import versions
 from bench.system.errors import UserError
 from bench.system.files import checksum, remove_orphans

@@ -1,6 +1,6 @@
 """The final evaluation of a run: its distilled set is evaluated, stored and drawn.
 
-Every network is saved as soon as it is trained, so that a run that is stopped here resumes here.
+Trained networks are saved (`saved_evaluations.py`): a run that is stopped here resumes here.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from bench.evaluation.evaluation import Evaluation
 from bench.evaluation.fresh_networks import evaluate
 from bench.runs.image_grid import save_picture
 from bench.runs.run_folder import PICTURE, SET_FILE, RunFolder
-from bench.runs.saved_evaluations import FILE, SavedEvaluations, hash_of
+from bench.runs.saved_evaluations import FILE, SavedEvaluations, hash_of, hash_of_code
 from bench.system import text
 from bench.system.choices import OWN, PICTURE_COLUMNS
 from bench.training.batches import classes_by_place
@@ -178,8 +178,10 @@ class FinalEvaluation:
 
     @cached_property
     def _saved(self) -> SavedEvaluations:
+        # On a GPU a resumed run may choose another set.
         return SavedEvaluations(
             hash_of(self.final.images, self.final.labels),
+            hash_of_code(self.final.images.device),
             self.config.selection,
             partial(self.folder.read, FILE),
             partial(self.folder.write, FILE),

@@ -56,7 +56,11 @@ OF_A_RUN: dict[str, Shape] = {
         "data": {"source": str, "fingerprint": str},
     },
     "error": {"kind": str, "message": str},
-    "evaluations": {"of": str, "made": dict, "begun?": dict},
+    "evaluations": {
+        "of": str,
+        "made": dict,
+        "begun?": {"name": str, "by": str, "measured": list},
+    },
     "job": {"name": FILE_NAME, "task": int, "time": NUMBER, "by_hand?": bool},
     "takeover": {"by": str},
     "anew": {"time": str},

@@ -3,6 +3,7 @@ configuration that its networks are trained with."""
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from bench.config.without_effect import refuse_without_effect
 from bench.evaluation.interpretation import REAL_IMAGES, WARNING, SubjectOptions, prepared
 from bench.runs.json_files import OF_A_RUN, read_whole, with_checksum
 from bench.runs.run_folder import SET_FILE, RunFolder
-from bench.system.errors import UserError
+from bench.system.errors import Unwritable, UserError
 from bench.system.files import checksum, exists, make_folder, write_json
 from bench.system.machine import cpu_cores
 from bench.system.text import count
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
     from bench.evaluation.distilled_set import DistilledSet
     from bench.runs.saved_evaluations import SavedEvaluations
 
-RESUMES = "interrupted; the same command resumes after the last trained network"
-UNFINISHED = ".unfinished"  # in place of ".json"
+UNFINISHED = ".part"  # in place of ".json"
 # A run needs another setting to read these; scores and anatomies always do.
 READ_ALONE = ("full_train_batch_size", "full_train_steps", "variance_samples")
 
@@ -63,19 +63,24 @@ class Subject:
     protocol: str = ""
 
     def saved(self, kind: str) -> "SavedEvaluations":
-        """Evaluations in a file that the next process with the same set, settings and versions
-        goes on with; it is beside the record, and `record` removes it."""
-        from bench.runs.saved_evaluations import SavedEvaluations, hash_of
-        from bench.system import git, versions
+        """Evaluations in a file beside the record, with which the same command goes on; `record`
+        removes it. Where it cannot be written, nothing is saved."""
+        from bench.runs.saved_evaluations import FILE, SavedEvaluations, hash_of, hash_of_code
 
         path = self._path(kind).with_suffix(UNFINISHED)
         sets = [part for part in (self.images, self.labels) if part is not None]
-        code = f"{self.target_set.fingerprint} {versions.versions()} {git.commit()}"
+        code = hash_of_code(self.target_set.test.images.device)
+
+        def write(content: dict[str, Any]) -> None:
+            with suppress(Unwritable):  # `record` will say so, after the result was printed
+                write_json(path, with_checksum(content))
+
         return SavedEvaluations(
-            hash_of(*sets, code),
+            hash_of(*sets, self.target_set.fingerprint, code),
+            code,
             self.config.selection,
-            lambda: read_whole(path, OF_A_RUN["evaluations"]),
-            lambda content: write_json(path, with_checksum(content)),
+            lambda: read_whole(path, OF_A_RUN[FILE]),
+            write,
         )
 
     def record(self, kind: str, content: dict[str, Any]) -> Path:

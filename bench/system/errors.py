@@ -5,6 +5,8 @@ Status 0: done; 1: a run failed; 2: a `UserError`, printed as one line without t
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 INTERRUPTED = 130  # the shells' status for Ctrl-C; the same command resumes the work
 SUPERSEDED = 3  # another process is running the run, or has taken it over
@@ -39,6 +41,16 @@ class Unwritable(UserError):
         reason = os.strerror(error.errno) if error.errno else str(error)
         hint = "; free some space, then type the same command again" if self.full else ""
         super().__init__(f"{what} cannot be {done}: {reason}{hint}")
+
+
+@contextmanager
+def resumes_after(what: str) -> Iterator[None]:
+    """Ctrl-C inside the `with` block says after what the same command resumes."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        text = f"interrupted; the same command resumes after {what}"
+        raise KeyboardInterrupt(text) from None
 
 
 def as_unwritable(error: BaseException) -> Unwritable | None:

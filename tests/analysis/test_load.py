@@ -212,7 +212,7 @@ def test_a_folder_that_cannot_be_written_is_read_from_its_json_lines(results: "M
 
 def test_damaged_records_are_refused_by_name(results: "Maker") -> None:
     folder = results.run(results.configs("window_ablation")[0])
-    for text in ('{"step": 0\n', "3\n", "[]\n", b"\xff\n".decode("latin-1")):
+    for text in ('{"step": 0\n', "3\n", "[]\n", "\xff\n"):
         (folder.path / "metrics.jsonl").write_text(text, encoding="latin-1")
         with pytest.raises(Damaged, match=r"metrics\.jsonl is damaged"):
             load.collected(folder, "metrics")

@@ -58,6 +58,7 @@ def test_a_shortened_line_has_the_same_points_to_the_hundredth() -> None:
         # Glyphs have curves, which stay, and so does a move without a line.
         ("M 60 48 Q 1 2 3 4 L 5 6 L 8 5 C 1 2 3 4 ", "M 60 48 Q 1 2 3 4 L 5 6 l 3-1 C 1 2 3 4 "),
         ("M 1 2 ", "M 1 2 "),
+        ("M 2 3 L 5 1e-5 L 7 8 ", "M 2 3 L 5 1e-5 L 7 8 "),  # not from matplotlib; left alone
         ("", ""),
     ],
 )
@@ -67,5 +68,4 @@ def test_paths_are_shortened(path: str, expected: str) -> None:
 
 def test_the_uri_is_quoted_for_an_attribute() -> None:
     uri = svg_uri('<svg a="1&amp;2">#\n  50 %</svg>')
-    assert uri == f"{KIND}%3Csvg a=%221%26amp%3B2%22%3E%23 50 %25%3C/svg%3E".replace("%3B", ";")
-    assert not set('"<>&#\n') & set(uri)
+    assert uri == f"{KIND}%3Csvg a=%221%26amp;2%22%3E%23 50 %25%3C/svg%3E"

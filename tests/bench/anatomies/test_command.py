@@ -19,7 +19,7 @@ from bench.config.run_config import Environment, RunConfig
 from bench.evaluation.interpretation import SubjectOptions
 from bench.metagrad import make_engine
 from bench.runs.subject import set_up
-from bench.system.errors import INTERRUPTED, UserError
+from bench.system.errors import UserError
 from bench.training.batches import target_batch
 from bench.training.problem import outer_problem
 from bench.training.randomness import derive_seed
@@ -164,7 +164,6 @@ def test_interrupted_and_resumed_it_is_the_same_bit_for_bit(
     monkeypatch: pytest.MonkeyPatch,
     kill: str,
     done: int,
-    capsys,
 ) -> None:
     other = f"results_root={tmp_path / 'other'}"
     measure = Measurer.network
@@ -182,8 +181,8 @@ def test_interrupted_and_resumed_it_is_the_same_bit_for_bit(
     with monkeypatch.context() as patched:
         patched.setattr(Measurer, "network", network)
         patched.setattr(AnatomyFolder, "write_finished", write_finished)
-        assert main([*arguments, other]) == INTERRUPTED
-    assert "the same command resumes" in capsys.readouterr().err
+        with pytest.raises(KeyboardInterrupt, match="the same command resumes after"):
+            main([*arguments, other])
     assert finished_anatomies(tmp_path / "other") == []
     assert measured == list(range(done))
     measured.clear()
@@ -229,7 +228,8 @@ def test_an_interrupted_extension_leaves_what_was_finished(
 
     with monkeypatch.context() as patched:
         patched.setattr(Measurer, "network", network)
-        assert main([*arguments, "networks=4"]) == INTERRUPTED
+        with pytest.raises(KeyboardInterrupt, match="the same command resumes after"):
+            main([*arguments, "networks=4"])
     assert two.records() == finished
     # The same command again takes what was measured meanwhile, and says n.
     three = run("networks=2")

@@ -1,5 +1,6 @@
 """Evaluations go on after the last trained network, in runs and in commands."""
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,17 +12,18 @@ import torch
 
 import bench.evaluate
 import bench.scores
-from bench.config.command_line import parse
+from bench.config.command_line import command, parse
 from bench.config.grid import single_run
 from bench.config.run_config import Environment, RunConfig
 from bench.data import TargetSet
 from bench.evaluation import fresh_networks
 from bench.evaluation.evaluation import Measured
 from bench.evaluation.fresh_networks import evaluate
+from bench.evaluation.interpretation import SubjectOptions
 from bench.run import Console
 from bench.runs.execute import Interrupted, execute
 from bench.runs.run_folder import Store
-from bench.system.errors import INTERRUPTED
+from bench.system.errors import INTERRUPTED, Unwritable
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         # A machine with other groups was at work: whole groups count.
         (2, 1, [2, 1]),
         (2, 2, [1]),
-        (2, 3, [1]),
+        (2, 3, []),
         (3, 2, [3]),
     ],
 )
@@ -134,7 +136,7 @@ def test_a_run_that_is_stopped_in_an_evaluation_trains_no_network_twice(
                 with pytest.raises(Interrupted):
                     run()
                 content = folder.read("evaluations")
-                (rows,) = content["begun"].values() if len(groups) % 3 else [[]]
+                rows = content["begun"]["measured"] if len(groups) % 3 else []
                 assert 3 * len(content["made"]) + len(rows) == len(groups)
             else:
                 result = run()
@@ -189,47 +191,112 @@ def test_a_command_that_is_interrupted_goes_on_after_the_last_network(
     for stop in (2, 0):
         with pytest.MonkeyPatch.context() as patch:
             stop_after(stop, KeyboardInterrupt(), patch)
-            assert main([*settings, f"results_root={root}"]) == INTERRUPTED
-        error = capsys.readouterr().err
-        assert error.endswith(
-            "interrupted; the same command resumes after the last trained network\n"
-        )
-        assert "Traceback" not in error
+            with pytest.raises(KeyboardInterrupt, match="resumes after the last saved network"):
+                main([*settings, f"results_root={root}"])
         (unfinished,) = (root / "evaluations").iterdir()
-        assert unfinished.suffix == ".unfinished"
+        assert unfinished.suffix == ".part"
         assert len(groups) == 2
     assert main([*settings, f"results_root={root}"]) == 0
     assert len(groups) == count
     assert record(root) == record(tmp_path / "whole")
 
 
-def test_networks_of_another_set_or_a_damaged_file_are_not_used(
-    numbers: Path,
-    digits: TargetSet,
-    tmp_path: Path,
-    cache_root: Path,
-    groups: list[int],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+Interrupt = Callable[[], Path]
+
+
+@pytest.fixture
+def settings(numbers: Path, tmp_path: Path, cache_root: Path) -> list[str]:
     settings = [f"distilled={numbers}", "scale=quick", "width=4", "depth=1", "zca=false", "ipc=1"]
     settings += ["evaluation_networks=3", "evaluation_steps=[2]", "threads=1"]
-    settings += [f"cache_root={cache_root}", f"results_root={tmp_path}"]
+    return [*settings, f"cache_root={cache_root}", f"results_root={tmp_path}"]
+
+
+@pytest.fixture
+def interrupt(settings: list[str], tmp_path: Path, groups: list[int]) -> Interrupt:
+    """Interrupts an evaluation after two networks of three; returns what it saved."""
 
     def interrupted() -> Path:
         with pytest.MonkeyPatch.context() as patch:
             stop_after(2, KeyboardInterrupt(), patch)
-            assert bench.evaluate.main(settings) == INTERRUPTED
+            with pytest.raises(KeyboardInterrupt):
+                bench.evaluate.main(settings)
         groups.clear()
-        (path,) = (tmp_path / "evaluations").glob("*.unfinished")
+        (path,) = (tmp_path / "evaluations").glob("*.part")
         return path
 
-    interrupted()
+    return interrupted
+
+
+def test_networks_of_another_set_or_a_damaged_file_are_not_used(
+    settings: list[str],
+    interrupt: Interrupt,
+    numbers: Path,
+    digits: TargetSet,
+    groups: list[int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    interrupt()
     save(digits, 10, numbers)
     assert bench.evaluate.main(settings) == 0
     assert groups == [1, 1, 1]
-    path = interrupted()
+    path = interrupt()
     path.write_text(path.read_text().replace("1.0", "0.0", 1))
     capsys.readouterr()
     assert bench.evaluate.main(settings) == 0
     assert groups == [1, 1, 1]
     assert "is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("what", "changed"),
+    [
+        ("bench.system.git.commit", {"commit": "another", "uncommitted_changes": False}),
+        ("bench.system.git.uncommitted_diff", b"another"),
+        ("bench.system.versions.versions", {"torch": "another"}),
+        ("torch.get_num_threads", 17),
+        ("", None),
+    ],
+)
+def test_networks_of_other_code_or_threads_are_not_used(
+    what: str, changed: Any, settings: list[str], interrupt: Interrupt, groups: list[int]
+) -> None:
+    interrupt()
+    with pytest.MonkeyPatch.context() as patch:
+        if what:
+            patch.setattr(what, lambda: changed)
+        assert bench.evaluate.main(settings) == 0
+    assert groups == [1] * (3 if what else 1)
+
+
+def test_what_is_resumed_is_said(
+    settings: list[str], interrupt: Interrupt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt()
+    capsys.readouterr()
+    assert bench.evaluate.main(settings) == 0
+    trained = [line for line in capsys.readouterr().out.splitlines() if "trained" in line]
+    assert trained == ["trained 2 of 3 networks", "trained 3 of 3 networks"]
+
+
+def test_a_full_disk_does_not_end_an_evaluation_before_its_accuracies_are_printed(
+    settings: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, value: Any) -> None:
+        raise Unwritable(path, OSError(errno.ENOSPC, ""))
+
+    monkeypatch.setattr("bench.runs.subject.write_json", full)
+    with pytest.raises(Unwritable, match=r"evaluations/set-\w+\.json cannot be written"):
+        bench.evaluate.main(settings)
+    assert "test accuracy" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_the_command_with_one_line(
+    settings: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(0, KeyboardInterrupt(), monkeypatch)
+    monkeypatch.setattr("sys.argv", ["evaluate", *settings])
+    with pytest.raises(SystemExit) as ended:
+        command(bench.evaluate.main, "", SubjectOptions)
+    assert ended.value.code == INTERRUPTED
+    error = capsys.readouterr().err
+    assert error == "interrupted; the same command resumes after the last saved network\n"
