@@ -223,19 +223,20 @@ def test_an_interval_in_a_sentence_is_that_of_a_comparison(
     assert [one for one in said if one not in known] == []
 
 
-def test_the_two_machines_are_those_of_the_records() -> None:
+@pytest.mark.parametrize("scale", ["quick", "cpu"])
+def test_the_two_machines_are_those_of_the_records(scale: str) -> None:
     published = REPOSITORY / "results" / "published"
-    means = []
+    of_runs = []
     for folder in (published, published / "repeated"):
         of_folder = {}
         for path in folder.glob("runs/*/result.json"):
             config = json.loads((path.parent / "config.json").read_text())
             key = config["method"], config["method_options"].get("first", 0), config["seed"]
             mean = json.loads(path.read_text())["evaluation"]["test_accuracy_mean"]
-            name = path.parent.name
-            of_folder[name] = key, f"{100 * mean:.1f}"
-        means.append(of_folder)
-    here, there = means
+            if config["scale"] == scale:
+                of_folder[path.parent.name] = key, f"{100 * mean:.1f}"
+        of_runs.append(of_folder)
+    here, there = of_runs
     assert here.keys() >= there.keys()
     for name, first, words in (
         ("bptt", 0, "BPTT"),
@@ -244,6 +245,7 @@ def test_the_two_machines_are_those_of_the_records() -> None:
     ):
         runs = [run for run, (key, _) in there.items() if key[:2] == (name, first)]
         runs.sort(key=lambda run: there[run][0][2])
+        assert len(runs) == 5
         texts = [", ".join(each[run][1] for run in runs) for each in (here, there)]
         assert f"| {words} | {texts[0]} | {texts[1]} |" in RESULTS
 
