@@ -152,6 +152,7 @@ IN_SHORT = {
     ("cpu", "window_of_40_is_too_small"): "15 and 25 end above windows of 10 (`cpu`",
     ("cpu", "first_step_makes_bptt_fluctuate"): "other steps stays (`cpu` [H],",
     ("quick", "first_step_makes_bptt_fluctuate"): "(`cpu` [H], digits [H], seen",
+    ("cpu", "results_without_the_first_step_repeat"): "another kind of processor (`cpu` [F]",
     ("cpu", "t_bptt_leads_bptt_early"): "does not lead BPTT early on (`cpu` [H]",
 }
 
@@ -234,10 +235,11 @@ def test_the_two_machines_are_those_of_the_records(scale: str) -> None:
             key = config["method"], config["method_options"].get("first", 0), config["seed"]
             mean = json.loads(path.read_text())["evaluation"]["test_accuracy_mean"]
             if config["scale"] == scale:
-                of_folder[path.parent.name] = key, f"{100 * mean:.1f}"
+                of_folder[path.parent.name] = key, 100 * mean
         of_runs.append(of_folder)
     here, there = of_runs
     assert here.keys() >= there.keys()
+    changes = []
     for name, first, words in (
         ("bptt", 0, "BPTT"),
         ("bptt", 1, "BPTT from step 1"),
@@ -246,8 +248,14 @@ def test_the_two_machines_are_those_of_the_records(scale: str) -> None:
         runs = [run for run, (key, _) in there.items() if key[:2] == (name, first)]
         runs.sort(key=lambda run: there[run][0][2])
         assert len(runs) == 5
-        texts = [", ".join(each[run][1] for run in runs) for each in (here, there)]
+        texts = [", ".join(f"{each[run][1]:.1f}" for run in runs) for each in (here, there)]
         assert f"| {words} | {texts[0]} | {texts[1]} |" in RESULTS
+        of_seeds = [abs(here[run][1] - there[run][1]) for run in runs]
+        changes += [f"{sum(of_seeds) / 5:.1f}", f"{max(of_seeds):.1f}"]
+    if scale == "cpu":
+        words = "differ by {} points on average and by up to {}, without it by {} and up to {}, and"
+        text = f"{words} those of RaT-BPTT by {{}} and up to {{}}".format(*changes)
+        assert text in " ".join(RESULTS.split())
 
 
 def test_the_readme_has_the_numbers_of_these_tables() -> None:
