@@ -260,19 +260,18 @@ def load_results(
         by_seed = {run.config.seed: run for run in stored if run.experiment == experiment.identity}
         for seed in sorted(wanted[experiment.identity].keys() | by_seed.keys()):
             run = by_seed.get(seed)
-            finished = run is not None and run.finished
-            if not finished:
+            if run is None or not run.finished:
                 missing.append(_missing(experiment, seed, run))
-            if run is None or not (finished or (unfinished and has_records(run.folder))):
+            if run is None or not (run.finished or (unfinished and has_records(run.folder))):
                 continue
             try:
-                if not finished:
+                if not run.finished:
                     _parse(run.folder)
-                about = (run.config, experiment, run.manifest, run.result if finished else {})
+                about = (run.config, experiment, run.manifest, run.result if run.finished else {})
                 runs.append(FinishedRun(run.folder, *about))
             except Damaged as error:
                 damages.append(str(error))
-                if finished:
+                if run.finished:
                     missing.append(MissingRun(experiment, seed, "damaged"))
     print_damages(damages)
     return Results(grid.name, scale, experiments, runs, missing)

@@ -118,9 +118,7 @@ def figure_part(spec: FigureSpec, request: Request, stored: Sequence[StoredRun])
         spec.stem,
         _heading(spec),
         picture.caption.splitlines(),
-        _uri("image/png", rendered(picture, "png"))
-        if pixels
-        else svg_uri(rendered(picture, "svg").decode()),
+        _uri("image/png", rendered(picture, "png")) if pixels else _drawing(picture),
         live,
         _csv(picture),
         note,
@@ -134,7 +132,7 @@ def _heading(spec: FigureSpec) -> str:
 def anatomy_part(anatomy: Anatomy) -> FigurePart:
     """The heat maps of an anatomy."""
     picture = picture_of_anatomy(anatomy)
-    still = svg_uri(rendered(picture, "svg").decode())
+    still = _drawing(picture)
     title = f"{TITLE}: {anatomy.folder.name}"
     return FigurePart(
         anatomy.folder.name, title, picture.caption.splitlines(), still, csv=_csv(picture)
@@ -209,6 +207,10 @@ def _stand_in(entry: Entry) -> str:
 def _html(frame: pd.DataFrame) -> str:
     frame = frame.map(lambda text: str(text).replace(" ± ", "\xa0±\xa0"))  # numbers stay whole
     return frame.to_html(index=False, border=0, classes="numbers", justify="left", na_rep="")
+
+
+def _drawing(picture: Picture) -> str:
+    return svg_uri(rendered(picture, "svg").decode())
 
 
 def _uri(kind: str, content: bytes) -> str:

@@ -10,7 +10,7 @@ POINTS = re.compile(rf"([ML]) ({NUMBER} {NUMBER})((?: L {NUMBER} {NUMBER})+)")
 
 def svg_uri(svg: str) -> str:
     """The URI of an SVG from matplotlib: its paths to a hundredth of a point, their lines relative
-    to the point before, and quoted as text: with many lines less than half of its base64."""
+    to the point before, and quoted as text: with many lines half of its base64."""
     text = re.sub(r"\s+", " ", svg)
     text = re.sub(r' d="[^"]*"', lambda path: shorter(path[0]), text)
     # What is left as it is means nothing in a URI or in an attribute of HTML.
