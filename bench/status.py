@@ -4,6 +4,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.config.command_line import command, only, parse, setting, typed, words
 from bench.config.grid import choose_scale, load_grid, requested
@@ -31,6 +32,9 @@ class StatusOptions:
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the grid")
     seeds: int = setting(0, "seeds of the grid; 0: as many as it states", minimum=0, maximum=10_000)
     only: str = setting("", "only these methods, comma-separated")
+    where: dict[str, Any] = setting(
+        {}, "only runs of the grid with these settings, e.g. where.dataset=cifar10"
+    )
     watch: bool = setting(False, "refresh until no run is running or in the queue")
 
 
@@ -50,9 +54,10 @@ def main(argv: list[str]) -> int:
             overrides,
             seeds=options.seeds,
             methods=words(options.only),
+            where=options.where,
         )
         folders = [store.run(config) for config in configs]
-    elif overrides:
+    elif overrides or options.where:
         raise UserError("run settings select runs of a grid: name it with grid=...")
     else:
         folders = store.runs()

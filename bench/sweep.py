@@ -56,8 +56,15 @@ def main(argv: list[str]) -> int:
     grid = load_grid(options.grid)
     scale, reason = choose_scale(options.scale)
     print(f"grid {grid.name}: {grid.about}\nscale={scale} ({reason})")
-    overrides, methods = only(given, RunConfig), words(options.only)
-    configs = requested(grid, scale, overrides, seeds=options.seeds, methods=methods)
+    overrides = only(given, RunConfig)
+    configs = requested(
+        grid,
+        scale,
+        overrides,
+        seeds=options.seeds,
+        methods=words(options.only),
+        where=options.where,
+    )
     refuse_without_effect(configs, overrides)
     store = Store(Path(environment.results_root))
     folders = [store.run(config) for config in configs]
@@ -220,7 +227,7 @@ def status_command(argv: Sequence[str]) -> str:
 
 def sweep_command(argv: Sequence[str], scale: str) -> str:
     """The command that resumes a sweep with the arguments `argv`."""
-    arguments = run_arguments(argv, "grid", "seeds", "only", "profile")
+    arguments = run_arguments(argv, "grid", "seeds", "only", "where", "profile")
     return module_command("bench.sweep", *arguments, f"scale={scale}")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from bench.config.command_line import (
     converted,
     is_file,
+    keys_of,
     read_yaml,
     unknown_key,
     yaml_names,
@@ -18,7 +19,7 @@ from bench.config.command_line import (
 )
 from bench.config.resolve import refuse_size_of_one_size, resolve
 from bench.config.run_config import RunConfig
-from bench.config.values import Range, convert, entries, shown
+from bench.config.values import Range, convert, entries, members, shown
 from bench.system.errors import UserError
 from bench.system.machine import slurm_is_set_up, visible_gpus
 
@@ -151,6 +152,7 @@ def requested(
     *,
     seeds: int = 0,
     methods: Sequence[str] = (),
+    where: dict[str, Any] | None = None,
 ) -> list[RunConfig]:
     """The runs of a grid that a command line selects.
 
@@ -158,15 +160,45 @@ def requested(
         given: as `overrides` of `expand`.
         seeds: number of seeds; 0: the grid's.
         methods: only runs of these methods; by default all.
+        where: only runs with these settings, as text; a list is of values of which a run has one.
 
     Raises:
-        UserError: as `expand`; or a method that the grid does not have.
+        UserError: as `expand`; a method or a value that no run of the grid has.
     """
     configs = expand(grid, scale, given, seeds or None)
     known = list(dict.fromkeys(config.method for config in configs))
     if unknown := [name for name in methods if name not in known]:
         raise UserError(f"only={unknown[0]}: the methods of this grid are {', '.join(known)}")
-    return [config for config in configs if not methods or config.method in methods]
+    configs = [config for config in configs if not methods or config.method in methods]
+    for key, value in (where or {}).items():
+        configs = _with_value(configs, key, value)
+    return configs
+
+
+def _with_value(configs: list[RunConfig], key: str, value: Any) -> list[RunConfig]:
+    """The runs whose setting has this value, or one of these values.
+
+    Raises:
+        UserError: an unknown setting, a value of another type, or one that no run has.
+    """
+    if key not in keys_of(RunConfig):
+        raise UserError(f"where: {unknown_key(key, keys_of(RunConfig))}")
+    of_runs = [getattr(config, key) for config in configs]
+    try:
+        if isinstance(of_runs[0], dict):  # options: only the method knows their types
+            wanted = {name: str(one) for name, one in entries(key, value).items()}
+            of_runs = [{name: str(one.get(name)) for name in wanted} for one in of_runs]
+            values = [wanted]
+        else:
+            each = [value] if isinstance(of_runs[0], list) else members(key, value)
+            values = [converted(RunConfig, {key: one})[key] for one in each]
+    except (UserError, ValueError) as error:
+        raise UserError(f"where: {error}") from None
+    chosen = [config for config, one in zip(configs, of_runs, strict=True) if one in values]
+    if not chosen:
+        there = ", ".join(dict.fromkeys(map(str, of_runs)))
+        raise UserError(f"where.{key}={shown(value)}: no run has this; the runs have {there}")
+    return chosen
 
 
 def single_run(scale: str, overrides: dict[str, Any]) -> RunConfig:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from bench.config.command_line import setting, words
 from bench.runs.heartbeat import Progress
@@ -26,6 +27,9 @@ class SweepOptions:
         0, "seeds of each run; 0: as many as the grid states", minimum=0, maximum=10_000
     )
     only: str = setting("", "only these methods, comma-separated")
+    where: dict[str, Any] = setting(
+        {}, "only runs with these settings, e.g. where.dataset=cifar10 where.ipc=[1,10]"
+    )
     workers: int = setting(
         0, "processes at a time; 0: as many as GPUs, else cores", minimum=0, maximum=10_000
     )

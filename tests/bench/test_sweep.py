@@ -62,7 +62,7 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
     for path, changed in times.items():
         assert path.stat().st_mtime_ns == changed
 
-    in_process = [*grid, "only=forward_window", "launcher=inline"]
+    in_process = [*grid, "where.method=forward_window", "launcher=inline"]
     more = command(*in_process, "seeds=2")
     assert "2 runs: 1 done, 1 waiting" in more.stdout
     assert more.returncode == 0

@@ -1,7 +1,9 @@
 """Grids and scales."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from bench.config.grid import (
     grid_overview,
     load_grid,
     merge,
+    requested,
     single_run,
 )
 from bench.config.identity import identity, images_per_class
@@ -169,6 +172,39 @@ def test_seeds_are_counted_from_the_first() -> None:
     grid = load_grid("window_ablation")
     configs = expand(grid, "quick", {"seed": 5}, seeds=3)
     assert [config.seed for config in configs] == [5, 6, 7] * len(grid.runs)
+
+
+@pytest.mark.parametrize(
+    ("grid", "where", "runs"),
+    [
+        ("standard_benchmarks", {"dataset": "cifar10", "ipc": "[1, 10]"}, 2),
+        ("standard_benchmarks", {"dataset": ["cifar10", "cub200"]}, 5),
+        ("standard_benchmarks", {"transfer_to": "[wide_convnet]"}, 10),  # a list is one value
+        ("standard_benchmarks", {"ipc": "[1, 10]", "learn_labels": "false"}, 2),
+        ("first_steps", {"method": "bptt", "method_options": {"first": "1"}}, 5),
+        ("first_steps", {"inner_eps": "1e-4"}, 3),
+    ],
+)
+def test_where_selects_runs_by_their_settings(grid: str, where: dict[str, Any], runs: int) -> None:
+    everything = requested(load_grid(grid), "cpu", {}, seeds=2)
+    chosen = requested(load_grid(grid), "cpu", {}, seeds=2, where=where)
+    assert len(chosen) == 2 * runs
+    assert [config for config in everything if config in chosen] == chosen
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ({"ipc": "7"}, "where.ipc=7: no run has this; the runs have 1, 10, 50"),
+        ({"ipc": "ten"}, "where: ipc=ten is not a whole number"),
+        ({"datset": "cifar10"}, "where: unknown key 'datset'; did you mean dataset?"),
+        ({"dataset": "cifar"}, "where: dataset=cifar is not one of digits, cifar10"),
+        ({"method_options": "1"}, "where: method_options=1 is not a mapping"),
+    ],
+)
+def test_where_refuses_what_no_run_has(where: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        requested(load_grid("standard_benchmarks"), "cpu", {}, where=where)
 
 
 def test_options_of_one_method_do_not_reach_another() -> None:
