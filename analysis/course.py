@@ -35,7 +35,11 @@ PAPER_SETTING: dict[str, Any] = {  # of that figure
 }
 MOST_STEPS = 10  # columns of accuracies
 # A grid without a figure of its own, and the grid whose names it takes.
-NAMED_AS = {"rivals_ipc10": "rivals", "inner_optimizer": "first_steps"}
+NAMED_AS = {
+    "rivals_ipc10": "rivals",
+    "inner_optimizer": "first_steps",
+    "methods_ipc10": "methods_comparison",
+}
 
 
 def norm_table(request: Request, stored: Sequence[StoredRun]) -> RenderedTable:

@@ -158,11 +158,11 @@ OF_FIRST_STEPS: dict[str, Any] = {
     "variants": FIRST_STEPS.names(),
     "unlabeled": (*FIRST_STEPS.named, *FIRST_STEPS.stated, "method_options.first"),
 }
-OF_ADAPTIVE_WINDOWS: dict[str, Any] = {
-    "grid": "adaptive_windows",
+WITH_BPTT_FROM_STEP_1: dict[str, Any] = {
     "variants": (Variant({"method": "bptt", "method_options.first": 1}, "BPTT from step 1"),),
     "unlabeled": ("method_options.first",),
 }
+OF_ADAPTIVE_WINDOWS: dict[str, Any] = {"grid": "adaptive_windows", **WITH_BPTT_FROM_STEP_1}
 # What follows from the objective, or is one of its options.
 RIVALS_UNLABELED = (
     *("outer_optimizer", "outer_lr", "init", "clipped", "ipc", "accuracy_every"),
@@ -189,11 +189,13 @@ FIGURES: dict[int | str, FigureSpec] = {
             number=2,
             title="Meta-gradient norm over the first outer steps",
             grid="methods_comparison",
+            **WITH_BPTT_FROM_STEP_1,  # for grid=methods_ipc10
         ),
         _accuracy(
             number=3,
             title="Test accuracy during distillation",
             grid="methods_comparison",
+            **WITH_BPTT_FROM_STEP_1,
         ),
         ComparisonFigure(
             number=4,
