@@ -139,10 +139,23 @@ def expand(
     for entry in grid.runs:
         settings = {key: value for key, value in entry.items() if key != "scales"}
         at_scale = (entry.get("scales") or {}).get(scale) or {}
-        config = resolve(merge(*shared, settings, at_scale, overrides, {"scale": scale}))
+        try:
+            config = resolve(merge(*shared, settings, at_scale, overrides, {"scale": scale}))
+        except UserError as error:
+            of_entry = {**settings, **at_scale}
+            own = [
+                f"{k}={shown(v)}"
+                for k, v in overrides.items()
+                if k in of_entry and not isinstance(v, dict)
+            ]
+            raise UserError(f"{error}{_selection(own[0]) if own else ''}") from error
         configs += [replace(config, seed=config.seed + k) for k in range(count)]
     distinct = {str(config): config for config in configs}
     return list(distinct.values())
+
+
+def _selection(written: str) -> str:
+    return f" ({written} is set for all runs of the grid; where.{written} selects those with it)"
 
 
 def requested(

@@ -207,6 +207,18 @@ def test_where_refuses_what_no_run_has(where: dict[str, Any], words: str) -> Non
         requested(load_grid("standard_benchmarks"), "cpu", {}, where=where)
 
 
+def test_a_setting_that_does_not_fit_all_runs_names_the_way_to_select_some() -> None:
+    grid = load_grid("standard_benchmarks")
+    with pytest.raises(UserError, match=r"inner_classes=20 .*where\.dataset=cifar10 selects"):
+        expand(grid, "cpu", {"dataset": "cifar10"})
+    with pytest.raises(UserError) as refusal:
+        expand(grid, "cpu", {"outer_lr": 0.1, "unroll_length": 5, "window_size": 6, "ipc": 1})
+    assert "where.ipc" in str(refusal.value)
+    with pytest.raises(UserError) as refusal:
+        expand(grid, "cpu", {"objective_options": {"real_ipc": 1}})
+    assert "where" not in str(refusal.value)  # no run of the grid states it
+
+
 def test_options_of_one_method_do_not_reach_another() -> None:
     layers = {"method": "forward_window", "method_options": {"patience": 3}}, {"method": "bptt"}
     assert not merge(*layers).get("method_options")
