@@ -10,7 +10,15 @@ from pathlib import Path
 
 from bench import run as one_run
 from bench.config.command_line import command, keys_of, only, parse, typed, words
-from bench.config.grid import Grid, choose_scale, grid_names, grid_overview, load_grid, requested
+from bench.config.grid import (
+    Grid,
+    choose_scale,
+    grid_names,
+    grid_overview,
+    load_grid,
+    requested,
+    where_instead,
+)
 from bench.config.run_config import Environment, RunConfig
 from bench.config.without_effect import refuse_without_effect
 from bench.runs.log_file import log_path
@@ -57,14 +65,17 @@ def main(argv: list[str]) -> int:
     scale, reason = choose_scale(options.scale)
     print(f"grid {grid.name}: {grid.about}\nscale={scale} ({reason})")
     overrides = only(given, RunConfig)
-    configs = requested(
-        grid,
-        scale,
-        overrides,
-        seeds=options.seeds,
-        methods=words(options.only),
-        where=options.where,
-    )
+    try:
+        configs = requested(
+            grid,
+            scale,
+            overrides,
+            seeds=options.seeds,
+            methods=words(options.only),
+            where=options.where,
+        )
+    except UserError as error:
+        raise UserError(f"{error}{where_instead(grid, scale, overrides)}") from error
     refuse_without_effect(configs, overrides)
     store = Store(Path(environment.results_root))
     folders = [store.run(config) for config in configs]

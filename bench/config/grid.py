@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from bench.config.command_line import (
     yaml_names,
     yaml_path,
 )
-from bench.config.resolve import refuse_size_of_one_size, resolve
+from bench.config.resolve import has_settings, refuse_size_of_one_size, resolve
 from bench.config.run_config import RunConfig
 from bench.config.values import Range, convert, entries, members, shown
 from bench.system.errors import UserError
@@ -139,23 +140,10 @@ def expand(
     for entry in grid.runs:
         settings = {key: value for key, value in entry.items() if key != "scales"}
         at_scale = (entry.get("scales") or {}).get(scale) or {}
-        try:
-            config = resolve(merge(*shared, settings, at_scale, overrides, {"scale": scale}))
-        except UserError as error:
-            of_entry = {**settings, **at_scale}
-            own = [
-                f"{k}={shown(v)}"
-                for k, v in overrides.items()
-                if k in of_entry and not isinstance(v, dict)
-            ]
-            raise UserError(f"{error}{_selection(own[0]) if own else ''}") from error
+        config = resolve(merge(*shared, settings, at_scale, overrides, {"scale": scale}))
         configs += [replace(config, seed=config.seed + k) for k in range(count)]
     distinct = {str(config): config for config in configs}
     return list(distinct.values())
-
-
-def _selection(written: str) -> str:
-    return f" ({written} is set for all runs of the grid; where.{written} selects those with it)"
 
 
 def requested(
@@ -173,7 +161,7 @@ def requested(
         given: as `overrides` of `expand`.
         seeds: number of seeds; 0: the grid's.
         methods: only runs of these methods; by default all.
-        where: only runs with these settings, as text; a list is of values of which a run has one.
+        where: only runs that have these settings in the end; of a list of values a run has one.
 
     Raises:
         UserError: as `expand`; a method or a value that no run of the grid has.
@@ -189,29 +177,39 @@ def requested(
 
 
 def _with_value(configs: list[RunConfig], key: str, value: Any) -> list[RunConfig]:
-    """The runs whose setting has this value, or one of these values.
+    """The runs whose setting has this value, or one of these values; a list or a mapping is one
+    value where the setting is one.
 
     Raises:
         UserError: an unknown setting, a value of another type, or one that no run has.
     """
     if key not in keys_of(RunConfig):
         raise UserError(f"where: {unknown_key(key, keys_of(RunConfig))}")
-    of_runs = [getattr(config, key) for config in configs]
+    one_value = isinstance(getattr(configs[0], key), list | dict)
     try:
-        if isinstance(of_runs[0], dict):  # options: only the method knows their types
-            wanted = {name: str(one) for name, one in entries(key, value).items()}
-            of_runs = [{name: str(one.get(name)) for name in wanted} for one in of_runs]
-            values = [wanted]
-        else:
-            each = [value] if isinstance(of_runs[0], list) else members(key, value)
-            values = [converted(RunConfig, {key: one})[key] for one in each]
+        each = [value] if one_value else members(key, value) or [value]
+        wanted = [converted(RunConfig, {key: one}) for one in each]
     except (UserError, ValueError) as error:
         raise UserError(f"where: {error}") from None
-    chosen = [config for config, one in zip(configs, of_runs, strict=True) if one in values]
-    if not chosen:
-        there = ", ".join(dict.fromkeys(map(str, of_runs)))
-        raise UserError(f"where.{key}={shown(value)}: no run has this; the runs have {there}")
-    return chosen
+    chosen: list[RunConfig] = []
+    for one in wanted:
+        having = [config for config in configs if has_settings(config, one)]
+        if not having:
+            there = ", ".join(dict.fromkeys(str(getattr(config, key)) for config in configs))
+            raise UserError(f"where.{key}={shown(one[key])}: no run has it; the runs have {there}")
+        chosen += having
+    return [config for config in configs if config in chosen]
+
+
+def where_instead(grid: Grid, scale: str, given: dict[str, Any]) -> str:
+    """A hint for settings that do not fit all runs of a grid: one of them that some runs have by
+    themselves, or an empty text."""
+    for key in given.keys() - {"scale", "seed"}:
+        others = {name: value for name, value in given.items() if name != key}
+        with suppress(UserError):
+            requested(grid, scale, others, where={key: given[key]})
+            return f" ({key} is set for all runs of the grid; where.{key}=... selects some)"
+    return ""
 
 
 def single_run(scale: str, overrides: dict[str, Any]) -> RunConfig:

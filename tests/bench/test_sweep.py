@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from bench.config.grid import load_grid
-from bench.sweep import next_command
+from bench.sweep import next_command, status_command, sweep_command
 from tests.waiting import ESTIMATE, Gate, has_ended, wait_until
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -62,7 +62,7 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
     for path, changed in times.items():
         assert path.stat().st_mtime_ns == changed
 
-    in_process = [*grid, "where.method=forward_window", "launcher=inline"]
+    in_process = [*grid, "only=forward_window", "launcher=inline"]
     more = command(*in_process, "seeds=2")
     assert "2 runs: 1 done, 1 waiting" in more.stdout
     assert more.returncode == 0
@@ -76,8 +76,17 @@ def test_a_sweep_runs_its_grid_and_does_nothing_twice(
     assert "5 runs: 5 done" in status.stdout
     assert status.stdout.count("(n=2)") == 5
     selection = ["seeds=1", "only=forward_window"]
-    of_grid = command("bench.status", "grid=window_ablation", *selection, *tiny)
-    assert "1 run: 1 done" in of_grid.stdout
+    for selected in (selection, ["seeds=1", "where.method=forward_window"]):
+        of_grid = command("bench.status", "grid=window_ablation", *selected, *tiny)
+        assert "1 run: 1 done" in of_grid.stdout
+
+
+def test_the_commands_that_go_on_select_the_same_runs() -> None:
+    which = ["grid=first_steps", "seeds=2", "only=bptt", "where.method_options.first=1", "ipc=2"]
+    argv = [*which, "workers=1", "results_root=elsewhere"]
+    for line in (sweep_command(argv, "quick"), status_command([*argv, "scale=quick"])):
+        words = line.split()
+        assert [*which, "results_root=elsewhere", "scale=quick"] == words[3:]
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from bench.config.grid import (
     merge,
     requested,
     single_run,
+    where_instead,
 )
 from bench.config.identity import identity, images_per_class
 from bench.system.errors import UserError
@@ -179,27 +180,34 @@ def test_seeds_are_counted_from_the_first() -> None:
     [
         ("standard_benchmarks", {"dataset": "cifar10", "ipc": "[1, 10]"}, 2),
         ("standard_benchmarks", {"dataset": ["cifar10", "cub200"]}, 5),
-        ("standard_benchmarks", {"transfer_to": "[wide_convnet]"}, 10),  # a list is one value
         ("standard_benchmarks", {"ipc": "[1, 10]", "learn_labels": "false"}, 2),
-        ("first_steps", {"method": "bptt", "method_options": {"first": "1"}}, 5),
+        ("architectures", {"transfer_to": "[vgg11, alexnet_avgpool, alexnet, resnet18]"}, 1),
+        ("architectures", {"transfer_to": "[]"}, 4),
         ("first_steps", {"inner_eps": "1e-4"}, 3),
+        ("first_steps", {"method": "bptt", "method_options": {"first": "1"}}, 5),
+        ("methods_ipc10", {"method": "bptt", "method_options": {"first": "0"}}, 1),
+        ("rivals", {"objective": "[mtt, ftd]", "objective_options": {"lr_lr": "1.0e-5"}}, 3),
+        ("rivals", {"objective_options": {"mirror": "yes"}}, 4),
     ],
 )
 def test_where_selects_runs_by_their_settings(grid: str, where: dict[str, Any], runs: int) -> None:
     everything = requested(load_grid(grid), "cpu", {}, seeds=2)
     chosen = requested(load_grid(grid), "cpu", {}, seeds=2, where=where)
-    assert len(chosen) == 2 * runs
+    assert len(chosen) == 2 * runs < len(everything)
     assert [config for config in everything if config in chosen] == chosen
 
 
 @pytest.mark.parametrize(
     ("where", "words"),
     [
-        ({"ipc": "7"}, "where.ipc=7: no run has this; the runs have 1, 10, 50"),
+        ({"ipc": "7"}, "where.ipc=7: no run has it; the runs have 1, 10, 50"),
+        ({"ipc": "[1, 7]"}, "where.ipc=7: no run has it; the runs have 1, 10, 50"),
+        ({"ipc": ""}, "where: ipc= is not a whole number"),
         ({"ipc": "ten"}, "where: ipc=ten is not a whole number"),
         ({"datset": "cifar10"}, "where: unknown key 'datset'; did you mean dataset?"),
         ({"dataset": "cifar"}, "where: dataset=cifar is not one of digits, cifar10"),
         ({"method_options": "1"}, "where: method_options=1 is not a mapping"),
+        ({"method_options": {"frist": "1"}}, "where.method_options={'frist': '1'}: no run has it"),
     ],
 )
 def test_where_refuses_what_no_run_has(where: dict[str, Any], words: str) -> None:
@@ -209,14 +217,13 @@ def test_where_refuses_what_no_run_has(where: dict[str, Any], words: str) -> Non
 
 def test_a_setting_that_does_not_fit_all_runs_names_the_way_to_select_some() -> None:
     grid = load_grid("standard_benchmarks")
-    with pytest.raises(UserError, match=r"inner_classes=20 .*where\.dataset=cifar10 selects"):
-        expand(grid, "cpu", {"dataset": "cifar10"})
-    with pytest.raises(UserError) as refusal:
-        expand(grid, "cpu", {"outer_lr": 0.1, "unroll_length": 5, "window_size": 6, "ipc": 1})
-    assert "where.ipc" in str(refusal.value)
-    with pytest.raises(UserError) as refusal:
-        expand(grid, "cpu", {"objective_options": {"real_ipc": 1}})
-    assert "where" not in str(refusal.value)  # no run of the grid states it
+    given = {"scale": "cpu", "dataset": "cifar10"}
+    with pytest.raises(UserError, match="inner_classes=20 is more than the 10 classes"):
+        expand(grid, "cpu", given)
+    hint = " (dataset is set for all runs of the grid; where.dataset=... selects some)"
+    assert where_instead(grid, "cpu", given) == hint
+    assert where_instead(grid, "cpu", {"unroll_length": 5, "window_size": 6, "ipc": 1}) == ""
+    assert where_instead(grid, "cpu", {"dataset": "digits"}) == ""  # no run has it
 
 
 def test_options_of_one_method_do_not_reach_another() -> None:
