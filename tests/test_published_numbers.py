@@ -156,6 +156,15 @@ IN_SHORT = {
     ("cpu", "window_of_40_is_too_small"): "15 and 25 end above windows of 10 (`cpu`",
     ("cpu", "first_step_makes_bptt_fluctuate"): "other steps stays (`cpu` [H],",
     ("quick", "first_step_makes_bptt_fluctuate"): "(`cpu` [H], digits [H], seen",
+    ("cpu", "first_step_makes_bptt_fluctuate_ipc10"): "ten images per class, too (`cpu` [F]",
+    (
+        "cpu",
+        "bptt_without_the_first_step_ends_above_rat_bptt_ipc10",
+    ): "BPTT without inner step 0 ends above RaT-BPTT (`cpu`, four",
+    (
+        "cpu",
+        "transfer_to_wide_loses_nothing_on_cifar10",
+    ): "at one and ten images per class (`cpu` [F]",
     ("cpu", "results_without_the_first_step_repeat"): "another kind of processor (`cpu` [F]",
     ("cpu", "t_bptt_leads_bptt_early"): "does not lead BPTT early on (`cpu` [H]",
 }
