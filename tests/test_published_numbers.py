@@ -164,7 +164,7 @@ IN_SHORT = {
     (
         "cpu",
         "transfer_to_wide_loses_nothing_on_cifar10",
-    ): "at one and ten images per class (`cpu` [F]",
+    ): "at one and ten images per class (`cpu`,",
     ("cpu", "results_without_the_first_step_repeat"): "another kind of processor (`cpu` [F]",
     ("cpu", "t_bptt_leads_bptt_early"): "does not lead BPTT early on (`cpu` [H]",
 }
