@@ -19,7 +19,7 @@ from analysis.verdicts.quantities import QUANTITIES
 from bench.anatomies.folder import AnatomyFolder
 from bench.config.grid import grid_names
 from bench.config.run_config import RunConfig
-from bench.runs.run_folder import RunFolder
+from bench.runs.run_folder import RunFolder, Store
 from tests.analysis.conftest import write_run
 from tests.analysis.judging import judged
 
@@ -50,9 +50,16 @@ def test_every_finding_says_who_says_so_in_which_grid_and_of_which_quantity(clai
     assert claim.quantity in QUANTITIES
     assert claim.direction in OPPOSITE
     grid = grid_runs(claim.grid, Request([], {}, "quick"), [], Path("nowhere"))
-    entries = [grid.entry(side) for side in claim.sides().values() if "number" not in side]
-    identities = [entry.experiment.identity for entry in entries]
-    assert len(set(identities)) == len(identities)
+    sides = [side for side in claim.sides().values() if "number" not in side]
+    found = [
+        (grid.entry(of_run(side)).experiment.identity, side.get("tested_on")) for side in sides
+    ]
+    assert len(set(found)) == len(found)
+
+
+def of_run(side: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a side that find its run."""
+    return {key: value for key, value in side.items() if key != "tested_on"}
 
 
 # --- records with a quantity of a known value
@@ -94,6 +101,14 @@ def write(root: Path, config: RunConfig, quantity: str, value: float) -> None:
             raise AssertionError(f"no records of {quantity}")
 
 
+def evaluate_on(root: Path, config: RunConfig, network: str, accuracy: float) -> None:
+    """Let the set of a run have this accuracy, in percent, on another network."""
+    folder = Store(root).run(config)
+    result = folder.read("result") or {}
+    evaluation = {**result["evaluation"], "test_accuracy_mean": accuracy / 100}
+    folder.write("result", {**result, "transfers": {network: evaluation}})
+
+
 def write_anatomy(
     run: RunFolder, config: RunConfig, norm_0: float, norm_1: float, cosine: float
 ) -> AnatomyFolder:
@@ -122,14 +137,18 @@ def fill(root: Path, claim: Claim, effect: float) -> None:
         base = than.get("number", BASES.get(claim.quantity, 1.0))
         base = 50.0 if claim.quantity == "accuracy_by_seconds" else base
         value = base * math.exp(effect) if claim.factor else base + effect
-        for side, of_side in ((first, value), (than, base)):
+        for side, of_side in ((than, base), (first, value)):
             if "number" in side or str(side) in written:
                 continue
             written.add(str(side))
-            config = grid.entry(side).experiment.config
+            config = grid.entry(of_run(side)).experiment.config
             for seed in range(SEEDS):
                 noise = 1 + 0.002 * (seed if side is first else -seed)
-                write(root, replace(config, seed=seed), claim.quantity, of_side * noise)
+                of_seed = replace(config, seed=seed)
+                if "tested_on" in side:  # the run is that of the other side
+                    evaluate_on(root, of_seed, side["tested_on"], of_side * noise)
+                else:
+                    write(root, of_seed, claim.quantity, of_side * noise)
 
 
 def effects(claim: Claim) -> dict[str, float]:
