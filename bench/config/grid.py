@@ -203,8 +203,11 @@ def _with_value(configs: list[RunConfig], key: str, value: Any) -> list[RunConfi
 
 def where_instead(grid: Grid, scale: str, given: dict[str, Any]) -> str:
     """A hint for settings that do not fit all runs of a grid: one of them that some runs have by
-    themselves, or an empty text."""
-    for key in given.keys() - {"scale", "seed"}:
+    themselves; an empty text if there is none, or if the settings fit."""
+    with suppress(UserError):
+        expand(grid, scale, given, 1)
+        return ""
+    for key in [name for name in given if name not in ("scale", "seed")]:
         others = {name: value for name, value in given.items() if name != key}
         with suppress(UserError):
             requested(grid, scale, others, where={key: given[key]})

@@ -224,6 +224,7 @@ def test_a_setting_that_does_not_fit_all_runs_names_the_way_to_select_some() -> 
     assert where_instead(grid, "cpu", given) == hint
     assert where_instead(grid, "cpu", {"unroll_length": 5, "window_size": 6, "ipc": 1}) == ""
     assert where_instead(grid, "cpu", {"dataset": "digits"}) == ""  # no run has it
+    assert where_instead(grid, "cpu", {"scores": True}) == ""  # it fits; the error is of another
 
 
 def test_options_of_one_method_do_not_reach_another() -> None:
