@@ -87,7 +87,7 @@ class Evaluation:
                 column = values[:, chosen]
                 summary[f"{name}_mean"] = column.mean().item()
                 summary[f"{name}_std"] = column.std().item() if len(column) > 1 else None
-                everything[f"all_{part}"] = values.tolist()
+                everything[f"all_{part}"] = _shortest(values)
         return summary | everything
 
     @classmethod
@@ -97,6 +97,12 @@ class Evaluation:
         values = {part: summary.get(f"all_{part}") for part in parts}
         measured = {part: torch.tensor(value) for part, value in values.items() if value}
         return cls(summary["all_steps"], **measured)
+
+
+def _shortest(values: Tensor) -> list[list[float]]:
+    """Each number as the shortest decimal that float32 reads as the same number: half of a record
+    would otherwise be digits beyond float32."""
+    return [[float(str(number)) for number in row] for row in values.numpy()]
 
 
 class Make(Protocol):

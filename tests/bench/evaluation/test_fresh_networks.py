@@ -1,5 +1,6 @@
 """Fresh networks on a distilled set: the numbers that everybody will quote."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -234,6 +235,17 @@ def test_an_evaluation_is_read_as_it_was_recorded_with_and_without_a_training_pa
         evaluation = Evaluation([10, 20], part, part, **measured)
         found = Evaluation.from_summary(evaluation.summary("test"))
         assert str(found) == str(evaluation)
+
+
+def test_a_record_has_no_digits_beyond_float32_and_loses_none() -> None:
+    part = torch.rand(3, 2, generator=torch.Generator().manual_seed(0))
+    part[0, 0], part[1, 1] = 0.276, 0.1 + 2**-26  # 0.27599999 and 0.10000002 in float64
+    summary = json.loads(json.dumps(Evaluation([10, 20], part, part).summary("test")))
+    assert summary["all_test"][0][0] == 0.276
+    assert max(len(str(number)) for row in summary["all_test"] for number in row) <= 12
+    found = Evaluation.from_summary(summary)
+    assert torch.equal(found.test, part)
+    assert torch.equal(found.validation, part)
 
 
 def test_networks_that_are_not_finite_are_counted() -> None:
