@@ -42,6 +42,9 @@ class PublishOptions:
     grid: str = setting("all", "grids, comma-separated: names or paths of your own .yaml; or all")
     scale: str = setting("auto", "auto, quick, cpu or paper: the scale of the runs")
     only: str = setting("", "only these methods, comma-separated")
+    where: dict[str, Any] = setting(
+        {}, "only runs of the named grids with these settings, e.g. where.dataset=cifar10"
+    )
     sets: str = setting(
         "first",
         "distilled sets and pictures that are published: of the lowest finished seed of each"
@@ -85,7 +88,10 @@ def main(argv: list[str]) -> int:
     grids = grid_names() if options.grid == "all" else words(options.grid)
     if not grids:
         raise UserError("grid= names no grid")
-    runs = selected(results_root, grids, scale, overrides, words(options.only))
+    if options.where and options.grid == "all":
+        raise UserError("where selects runs of a grid: name it with grid=...")
+    methods = words(options.only)
+    runs = selected(results_root, grids, scale, overrides, methods, options.where)
     if not options.unfinished:
         runs.others.update(progress.state for _, progress in runs.unfinished)
         runs.unfinished.clear()

@@ -50,21 +50,27 @@ class Selection:
 
 
 def selected(
-    root: Path, grids: Sequence[str], scale: str, overrides: dict[str, Any], methods: Sequence[str]
+    root: Path,
+    grids: Sequence[str],
+    scale: str,
+    overrides: dict[str, Any],
+    methods: Sequence[str],
+    where: dict[str, Any],
 ) -> Selection:
     """The runs under a results folder that have the settings of a grid, whatever the seed.
 
     Args:
         overrides: settings that the sweeps were given.
-        methods: only these; by default all.
+        methods: only these; if there are none, all.
+        where: only runs with these settings, of which each grid has one at least.
 
     Raises:
-        UserError: there is no such grid, or a setting is invalid.
+        UserError: there is no such grid, a setting is invalid, or no run of a grid is `where`.
     """
     grids_of: dict[str, list[str]] = {}
     for name in grids:
         grid = load_grid(name)
-        for config in requested(grid, scale, overrides):
+        for config in requested(grid, scale, overrides, where=where):
             if not methods or config.method in methods:
                 names = grids_of.setdefault(experiment_identity(config), [])
                 names += [] if grid.name in names else [grid.name]

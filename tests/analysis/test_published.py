@@ -231,6 +231,15 @@ def test_publishing_again_adds_replaces_and_keeps(results: "Maker") -> None:
     assert len(records(folder)) == 3
 
 
+def test_runs_of_a_grid_are_selected_by_their_settings(results: "Maker") -> None:
+    for config in results.configs("methods_comparison", 1):
+        finish(results.run(config))
+    folder = publish(results, "grid=methods_comparison", "where.method=[bptt,t_bptt]")
+    assert sorted(run.config.method for run in records(folder)) == ["bptt", "t_bptt"]
+    with pytest.raises(UserError, match="where selects runs of a grid: name it with grid="):
+        publish(results, "where.method=bptt")
+
+
 def test_a_record_that_was_replaced_is_read_anew(results: "Maker") -> None:
     finish(results.run(results.configs("window_ablation")[0]))
     (run,) = records(publish(results))
