@@ -13,6 +13,7 @@ from bench.config.grid import expand, load_grid
 from bench.config.run_config import RunConfig
 from bench.runs.records import Recorder
 from bench.runs.run_folder import RunFolder, Store
+from tests.analysis.publishing import GRIDS, add_set, finish
 
 FINGERPRINT = "0123456789abcdef"
 
@@ -152,3 +153,26 @@ class Maker:
     configs = staticmethod(configs_of)
     accuracy = staticmethod(accuracy_of)
     norm = staticmethod(norm_of)
+
+
+@pytest.fixture
+def made(results: Maker) -> Maker:
+    """Runs of three grids; windows move, times have all digits, and one norm is not finite."""
+
+    def norm(config: RunConfig, step: int) -> float:
+        spiked = config.method == "r_bptt" and config.seed == 1 and step == 7
+        return float("inf") if spiked else results.norm(config, step)
+
+    for grid in GRIDS:
+        for config in results.configs(grid, 2):
+            run = results.run(
+                config,
+                norm=norm,
+                start=lambda step: step // 15,
+                seconds=0.1 + 1e-9 * config.seed,
+                final=0.5 + 0.01 * config.seed**2 + 0.001 * config.boost_block,
+            )
+            finish(run)
+            if config.ipc > 1:
+                add_set(run, config)
+    return results
