@@ -99,7 +99,8 @@ def _beside(
             if part.start < ends[one.identity]
         ]
         for one in results.experiments
-        if one.identity in ends
+        # The paper leaves out no first step.
+        if one.identity in ends and not one.config.method_options.get("first")
     }
     return {identity: parts for identity, parts in ranges.items() if parts}
 

@@ -3,6 +3,7 @@ that the curves in them are the numbers behind them."""
 
 import math
 import shutil
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 from unittest.mock import ANY, patch
@@ -228,6 +229,16 @@ def test_figure_2_draws_the_papers_medians_in_the_panel_of_their_method(results:
     table = numbers.shown_table(spec)
     row = table[(table["method"] == "t_bptt") & (table["step"] == 12)].iloc[0]
     assert row["paper_median"] == 0.045
+
+
+def test_a_method_without_the_first_step_has_no_curve_of_the_paper(results: "Maker") -> None:
+    results.grid("methods_ipc10")
+    spec = replace(CURVES[2], grid="methods_ipc10")
+    found = found_for(spec, stored_runs(results.root))
+    without = [
+        one.label for one in found.experiments if one.identity not in curves(spec, found).paper
+    ]
+    assert without == ["BPTT from step 1"]
 
 
 def test_experiments_of_the_same_label_have_curves_of_their_own(results: "Maker") -> None:
