@@ -16,6 +16,7 @@ from bench.config.run_config import Environment, RunConfig
 from bench.sweeps.child_process import child_environment, environment_arguments
 from bench.sweeps.cost_model import Estimate, Failure
 from bench.sweeps.cost_text import costs
+from bench.sweeps.overview import settings_of
 from bench.system.errors import UserError
 
 QUIET_SECONDS = 8.0  # after which each estimate is printed as soon as it is known
@@ -60,13 +61,14 @@ def estimates(
             start_new_session=True,  # Ctrl-C reaches this process alone, which then ends that one
         )
         try:
-            remaining = iter(configs)
+            remaining = zip(configs, settings_of(configs)[1], strict=True)
             for content in answers(process, started):
-                config = next(remaining)
+                config, varying = next(remaining)
                 answer = Failure(**content) if "cause" in content else Estimate(**content)
                 yield answer
                 if time.monotonic() - started > QUIET_SECONDS and isinstance(answer, Estimate):
-                    print(f"  {config.method}: {costs([answer])}", flush=True)
+                    what = f"{config.method} {varying}".rstrip()
+                    print(f"  {what}: {costs([answer])}", flush=True)
             # Interrupted now, it would lose its exit status, which says that the data are missing.
             with suppress(subprocess.TimeoutExpired):
                 process.wait(SECONDS_TO_EXIT)

@@ -1,10 +1,13 @@
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from bench.config.run_config import Environment, RunConfig
 from bench.sweeps import estimate_process
+from bench.sweeps.cost_model import Estimate
 from bench.sweeps.estimate_process import estimates
 from bench.system.errors import UserError
 
@@ -38,3 +41,16 @@ def test_a_process_that_hangs_after_its_last_answer_is_stopped(
     measuring("trap '' INT; exec >&-; exec sleep 600")
     assert list(estimates([RunConfig()], Environment(), load=True)) == []
     assert "no estimate: bench.estimate ended with -9" in capfd.readouterr().out
+
+
+def test_an_estimate_that_took_long_is_printed_with_what_distinguishes_its_run(
+    measuring, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(estimate_process, "QUIET_SECONDS", 0.0)
+    answers = [Estimate(seconds, 2**30) for seconds in (60.0, 120.0)]
+    measuring("\n".join(f"echo '{json.dumps(asdict(answer))}'" for answer in answers))
+    configs = [RunConfig(arch="vgg11"), RunConfig(arch="resnet18")]
+    assert list(estimates(configs, Environment(), load=True)) == answers
+    shown = capfd.readouterr().out
+    assert "rat_bptt arch=vgg11: 1 min a run, 1.0 GiB each" in shown
+    assert "rat_bptt arch=resnet18: 2 min a run, 1.0 GiB each" in shown
