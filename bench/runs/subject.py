@@ -22,7 +22,7 @@ from bench.evaluation.interpretation import REAL_IMAGES, WARNING, SubjectOptions
 from bench.runs.json_files import OF_A_RUN, read_whole, with_checksum
 from bench.runs.run_folder import SET_FILE, RunFolder
 from bench.system.errors import Unwritable, UserError
-from bench.system.files import checksum, exists, make_folder, write_json
+from bench.system.files import checksum, exists, make_folder, remove_orphans, write_json
 from bench.system.machine import cpu_cores
 from bench.system.text import count
 
@@ -109,6 +109,7 @@ class Subject:
             **git.commit(),
         }
         path = self._path(kind)
+        remove_orphans(self.out, by_others=None)
         write_json(path, with_checksum(record))
         path.with_suffix(UNFINISHED).unlink(missing_ok=True)
         return path

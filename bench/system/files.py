@@ -69,19 +69,20 @@ def _temporary(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_orphans(folder: Path, by_others: Collection[str] = ()) -> None:
+def remove_orphans(folder: Path, by_others: Collection[str] | None = ()) -> None:
     """Remove the temporary files that killed processes have left in `folder`.
 
     Args:
-        by_others: files that another process may be writing now. Their temporary files are removed
-            some minutes later.
+        by_others: files that another process may be writing now; None: any file. Their temporary
+            files are removed some minutes later.
     """
     for path in folder.iterdir():
         if (match := TEMPORARY_NAME.fullmatch(path.name)) is None:
             continue
         with suppress(OSError):
             age = time_there(folder) - path.stat().st_mtime
-            if match["name"] not in by_others or age > ORPHANED_AFTER_SECONDS:
+            others_write = by_others is None or match["name"] in by_others
+            if not others_write or age > ORPHANED_AFTER_SECONDS:
                 path.unlink()
 
 

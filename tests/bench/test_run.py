@@ -245,6 +245,10 @@ def test_the_training_set_selects_with_and_without_a_part_held_out(
     means = [sum(column) for column in zip(*evaluation["all_train"], strict=True)]
     assert evaluation["steps"] == evaluation["all_steps"][means.index(max(means))]
     assert "selected by train" in command("bench.status").stdout
+    of_a_killed_process = tmp_path / "results/evaluations/.other.json.abcdefgh.json"
+    of_a_killed_process.parent.mkdir()
+    of_a_killed_process.touch()
+    os.utime(of_a_killed_process, (0, 0))
     again = command("bench.evaluate", f"distilled={run}")
     assert again.returncode == 0, again.stderr
     assert "<- selected by train" in again.stdout

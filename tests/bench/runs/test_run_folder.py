@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ from bench.config.resolve import resolve
 from bench.runs.run_folder import RunFolder, Store
 from bench.runs.run_lock import RunIsTaken, is_being_run, lock
 from bench.system.errors import UserError
-from bench.system.files import atomic_write, make_folder, read_json, write_json
+from bench.system.files import (
+    ORPHANED_AFTER_SECONDS,
+    atomic_write,
+    make_folder,
+    read_json,
+    remove_orphans,
+    write_json,
+)
 from tests.waiting import wait_until
 
 
@@ -36,6 +44,21 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         write_half(path)
     assert read_json(path) == {"old": True}
     assert os.listdir(tmp_path) == ["file.json"]
+
+
+def test_temporary_files_in_a_shared_folder_are_removed_once_no_process_can_be_writing_them(
+    tmp_path: Path,
+) -> None:
+    young, old = tmp_path / ".one.json.abcdefgh.json", tmp_path / ".two.json.abcdefgh.json"
+    for path in (young, old, tmp_path / "three.json"):
+        path.write_text("half of a")
+    killed = time.time() - 2 * ORPHANED_AFTER_SECONDS
+    for path in (old, tmp_path / "three.json"):
+        os.utime(path, (killed, killed))
+    remove_orphans(tmp_path, by_others=None)
+    assert sorted(os.listdir(tmp_path)) == [young.name, "three.json"]
+    remove_orphans(tmp_path, by_others=["two.json"])
+    assert os.listdir(tmp_path) == ["three.json"]
 
 
 def test_the_configuration_comes_back_as_it_was(folder: RunFolder) -> None:
