@@ -24,7 +24,7 @@ from bench.publishing.catalog import (
     unit_of,
 )
 from bench.system.errors import UserError
-from bench.system.files import make_folder, writing
+from bench.system.files import make_folder, write_text, writing
 from bench.system.locks import locked
 
 Files = dict[str, bytes]  # content by path in the folder of records
@@ -96,9 +96,10 @@ class Publication:
     def publish(self) -> None:
         """Make the staged records the published ones."""
         lines = [f"{checksum}  {path}\n" for path, checksum in sorted(self.sums.items())]
-        staged = self._write(SUMS, "".join(lines).encode())
+        make_folder(self.root / STAGED, "folder of staged records")  # `settle` may remove records
+        write_text(self.root / STAGED / SUMS, "".join(lines))  # a power failure must not empty it
         with writing(self.root / SUMS):
-            os.replace(staged, self.root / SUMS)
+            os.replace(self.root / STAGED / SUMS, self.root / SUMS)
         settle(self.root, self.sums)
 
     def _write(self, path: str, content: bytes) -> Path:
@@ -112,11 +113,18 @@ class Publication:
 
 def settle(root: Path, sums: Sums) -> None:
     """Move staged units that are published into their places, and remove all other staged files and
-    the records that are not published any more.
+    the records that are not published any more, if there is a publication to finish.
 
     Raises:
+        UserError: there is none, and records without a checksum.
         Unwritable: the folder cannot be written.
     """
+    surplus = record_files(root) - sums.keys()
+    if surplus and not (root / STAGED).is_dir():
+        raise UserError(
+            f"{SUMS} in {root} has no checksum of {len(surplus)} records, such as {min(surplus)}: it"
+            " has lost lines, or they come from elsewhere; restore it, or remove them"
+        )
     with writing(root):
         for unit, place in intact_units(root, sums).items():
             if place == root / unit:
@@ -125,10 +133,10 @@ def settle(root: Path, sums: Sums) -> None:
                 shutil.rmtree(root / unit)
             (root / unit).parent.mkdir(exist_ok=True)
             os.replace(place, root / unit)
-        shutil.rmtree(root / STAGED, ignore_errors=True)
         for path in record_files(root) - sums.keys():
             (root / path).unlink()
             for folder in (root / path).parents:
                 if folder == root or any(folder.iterdir()):
                     break
                 folder.rmdir()
+        shutil.rmtree(root / STAGED, ignore_errors=True)  # last: it says that this is not finished
