@@ -185,7 +185,9 @@ def evaluation_records(paths: Iterable[Path]) -> Iterator[tuple[dict[str, Any], 
     Files that hold something else are skipped, damaged ones with a note."""
     for path in paths:
         try:
-            record = without_checksum(json.loads(path.read_text()), path, "delete it")
+            record = without_checksum(
+                json.loads(path.read_text(encoding="utf-8")), path, "delete it"
+            )
             config = written_config(record["config"])
             if {"distilled", "what", "data"} <= record.keys():
                 yield record, config

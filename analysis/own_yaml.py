@@ -10,4 +10,4 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times
 
 def entries(path: Path) -> Any:
     """What one of these files holds."""
-    return yaml.load(path.read_text(), Loader=LOADER)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)

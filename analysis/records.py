@@ -71,8 +71,8 @@ def lines_of(folder: RunFolder, name: str) -> Path:
         Damaged: it is missing.
     """
     path = folder.path / f"{name}.jsonl"
-    if not path.exists():
-        raise Damaged(f"{path} is missing; {REMEDY}")
+    if not path.is_file():
+        raise Damaged(f"{path} is {'no file' if path.exists() else 'missing'}; {REMEDY}")
     return path
 
 

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
         print("\n".join(f"    {line}" for line in page.commands))
     path = folder / f"{request.stem('report')}.html"
     with atomic_write(path) as temporary:
-        temporary.write_text(html(page))
+        temporary.write_text(html(page), encoding="utf-8")
     print(path)
     return 0
 

@@ -266,4 +266,4 @@ def _describe(
         },
     )
     git.record_uncommitted_diff(folder)
-    write_text(Submission(folder).script, script)
+    write_text(Submission(folder).script, script, sys.getfilesystemencoding())  # it names paths

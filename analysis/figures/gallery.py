@@ -1,12 +1,13 @@
 """The images of a distilled set by class, cut out of the picture that its run wrote."""
 
 import json
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from analysis.arguments import Request
 from analysis.captions import caption
@@ -118,7 +119,7 @@ def _sheet(run: FinishedRun) -> "NDArray[np.uint8]":
     try:
         with Image.open(path) as image:
             return np.asarray(image)
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 

@@ -66,7 +66,7 @@ def save(picture: Picture, stem: Path, with_caption: bool) -> list[Path]:
     if with_caption:
         return paths[:3]
     with atomic_write(txt) as temporary:
-        temporary.write_text(f"{picture.caption}\n")
+        temporary.write_text(f"{picture.caption}\n", encoding="utf-8")
     return paths
 
 

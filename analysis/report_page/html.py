@@ -19,7 +19,11 @@ def html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = resources.files("analysis.report_page").joinpath("templates/report.css").read_text()
+    style = (
+        resources.files("analysis.report_page")
+        .joinpath("templates/report.css")
+        .read_text(encoding="utf-8")
+    )
     template = pages.get_template("report.html.j2")
     charts = {place: chart for figure in report.figures for place, chart in figure.charts.items()}
     # Packed, the library takes 2.0 MB instead of 4.8 and the charts a fifth of their text.

@@ -90,7 +90,7 @@ def paper_effects() -> dict[str, list[Effect]]:
     """
     claims = {claim.id: claim for claim in load_claims()}
     effects = {}
-    for name, entries in yaml.safe_load(FILE.read_text()).items():
+    for name, entries in yaml.safe_load(FILE.read_text(encoding="utf-8")).items():
         if name not in claims or len(entries) != len(claims[name].pairs):
             raise UserError(f"{FILE.name}: {name} is no claim of {len(entries)} pairs")
         effects[name] = [_effect(entry, claims[name].factor) for entry in entries]

@@ -108,7 +108,7 @@ class AnatomyFolder:
         if stated not in (None, checksum(path)):
             raise Damaged(f"{path} was changed or damaged; {REMEDY}")
         try:
-            return [json.loads(line) for line in path.read_text().splitlines()]
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, ValueError) as error:
             raise Damaged(f"{path} cannot be read ({error}); {REMEDY}") from error
 

@@ -234,7 +234,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: the file cannot be read or is not a mapping.
     """
     try:
-        content = deepcopy(_content(path.read_text()))
+        content = deepcopy(_content(path.read_text(encoding="utf-8")))
     except (YAMLError, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

@@ -149,7 +149,7 @@ class ZipFiles(Archive):
     def _open(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+        except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
             raise incomplete(self.path, "zip", error) from error
 
 

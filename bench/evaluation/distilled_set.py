@@ -134,6 +134,8 @@ def _find(
     None if there is none."""
     if key:
         if key in content.tensors:
+            if not content.tensors[key].dim():
+                raise UserError(f"{setting}={key}: in {path} this is a single number")
             return key
         raise UserError(f"{setting}={key}: {path} holds {_listed(content)}")
     least = 1 if setting == "labels_key" else 2
@@ -175,13 +177,13 @@ def _without_names(
 def _labels_alone(path: Path, key: str) -> Tensor:
     """The labels in a file that may hold nothing else."""
     content = read_content(path)
-    if content.bare:
-        return content.tensors["images"]
-    name = _find(content, LABEL_NAMES, path, key, "labels_key")
+    name = "images" if content.bare else _find(content, LABEL_NAMES, path, key, "labels_key")
     if name is None and len(content.tensors) == 1:
         name = next(iter(content.tensors))
     if name is None:
         raise _no_tensor(content, LABEL_NAMES, path, "labels")
+    if not content.tensors[name].dim():
+        raise UserError(f"{path}: its labels are a single number")
     return content.tensors[name]
 
 

@@ -6,6 +6,7 @@ What the numbers mean is decided elsewhere: `distilled_set.py` finds images and 
 
 import argparse
 import json
+import os
 import re
 import warnings
 from collections.abc import Callable
@@ -133,7 +134,8 @@ def _read_h5(path: Path, index: int) -> Content:
         raise UserError(f"{path}: reading it needs h5py: {INSTALL_H5PY}") from error
     arrays: dict[str, Any] = {}
 
-    def note(name: str, item: Any) -> None:
+    def note(name: str | bytes, item: Any) -> None:
+        name = os.fsdecode(name)  # h5py gives bytes where a name is no UTF-8
         if isinstance(item, h5py.Dataset):
             is_text = h5py.check_string_dtype(item.dtype) is not None
             arrays[name] = np.array("") if is_text else np.asarray(item[()])

@@ -38,6 +38,8 @@ class Content:
 def as_tensor(value: Any) -> Tensor | None:
     """A tensor, array, number or list of numbers as a tensor; None for anything else."""
     if isinstance(value, Tensor):
+        if value.is_meta:  # a shape without values
+            return None
         value = value.detach()
         value = value.dequantize() if value.is_quantized else value
         value = value if value.layout == torch.strided else value.to_dense()

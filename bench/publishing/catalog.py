@@ -59,7 +59,7 @@ def read_sums(root: Path) -> Sums:
     """
     path = root / SUMS
     try:
-        text = path.read_text() if path.is_file() else ""
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise Damaged(f"{path} cannot be read ({error})") from error
     *lines, rest = text.split("\n")

@@ -50,7 +50,7 @@ def evaluation_records(root: Path, scale: str) -> dict[str, Record]:
     found = {}
     for path in sorted((root / EVALUATIONS).glob("*.json")):
         try:
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise Damaged(f"{path} cannot be read ({error}); delete it") from error
         if isinstance(record, dict) and (record.get("config") or {}).get("scale") == scale:

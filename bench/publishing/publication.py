@@ -26,6 +26,7 @@ from bench.publishing.catalog import (
 from bench.system.errors import UserError
 from bench.system.files import make_folder, write_text, writing
 from bench.system.locks import locked
+from bench.system.text import count
 
 Files = dict[str, bytes]  # content by path in the folder of records
 
@@ -122,8 +123,9 @@ def settle(root: Path, sums: Sums) -> None:
     surplus = record_files(root) - sums.keys()
     if surplus and not (root / STAGED).is_dir():
         raise UserError(
-            f"{SUMS} in {root} has no checksum of {len(surplus)} records, such as {min(surplus)}: it"
-            " has lost lines, or they come from elsewhere; restore it, or remove them"
+            f"{SUMS} in {root} has no checksum of {count(len(surplus), 'record')}, such as"
+            f" {min(surplus)}: it has lost lines, or they come from elsewhere; restore it, or"
+            " remove them"
         )
     with writing(root):
         for unit, place in intact_units(root, sums).items():

@@ -2,6 +2,7 @@
 configuration that its networks are trained with."""
 
 import hashlib
+import os
 import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from bench.runs.saved_evaluations import SavedEvaluations
 
 UNFINISHED = ".part"  # in place of ".json"
+STEM_LENGTH = 100  # of the set in the name of a record; file names have at most 255 bytes
 # A run needs another setting to read these; scores and anatomies always do.
 READ_ALONE = ("full_train_batch_size", "full_train_steps", "variance_samples")
 
@@ -117,7 +119,8 @@ class Subject:
     def _path(self, kind: str) -> Path:
         named_by = f"{self.options} {experiment_identity(self.config)} {self.config.seed}"
         digest = hashlib.sha256(named_by.encode()).hexdigest()[:12]
-        return self.out / f"{Path(self.options.distilled).stem}{kind}-{digest}.json"
+        stem = os.fsencode(Path(self.options.distilled).stem)[:STEM_LENGTH].decode(errors="ignore")
+        return self.out / f"{stem}{kind}-{digest}.json"
 
 
 def set_up(given: dict[str, Any], folder: str = "evaluations", evaluates: bool = True) -> Subject:

@@ -138,7 +138,7 @@ def write(folder: Path, report: Report) -> None:
     }
     write_json(folder / "speed.json", content)
     with atomic_write(folder / "speed.txt") as temporary:
-        temporary.write_text(table(report) + "\n")
+        temporary.write_text(table(report) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> Report:

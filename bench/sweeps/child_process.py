@@ -52,7 +52,7 @@ def record_death(folder: RunFolder, status: int, out_of_memory: bool = False) ->
     lines = last_lines(folder)
     memory_line = next((line for line in reversed(lines) if ran_out(line)), "")
     if status < 0:
-        name = signal.Signals(-status).name
+        name = _signal_name(-status)
         by_system = -status == signal.SIGKILL
         hint = ", as the system does when memory runs out" if by_system else ""
         quote = f" ({memory_line})" if memory_line else ""
@@ -65,6 +65,13 @@ def record_death(folder: RunFolder, status: int, out_of_memory: bool = False) ->
     if kind != "out of memory" and is_full(folder.path):
         kind, message = "disk full", f"no space is left for {folder.path} ({message})"
     record_failure(folder, {"kind": kind, "message": message[:500]})
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one without a name, such as most real-time signals
+        return f"signal {number}"
 
 
 def last_lines(folder: RunFolder, count: int = 30) -> list[str]:

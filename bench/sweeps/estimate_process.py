@@ -107,7 +107,12 @@ def answers(process: "subprocess.Popen[str]", started: float) -> Iterator[dict]:
             continue
         if text is None:
             return
-        content = json.loads(text)
+        try:
+            content = json.loads(text)
+        except ValueError:
+            continue  # printed when Python started, by a site hook of a cluster, for example
+        if not isinstance(content, dict):
+            continue
         if "doing" in content:
             doing = content["doing"]
         elif "missing" in content:

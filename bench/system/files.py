@@ -105,10 +105,10 @@ def overwrite_json(path: Path, value: Any) -> None:
         file.write(text.ljust(os.fstat(file.fileno()).st_size))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text, atomically."""
+def write_text(path: Path, text: str, encoding: str = "utf-8") -> None:
+    """Write a text, atomically, with the same bytes in every locale."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding=encoding)
 
 
 def read_json(path: Path | str) -> Any | None:

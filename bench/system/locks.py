@@ -52,7 +52,7 @@ def owner_of(path: Path) -> list[str]:
     """What a lock file says of its process: id, host, start; nothing where the system locks files,
     which are empty then."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return []
     return lines if len(lines) >= 2 else []

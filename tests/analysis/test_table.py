@@ -1,6 +1,7 @@
 """The command `python -m analysis.table`: our numbers beside the paper's, and what is missing."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -378,3 +379,19 @@ def test_neither_command_nor_its_help_needs_torch_or_scipy(module: str) -> None:
 
 def test_the_names_of_tables_are_those_that_can_be_made() -> None:
     assert tuple(TABLES) == NAMES
+
+
+def test_a_table_has_the_same_bytes_in_a_locale_without_utf_8(tmp_path: Path) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    made: list[dict[str, bytes]] = []
+    for locale in ({}, {**ascii_only, "PYTHONIOENCODING": "utf-8"}):
+        out = tmp_path / str(len(made))
+        command = [sys.executable, "-m", "analysis.table", "table=1", "scale=quick"]
+        done = subprocess.run(
+            [*command, f"results_root={tmp_path}", f"output={out}"],
+            env=os.environ | locale,
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr
+        made.append({path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()})
+    assert made[0] == made[1] != {}

@@ -36,6 +36,14 @@ def test_a_folder_without_the_set_is_answered_with_all_that_was_looked_for(tmp_p
     assert f"data_root={tmp_path}" in message
 
 
+def test_a_zip_of_a_newer_version_is_named(tmp_path: Path) -> None:
+    path = zip_of(tmp_path, pictures())
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 255  # the version needed to extract
+    path.write_bytes(content)
+    assert "not a complete zip (zip file version 25.5)" in failure(tmp_path)
+
+
 def test_a_truncated_zip_is_named(tmp_path: Path) -> None:
     path = zip_of(tmp_path, pictures())
     path.write_bytes(path.read_bytes()[:-40])

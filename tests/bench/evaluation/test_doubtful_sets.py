@@ -44,6 +44,17 @@ REFUSED = [
         "order=ipc_major: .* holds 10 stacks of 5 images, and there are 10 classes",
         "order=ipc_major",
     ),
+    case(
+        "rate.npz",
+        lambda p, x, y: np.savez(p, images=x, lr=np.float32(0.1)),
+        "labels_key=lr: in .*rate.npz this is a single number",
+        "labels_key=lr",
+    ),
+    case(
+        "meta.pt",
+        lambda p, x, y: torch.save({"images": torch.empty(10, 1, 8, 8, device="meta")}, p),
+        "not numbers",
+    ),
     case("odd.npy", lambda p, x, y: np.save(p, x[:13]), "its 13 images are not .* labels=PATH"),
     case(
         "labels.npz", lambda p, x, y: np.savez(p, x, y), "order=.* is for images", "order=ipc_major"

@@ -167,7 +167,7 @@ def test_verification_names_what_is_damaged_missing_and_surplus(tmp_path: Path) 
     assert published.damaged == ["runs/a-000000000000", "runs/c-000000000000"]
     units = {*("runs/b-000000000000", "runs/f-000000000000"), "evaluations/e.json", "report.html"}
     assert published.intact.keys() == units
-    with pytest.raises(UserError, match="no checksum of 1 records, such as runs/c.*/other.json"):
+    with pytest.raises(UserError, match=r"no checksum of 1 record, such as runs/c.*/other\.json"):
         publish(tmp_path, AFTER)
     (tmp_path / "runs/c-000000000000/other.json").unlink()
     publish(tmp_path, AFTER)  # restores the others
@@ -180,7 +180,7 @@ def test_no_record_is_removed_because_checksums_were_lost(tmp_path: Path, lines:
     publish(root, FORMER)
     kept = (root / SUMS).read_text().splitlines(keepends=True)[:lines]
     (root / SUMS).write_text("".join(kept))
-    with pytest.raises(UserError, match="SHA256SUMS in .* has lost lines"):
+    with pytest.raises(UserError, match=r"SHA256SUMS in .* has lost lines"):
         publish(root, NEW)
     assert in_place(root) == FORMER
 

@@ -43,6 +43,12 @@ def test_a_process_that_hangs_after_its_last_answer_is_stopped(
     assert "no estimate: bench.estimate ended with -9" in capfd.readouterr().out
 
 
+def test_what_python_prints_at_its_start_is_no_estimate(measuring) -> None:
+    answer = json.dumps(asdict(Estimate(60.0, 2**30)))
+    measuring(f"echo 'welcome to the cluster'; echo 7; echo '{answer}'")
+    assert len(list(estimates([RunConfig()], Environment(), load=True))) == 1
+
+
 def test_an_estimate_that_took_long_is_printed_with_what_distinguishes_its_run(
     measuring, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -110,6 +110,14 @@ def test_a_process_that_could_not_say_it_itself_is_judged_by_its_log_and_the_sys
     assert (folder.read("error") or {})["kind"] == kind
 
 
+def test_a_signal_without_a_name_is_given_by_its_number(tmp_path: Path) -> None:
+    config = single_run("quick", {})
+    folder = Store(tmp_path).run(config)
+    folder.create(config)
+    record_death(folder, -40)
+    assert (folder.read("error") or {})["message"] == "its process was ended by signal 40"
+
+
 def test_the_pool_asks_the_system_whether_it_has_killed_for_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
