@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.labels import Variant, differences, distinct_labels
-from analysis.records import collected
+from analysis.records import REMEDY, collected
 from bench.config.grid import Grid, requested
 from bench.config.identity import experiment_identity
 from bench.config.run_config import RunConfig
@@ -278,10 +278,11 @@ def load_results(
 
 
 def _parse(folder: RunFolder) -> None:
-    """Raise Damaged if the records of a run are missing or cannot be read. Those of published runs
+    """Raise Damaged if the records of a run are missing, empty or cannot be read. Those of published runs
     have been compared with their checksums."""
     for name in () if isinstance(folder, PublishedRun) else ("metrics", "measurements"):
-        collected(folder, name)
+        if collected(folder, name).empty and name == "metrics":
+            raise Damaged(f"{folder.path} has a result and no outer step; {REMEDY}")
 
 
 def _missing(experiment: Experiment, seed: int, run: StoredRun | None) -> MissingRun:

@@ -48,7 +48,10 @@ def collected(folder: RunFolder, name: str) -> pd.DataFrame:
         path = folder.path / f"{name}.parquet"
         return _published(path, checksum(path)).copy(deep=False)
     path, cache = lines_of(folder, name), folder.path / f"{name}.cache"
-    lines = checksum(path)
+    try:
+        lines = checksum(path)
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error.strerror}); {REMEDY}") from error
     if (cached := _cached(cache, lines)) is not None:
         return cached
     is_finished = folder.has_result()  # before its lines are read: it may be about to write more

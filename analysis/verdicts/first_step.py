@@ -18,7 +18,7 @@ from analysis.load import FinishedRun
 from analysis.records import collected
 from analysis.verdicts.costs import machine_text
 from bench.anatomies.folder import finished_anatomies
-from bench.runs.run_folder import Store, name_of
+from bench.runs.run_folder import SET_FILE, Store, name_of
 from bench.system.errors import UserError
 
 REPEATED = "repeated"  # in results_root: a results folder with the same runs, made elsewhere
@@ -49,8 +49,13 @@ def share_through_step_0(run: FinishedRun, evaluation: dict[str, Any]) -> dict[i
         try:
             settings, config = folder.read("settings") or {}, folder.config()
             name = name_of(settings.get("distilled", ""))
+            own_set = (run.result.get("checksums") or {}).get(SET_FILE)
             of_run = name == run.folder.name and config.seed == run.config.seed
-            if not of_run or set(differences(config, run.config)) - NOT_OF_A_TRAJECTORY:
+            of_set = own_set in (None, settings.get("set_checksum", own_set))  # no earlier one
+            if (
+                not (of_run and of_set)
+                or set(differences(config, run.config)) - NOT_OF_A_TRAJECTORY
+            ):
                 continue
             windows = {
                 (record["network"], record["start"]): record

@@ -133,6 +133,7 @@ class Anatomy:
             {
                 "distilled": self.subject.options.distilled,
                 "what": self.subject.what,
+                **self.subject.set_checksum(),
                 "notes": list(self.subject.notes),
                 "options": asdict(self.options),
                 "starts": self.starts,

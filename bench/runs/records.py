@@ -163,5 +163,11 @@ def _compare_records(folder: Path, state: dict[str, Any]) -> None:
 
 def has_records(folder: RunFolder) -> bool:
     """Whether the run has recorded an outer step."""
-    paths = [folder.path / f"metrics.{kind}" for kind in ("jsonl", "parquet")]
-    return any(path.is_file() and path.stat().st_size > 0 for path in paths)
+    path = folder.path / "metrics.jsonl"
+    if not path.is_file():
+        return (folder.path / "metrics.parquet").is_file()
+    try:
+        with open(path, "rb") as lines:  # a kill may have cut the only line short
+            return lines.readline().endswith(b"\n")
+    except OSError:
+        return True  # whoever reads them says what is wrong

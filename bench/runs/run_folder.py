@@ -116,9 +116,13 @@ class RunFolder:
         stated = (self.read("result") or {}).get("checksums") or {}
         for name in [name for name in names or stated if name in stated]:
             path = self.path / name
+            try:
+                found = checksum(path)
+            except OSError as error:  # it is unreadable, or a folder
+                raise Damaged(f"{path} cannot be read: {error.strerror}") from error
             if not path.exists() and name in JSON_LINES:
                 wrong = "is missing"
-            elif path.exists() and checksum(path) != stated[name]:
+            elif path.exists() and found != stated[name]:
                 wrong = "was changed or damaged after the run had finished"
             else:
                 continue

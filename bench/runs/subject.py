@@ -93,7 +93,6 @@ class Subject:
         """
         from bench.system import git, versions
 
-        file = file_of(self.options.distilled)
         record = {
             "distilled": self.options.distilled,
             "what": self.what,
@@ -105,7 +104,7 @@ class Subject:
                 "fingerprint": self.target_set.fingerprint,
             },
             "config": asdict(self.config),
-            **({"set_checksum": checksum(file)} if file.is_file() else {}),
+            **self.set_checksum(),
             **content,
             "versions": versions.versions(),
             **git.commit(),
@@ -115,6 +114,12 @@ class Subject:
         write_json(path, with_checksum(record))
         path.with_suffix(UNFINISHED).unlink(missing_ok=True)
         return path
+
+    def set_checksum(self) -> dict[str, int]:
+        """For a record, by which its reader tells whether a rerun has replaced the set since;
+        nothing for what is no single file."""
+        file = file_of(self.options.distilled)
+        return {"set_checksum": checksum(file)} if file.is_file() else {}
 
     def _path(self, kind: str) -> Path:
         named_by = f"{self.options} {experiment_identity(self.config)} {self.config.seed}"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,13 @@ import pytest
 from analysis.arguments import Request
 from analysis.grid_entries import grid_runs
 from analysis.load import Experiment, FinishedRun
-from analysis.verdicts.first_step import REPEATED
+from analysis.verdicts.first_step import REPEATED, share_through_step_0
 from analysis.verdicts.judge import FINDINGS, OPPOSITE, Claim, load_claims
 from analysis.verdicts.quantities import QUANTITIES
 from bench.anatomies.folder import AnatomyFolder
-from bench.config.grid import grid_names
+from bench.config.grid import grid_names, single_run
 from bench.config.run_config import RunConfig
-from bench.runs.run_folder import RunFolder, Store
+from bench.runs.run_folder import SET_FILE, RunFolder, Store
 from tests.analysis.conftest import write_run
 from tests.analysis.judging import judged
 
@@ -107,6 +107,20 @@ def evaluate_on(root: Path, config: RunConfig, network: str, accuracy: float) ->
     result = folder.read("result") or {}
     evaluation = {**result["evaluation"], "test_accuracy_mean": accuracy / 100}
     folder.write("result", {**result, "transfers": {network: evaluation}})
+
+
+@pytest.mark.parametrize(("of_set", "share"), [(7, {0: 50.0}), (None, {0: 50.0}), (8, {})])
+def test_an_anatomy_of_a_set_that_a_rerun_has_replaced_does_not_count(
+    tmp_path: Path, of_set: int | None, share: dict[int, float]
+) -> None:
+    config = single_run("quick", {})
+    folder = write_run(tmp_path, config)
+    anatomy = write_anatomy(folder, config, 1.0, 0.5, 1.0)
+    if of_set is not None:
+        anatomy.write("settings", {**(anatomy.read("settings") or {}), "set_checksum": of_set})
+    result = {"checksums": {SET_FILE: 7}}
+    run = FinishedRun(folder, config, cast(Any, None), {}, result)
+    assert share_through_step_0(run, {}) == share
 
 
 def write_anatomy(

@@ -239,6 +239,25 @@ def test_a_run_with_damaged_records_hides_no_other(
     assert "measurements.jsonl is damaged" in error
 
 
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_a_run_without_a_whole_line_or_with_a_folder_in_its_place_hides_no_other(
+    unfinished: bool, results: "Maker", capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = results.grid("window_ablation", seeds=1)
+    for folder, content in zip(folders[:2], ('{"step": 0', None), strict=True):
+        (folder.path / "metrics.jsonl").unlink()
+        if content is None:
+            (folder.path / "metrics.jsonl").mkdir()
+        else:
+            (folder.path / "metrics.jsonl").write_text(content)
+        if unfinished:
+            folder.remove("result.json")
+    found = loaded(results, seeds=1, unfinished=unfinished)
+    assert len(found.metrics()) == 2 * 40
+    assert len(found.missing) == 2
+    assert ("no outer step" in capsys.readouterr().err) is not unfinished
+
+
 def test_a_finished_run_without_its_records_is_damaged_and_hides_no_other(
     results: "Maker", capsys: pytest.CaptureFixture[str]
 ) -> None:
