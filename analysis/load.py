@@ -278,8 +278,8 @@ def load_results(
 
 
 def _parse(folder: RunFolder) -> None:
-    """Raise Damaged if the records of a run are missing, empty or cannot be read. Those of published runs
-    have been compared with their checksums."""
+    """Raise Damaged if the records of a run are missing, empty or cannot be read. Those of
+    published runs have been compared with their checksums."""
     for name in () if isinstance(folder, PublishedRun) else ("metrics", "measurements"):
         if collected(folder, name).empty and name == "metrics":
             raise Damaged(f"{folder.path} has a result and no outer step; {REMEDY}")
