@@ -6,10 +6,10 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench.config.command_line import keys_of, setting
-from bench.config.grid import load_grid
 from bench.config.run_config import RunConfig
 from bench.publishing.reading import Published
 
@@ -71,9 +71,10 @@ class Request:
         """The name of a file, such as figure5_quick. Settings are part of it, so that figures of
         other settings do not overwrite each other."""
         parts = [what, self.scale]
-        other = [load_grid(self.grid).name] if self.grid else []
+        # A grid of one's own by its path, since another folder may hold one of the same name.
+        other = [str(Path(self.grid).with_suffix(""))] if self.grid else []
         other += [*self.settings(), *self.written("only", "seed", "unfinished")]
-        suffix = "_".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") for part in other)
+        suffix = "_".join(re.sub(r"[^A-Za-z0-9+]+", "-", part).strip("-") for part in other)
         if len(suffix) > 80:
             suffix = hashlib.sha256(" ".join(other).encode()).hexdigest()[:12]
         return "_".join([*parts, suffix] if suffix else parts)

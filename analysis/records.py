@@ -113,4 +113,7 @@ def _tidy(records: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(plain)
     # The standard deviation of one network is null: a missing number, not an object.
     nulls = [key for key in table if table[key].isna().all()]
+    for key in table.select_dtypes(exclude="number"):
+        if len(kinds := {type(value).__name__ for value in table[key].dropna()}) > 1:
+            raise ValueError(f"{key} is now of type {' now '.join(sorted(kinds))}")
     return table.astype(dict.fromkeys(nulls, "float64"))

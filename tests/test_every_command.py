@@ -64,6 +64,11 @@ OF_RUNS = [
         ("transfer_to={}", "transfer_to={} is not one of"),
         ("depth=digits", "depth=digits is not a whole number"),
         ("inner_classes=11", "inner_classes=11 is more than the 10 classes"),
+        (f"results_root=/tmp/{'x' * 256}", f"results_root=/tmp/{'x' * 75}...: a name in the path"),
+        (
+            f"data_root={'é' * 128}",
+            f"data_root={'é' * 80}...: a name in the path has more than 255",
+        ),
     ],
 )
 def test_a_run_that_cannot_be_is_refused_by_every_command_with_the_reason(

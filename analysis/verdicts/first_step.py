@@ -8,7 +8,6 @@ finished: `anatomy_command` and `repetition_command` write it.
 import math
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
@@ -112,7 +111,11 @@ def difference_of_repetition(run: FinishedRun, evaluation: dict[str, Any]) -> di
 
 
 def repetition_command(request: Request, runs: Sequence[FinishedRun]) -> str:
-    """The command that makes the runs of the grid `rounding` a second time."""
-    roots = [run.folder.path.parents[1] for run in _own(request, runs)] or [Path("results")]
-    words = request.sweep("rounding", results_root=str(roots[0] / REPEATED))
+    """The command that makes the runs of the grid `rounding` a second time, or a first time where
+    there are published records only, beside which nothing is made."""
+    own = _own(request, runs)
+    if not own:
+        return request.sweep("rounding")
+    root = own[0].folder.path.parents[1] / REPEATED
+    words = request.sweep("rounding", results_root=str(root))
     return f"{words} {shlex.join(['threads=2'])}"

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from bench.config.command_line import setting
 from bench.config.objectives import OBJECTIVES, UNROLLED
+from bench.config.values import shown
 from bench.system.choices import (
     ARCHITECTURES,
     AUGMENTATIONS,
@@ -26,10 +27,12 @@ from bench.system.choices import (
     PRECISIONS,
     SHAPES,
 )
+from bench.system.errors import UserError
 from methods import CLIPPINGS, METHODS
 
 SCHEMA_VERSION = 2
 
+LONGEST_NAME = 255  # bytes of a file's or folder's name, on all usual file systems
 DECODED_IMAGES = 10  # for each image of the budget, by default
 
 
@@ -361,4 +364,9 @@ class Environment:
     def __post_init__(self) -> None:
         # From Python, a grid or the environment ~ arrives as it was typed.
         for name in ("data_root", "cache_root", "results_root"):
-            object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
+            path = os.path.expanduser(getattr(self, name))
+            if len(os.fsencode(max(path.split("/"), key=len))) > LONGEST_NAME:
+                raise UserError(
+                    f"{name}={shown(path)}: a name in the path has more than {LONGEST_NAME} bytes"
+                )
+            object.__setattr__(self, name, path)

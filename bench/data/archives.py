@@ -155,7 +155,11 @@ class ZipFiles(Archive):
 
 class TarFiles(Archive):
     """A tar, compressed or not, with the data set's folder in it. It is read from front to back
-    and, for contents, always to the end, where the checksum of the compressed file is."""
+    and, for contents, always to the end, where the checksum of the compressed file is.
+
+    A file that was appended a second time (`tar -r`, `tar -u`) replaces the first where a tar is
+    extracted, which a stream cannot do: it is an error.
+    """
 
     def names(self) -> Iterator[str]:
         return (name for name, _ in self._walk(set()))
@@ -164,6 +168,8 @@ class TarFiles(Archive):
         remaining = set(names)
         for name, content in self._walk(set(names)):
             if content is not None:
+                if name not in remaining:
+                    raise UserError(f"{self.path} holds {name} twice; pack its folder again")
                 remaining.discard(name)
                 yield name, content
         if remaining:

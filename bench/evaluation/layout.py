@@ -157,7 +157,8 @@ def labels_of_stacks(labels: Tensor, arranged: Arranged, file: str) -> Tensor:
     """
     n, lengths = len(arranged.images), arranged.lengths
     shape = list(labels.shape)
-    if labels.dim() >= 2 and lengths and tuple(labels.shape[:2]) == (len(lengths), lengths[0]):
+    by_image = bool(lengths) and shape[:2] == [len(lengths), lengths[0]]
+    if by_image and (labels.dim() > 2 or _are_indices(labels)):
         labels = labels.flatten(0, 1)
     if labels.dim() >= 2 and labels.shape[-1] == 1:
         labels = labels[..., 0]
@@ -168,6 +169,14 @@ def labels_of_stacks(labels: Tensor, arranged: Arranged, file: str) -> Tensor:
             f"{file}: labels {shape} are not [n, classes] or [n], with n={n}, the number of images"
         )
     return labels
+
+
+def _are_indices(labels: Tensor) -> bool:
+    """Whether a matrix holds a class index for each image, and not a row of values for each stack,
+    which has as many columns where a stack has as many images as there are classes."""
+    values = labels.double()
+    one_hot = (values.amin(1) == 0) & (values.amax(1) == 1) & (values.sum(1) == 1)
+    return bool((values == values.round()).all() and not one_hot.all())
 
 
 def labels_by_place(

@@ -12,8 +12,11 @@ INTERRUPTED = 130  # the shells' status for Ctrl-C; the same command resumes the
 SUPERSEDED = 3  # another process is running the run, or has taken it over
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# Errors of any write that come from a disk, a quota or a permission.
-OF_THE_DISK = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+# Errors of any write that come from a disk, a quota, a permission or a name that is too long.
+OF_THE_DISK = (
+    *(*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE),
+    errno.ENAMETOOLONG,
+)
 
 
 class UserError(Exception):
@@ -54,7 +57,8 @@ def resumes_after(what: str) -> Iterator[None]:
 
 
 def as_unwritable(error: BaseException) -> Unwritable | None:
-    """The error as `Unwritable` if it comes from a disk, a quota or a permission, else None."""
+    """The error as `Unwritable` if it comes from a disk, a quota, a permission or a name that
+    is too long, else None."""
     if isinstance(error, Unwritable):
         return error
     if isinstance(error, OSError) and error.errno in OF_THE_DISK:

@@ -13,12 +13,13 @@ import pytest
 from analysis.arguments import Request
 from analysis.grid_entries import grid_runs
 from analysis.load import Experiment, FinishedRun
-from analysis.verdicts.first_step import REPEATED, share_through_step_0
+from analysis.verdicts.first_step import REPEATED, repetition_command, share_through_step_0
 from analysis.verdicts.judge import FINDINGS, OPPOSITE, Claim, load_claims
 from analysis.verdicts.quantities import QUANTITIES
 from bench.anatomies.folder import AnatomyFolder
 from bench.config.grid import grid_names, single_run
 from bench.config.run_config import RunConfig
+from bench.publishing.reading import Published
 from bench.runs.run_folder import SET_FILE, RunFolder, Store
 from tests.analysis.conftest import write_run
 from tests.analysis.judging import judged
@@ -274,6 +275,20 @@ def test_a_repetition_counts_only_where_threads_or_machine_differ(results: "Make
     assert found["commands"][-1] == (
         f"python -m bench.sweep grid=rounding scale=quick results_root={again} threads=2"
     )
+
+
+def test_published_runs_are_made_before_they_are_made_again(results: "Maker") -> None:
+    claim = CLAIMS["results_without_the_first_step_repeat"]
+    found = [
+        FinishedRun(folder, folder.config(), Experiment("", "", folder.config()), {}, {})
+        for folder in runs_of(claim, results)
+    ]
+    root = f"results_root={results.root}"
+    command = "python -m bench.sweep grid=rounding scale=quick results_root="
+    request = Request([root], {}, "quick", published=Published(results.root))
+    assert repetition_command(request, found) == f"{command}{results.root}"
+    own = replace(request, published=Published())
+    assert repetition_command(own, found) == f"{command}{results.root / REPEATED} threads=2"
 
 
 def test_the_largest_norm_is_over_the_median_and_none_of_the_finite_ones(results: "Maker") -> None:

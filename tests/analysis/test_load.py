@@ -218,6 +218,16 @@ def test_damaged_records_are_refused_by_name(results: "Maker") -> None:
             load.collected(folder, "metrics")
 
 
+def test_values_of_two_types_are_refused_by_name(results: "Maker") -> None:
+    # As of before there were checksums.
+    folder = results.run(results.configs("window_ablation")[0])
+    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
+    changed = lines[0].replace('"image_gradient_norm": ', '"image_gradient_norm": "x", "was": ')
+    (folder.path / "metrics.jsonl").write_text("\n".join([changed, *lines[1:]]) + "\n")
+    with pytest.raises(Damaged, match="image_gradient_norm is now of type float now str"):
+        load.collected(folder, "metrics")
+
+
 @pytest.mark.parametrize("unfinished", [False, True])
 def test_a_run_with_damaged_records_hides_no_other(
     unfinished: bool, results: "Maker", capsys: pytest.CaptureFixture[str]

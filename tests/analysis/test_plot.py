@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from analysis.arguments import Request
 from analysis.figures.page import Picture
 from analysis.figures.specs import FIGURES, CurveFigure
 from analysis.plot import main
@@ -321,6 +322,11 @@ def test_a_figure_of_other_settings_takes_no_ones_place(results: "Maker") -> Non
     plotted(results, "figure=5", "inner_lr=0.02")
     names = sorted(path.name for path in results.root.glob("figures/*.csv"))
     assert names == ["figure5_quick.csv", "figure5_quick_inner-lr-0-02.csv"]
+    written = [["inner_lr=1e+3"], ["inner_lr=1e-3"], ["inner_lr=1e3"]]
+    stems = {Request(words, {}, "quick").stem("figure5") for words in written}
+    stems |= {Request([], {}, "quick", grid=f"{of}/mine.yaml").stem("figure5") for of in "ab"}
+    assert len(stems) == 5
+    assert "figure5_quick_a-mine" in stems
 
 
 def test_a_users_own_grid_and_method_are_drawn(results: "Maker", tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What is wrong with a copy of a data set is named in one line."""
 
+import io
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,16 @@ def test_a_sixteen_bit_image_is_refused_rather_than_clipped(tmp_path: Path) -> N
     deep = encode(np.full((32, 32), 40_000, dtype=np.uint16))  # type: ignore[arg-type]
     write_zip(tmp_path, members | {"train/bear/0001.png": deep})
     assert "not 8-bit" in failure(tmp_path)
+
+
+def test_a_file_that_was_appended_to_a_tar_again_is_named(tmp_path: Path) -> None:
+    members = [(f"cifar10/{path}", encode(image)) for path, image in pictures().items()]
+    with tarfile.open(tmp_path / "cifar10.tar", "w") as archive:
+        for name, content in [*members, members[0]]:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    assert f"cifar10.tar holds {members[0][0].removeprefix('cifar10/')} twice" in failure(tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["test/crab/", "test/"])

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from bench.data import TargetSet
-from bench.evaluation.layout import arrange
+from bench.evaluation.layout import Arranged, arrange, labels_of_stacks
 from bench.evaluation.pixel_ranges import assume_space, doubt_whitened, whole_numbers
 from bench.system.errors import UserError
 from tests.bench.conftest import Read
@@ -325,6 +325,20 @@ def test_grey_images_of_a_set_in_color_and_an_alpha_channel_are_told() -> None:
 
 
 # --- numbers
+
+
+def test_a_row_for_each_stack_is_no_row_of_indices() -> None:
+    # Ten stacks of ten images of ten classes: both are a matrix of ten by ten.
+    images = torch.zeros(100, 1, 8, 8)
+    arranged = Arranged(images, (10,) * 10, False, ())
+    numbers = torch.arange(10)
+    soft = torch.rand(10, 10, generator=torch.Generator().manual_seed(0))
+    for rows in (torch.eye(10), torch.eye(10, dtype=torch.int64).flip(0), soft):
+        labels = labels_of_stacks(rows, arranged, "a.pt")
+        assert torch.equal(labels, rows.repeat_interleave(10, dim=0))
+    indices = numbers.repeat_interleave(10).reshape(10, 10)
+    for matrix in (indices, indices.float(), indices.T):
+        assert torch.equal(labels_of_stacks(matrix, arranged, "a.pt"), matrix.flatten())
 
 
 @pytest.mark.parametrize("kind", ["bool", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"])

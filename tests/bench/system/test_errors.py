@@ -14,6 +14,7 @@ from bench.system.errors import as_unwritable
         (errno.EIO, "x.yaml", "x.yaml cannot be read or written: Input/output error"),
         (errno.EROFS, "x.yaml", "x.yaml cannot be written: Read-only file system"),
         (errno.EIO, None, "the output cannot be written: Input/output error"),
+        (errno.ENAMETOOLONG, "x.yaml", "x.yaml cannot be read or written: File name too long"),
         (errno.ENOENT, "x.yaml", None),
     ],
 )
