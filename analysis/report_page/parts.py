@@ -19,7 +19,7 @@ from analysis.figures.anatomy import TITLE, Anatomy
 from analysis.figures.curves import Curves, curves
 from analysis.figures.finished import lacking_text, results_of
 from analysis.figures.gallery import accuracy_of, composed, gallery_of
-from analysis.figures.page import Picture, rendered
+from analysis.figures.page import WEBP, Picture, rendered
 from analysis.figures.pictures import (
     curve_looks,
     picture_of,
@@ -44,7 +44,7 @@ CHART_CONFIG = {
     "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"],
     "plotlyServerURL": "",
 }
-CSV_DIGITS = 7
+CSV_DIGITS = 5
 MAX_CLASSES, MAX_IMAGES = 10, 10  # of each set on the page
 
 
@@ -118,7 +118,7 @@ def figure_part(spec: FigureSpec, request: Request, stored: Sequence[StoredRun])
         spec.stem,
         _heading(spec),
         picture.caption.splitlines(),
-        _uri("image/png", rendered(picture, "png")) if pixels else _drawing(picture),
+        _uri("image/webp", rendered(picture, "webp")) if pixels else _drawing(picture),
         live,
         _csv(picture),
         note,
@@ -150,7 +150,7 @@ def _charts(
 
 def _csv(picture: Picture) -> str:
     # With a row for every outer step of every seed it would be half of the page: so compressed,
-    # and with seven digits, as many as float32 has.
+    # and with the digits that any curve or table shows, and one or two more.
     table = picture.table.to_csv(index=False, float_format=f"%.{CSV_DIGITS}g")
     return f"data:application/gzip;base64,{packed(table)}"
 
@@ -185,8 +185,8 @@ def image_parts(grid: GridRuns) -> Iterator[ImagePart]:
             f"first {MAX_IMAGES} of {images} images per class" if images > MAX_IMAGES else "",
         ]
         with io.BytesIO() as file:
-            Image.fromarray(sheet).save(file, "png")
-            uri = _uri("image/png", file.getvalue())
+            Image.fromarray(sheet).save(file, "webp", **WEBP)
+            uri = _uri("image/webp", file.getvalue())
         yield ImagePart(grid.grid.name, _name(grid, entry), ", ".join(filter(None, texts)), uri)
 
 
@@ -219,4 +219,4 @@ def _uri(kind: str, content: bytes) -> str:
 
 def packed(text: str) -> str:
     """Text gzipped and in base64. Without a time: the same results make the same bytes."""
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()

@@ -5,13 +5,14 @@ from itertools import pairwise
 from urllib.parse import quote
 
 NUMBER = r"-?\d*\.?\d+(?![\d.e])"
+PLACES = re.compile(rf'(?:[ ][xy]="|translate\(){NUMBER}(?: {NUMBER})?')
 POINTS = re.compile(rf"([ML]) ({NUMBER} {NUMBER})((?: L {NUMBER} {NUMBER})+)")
 
 
 def svg_uri(svg: str) -> str:
-    """The URI of an SVG from matplotlib: its paths to a hundredth of a point, their lines relative
+    """The URI of an SVG from matplotlib: paths and places to a hundredth of a point, lines relative
     to the point before, and quoted as text: with many lines half of its base64."""
-    text = re.sub(r"\s+", " ", svg)
+    text = PLACES.sub(lambda place: _rounded(place[0]), re.sub(r"\s+", " ", svg))
     text = re.sub(r' d="[^"]*"', lambda path: shorter(path[0]), text)
     # What is left as it is means nothing in a URI or in an attribute of HTML.
     return f"data:image/svg+xml,{quote(text, safe=' =:/;,.()')}"
@@ -19,7 +20,11 @@ def svg_uri(svg: str) -> str:
 
 def shorter(path: str) -> str:
     """A path, as its attribute or alone, to the hundredth; errors do not add up over its lines."""
-    return POINTS.sub(_relative, re.sub(NUMBER, lambda number: _text(float(number[0])), path))
+    return POINTS.sub(_relative, _rounded(path))
+
+
+def _rounded(text: str) -> str:
+    return re.sub(NUMBER, lambda number: _text(float(number[0])), text)
 
 
 def _relative(match: re.Match[str]) -> str:

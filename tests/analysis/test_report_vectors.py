@@ -66,6 +66,13 @@ def test_paths_are_shortened(path: str, expected: str) -> None:
     assert shorter(path) == expected
 
 
+def test_places_are_rounded_and_nothing_else() -> None:
+    place = '<use x="1.23456" y="-0.5"/><g transform="translate(20.004 3.999) scale(0.07 -0.07)"/>'
+    short = '<use x="1.23" y="-.5"/><g transform="translate(20 4) scale(0.07 -0.07)"/>'
+    name = '<path id="x-1.2345"/>'
+    assert unquote(svg_uri(place + name)).removeprefix(KIND) == short + name
+
+
 def test_the_uri_is_quoted_for_an_attribute() -> None:
     uri = svg_uri('<svg a="1&amp;2">#\n  50 %</svg>')
     assert uri == f"{KIND}%3Csvg a=%221%26amp;2%22%3E%23 50 %25%3C/svg%3E"
