@@ -1,6 +1,8 @@
 """Figures 9 to 11: that the images drawn are those of the distilled set, class by class."""
 
 import json
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,9 +163,16 @@ def test_a_seed_can_be_asked_for_and_damage_is_named(results: "Maker") -> None:
     leave_images(folder, 1)
     with pytest.raises(UserError, match="no finished run without boosting has seed=5"):
         gallery(spec(9), found, replace(QUICK, overrides={"seed": 5}))
-    (folder.path / "distilled.png").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"distilled\.png cannot be read"):
-        gallery(spec(9), found, QUICK)
+    picture = folder.path / "distilled.png"
+    whole = picture.read_bytes()
+    data = whole.index(b"IDAT")
+    flipped = whole[: data + 4] + bytes([whole[data + 4] ^ 255]) + whole[data + 5 :]
+    # No picture, one cut short, one with damaged data, one with a gamma of one byte before them.
+    gamma = struct.pack(">I5sI", 1, b"gAMA1", zlib.crc32(b"gAMA1"))
+    for content in (b"x", whole[: data + 40], flipped, whole[:33] + gamma + whole[33:]):
+        picture.write_bytes(content)
+        with pytest.raises(UserError, match=r"distilled\.png cannot be read"):
+            gallery(spec(9), found, QUICK)
 
 
 def test_sets_that_were_not_published_are_named_and_one_that_was_is_shown(

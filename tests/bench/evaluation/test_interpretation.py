@@ -1,6 +1,7 @@
 """Distilled sets made elsewhere: every format and space gives the images it holds, or a refusal."""
 
 import builtins
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,16 @@ def test_every_format_gives_the_images_and_the_accuracy_of_safetensors(
     for ours, theirs in zip(tensors(actual), tensors(expected), strict=True):
         assert torch.equal(ours, theirs)
     assert torch.equal(accuracies(actual), accuracies(expected))
+
+
+def test_the_longest_name_of_a_file_has_a_record(
+    subject: SetUp, reference: str, tmp_path: Path
+) -> None:
+    longest = f"{'é' * 121}.safetensors"  # 254 bytes
+    (tmp_path / reference).rename(tmp_path / longest)
+    path = subject(longest).record("", {"accuracy": 0.5})
+    assert path.name.startswith("é" * 50 + "-")
+    assert json.loads(path.read_text())["accuracy"] == 0.5
 
 
 def test_a_set_among_several_and_labels_of_another_file_are_named(

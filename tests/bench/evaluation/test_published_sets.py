@@ -18,11 +18,14 @@ from tests.bench.conftest import Read
 Write = Callable[[Path, Any, Any], Any]
 
 
-def h5(path: Path, **arrays: Any) -> None:
+def h5(path: Path, *other: bytes, **arrays: Any) -> None:
+    """An HDF5 file of arrays, and of numbers with other names."""
     h5py = pytest.importorskip("h5py")
     with h5py.File(path, "w") as file:
         for name, array in arrays.items():
             file[name] = array
+        for raw in other:
+            file[raw] = 3
 
 
 def pngs(path: Path, x: Any, y: Any, picture: Callable[[Any], Image.Image]) -> None:
@@ -123,6 +126,7 @@ READ = [
         "by_class.pt",
         lambda p, x, y: torch.save(dict(enumerate(stacks(x))), p),
     ),
+    case("latin1.h5", lambda p, x, y: h5(p, "é".encode("latin-1"), images=x, labels=y)),
     case(
         "by_number.h5",
         lambda p, x, y: h5(p, **{f"class_{c}": one.numpy() for c, one in enumerate(stacks(x))}),
