@@ -9,6 +9,7 @@ from analysis.provenance import last_start, machine_name
 from analysis.records import collected, seconds_before
 from bench.system.text import count
 
+THEN = " then "  # between the machines of a run that was resumed on another one
 # Seconds of computing at which runs are compared: eight per decade, whole, up to 11 days.
 TIMES = sorted({round(10 ** (k / 8)) for k in range(49)})
 
@@ -18,7 +19,7 @@ def machine_text(run: FinishedRun) -> str:
     starts = run.manifest.get("starts") or []
     if not starts or not all(start.get("hardware") for start in starts):
         return ""
-    return " then ".join(dict.fromkeys(_machine(start, run.manifest) for start in starts))
+    return THEN.join(dict.fromkeys(_machine(start, run.manifest) for start in starts))
 
 
 def _machine(start: dict[str, Any], manifest: dict[str, Any]) -> str:
@@ -38,7 +39,7 @@ def machine_problem(runs: Sequence[FinishedRun], wanted: str = "") -> str:
     names = [machine_name(last_start(run)).replace(" ", "") for run in runs]
     if "" in machines:
         return "the machine was not recorded"
-    if len(machines) > 1:
+    if len(machines) > 1 or THEN in machines[0]:
         return f"not made on one machine ({'; '.join(machines)})"
     if not all(wanted.replace(" ", "") in name for name in names):
         return f"not made on the paper's machine, {wanted}, but on {machines[0]}"
@@ -76,7 +77,7 @@ def accuracy_by_seconds(run: FinishedRun, evaluation: dict[str, Any]) -> dict[in
     table = collected(run.folder, "measurements")
     if "test_accuracy_mean" not in table:
         return {}
-    measured = table[table["test_accuracy_mean"].notna() & (table["step"] > 0)]
+    measured = table[table["n"].notna() & (table["step"] > 0)]
     times = seconds_before(collected(run.folder, "metrics"), measured["step"].tolist())
     if not len(times):
         return {}

@@ -17,6 +17,7 @@ from analysis.load import FinishedRun
 from analysis.records import collected
 from analysis.verdicts.costs import machine_text
 from bench.anatomies.folder import finished_anatomies
+from bench.runs.heartbeat import progress_of
 from bench.runs.run_folder import SET_FILE, Store, name_of
 from bench.system.errors import UserError
 
@@ -93,11 +94,14 @@ def anatomy_command(request: Request, runs: Sequence[FinishedRun]) -> str:
 
 def difference_of_repetition(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, float]:
     """In points: the absolute difference of the final test accuracy between a run and the same run
-    under `results_root/repeated`. Empty if that is not finished, or was made with as many threads
-    on the same kind of machine: then there is nothing to learn from an agreement."""
+    under `results_root/repeated`; NaN if that diverged. Empty if it is not finished, or was made
+    with as many threads on the same kind of machine: then there is nothing to learn from an
+    agreement."""
     folder = Store(run.folder.path.parents[1] / REPEATED).run(run.config)
     try:
         result, manifest = folder.read("result"), folder.read("manifest")
+        if not result and progress_of(folder).kind == "diverged":
+            return {0: math.nan}
     except UserError:
         return {}
     if not result or not manifest:

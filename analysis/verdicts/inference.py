@@ -20,7 +20,8 @@ steps that is out of reach even of a large lead, so such a claim is also read as
 the mean of steps, and at no step significantly outside* (`decide_over_steps`). The mean is taken
 seed by seed, so however the steps of a run are correlated, its spread over seeds includes it.
 Bonferroni over the steps holds for any correlation. It fails if the mean or some step lies wholly
-outside, at 97.5 % each over all means and over all steps. What `holds` bounds is the error of the
+outside, at 97.5 % each over all means and over all steps; so the seeds needed are those that decide
+the means, or the fewer that show a step outside. What `holds` bounds is the error of the
 mean: that no step is seen outside does not prove that none is.
 
 If the true effect lies on the edge of the region, a claim with one comparison gets a wrong verdict
@@ -155,16 +156,19 @@ def decide_over_steps(
     inside = sum(region.inner_distance(step.effect) > 0 for step in each)
     count = StepCount(len(each), inside, len(against))
     rows = _worst_first(_compared(means, names, region, error), region)
-    shown = _worst_first([*rows, *against], region)
     n = means.shape[1]
     if n >= MIN_SEEDS:
         if against or any(row.fails for row in rows):
-            p = min(1.0, 2 * min(_joint_p(rows, region), _joint_p(each, region)))
-            return Decision("does not hold", n, shown, p, steps=count)
+            joint = {_joint_p(rows, region): rows, _joint_p(each, region): against}
+            first = joint[min(joint)]
+            shown = [*_worst_first(first, region), *(against if first is rows else rows)]
+            return Decision("does not hold", n, shown, min(1.0, 2 * min(joint)), steps=count)
         if all(row.holds for row in rows):
-            return Decision("holds", n, shown, max(row.p for row in rows), steps=count)
+            return Decision("holds", n, rows, max(row.p for row in rows), steps=count)
     needed = _needed(rows, region, n, error)
-    return Decision("undecided", n, shown, seeds_needed=needed, steps=count)
+    if needed and inside < len(each):  # the steps that are outside may decide it before
+        needed = min(needed, _needed(each, region, n, error))
+    return Decision("undecided", n, rows, seeds_needed=needed, steps=count)
 
 
 def _compared(
@@ -241,7 +245,9 @@ def intervals(
     pairs = []
     for level in levels:
         half = stats.t.ppf((1 + level) / 2, n - 1) * error
-        low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=1)
+        # Of the means that are there, so that an interval ends at an edge where p says so.
+        low = np.quantile(resampled, (1 - level) / 2, axis=1, method="lower")
+        high = np.quantile(resampled, (1 + level) / 2, axis=1, method="higher")
         pairs.append((np.minimum(mean - half, low), np.maximum(mean + half, high)))
     return pairs
 

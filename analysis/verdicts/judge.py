@@ -238,9 +238,11 @@ def _survivors_only(outcome: Outcome, grid: GridRuns, values: dict[str, dict[int
     seeds that are left are those in which the side did well. Notes it in `outcome`."""
     sides = outcome.claim.sides()
     diverged = {key: set(grid.diverged(_entry(sides[key], grid))) for key in values}
+    # Also those that have no such number yet: making it must not change what is a result.
+    ended_at = {key: {*grid.runs(_entry(sides[key], grid)), *diverged[key]} for key in values}
     found = False
     for key, own in diverged.items():
-        others = [values[other].keys() | diverged[other] for other in values if other != key]
+        others = [ended_at[other] for other in values if other != key]
         if len(values) < len(sides):  # a number stands beside every seed
             others.append(own)
         if own & set().union(*others):

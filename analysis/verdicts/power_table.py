@@ -20,11 +20,13 @@ CAPTION = (
     " with the number of seeds of its grid, by the t test of the verdicts. The paper's ± is over"
     " networks; the spread of a difference is taken as the root of the sum of squares, as if its"
     " two sides were independent. Ours are paired by seed, and a seed's value is a mean over"
-    " networks, so their spread may be smaller. Assumed: the center of the region, for claims of"
-    " equality without a number in the paper. Decides: the smallest distance of an effect from the"
-    f" edge of its region that the seeds decide with a probability of {POWER:.0%}. Without a number"
-    " in the paper, spreads are those of its RaT-BPTT on CIFAR-10 at IPC 10. Several comparisons of"
-    " a claim: all must hold; they are taken as independent."
+    " networks, so their spread may be smaller; or larger, as each seed has a distilled set of its"
+    " own, and the paper's ± is over networks on one. Assumed: the center of the region, for claims"
+    " of equality without a number in the paper. Decides: the smallest distance of an effect from"
+    f" the edge of its region that the seeds decide with a probability of {POWER:.0%}, if there is"
+    " one edge and one comparison. Without a number in the paper, spreads are those of its RaT-BPTT"
+    " on CIFAR-10 at IPC 10. Several comparisons of a claim: all must hold; they are taken as"
+    " independent."
 )
 
 

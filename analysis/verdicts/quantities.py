@@ -94,10 +94,10 @@ def mean_variance(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
 
 
 def mean_unbiased_variance(run: FinishedRun, evaluation: dict[str, Any]) -> Values:
-    """The logarithm of the geometric mean. Empty if the squared norm is estimated as not positive
-    at some step: the mean of the other steps would be of those with the least noise."""
-    mean = _mean(_logs(_by_step(_variances(run), "normalized_variance_unbiased")))
-    return mean if all(map(math.isfinite, mean.values())) else {}
+    """The logarithm of the geometric mean; NaN if the squared norm is estimated as not positive at
+    some step: the mean of the other steps would be of those with the least noise, and that of the
+    other seeds, too."""
+    return _mean(_logs(_by_step(_variances(run), "normalized_variance_unbiased")))
 
 
 def variance_fluctuation(run: FinishedRun, evaluation: dict[str, Any]) -> Values:

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from bench.config.grid import expand, load_grid
 from bench.config.run_config import RunConfig
-from bench.runs.run_folder import Store
+from bench.runs.run_folder import RunFolder, Store
 from tests.analysis.judging import judged
 
 if TYPE_CHECKING:
@@ -55,6 +55,21 @@ def test_times_of_two_machines_are_not_compared(results: "Maker", capsys) -> Non
     claim = judged(results, THREE)[THREE]
     assert (claim["seeds"], claim["verdict"]) == ([0, 2], "undecided")
     assert claim["missing"] == ["seed 1 not made on one machine (CPU B, 2 cores; CPU A, 2 cores)"]
+
+
+def test_times_of_runs_that_moved_to_another_machine_are_not_compared(results: "Maker") -> None:
+    # Both moved from A to B, which does not say that they spent the same part of it on each.
+    fill(results, "time_and_memory", took)
+    for run in results.root.glob("runs/*"):
+        folder = RunFolder(run)
+        manifest = folder.read("manifest") or {}
+        (start,) = manifest["starts"]
+        other = {"hardware": {**start["hardware"], "cpu": "CPU B"}}
+        folder.write("manifest", {**manifest, "starts": [start, start, other]})
+    claim = judged(results, THREE)[THREE]
+    assert (claim["verdict"], claim["n"]) == ("not tested", 0)
+    moved = "made-up CPU, 2 cores then CPU B, 2 cores"
+    assert claim["missing"] == [f"seed {k} not made on one machine ({moved})" for k in range(3)]
 
 
 def test_times_of_an_unknown_machine_are_not_compared(results: "Maker") -> None:

@@ -277,6 +277,36 @@ def test_a_repetition_counts_only_where_threads_or_machine_differ(results: "Make
     )
 
 
+def test_a_repetition_that_diverged_is_not_left_out(results: "Maker") -> None:
+    claim = CLAIMS["results_without_the_first_step_repeat"]
+    for folder in runs_of(claim, results, final=0.8):
+        config = folder.config()
+        good = config.seed < SEEDS - 1
+        made = write_run(
+            results.root / REPEATED, config, final=0.803, machine="another CPU", finished=good
+        )
+        if not good:
+            made.write("error", {"kind": "diverged", "message": "made up"})
+    found = measured(results, claim.id)
+    assert (found["verdict"], found["n"]) == ("not tested", 0)
+    assert f"seed {SEEDS - 1} not finite" in found["missing"][-1]
+
+
+def test_a_run_that_diverged_counts_beside_one_that_lacks_a_number(results: "Maker") -> None:
+    # Making what is missing, here the anatomies of a seed, must not take a verdict away.
+    claim = CLAIMS["less_comes_through_step_0_with_sgd"]
+    first, second = (runs_of(claim, results, side) for side in (0, 1))
+    for folder in (*first, *second[:-1]):
+        write_anatomy(folder, folder.config(), 1.0, 0.5, 0.9)
+    lost = first[-1]
+    for name in ("result.json", "distilled.safetensors"):
+        lost.remove(name)
+    lost.write("error", {"kind": "diverged", "message": "made up"})
+    found = measured(results, claim.id)
+    assert (found["verdict"], found["n"]) == ("not tested", 0)
+    assert any(" diverged in 1 of " in line for line in found["missing"])
+
+
 def test_published_runs_are_made_before_they_are_made_again(results: "Maker") -> None:
     claim = CLAIMS["results_without_the_first_step_repeat"]
     found = [

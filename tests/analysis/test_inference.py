@@ -253,6 +253,48 @@ def test_one_step_that_is_clearly_behind_makes_the_claim_fail_and_is_shown_first
     assert over_steps([effects]).verdict == "holds"
 
 
+def test_steps_that_are_outside_need_no_more_seeds_than_they_need_alone() -> None:
+    rng = np.random.default_rng(7)
+    effects = correlated(rng, 12, 6, 0.5)
+    effects -= effects.mean()  # the mean is at the edge and decides nothing
+    effects[3] -= 0.9
+    effects[8] += 0.9
+    found = over_steps([effects])
+    assert found.verdict == "undecided"
+    steps = [Effect(float(e.mean()), float(e.std(ddof=1))) for e in effects]
+    assert found.seeds_needed == seeds_for(steps, ABOVE_ZERO, 0.025) < 100
+    mean = effects.mean(axis=0)
+    of_mean = seeds_for([Effect(float(mean.mean()), float(mean.std(ddof=1)))], ABOVE_ZERO, 0.025)
+    assert of_mean > found.seeds_needed
+
+
+@pytest.mark.parametrize("lost", [1, 40])
+def test_the_comparison_that_p_belongs_to_is_shown(lost: int) -> None:
+    # Of 50 steps one is far behind, or all are: then the mean is what is certain.
+    rng = np.random.default_rng(8)
+    effects = (
+        0.1 * correlated(rng, 50, 8, 0.5) + np.r_[np.full(lost, -1.0), np.ones(50 - lost)][:, None]
+    )
+    found = over_steps([effects])
+    assert found.verdict == "does not hold"
+    tests = 1 if found.worst.name == "pair 0" else 50
+    assert found.p == pytest.approx(2 * tests * found.worst.p)
+    assert (found.worst.name == "pair 0") == (lost == 40)
+
+
+def test_an_interval_ends_at_an_edge_where_p_says_so() -> None:
+    # Skewed effects, of which the bootstrap decides; the edge just inside or outside the interval.
+    rng = np.random.default_rng(9)
+    for _ in range(50):
+        effects = np.exp(rng.standard_normal((1, 12)))
+        (one,) = decide(effects, ["x"], ABOVE_ZERO).comparisons
+        for edge in (one.low, one.high):
+            for nudge in (-1e-9, 1e-9):
+                region = Region(edge + nudge, math.inf)
+                found = decide(effects, ["x"], region)
+                assert (found.verdict == "undecided") == (found.comparisons[0].p > 0.05)
+
+
 def test_the_steps_of_one_or_two_seeds_never_decide() -> None:
     assert over_steps([np.full((3, 1), 9.0)]).verdict == "undecided"
     pair = over_steps([np.array([[9.0, 9.1], [-9.0, -9.001]])])
