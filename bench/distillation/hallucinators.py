@@ -16,7 +16,9 @@ base per class, within the storage of one image per class.
 Only the map is theirs, and how bases and networks start. They learn it by trajectory matching, by
 SGD with a rate of 100 and momentum 0.95; and they add a loss that pushes the images of one base
 apart, by a feature network that is trained alongside. That loss is left out here. In training on
-the set, they draw a hallucinator for each base and epoch; here the set has the images of all.
+the set, they draw a hallucinator for each base and epoch, and in matching one for each step of the
+student; here the set has the images of all. Their rate of the student is learned with momentum 0.9,
+here with 0.5, and they standardize each batch of images.
 """
 
 import math

@@ -28,7 +28,7 @@ and its mean. So no score here can be compared with a published one.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -150,7 +150,8 @@ def score(
 
     Network, optimizer (that of evaluations), learning rate, augmentation and batches are those of
     `config`. Only on the full training set, batches have `full_train_batch_size` images, shuffled
-    in each epoch, for `full_train_steps`. If the labels are hard already, nothing is trained twice.
+    in each epoch, for `full_train_steps`, and the steps at which the learning rate falls are as far
+    into the training. If the labels are hard already, nothing is trained twice.
 
     Args:
         images: [n, C, H, W], preprocessed like `target_set`.
@@ -178,7 +179,9 @@ def score(
         name: str, sets: list[tuple[Tensor, Tensor]], steps: list[int], size: int = 0
     ) -> Evaluation:
         trainees = [Trainee(*one, (k,), size) for k, one in enumerate(sets)]
-        make = partial(evaluate_trainees, config, target_set, trainees, steps, PURPOSE, check=check)
+        part = max(steps) / max(config.evaluation_steps)
+        own = replace(config, inner_decay_steps=[round(t * part) for t in config.inner_decay_steps])
+        make = partial(evaluate_trainees, own, target_set, trainees, steps, PURPOSE, check=check)
         return save(name, make, partial(report, name))
 
     steps, full_train_steps = (

@@ -46,8 +46,10 @@ class TrajectoryMatching:
     counts. In its published code the pixels have a rate of 100 for CIFAR-10 at ten images per
     class, and a moving average of the distilled set (decay 0.9995) is evaluated beside the set,
     which is left out here. ρ = 0.01 is that of its README. Copies of its code have α = 0.4; PAD,
-    which is built on it, has 0.3 for CIFAR-10. The perturbation is scaled by the squared
-    parameters.
+    which is built on it, has 0.3 for CIFAR-10. Their code scales the perturbation by the squared
+    parameters; here it is that of GSAM, along the gradient, for which the same ρ means more: on
+    ten digits the experts end 5 % of their path away from those without FTD, with their
+    perturbation 3 %.
 
     The student's rate is kept at 1e-6 or more: below 0 the student would climb, and MTT's code ends
     with an error.

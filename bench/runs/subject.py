@@ -165,6 +165,9 @@ def set_up(given: dict[str, Any], folder: str = "evaluations", evaluates: bool =
     if distilled is not None and distilled.is_ours:
         of_protocol.pop("zca", None)  # the images are whitened or not, whoever evaluates them
     config = configuration(distilled, options, {**of_protocol, **overrides})
+    if augmented := protocol.settings(config.dataset).get("augment_evaluation"):
+        of_protocol["augment_evaluation"] = augmented
+        config = configuration(distilled, options, {**of_protocol, **overrides})
     verb = "tested on" if evaluates else "on"
     if evaluates:
         refuse_unused(config, overrides)
@@ -181,17 +184,24 @@ def set_up(given: dict[str, Any], folder: str = "evaluations", evaluates: bool =
         f" fingerprint {target_set.fingerprint}, {device}",
         flush=True,
     )
+    followed = protocol.text(overrides, config.dataset)
     if distilled is None:
-        what, notes = f"{count(config.ipc, 'random real image')} per class", ()
-        parts = None, None, None, what, notes
-        return Subject(options, config, target_set, out, *parts, protocol.text(overrides))
+        what = f"{count(config.ipc, 'random real image')} per class"
+        notes = protocol.notes(config.ipc * len(target_set.classes))
+        _print_notes(notes)
+        return Subject(options, config, target_set, out, None, None, None, what, notes, followed)
     stated_ipc = images_per_class(config) if "ipc" in overrides or distilled.is_ours else 0
     images, labels, what, notes = prepared(distilled, config, options, target_set, stated_ipc)
-    for note in notes:
-        print(note if note.startswith(WARNING) else f"note: {note}", flush=True)
+    notes = (*notes, *protocol.notes(len(images)))
+    _print_notes(notes)
     classes = classes_by_place(labels) if distilled.is_ours else None
     parts = images, labels, classes, what, notes
-    return Subject(options, config, target_set, out, *parts, protocol.text(overrides))
+    return Subject(options, config, target_set, out, *parts, followed)
+
+
+def _print_notes(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        print(note if note.startswith(WARNING) else f"note: {note}", flush=True)
 
 
 def load(options: SubjectOptions) -> "DistilledSet":

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def derive_seed(seed: int, purpose: str, *indices: int) -> int:
-    """A 64-bit seed for the draw named `purpose` at `indices` (outer step, inner step, ...)."""
+    """A 64-bit seed for the draw named `purpose` at `indices` (outer step, inner step, ...).
+
+    Torch's generator on the CPU uses 32 bits of it: among 100,000 draws two may be alike by chance.
+    """
     key = "/".join([str(seed), purpose, *map(str, indices)])
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 

@@ -181,6 +181,25 @@ def test_training_on_the_full_set_is_that_of_torch_s_own_adam_on_its_batches(
     assert scores.evaluations[FULL].test.item() == pytest.approx(right.mean().item())
 
 
+def test_the_rate_falls_at_the_same_part_of_the_training_on_the_full_set(
+    config: RunConfig, digits: TargetSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[int]] = {}
+
+    def noted(
+        config: RunConfig, target_set: TargetSet, trainees: list[Any], *rest: Any, **how: Any
+    ) -> Any:
+        name = FULL if trainees[0].batch_size else "other"
+        seen[name] = config.inner_decay_steps
+        return evaluate_trainees(config, target_set, trainees, *rest, **how)
+
+    monkeypatch.setattr("bench.evaluation.dd_ranking.evaluate_trainees", noted)
+    config = replace(config, evaluation_networks=1, evaluation_steps=[2, 4], inner_decay_steps=[3])
+    config = replace(config, full_train_batch_size=16, full_train_steps=[12])
+    score(config, digits, digits.train.images[:10], torch.eye(10))
+    assert seen == {FULL: [9], "other": [3]}
+
+
 def test_the_full_training_set_teaches_more_than_a_part(
     config: RunConfig, digits: TargetSet
 ) -> None:

@@ -58,7 +58,47 @@ def test_a_set_of_ours_keeps_its_whitening(
     for name in ("evaluate", "scores"):
         done = command(f"bench.{name}", f"distilled={run}", "protocol=dsa", *FEW)
         assert done.returncode == 0, done.stderr
-        assert "augmentation dsa_each (protocol dsa, but evaluation_steps=[3])" in done.stdout
+        assert (
+            "augmentation dsa_each_no_flip (protocol dsa, but evaluation_steps=[3])" in done.stdout
+        )
+
+
+@pytest.mark.parametrize("name", [path.stem for path in PROTOCOLS.glob("*.yaml")])
+def test_batches_hold_all_images_of_any_run(
+    name: str, command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    assert command("bench.run", *tiny, "ipc=2", "inner_ipc=1", "inner_classes=5").returncode == 0
+    (run,) = (tmp_path / "results" / "runs").iterdir()
+    done = command("bench.evaluate", f"distilled={run}", f"protocol={name}", *FEW)
+    assert done.returncode == 0, done.stderr
+    assert f"(protocol {name}, but evaluation_steps=[3])" in done.stdout
+    (path,) = (tmp_path / "results" / "evaluations").iterdir()
+    config = json.loads(path.read_text())["config"]
+    assert (config["inner_ipc"], config["inner_classes"]) == (0, 0)
+
+
+def test_more_images_than_the_authors_have_in_a_batch_are_noted(
+    command: Command, tiny_evaluation: list[str], tmp_path: Path
+) -> None:
+    words = ["distilled=real_images", "protocol=dc", *tiny_evaluation, *FEW]
+    done = command("bench.evaluate", *words, "ipc=26")
+    assert done.returncode == 0, done.stderr
+    note = (
+        "the authors of protocol=dc train on 260 images in 2 batches an epoch, here an epoch is"
+        " one step on all of them: 2 times fewer updates"
+    )
+    assert f"note: {note}" in done.stdout
+    (path,) = (tmp_path / "results" / "evaluations").iterdir()
+    assert json.loads(path.read_text())["notes"] == [note]
+    assert ProtocolOptions("dc").notes(256) == ()
+    assert ProtocolOptions("").notes(1000) == ()
+
+
+def test_digits_are_not_mirrored_and_other_images_are() -> None:
+    options = ProtocolOptions("mtt")
+    assert options.settings("digits")["augment_evaluation"] == "dsa_each_no_flip"
+    assert options.settings("cifar10")["augment_evaluation"] == "dsa_each"
+    assert ProtocolOptions("dc").settings("digits")["augment_evaluation"] == "none"
 
 
 def test_a_protocol_of_the_user(tmp_path: Path) -> None:
