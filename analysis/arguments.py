@@ -71,8 +71,7 @@ class Request:
         """The name of a file, such as figure5_quick. Settings are part of it, so that figures of
         other settings do not overwrite each other."""
         parts = [what, self.scale]
-        # A grid of one's own by its path, since another folder may hold one of the same name.
-        other = [str(Path(self.grid).with_suffix(""))] if self.grid else []
+        other = [_grid_name(self.grid)] if self.grid else []
         other += [*self.settings(), *self.written("only", "seed", "unfinished")]
         suffix = "_".join(re.sub(r"[^A-Za-z0-9+]+", "-", part).strip("-") for part in other)
         if len(suffix) > 80:
@@ -100,6 +99,14 @@ class Request:
             f"for run in {shlex.join(distilled)}; do"
             f' python -m {module} "distilled=$run" {shlex.join(same)}; done'
         )
+
+
+def _grid_name(grid: str) -> str:
+    """Its name; of one in another folder, where others may have the same name, with a hash of it."""
+    path = Path(grid)
+    if path.parent == Path():
+        return path.stem
+    return f"{path.stem}-{hashlib.sha256(str(path.parent).encode()).hexdigest()[:4]}"
 
 
 def sweeps_first(commands: Iterable[str]) -> list[str]:

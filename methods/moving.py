@@ -25,7 +25,8 @@ class MovingWindow(SkippingMethod, ABC):
     losses at different window ends are different quantities. Any slow improvement at one end then
     keeps the window where it is.
 
-    At the limit of the trajectory the window stays. The paper's control for RaT-BPTT: windows of
+    At the limit of the trajectory the window stays; in both published snapshots of the code the run
+    ends there, with a patience of 600 or 2,000 steps. The paper's control for RaT-BPTT: windows of
     the same size that cover the trajectory in order. An outer step costs at most what one of T-BPTT
     does. Short runs need a shorter patience, or the window never moves.
     """

@@ -10,9 +10,9 @@ class RandomLengthBPTT(SkippingMethod):
     """Full unrolling along trajectories of randomly sampled lengths (paper, section 2, "R-BPTT").
 
     Window: `[first, length)`, `first=0` by default, with length uniform on
-    `{min_length, ..., unroll_length}`. The paper does not state the distribution. `min_length=0`
-    (the default) stands for the window size, so that the trajectories end where the windows of
-    RaT-BPTT may end.
+    `{min_length, ..., unroll_length}`. The paper does not state the distribution; an earlier
+    snapshot of its code has this one. `min_length=0` (the default) stands for the window size, so
+    that the trajectories end where the windows of RaT-BPTT may end.
 
     The paper's control for RaT-BPTT: the same random ends, without truncation. On average it is
     cheaper than BPTT and at worst as expensive; the paper finds its gradients as unstable and its

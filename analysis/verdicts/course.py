@@ -6,29 +6,30 @@ from typing import Any
 
 from analysis.load import FinishedRun
 from analysis.records import collected
-from analysis.shifts import shift_steps
+from analysis.shifts import is_moving, shift_steps
 
 PART = 0.2  # of the outer steps, at either end
 
 
 def gain_after_shift(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, float]:
-    """In points: mean accuracy in the `patience` outer steps after a shift of the window less the
-    mean in as many steps before it, the mean over shifts. The window shifts because learning has
-    been stagnant for `patience` steps, so that little of the gain is a trend that goes on."""
+    """In points, by outer step: the accuracy at the first measurement after the step less the mean
+    of the last two up to it. At the shifts of a moving window; for other methods, to which these
+    are compared, at each measured step.
+
+    A window shifts at a measurement that is no new best. So that one is low, and the best, which at
+    quick and cpu is the one before it, is high, both also by chance: it does not matter for their
+    mean if their noise is alike. After the last alone any accuracy would rise without a shift.
+    """
     table = collected(run.folder, "measurements")
-    span = run.config.method_options.get("patience")
-    if span is None or "test_accuracy_mean" not in table:
-        return {}
-    measured = table[table["test_accuracy_mean"].notna()]
+    measured = table[table["n"].notna()] if "n" in table else table[:0]
     accuracy = dict(zip(measured["step"], measured["test_accuracy_mean"], strict=True))
-    gains = []
-    for shift in shift_steps(run):
+    gains = {}
+    for at in shift_steps(run) if is_moving(run) else accuracy:
         # A measurement at step s is made before outer step s.
-        before = [accuracy[step] for step in accuracy if shift - span < step <= shift]
-        after = [accuracy[step] for step in accuracy if shift < step <= shift + span]
-        if before and after:
-            gains.append(100 * (fmean(after) - fmean(before)))
-    return {0: fmean(gains)} if gains else {}
+        before, after = [s for s in accuracy if s <= at][-2:], [s for s in accuracy if s > at]
+        if len(before) == 2 and after:
+            gains[at] = 100 * (accuracy[after[0]] - fmean(accuracy[s] for s in before))
+    return gains
 
 
 def norm_change(run: FinishedRun, evaluation: dict[str, Any]) -> dict[int, float]:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from analysis.arguments import Request
@@ -196,6 +197,8 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
         if "number" not in side
     }
     common = sorted(set.intersection(*(set(by_seed) for by_seed in values.values())))
+    if QUANTITIES[claim.quantity].shared_steps:
+        _average_shared_steps(values, common)
     if _survivors_only(outcome, grid, values) or _not_finite(outcome, grid, values, common):
         outcome.decision = Decision("not tested", 0, [])
         return outcome
@@ -217,6 +220,15 @@ def outcome_of(claim: Claim, grid: GridRuns, request: Request) -> Outcome:
         outcome.decision = Decision("not tested", 0, [])
         outcome.missing.append("no step that all runs measured")
     return outcome
+
+
+def _average_shared_steps(values: dict[str, dict[int, Values]], seeds: Sequence[int]) -> None:
+    """Put the mean over the steps that all sides have in the place of a seed's values."""
+    for seed in seeds:
+        sides = [by_seed[seed] for by_seed in values.values()]
+        steps = sorted(set.intersection(*map(set, sides)))
+        for by_seed in values.values():
+            by_seed[seed] = {0: fmean(by_seed[seed][step] for step in steps)} if steps else {}
 
 
 def _same_run(claim: Claim, grid: GridRuns) -> str:

@@ -49,6 +49,8 @@ class Quantity:
             are not finite leave a claim untested.
         factor: two runs are compared by their ratio; its values are then logarithms.
         each_step: it has a value at each measured outer step, not one for the whole run.
+        shared_steps: it has values at steps that differ between runs; a seed's value is the mean
+            over those that all sides of a claim have.
         at, steps: one step and all of them, in words.
         of_machine: it depends on the machine, so all runs that are compared must be of one machine.
         command: what measures it once these runs are finished, if they do not record it themselves.
@@ -58,6 +60,7 @@ class Quantity:
     of: Callable[[FinishedRun, dict[str, Any]], Values]
     factor: bool = False
     each_step: bool = False
+    shared_steps: bool = False
     at: str = "outer step {}"
     steps: str = "measured steps"
     of_machine: bool = False
@@ -199,9 +202,10 @@ QUANTITIES = {
         factor=True,
     ),
     "gain_after_shift": Quantity(
-        "mean test accuracy in the `patience` outer steps after a shift of the window less that in"
-        " those before it",
+        "test accuracy at the first measurement after a shift of the window less the mean of the"
+        " last two up to it",
         gain_after_shift,
+        shared_steps=True,
     ),
     "largest_over_median_norm": Quantity(
         "largest meta-gradient norm (mean over images) / the median, over all outer steps",

@@ -155,16 +155,40 @@ def test_a_shift_that_raises_the_accuracy_is_a_gain(results: "Maker") -> None:
     name = "forward_shift_is_followed_by_a_gain"
 
     def how(config: RunConfig) -> dict[str, Any]:
-        height = 0.05 + 0.001 * config.seed
+        moving = config.method == "forward_window"
+        height = (0.05 if moving else 0.02) + 0.001 * config.seed
+        # Low at the measurement that triggers the shift, high at the one before it.
+        noise = {20: -0.01, 10: 0.01} if moving else {}
         return {
-            "start": lambda step: 10 * (step >= 20),
-            "accuracy": lambda config, step: 0.5 + height * (step > 20),
+            "start": lambda step: 10 * (moving and step >= 20),
+            "accuracy": lambda config, step: 0.5 + height * (step > 20) + noise.get(step, 0.0),
         }
 
     fill(results, "window_ablation", how)
     claim = judged(results, name)[name]
     assert claim["verdict"] == "holds"
-    assert claim["comparisons"][0]["effect"] == pytest.approx(5.1)  # points, mean of three seeds
+    # Points: five of the moving window, of which uniform windows gain two at the same step.
+    assert claim["comparisons"][0]["effect"] == pytest.approx(3.0)
+
+
+def test_learning_that_goes_on_is_no_gain_of_a_shift(results: "Maker") -> None:
+    # All methods learn alike; the moving window shifts where its accuracy happens to be low.
+    name = "forward_shift_is_followed_by_a_gain"
+
+    def how(config: RunConfig) -> dict[str, Any]:
+        moving = config.method == "forward_window"
+        noise = {20: -0.01, 10: 0.01} if moving else {}
+        return {
+            "start": lambda step: 10 * (moving and step >= 20),
+            "accuracy": lambda config, step: (
+                0.5 + (0.004 + 0.001 * config.seed) * step + noise.get(step, 0.0)
+            ),
+        }
+
+    fill(results, "window_ablation", how)
+    claim = judged(results, name)[name]
+    assert claim["verdict"] == "undecided"
+    assert claim["comparisons"][0]["effect"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_without_a_shift_a_gain_is_not_tested_and_after_the_last_measurement_not_recorded(

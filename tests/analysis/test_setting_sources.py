@@ -140,7 +140,8 @@ def test_one_grid_and_a_grid_of_ones_own(tmp_path: Path, capsys) -> None:
     assert main([*words, "grid=window_ablation"]) == 0
     assert main([*words, f"grid={own}"]) == 0
     assert "of grid window_ablation without" in capsys.readouterr().out
-    table = pd.read_csv(tmp_path / "tables" / "table_settings_paper_own.csv").set_index("setting")
+    (path,) = (tmp_path / "tables").glob("table_settings_paper_own-*.csv")
+    table = pd.read_csv(path).set_index("setting")
     assert table.loc["inner_lr", "source"] == "none"
     assert table.loc["outer_lr", "source"] == "stated"
     with pytest.raises(UserError, match="is for table=settings, norms, accuracies, summary only"):
