@@ -161,6 +161,7 @@ IN_SHORT = {
     ("cpu", "uniform_ends_above_moving_windows"): "move forward or backward (`cpu` [H]",
     ("cpu", "long_unroll_hurts"): "trajectories of 75 end below shorter ones [H]",
     ("cpu", "window_of_40_is_too_small"): "15 and 25 end above windows of 10 (`cpu`",
+    ("cpu", "bptt_gains_without_the_first_step"): "in each form of Adam (`cpu`, seven",
     ("cpu", "first_step_makes_bptt_fluctuate"): "other steps stays (`cpu` [H],",
     ("quick", "first_step_makes_bptt_fluctuate"): "(`cpu` [H], digits [H], seen",
     ("cpu", "first_step_makes_bptt_fluctuate_ipc10"): "ten images per class, too (`cpu` [F]",
