@@ -102,7 +102,7 @@ class Request:
 
 
 def _grid_name(grid: str) -> str:
-    """Its name; of one in another folder, where others may have the same name, with a hash of it."""
+    """Its name; with a hash of its folder, if it has one, as other folders may have that name too."""
     path = Path(grid)
     if path.parent == Path():
         return path.stem
