@@ -102,7 +102,7 @@ class Request:
 
 
 def _grid_name(grid: str) -> str:
-    """Its name; with a hash of its folder, if it has one, as other folders may have that name too."""
+    """Its name; with a hash of its folder, as another folder may have a grid of that name."""
     path = Path(grid)
     if path.parent == Path():
         return path.stem
