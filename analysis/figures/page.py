@@ -72,12 +72,8 @@ def save(picture: Picture, stem: Path, with_caption: bool) -> list[Path]:
 
 
 def rendered(picture: Picture, form: str) -> bytes:
-    """The picture without its caption, as "svg" or "webp";
-    the same results make the same bytes."""
-    how: dict[str, Any] = {
-        "svg": {"metadata": {"Date": None}},
-        "webp": {"pil_kwargs": WEBP},
-    }
+    """The picture without its caption, as "svg" or "webp"; the same results make the same bytes."""
+    how: dict[str, Any] = {"svg": {"metadata": {"Date": None}}, "webp": {"pil_kwargs": WEBP}}
     with mpl.rc_context({**RC, "svg.hashsalt": "figure"}), io.BytesIO() as file:
         picture.make("").savefig(file, format=form, dpi=SCREEN_DPI, **how[form])
         return file.getvalue()

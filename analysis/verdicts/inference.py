@@ -159,10 +159,11 @@ def decide_over_steps(
     n = means.shape[1]
     if n >= MIN_SEEDS:
         if against or any(row.fails for row in rows):
-            joint = {_joint_p(rows, region): rows, _joint_p(each, region): against}
-            first = joint[min(joint)]
-            shown = [*_worst_first(first, region), *(against if first is rows else rows)]
-            return Decision("does not hold", n, shown, min(1.0, 2 * min(joint)), steps=count)
+            of_means, of_steps = _joint_p(rows, region), _joint_p(each, region)
+            steps = _worst_first(against, region)
+            shown = [*rows, *steps] if of_means <= of_steps else [*steps, *rows]
+            p = min(1.0, 2 * min(of_means, of_steps))
+            return Decision("does not hold", n, shown, p, steps=count)
         if all(row.holds for row in rows):
             return Decision("holds", n, rows, max(row.p for row in rows), steps=count)
     needed = _needed(rows, region, n, error)
